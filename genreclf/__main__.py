@@ -1,0 +1,71 @@
+"""The command line: `genreclf COMMAND [Hydra options and overrides]`."""
+
+import difflib
+import sys
+from dataclasses import dataclass
+
+USAGE = """\
+genreclf: music genre classification experiments
+
+{commands}
+
+Each takes Hydra overrides (data=folder batch_size=32); genreclf COMMAND --help lists them."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: module `genreclf.<name>` with a function `run(config)`."""
+
+    config: str  # name of the primary config in conf/
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "prepare": Command(
+        "config",
+        "decode audio and store its features",
+        "genreclf prepare data=folder data.root=~/music",
+    ),
+    "train": Command(
+        "config",
+        "train, test and report one run, or a sweep with -m",
+        "genreclf train data=folder data.root=~/music split=artist\n"
+        "  genreclf train -m model=cnn_gru,efficient_cnn seed=0,1,2",
+    ),
+    "evaluate": Command(
+        "evaluate",
+        "test a checkpoint on any data of its genres",
+        "genreclf evaluate checkpoint=RUN/best.ckpt data=folder data.root=~/music",
+    ),
+    "report": Command(
+        "report",
+        "one HTML page for a run or many",
+        "genreclf report runs=outputs/train page=report.html",
+    ),
+}
+
+
+def main() -> None:
+    """Entry point: exit status 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        lines = (f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
+        print(USAGE.format(commands="\n".join(lines)))
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        print(f"genreclf: no command {name}; {hint}", file=sys.stderr)
+        sys.exit(2)
+    command = COMMANDS[name]
+    arguments = sys.argv[2:]
+    if {"-h", "--help"} & set(arguments):
+        print(f"genreclf {name}: {command.summary}\n\n  {command.example}\n")
+    from genreclf import app  # imports Hydra, which the lines above can do without
+
+    app.run(name, command.config, arguments)
+
+
+if __name__ == "__main__":
+    main()

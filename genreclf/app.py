@@ -1,0 +1,115 @@
+"""Runs one command as a Hydra application, and tells the user in one line what went wrong."""
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from genreclf.errors import InputError
+
+CONF = "pkg://genreclf.conf"
+USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
+
+
+def run(name: str, config_name: str, arguments: list[str]) -> None:
+    """Run the command `name` with these Hydra arguments; exits where it fails."""
+    sys.argv = [f"genreclf {name}", *arguments, f"hydra.job.name={name}"]
+    # Hydra then raises what went wrong instead of printing its own account of it.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+    def task(config: DictConfig) -> None:
+        try:
+            _check_types(config, config_name)
+            importlib.import_module(f"genreclf.{name}").run(config)
+        except USER_ERRORS as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
+                raise
+            _fail(one_line(error))
+
+    try:
+        hydra.main(CONF, config_name, version_base="1.3")(task)()
+    except USER_ERRORS as error:
+        _fail(one_line(error) + _suggestion(str(error), config_name))
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", 130)
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"genreclf: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says in one line; of Hydra's own, what a constructor said below it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__
+    text = str(cause or error)
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]}=... is needed"
+    for technical in ("Config search path", "To append to your config", "full_key:"):
+        text = text.partition(technical)[0]
+    return " ".join(text.split())
+
+
+def _suggestion(message: str, config_name: str) -> str:
+    """A known key like the mistyped one."""
+    mistyped = re.search(r"Could not override '([^']+)'", message)
+    if not mistyped:
+        return ""
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        known = _keys(OmegaConf.to_container(hydra.compose(config_name)))
+    near = difflib.get_close_matches(mistyped[1], known, 1)
+    return f" Did you mean {near[0]}?" if near else " genreclf COMMAND --help lists the keys."
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    if not isinstance(config, dict):
+        return []
+    return [
+        key for name in config for key in (prefix + name, *_keys(config[name], f"{prefix}{name}."))
+    ]
+
+
+def _check_types(config: DictConfig, config_name: str) -> None:
+    """Refuse a value of another kind than its default: the YAML files are the schema.
+
+    Raises:
+        InputError: a number or a truth value is needed.
+    """
+    choices = HydraConfig.get().runtime.choices
+    chosen = [f"{g}={c}" for g, c in choices.items() if c and not g.startswith("hydra/")]
+    default = hydra.compose(config_name, chosen)
+    for key in _keys(OmegaConf.to_container(default)):
+        expected, value = OmegaConf.select(default, key), OmegaConf.select(config, key)
+        numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
+        kinds = (int, float) if isinstance(expected, float) else (type(expected),)
+        if isinstance(expected, bool | int | float) and type(value) not in kinds:
+            kind = (
+                "a truth value" if not numeric else "a number" if float in kinds else "an integer"
+            )
+            raise InputError(f"{key}={value}: {kind} is needed (the default is {expected})")
+
+
+def _run_name(*, _root_: Any) -> str:
+    """Name of a run's folder: data, model, and a digest of the resolved config."""
+    from genreclf.results import run_digest  # NumPy is not needed to print a config
+
+    values = {key: _root_[key] for key in _root_ if key != "hydra"}
+    plain = {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    }
+    choices = _root_.hydra.runtime.choices
+    parts = [choices[group] for group in ("data", "model") if choices.get(group)]
+    return "-".join([*parts, run_digest(plain)])

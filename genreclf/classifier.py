@@ -1,0 +1,173 @@
+"""The LightningModule: net + loss + optimizer + metrics, and the checkpoint that it makes.
+
+Metrics are logged once an epoch under fixed names: {train,val}/{loss,accuracy,f1_macro}. Those of
+training are taken as it goes, with dropout and augmentation; the test figures come from
+`predict_step` and `metrics.evaluate`.
+"""
+
+import inspect
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from genreclf import models
+from genreclf.datamodule import Batch, StoreDataModule
+from genreclf.errors import InputError
+from genreclf.features import Features, from_settings
+from genreclf.optimizers import constant
+
+FORMAT = 1
+
+
+class Classifier(pl.LightningModule):
+    """Trains a net to tell genres apart.
+
+    Args:
+        net: features (batch, bins, frames) -> logits (batch, classes).
+        classes: names of the genres, by number.
+        optimizer: makes the optimizer from the parameters; only training needs it.
+        scheduler: makes Lightning's scheduler config from the optimizer.
+        description: plain values that a checkpoint keeps, so that it can be used alone: `model`
+            (settings of the net, with `_target_`), `features` (`features.settings`), `bins` and
+            `store` (digest of what was trained on).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: list[str],
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], dict[str, Any]] = constant,
+        description: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.classes, self.description = net, classes, description or {}
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(len(classes), average="micro"),
+                "f1_macro": MulticlassF1Score(len(classes), average="macro"),
+            }
+        )
+        self.train_metrics = metrics.clone(prefix="train/")
+        self.val_metrics = metrics.clone(prefix="val/")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (batch, classes)."""
+        return self.net(features)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        return self._step(batch, "train", self.train_metrics)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the figures of a batch."""
+        self._step(batch, "val", self.val_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Class probabilities (batch, classes)."""
+        return self(batch[0]).softmax(dim=1)
+
+    def _step(self, batch: Batch, part: str, metrics: MetricCollection) -> Tensor:
+        features, labels = batch
+        logits = self(features)
+        loss = functional.cross_entropy(logits, labels)
+        metrics(logits, labels)
+        at_epoch = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        self.log(f"{part}/loss", loss, prog_bar=True, **at_epoch)
+        self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and scheduler."""
+        if self._make_optimizer is None:
+            raise ValueError("a Classifier without an optimizer cannot be trained")
+        try:
+            optimizer = self._make_optimizer(self.net.parameters())
+            return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
+        except ValueError as error:
+            raise InputError(f"optimizer or scheduler: {error}") from None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint tell what it is."""
+        checkpoint["genreclf"] = {
+            "format": FORMAT,
+            "classes": list(self.classes),
+            **self.description,
+        }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds: the net, in evaluation mode, and what it was trained on."""
+
+    net: nn.Module
+    classes: list[str]
+    features: Features
+    bins: int
+
+
+def load_checkpoint(path: str | Path) -> Trained:
+    """Rebuild the trained net from a checkpoint alone; no pickled code is run.
+
+    Raises:
+        InputError: no such file, or not a checkpoint that `genreclf train` wrote.
+    """
+    checkpoint = read_checkpoint(path)
+    described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
+    net = build_net(described["model"], len(described["classes"]))
+    try:
+        net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
+    except RuntimeError as error:
+        raise InputError(f"checkpoint={path}: weights do not fit its net ({error})") from None
+    kind = from_settings(described["features"])
+    return Trained(net.eval(), described["classes"], kind, described["bins"])
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The tensors and plain values of a checkpoint that `genreclf train` wrote.
+
+    Raises:
+        InputError: no such file, or not such a checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint={path}: no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError):
+        checkpoint = None
+    described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise InputError(
+            f"checkpoint={path}: not a checkpoint of this program; a best.ckpt that genreclf train "
+            "wrote is needed"
+        )
+    return checkpoint
+
+
+def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
+    """The net of `genreclf.models` that `_target_` names; nothing else is imported or called."""
+    arguments = dict(settings)
+    module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
+    kind = getattr(models, name, None)
+    if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
+        raise InputError(f"the checkpoint's net {module}.{name} is not one of {models.__name__}")
+    return kind(classes=classes, **arguments)
+
+
+def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule) -> np.ndarray:
+    """Class probabilities float32 (n, classes) of the tested part, in the order of its rows."""
+    classifier = Classifier(trained.net, trained.classes)
+    batches = trainer.predict(classifier, datamodule=data)
+    return torch.cat(batches).cpu().numpy()  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,25 @@
+"""What is known of one piece of music before it is heard."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Track:
+    """One piece of music. Empty text means unknown."""
+
+    id: str
+    genre: str
+    artist: str = ""
+    album: str = ""
+    split: str = ""  # official part: train, val, test
+    path: str = ""  # empty where the corpus brings the features along
+
+
+def fingerprint(files: Iterable[Path], root: Path) -> str:
+    """Count and digest of the files' paths below `root`, sizes and times of change."""
+    stats = [(path.relative_to(root), path.stat()) for path in files]
+    listing = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
+    return f"{len(stats)} files {hashlib.sha1(listing.encode()).hexdigest()[:12]}"

@@ -1,0 +1,98 @@
+"""`genreclf evaluate`: a checkpoint on any data that has its genres."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from genreclf import metrics, results
+from genreclf.classifier import Trained, load_checkpoint, predict
+from genreclf.corpora import Corpus, Npz
+from genreclf.datamodule import StoreDataModule
+from genreclf.errors import InputError
+from genreclf.features import Features, Precomputed
+from genreclf.prepare import store_for
+from genreclf.store import Store
+
+log = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"
+
+
+def run(config: DictConfig) -> None:
+    """The command: write evaluation.json and predictions.csv; print the path of the first."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    trained = load_checkpoint(config.checkpoint)
+    corpus = instantiate(config.data)
+    store = store_for(
+        corpus,
+        _features(trained, corpus),
+        outputs=config.outputs,
+        path=config.store,
+        workers=config.workers,
+    )
+    if store.shape[0] != trained.bins:
+        raise InputError(
+            f"data={corpus.name}: features of {store.shape[0]} bins, the checkpoint was trained on "
+            f"{trained.bins}"
+        )
+    numbers = _class_numbers(store, trained)
+    data = StoreDataModule(
+        store, instantiate(config.split)(store), config.batch_size, config.num_workers
+    )
+    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder)
+    scores = predict(trainer, trained, data)
+    rows = data.split[data.tested_part]
+    labels = numbers[store.labels[rows]]
+    track_ids = [store.track_ids[row] for row in rows]
+    predictions = results.Predictions(track_ids, labels, scores, trained.classes)
+    predictions.write(folder / results.PREDICTIONS)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    evaluation = {
+        **metrics.evaluate(labels, scores, trained.classes),
+        "classes": trained.classes,
+        "tested_on": data.tested_part,
+        "rejected": store.rejected,
+        **results.provenance(),
+        "config": plain,
+    }
+    results.write_json(folder / EVALUATION, evaluation)
+    low, high = (100 * bound for bound in evaluation["interval"])
+    log.info(
+        "accuracy %.2f %% (95 %% interval %.1f to %.1f), macro F1 %.3f, n = %d",
+        100 * evaluation["accuracy"],
+        low,
+        high,
+        evaluation["f1_macro"],
+        evaluation["n"],
+    )
+    print(folder / EVALUATION)
+
+
+def _features(trained: Trained, corpus: Corpus) -> Features:
+    """The checkpoint's features; rows of an npz are taken to be those."""
+    if isinstance(corpus, Npz):
+        return Precomputed()
+    if isinstance(trained.features, Precomputed):
+        raise InputError(
+            "the checkpoint was trained on precomputed features, which cannot be made from audio; "
+            "evaluate it with data=npz"
+        )
+    if trained.features.duration != corpus.duration:
+        log.info("%g s of each track are used, as in training", trained.features.duration)
+    return trained.features
+
+
+def _class_numbers(store: Store, trained: Trained) -> np.ndarray:
+    """For each class of the store its number in the checkpoint, by name, whatever the case."""
+    numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
+    if unknown := [name for name in store.classes if name.casefold() not in numbers]:
+        raise InputError(
+            f"genres that the checkpoint does not know: {', '.join(unknown)} (it knows "
+            f"{', '.join(trained.classes)}); leave them out, e.g. data.genres=[...]"
+        )
+    return np.array([numbers[name.casefold()] for name in store.classes])

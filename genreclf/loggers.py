@@ -1,0 +1,19 @@
+"""Loggers that need more than a constructor."""
+
+import os
+from pathlib import Path
+
+from pytorch_lightning.loggers import WandbLogger
+
+
+def wandb_logger(save_dir: str | Path, project: str) -> WandbLogger:
+    """A W&B run named after its folder; offline unless the user is logged in.
+
+    `WANDB_MODE` in the environment decides where it is set; `wandb sync` uploads an offline run.
+    """
+    import wandb
+
+    offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
+    return WandbLogger(
+        name=Path(save_dir).name, save_dir=save_dir, project=project, offline=offline
+    )

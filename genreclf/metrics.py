@@ -1,0 +1,78 @@
+"""From scores to figures.
+
+Conventions: `labels` are true classes, int (n,); `scores` are class probabilities, float
+(n, classes), rows summing to 1; the predicted class is the highest score. Undefined precision,
+recall and F1 (nothing predicted, or no such track) are 0. Macro F1 averages the genres that occur
+in `labels`, so that a set without some genre is not punished for it.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
+
+
+def interval(correct: int, total: int) -> tuple[float, float]:
+    """95 % interval of an accuracy: Wilson's score interval of a binomial share."""
+    low, high = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
+
+
+def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    """All figures of one evaluation, as plain values.
+
+    Returns:
+        `accuracy`, `interval` (95 %), `f1_macro`, `loss` (cross-entropy, nats), `n`, `per_genre`
+        (precision, recall, f1, support of each class) and `confusion` (rows true, columns
+        predicted, in the order of `classes`).
+
+    Raises:
+        ValueError: no tracks, or scores of another shape than (n, classes).
+    """
+    if not len(labels) or scores.shape != (len(labels), len(classes)):
+        raise ValueError(f"{len(labels)} labels, {len(classes)} classes, scores {scores.shape}")
+    numbers = list(range(len(classes)))
+    predicted = scores.argmax(axis=1)
+    correct = int((predicted == labels).sum())
+    figures = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+    precision, recall, f1, support = map(np.asarray, figures)
+    return {
+        "accuracy": correct / len(labels),
+        "interval": interval(correct, len(labels)),
+        "f1_macro": float(f1[support > 0].mean()),
+        "loss": float(-np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean()),
+        "n": len(labels),
+        "per_genre": {
+            name: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+            }
+            for i, name in enumerate(classes)
+        },
+        "confusion": confusion_matrix(labels, predicted, labels=numbers).tolist(),
+    }
+
+
+def roc(
+    labels: np.ndarray, scores: np.ndarray, classes: list[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+    """(false positive rate, true positive rate, area) of each genre against the rest.
+
+    A genre that does not occur, or that every track has, has no curve and is left out.
+    """
+    curves = {}
+    for number, name in enumerate(classes):
+        positive = labels == number
+        if 0 < positive.sum() < len(labels):
+            false_rate, true_rate, _ = roc_curve(positive, scores[:, number])
+            area = float(roc_auc_score(positive, scores[:, number]))
+            curves[name] = (false_rate, true_rate, area)
+    return curves

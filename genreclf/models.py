@@ -1,0 +1,137 @@
+"""The networks of the paper: (batch, bins, frames) -> logits (batch, classes).
+
+All start with the same trunk, which divides bins and frames by 8; so a clip needs at least 8 of
+each. Layers and sizes: paper, section IV and Table III.
+"""
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import Tensor, nn
+
+from genreclf.errors import InputError
+
+TRUNK_CHANNELS = 128
+
+
+def separable_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Depthwise 3x3 and pointwise 1x1 convolution, each with batch norm and ReLU (Howard 2017)."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+def trunk(dropout: float) -> nn.Sequential:
+    """(batch, 1, bins, frames) -> (batch, 128, bins // 8, frames // 8).
+
+    Whole channels are dropped: with `dropout / 2` after the second block, `dropout` after the last.
+    """
+    return nn.Sequential(
+        OrderedDict(
+            block1=nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
+            pool1=nn.MaxPool2d(2),
+            block2=separable_block(32, 64),
+            pool2=nn.MaxPool2d(2),
+            drop2=nn.Dropout2d(dropout / 2),
+            block3=separable_block(64, TRUNK_CHANNELS),
+            pool3=nn.MaxPool2d(2),
+            drop3=nn.Dropout2d(dropout),
+        )
+    )
+
+
+class EfficientCNN(nn.Module):
+    """Trunk, global average, two linear layers: 16,456 parameters with 8 classes.
+
+    Args:
+        classes: number of classes.
+        dropout: p of the trunk (halved, then whole) and of the classifier (whole, then halved).
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        _check_rates(dropout=dropout)
+        self.trunk = trunk(dropout)
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(TRUNK_CHANNELS, 32),
+            nn.ReLU(),
+            nn.Dropout(dropout / 2),
+            nn.Linear(32, classes),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (batch, classes) of features (batch, bins, frames)."""
+        return self.classifier(self.trunk(features.unsqueeze(1)).mean(dim=(2, 3)))
+
+
+class Attention(nn.Module):
+    """Softmax-weighted sum over a sequence: (batch, steps, size) -> (batch, size)."""
+
+    def __init__(self, size: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """The weighted sum."""
+        weights = self.score(sequence).softmax(dim=1)
+        return (weights * sequence).sum(dim=1)
+
+
+class CNNRNN(nn.Module):
+    """Trunk, recurrent layers with a residual, attention: 38,889 parameters (GRU, 8 classes).
+
+    Args:
+        classes: number of classes.
+        cell: "gru" or "lstm", of the two recurrent layers.
+        axis: of the sequence. "time", as the report says; or "frequency", as the published scripts
+            do, which average time away and run over the remaining 16 mel bands.
+        cnn_dropout: p of the trunk (halved, then whole).
+        classifier_dropout: p before the last layer.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        cell: Literal["gru", "lstm"] = "gru",
+        axis: Literal["time", "frequency"] = "time",
+        cnn_dropout: float = 0.3,
+        classifier_dropout: float = 0.3,
+        hidden: int = 32,
+    ) -> None:
+        super().__init__()
+        _check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
+        cells = {"gru": nn.GRU, "lstm": nn.LSTM}
+        pooled_axes = {"time": 2, "frequency": 3}  # of (batch, channels, bins, frames)
+        if cell not in cells:
+            raise InputError(f"model.cell={cell!r}: choose gru or lstm")
+        if axis not in pooled_axes:
+            raise InputError(f"model.axis={axis!r}: choose time or frequency")
+        self.pooled_axis = pooled_axes[axis]
+        self.trunk = trunk(cnn_dropout)
+        self.rnn = cells[cell](TRUNK_CHANNELS, hidden, num_layers=2, batch_first=True)
+        self.residual = nn.Linear(TRUNK_CHANNELS, hidden)
+        self.attention = Attention(hidden)
+        self.classifier = nn.Sequential(nn.Dropout(classifier_dropout), nn.Linear(hidden, classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (batch, classes) of features (batch, bins, frames)."""
+        sequence = self.trunk(features.unsqueeze(1)).mean(dim=self.pooled_axis).transpose(1, 2)
+        recurrent, _ = self.rnn(sequence)
+        return self.classifier(self.attention(recurrent + self.residual(sequence)))
+
+
+def _check_rates(**rates: float) -> None:
+    for name, rate in rates.items():
+        if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise InputError(f"model.{name}={rate!r}: a rate of at least 0 and under 1 is needed")
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)

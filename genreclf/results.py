@@ -1,0 +1,146 @@
+"""What a run leaves: `config.yaml`, `best.ckpt`, `predictions.csv` and, last, `result.json`."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from genreclf.errors import InputError
+
+RESULT = "result.json"
+PREDICTIONS = "predictions.csv"
+LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
+NOT_IDENTITY = ("outputs", "num_workers", "workers", "report")  # change no number of a result
+
+
+def run_digest(config: Mapping[str, Any]) -> str:
+    """Eight digits that tell runs apart: a run is its resolved config."""
+    identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    return hashlib.sha1(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def provenance() -> dict[str, Any]:
+    """Commit of the source (None outside a checkout) and versions of what computes."""
+    versions = {"python": platform.python_version()}
+    return {"commit": _commit(), "versions": versions | {name: version(name) for name in LIBRARIES}}
+
+
+def _commit() -> str | None:
+    """The commit, with "-dirty" where tracked files differ from it."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        # A wheel may lie inside some other repository; then this file is not one of its own.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", Path(__file__).name],
+            check=True,
+            capture_output=True,
+        )
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the resolved config of a run."""
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of the tested tracks: `labels` int (n,), `scores` float (n, classes)."""
+
+    track_ids: list[str]
+    labels: np.ndarray
+    scores: np.ndarray
+    classes: list[str]
+
+    def write(self, path: Path) -> None:
+        """As CSV: track_id, genre, predicted, then one column a class."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["track_id", "genre", "predicted", *self.classes])
+        for track_id, label, scores in zip(self.track_ids, self.labels, self.scores, strict=True):
+            names = [track_id, self.classes[label], self.classes[scores.argmax()]]
+            writer.writerow([*names, *(f"{score:.6f}" for score in scores)])
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> "Predictions":
+        """What `write` wrote."""
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        classes = header[3:]
+        labels = np.array([classes.index(row[1]) for row in rows], dtype=int)
+        scores = np.array([row[3:] for row in rows], dtype=float).reshape(len(rows), len(classes))
+        return cls([row[0] for row in rows], labels, scores, classes)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read back."""
+
+    folder: Path
+    result: dict[str, Any]
+    predictions: Predictions
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """The run in a folder.
+
+        Raises:
+            InputError: no finished run is there.
+        """
+        try:
+            result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+            return cls(folder, result, Predictions.read(folder / PREDICTIONS))
+        except FileNotFoundError as error:
+            raise InputError(f"{folder}: no finished run ({error.filename} is missing)") from None
+        except (ValueError, KeyError, IndexError) as error:
+            raise InputError(f"{folder}: {RESULT} or {PREDICTIONS} is damaged ({error})") from None
+
+
+def find_runs(places: Sequence[str | Path]) -> list[Run]:
+    """All finished runs in or below these folders, sorted by folder.
+
+    Raises:
+        InputError: a folder is missing, or no finished run is found.
+    """
+    folders: set[Path] = set()
+    for place in map(Path, places):
+        if not place.is_dir():
+            raise InputError(f"runs={place}: no such folder")
+        folders |= {file.parent for file in place.rglob(RESULT)}
+    if not folders:
+        raise InputError(f"runs={', '.join(map(str, places))}: no finished run (no {RESULT}) there")
+    return [Run.read(folder) for folder in sorted(folders)]

@@ -1,0 +1,190 @@
+"""Writes a store (the layout is in `store.py`), row by row, so that it survives interruption.
+
+While it is written the file is called `NAME.partial`. All its rows are allocated at the start and
+a `state` is kept for each track, so that a killed writer leaves a readable file and the next one
+goes on where it stopped.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from genreclf.corpora.track import Track
+from genreclf.errors import InputError
+from genreclf.store import SCHEMA, Scaling, Source
+
+ACCEPTED, REJECTED = 1, 2
+TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "path")}
+TRACK_COLUMNS["id"] = "track_id"
+TEXT = h5py.string_dtype("utf-8")
+
+
+class StoreWriter:
+    """Writes the rows of `tracks` in their order; a context manager.
+
+    Args:
+        path: of the finished store.
+        source: what the rows are made from; an unfinished file of another source is begun anew.
+        tracks: all tracks, in the order in which rows will come.
+        shape: (bins, frames) of a row.
+        dtype: of the stored values.
+
+    Raises:
+        InputError: not enough free disk for all rows.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        tracks: Sequence[Track],
+        shape: Sequence[int],
+        dtype: np.dtype,
+    ) -> None:
+        self.path, self.source, self.tracks = path, source, tracks
+        self.shape, self.dtype = tuple(shape), dtype
+        self.partial = path.with_name(path.name + ".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._reopen() or self._create()
+        self._row = len(self._by_state(ACCEPTED))
+        self.done = self._row + len(self._by_state(REJECTED))
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def _reopen(self) -> h5py.File | None:
+        """The unfinished file, if it is one of the same source and can be read."""
+        if not self.partial.exists():
+            return None
+        try:
+            file = h5py.File(self.partial, "r+", rdcc_nbytes=0)
+        except OSError:
+            return None
+        same = file.attrs.get("digest") == self.source.digest and "progress/state" in file
+        if same and file["progress/state"].shape == (len(self.tracks),):
+            return file
+        file.close()
+        return None
+
+    def _create(self) -> h5py.File:
+        count = len(self.tracks)
+        self._check_disk(count * int(np.prod(self.shape)) * self.dtype.itemsize)
+        # Without a chunk cache a full disk shows at the row that does not fit, not at the end.
+        file = h5py.File(self.partial, "w", rdcc_nbytes=0)
+        allocate_now = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        allocate_now.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        allocate_now.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        file.create_dataset(
+            "features",
+            (count, *self.shape),
+            self.dtype,
+            chunks=(1, *self.shape),
+            maxshape=(count, *self.shape),
+            dcpl=allocate_now,
+        )
+        file.create_dataset("progress/duration", data=np.zeros(count, np.float32))
+        file.create_dataset("progress/row_sha1", data=np.zeros(count, "S40"))
+        file.create_dataset("progress/reason", data=np.zeros(count, "S300"))
+        file.create_dataset("progress/state", data=np.zeros(count, np.uint8))
+        file.attrs["digest"] = self.source.digest
+        file.flush()
+        return file
+
+    def _check_disk(self, needed: int) -> None:
+        free = shutil.disk_usage(self.path.parent).free
+        if free < needed:
+            raise InputError(
+                f"{self.path.parent}: the store needs {needed / 1e6:,.0f} MB and "
+                f"{free / 1e6:,.0f} MB are free; free some, or choose another place: outputs=..."
+            )
+
+    def accept(self, features: np.ndarray, duration: float) -> None:
+        """Store the next track's row; `duration` is in seconds.
+
+        Raises:
+            InputError: the row has another shape than the store, or the disk is full.
+        """
+        if features.shape != self.shape:
+            raise InputError(
+                f"track {self.tracks[self.done].id}: features of shape {features.shape}, "
+                f"the store has {self.shape}"
+            )
+        row = np.ascontiguousarray(features, self.dtype)
+        sha1 = hashlib.sha1(row.tobytes()).hexdigest()
+        try:
+            self._file["features"][self._row] = row
+            self._file["progress/duration"][self.done] = duration
+            self._file["progress/row_sha1"][self.done] = sha1.encode()
+            self._advance(ACCEPTED)
+        except OSError as error:
+            raise self._full(error) from None
+        self._row += 1
+
+    def reject(self, reason: str) -> None:
+        """Note why the next track has no row."""
+        try:
+            self._file["progress/reason"][self.done] = reason.encode()[:300]
+            self._advance(REJECTED)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _advance(self, state: int) -> None:
+        self._file["progress/state"][self.done] = state
+        self._file.flush()
+        self.done += 1
+
+    def _full(self, error: OSError) -> InputError:
+        return InputError(
+            f"{self.partial}: cannot be written after {self.done} of {len(self.tracks)} tracks "
+            f"({str(error).splitlines()[0]}); free some disk and start again, it goes on from there"
+        )
+
+    def finish(self, scaling: Scaling) -> None:
+        """Add the columns, cut the rows that rejected tracks left, and swap the file in.
+
+        Raises:
+            InputError: no track at all was accepted.
+        """
+        accepted, rejected = self._by_state(ACCEPTED), self._by_state(REJECTED)
+        reasons = [r.decode(errors="replace") for r in self._file["progress/reason"][rejected]]
+        if not len(accepted):
+            raise InputError(f"no track of {len(self.tracks)} gave features; first: {reasons[0]}")
+        self._file["features"].resize(len(accepted), axis=0)
+        classes = sorted({self.tracks[i].genre for i in accepted})
+        labels = [classes.index(self.tracks[i].genre) for i in accepted]
+        self._add("label", np.array(labels))
+        for name in ("duration", "row_sha1"):
+            self._add(name, self._file[f"progress/{name}"][accepted])
+        for name in ("id", "artist", "album", "split", "path"):
+            self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
+        for name in ("id", "genre", "path"):
+            self._add(f"rejected/{TRACK_COLUMNS[name]}", self._texts(name, rejected))
+        self._add("rejected/reason", np.array(reasons, TEXT))
+        attributes = {"schema": SCHEMA, "classes": classes, **dataclasses.asdict(scaling)}
+        attributes["features"] = json.dumps(self.source.features)
+        attributes["corpus"] = json.dumps(self.source.corpus)
+        self._file.attrs.update(attributes)
+        del self._file["progress"]
+        self._file.close()
+        self.partial.replace(self.path)
+
+    def _by_state(self, state: int) -> np.ndarray:
+        return np.flatnonzero(self._file["progress/state"][:] == state)
+
+    def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
+        return np.array([getattr(self.tracks[i], field) for i in rows], TEXT)
+
+    def _add(self, name: str, column: np.ndarray) -> None:
+        if name in self._file:  # left by a finish that was interrupted
+            del self._file[name]
+        self._file[name] = column
