@@ -23,7 +23,7 @@ class Command:
 
 COMMANDS = {
     "prepare": Command(
-        "config",
+        "prepare",
         "decode audio and store its features",
         "genreclf prepare data=folder data.root=~/music",
     ),

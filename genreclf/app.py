@@ -22,7 +22,7 @@ USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exits where it fails."""
-    sys.argv = [f"genreclf {name}", *arguments, f"hydra.job.name={name}"]
+    sys.argv = [f"genreclf {name}", *arguments]
     # Hydra then raises what went wrong instead of printing its own account of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)

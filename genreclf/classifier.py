@@ -146,7 +146,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"checkpoint={path}: no such file") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError):
-        checkpoint = None
+        checkpoint = {}
     described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(

@@ -5,6 +5,7 @@ to the device as they are stored, and become float32 features there, augmented i
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -51,7 +52,7 @@ class EpochShuffle(Sampler):
         yield from np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist()
 
 
-def _as_batch(batch: Batch) -> Batch:
+def _as_batch(batch: Any) -> Batch:
     """Collation: `StoreDataset.__getitems__` has made a batch already."""
     return batch
 

@@ -30,7 +30,7 @@ def run(config: DictConfig) -> None:
     corpus = instantiate(config.data)
     store = store_for(
         corpus,
-        _features(trained, corpus),
+        _features(config, trained, corpus),
         outputs=config.outputs,
         path=config.store,
         workers=config.workers,
@@ -73,10 +73,12 @@ def run(config: DictConfig) -> None:
     print(folder / EVALUATION)
 
 
-def _features(trained: Trained, corpus: Corpus) -> Features:
+def _features(config: DictConfig, trained: Trained, corpus: Corpus) -> Features:
     """The checkpoint's features; rows of an npz are taken to be those."""
     if isinstance(corpus, Npz):
         return Precomputed()
+    if "features" in config:
+        raise InputError("the features come from the checkpoint: leave features=... out")
     if isinstance(trained.features, Precomputed):
         raise InputError(
             "the checkpoint was trained on precomputed features, which cannot be made from audio; "

@@ -35,8 +35,8 @@ def stratified(store: Store, seed: int = 42) -> Split:
 def _stratified_parts(
     rows: np.ndarray, labels: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    first, second = train_test_split(rows, test_size=share, random_state=seed, stratify=labels)
-    return first, second
+    parts = train_test_split(rows, test_size=share, random_state=seed, stratify=labels)
+    return np.asarray(parts[0]), np.asarray(parts[1])
 
 
 def artist(store: Store, seed: int = 42) -> Split:
@@ -151,7 +151,7 @@ def _shared(store: Store, first: np.ndarray, second: np.ndarray) -> dict[str, An
         for twin in by_sha1.get(store.row_sha1[row], [])
     ]
     pairs = zip(store.artists, store.albums, strict=True)
-    albums = [album and f"{by}: {album}" for by, album in pairs]
+    albums = [f"{by}: {album}" if album else "" for by, album in pairs]
     artists = _common(store.artists, first, second)
     return {
         "identical": identical,
@@ -162,7 +162,8 @@ def _shared(store: Store, first: np.ndarray, second: np.ndarray) -> dict[str, An
 
 
 def _common(names: Sequence[str], first: np.ndarray, second: np.ndarray) -> set[str]:
-    return ({names[row] for row in first} & {names[row] for row in second}) - {""}
+    known = {names[row] for row in first} & {names[row] for row in second}
+    return {name for name in known if name}
 
 
 def sizes(store: Store, split: Split) -> dict[str, dict[str, int]]:

@@ -69,7 +69,7 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._opened: tuple[int, h5py.File] | None = None
+        self._opened: tuple[int, Any] | None = None
         try:
             with h5py.File(self.path, "r") as file:
                 self._read_columns(file)
@@ -78,7 +78,7 @@ class Store:
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: not a store of this version ({error})") from None
 
-    def _read_columns(self, file: h5py.File) -> None:
+    def _read_columns(self, file: Any) -> None:
         attributes = file.attrs
         if attributes["schema"] != SCHEMA:
             raise InputError(
@@ -86,11 +86,11 @@ class Store:
                 "delete the file to have it made anew"
             )
         self.source = Source(
-            json.loads(attributes["features"]),  # pyright: ignore[reportArgumentType]
-            json.loads(attributes["corpus"]),  # pyright: ignore[reportArgumentType]
+            json.loads(attributes["features"]),
+            json.loads(attributes["corpus"]),
         )
         self.classes = [str(name) for name in np.atleast_1d(attributes["classes"])]
-        values = [float(attributes[f.name]) for f in dataclasses.fields(Scaling)]  # pyright: ignore[reportArgumentType]
+        values = [float(attributes[f.name]) for f in dataclasses.fields(Scaling)]
         self.scaling = Scaling(*values)
         self.shape: tuple[int, int] = file["features"].shape[1:]
         self.labels = file["label"][:]
@@ -108,12 +108,12 @@ class Store:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, rows: Sequence[int]) -> np.ndarray:
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Stored values (len(rows), bins, frames) of these rows, in one call to HDF5."""
         wanted, back = np.unique(np.asarray(rows), return_inverse=True)
         return self._file()["features"][wanted][back]
 
-    def _file(self) -> h5py.File:
+    def _file(self) -> Any:
         """The file, opened once a process: a handle must not cross a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), h5py.File(self.path, "r"))
@@ -138,5 +138,5 @@ class Store:
                     )
 
 
-def _texts(column: h5py.Dataset) -> list[str]:
+def _texts(column: Any) -> list[str]:
     return [str(text) for text in column.asstr()[:]]

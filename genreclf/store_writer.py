@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -51,7 +52,7 @@ class StoreWriter:
         self.shape, self.dtype = tuple(shape), dtype
         self.partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._reopen() or self._create()
+        self._file: Any = self._reopen() or self._create()
         self._row = len(self._by_state(ACCEPTED))
         self.done = self._row + len(self._by_state(REJECTED))
 
@@ -62,12 +63,12 @@ class StoreWriter:
         if self._file:
             self._file.close()
 
-    def _reopen(self) -> h5py.File | None:
+    def _reopen(self) -> Any:
         """The unfinished file, if it is one of the same source and can be read."""
         if not self.partial.exists():
             return None
         try:
-            file = h5py.File(self.partial, "r+", rdcc_nbytes=0)
+            file: Any = h5py.File(self.partial, "r+", rdcc_nbytes=0)
         except OSError:
             return None
         same = file.attrs.get("digest") == self.source.digest and "progress/state" in file

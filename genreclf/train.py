@@ -2,20 +2,17 @@
 
 import json
 import logging
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 
 from genreclf import report, results, splits
+from genreclf.callbacks import BEST, LAST, History, callbacks
 from genreclf.classifier import Classifier, load_checkpoint, predict, read_checkpoint
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
@@ -31,43 +28,6 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", ".*exists and is not empty.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
 warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
-
-BEST, LAST = "best.ckpt", "last.ckpt"
-MONITORS = [f"{p}/{m}" for p in ("val", "train") for m in ("loss", "accuracy", "f1_macro")]
-
-
-class History(Callback):
-    """The figures of each epoch, kept in the checkpoint; and an epoch's own random numbers.
-
-    Reseeding at each epoch makes a run that was interrupted and resumed give the same numbers as
-    one that was not.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.epochs: list[dict[str, float]] = []
-        self.seconds = 0.0
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed dropout and augmentation by run and epoch."""
-        self._started = time.perf_counter()
-        seed = np.random.SeedSequence([self.seed, trainer.current_epoch]).generate_state(1)[0]
-        torch.manual_seed(int(seed))
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the figures; those of validation are there already."""
-        self.seconds += time.perf_counter() - self._started
-        figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
-        figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.epochs.append({"epoch": trainer.current_epoch, **figures})
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"epochs": self.epochs, "seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
 
 
 def run(config: DictConfig) -> None:
@@ -98,7 +58,7 @@ def _check_data(file: Path, digest: str, source: Source) -> None:
 
 
 def _train(config: DictConfig, store: Store, folder: Path) -> None:
-    """Train, test, and write the run's folder; `result.json` comes last."""
+    """Train, test, and fill the run's folder."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     results.write_config(folder, plain)
     split = instantiate(config.split)(store)
@@ -106,53 +66,43 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
         raise InputError(f"this split has no {' and no '.join(sorted(missing))} part to train with")
     leakage = splits.audit(store, split, config.allow_identical)
     pl.seed_everything(config.seed, verbose=False)
+    augmentation = instantiate(config.augmentation, silence=store.scaling.silence)
     data = StoreDataModule(
-        store,
-        split,
-        config.batch_size,
-        config.num_workers,
-        instantiate(config.augmentation, silence=store.scaling.silence),
-        config.seed,
+        store, split, config.batch_size, config.num_workers, augmentation, config.seed
     )
     classifier = _classifier(config, plain, store)
-    params = parameter_count(classifier.net)
-    _announce(store, data, params, leakage)
+    _announce(store, data, parameter_count(classifier.net), leakage)
     history = History(config.seed)
-    trainer = _trainer(config, folder, history)
+    trainer = instantiate(
+        config.trainer,
+        callbacks=callbacks(folder, config.monitor, config.patience, history),
+        logger=instantiate(config.logger, save_dir=folder),
+        default_root_dir=folder,
+        enable_model_summary=False,
+    )
     try:
         trainer.fit(classifier, data, ckpt_path=_resume_point(folder, store.source))
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    scores = predict(trainer, load_checkpoint(folder / BEST), data)
-    labels = store.labels[split[data.tested_part]]
-    test = evaluate(labels, scores, store.classes)
-    best = _best_epoch(history.epochs, config.monitor)
+    best = history.best_epoch(config.monitor)
+    predictions = _test(trainer, data, folder)
+    test = evaluate(predictions.labels, predictions.scores, store.classes)
     metrics = {key: value for key, value in best.items() if "/" in key}
-    metrics |= {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
+    tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
     for logger in trainer.loggers:
-        logger.log_metrics({k: v for k, v in metrics.items() if k.startswith("test/")})
+        logger.log_metrics(tested)
         logger.finalize("success")
-    track_ids = [store.track_ids[row] for row in split[data.tested_part]]
-    predictions = results.Predictions(track_ids, labels, scores, store.classes)
-    predictions.write(folder / results.PREDICTIONS)
     result = {
-        "metrics": metrics,
+        "metrics": metrics | tested,
         "tested_on": data.tested_part,
         "test": test,
-        "params": params,
+        "params": parameter_count(classifier.net),
         "seconds": history.seconds,
         "best_epoch": int(best["epoch"]),
         "history": history.epochs,
-        "data": {
-            "store": str(store.path),
-            "digest": store.source.digest,
-            "classes": store.classes,
-            "shape": list(store.shape),
-            "split": splits.sizes(store, split),
-            "leakage": leakage,
-            "rejected": store.rejected,
-        },
+        "data": _data(store, split, leakage),
         **results.provenance(),
+        "overrides": _overrides(),
         "config": plain,
     }
     if config.report:
@@ -189,41 +139,6 @@ def _announce(store: Store, data: StoreDataModule, params: int, leakage: dict[st
         )
 
 
-def _trainer(config: DictConfig, folder: Path, history: History) -> pl.Trainer:
-    if config.monitor not in MONITORS:
-        raise InputError(f"monitor={config.monitor}: choose one of {', '.join(MONITORS)}")
-    mode = _mode(config.monitor)
-    stop = EarlyStopping(
-        config.monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True
-    )
-    keep = ModelCheckpoint(
-        folder,
-        filename=Path(BEST).stem,
-        monitor=config.monitor,
-        mode=mode,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    return instantiate(
-        config.trainer,
-        callbacks=[history, stop, keep, RichProgressBar()],
-        logger=instantiate(config.logger, save_dir=folder),
-        default_root_dir=folder,
-        enable_model_summary=False,
-    )
-
-
-def _mode(monitor: str) -> str:
-    return "min" if monitor.endswith("loss") else "max"
-
-
-def _best_epoch(epochs: list[dict[str, float]], monitor: str) -> dict[str, float]:
-    """The first epoch of the best value, as ModelCheckpoint chooses."""
-    choose = min if _mode(monitor) == "min" else max
-    return choose(epochs, key=lambda epoch: epoch[monitor])
-
-
 def _resume_point(folder: Path, source: Source) -> Path | None:
     """The checkpoint of the last finished epoch, if the run was interrupted after one."""
     last = folder / LAST
@@ -232,6 +147,35 @@ def _resume_point(folder: Path, source: Source) -> Path | None:
     _check_data(last, read_checkpoint(last)["genreclf"]["store"], source)
     log.info("this run was interrupted: going on after its last finished epoch")
     return last
+
+
+def _test(trainer: pl.Trainer, data: StoreDataModule, folder: Path) -> results.Predictions:
+    """Predict the tested part once, with the kept epoch."""
+    trained = load_checkpoint(folder / BEST)
+    scores = predict(trainer, trained, data)
+    rows = data.split[data.tested_part]
+    track_ids = [data.store.track_ids[row] for row in rows]
+    predictions = results.Predictions(track_ids, data.store.labels[rows], scores, trained.classes)
+    predictions.write(folder / results.PREDICTIONS)
+    return predictions
+
+
+def _data(store: Store, split: splits.Split, leakage: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "store": str(store.path),
+        "digest": store.source.digest,
+        "classes": store.classes,
+        "shape": list(store.shape),
+        "split": splits.sizes(store, split),
+        "leakage": leakage,
+        "rejected": store.rejected,
+    }
+
+
+def _overrides() -> list[str]:
+    """What the user changed, less what changes no number."""
+    given: list[str] = list(HydraConfig.get().overrides.task)
+    return [text for text in given if text.partition("=")[0] not in results.NOT_IDENTITY]
 
 
 def _summary(result: dict[str, Any]) -> str:

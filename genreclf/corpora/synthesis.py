@@ -1,8 +1,9 @@
 """Small musical clips of invented artists: the embedded data set, when no audio is at hand.
 
-A genre sets rhythm and instrument; an artist has a timbre (brightness, detuning, room, tempo) that
-all of its clips share, so that a split which lets an artist into training and test reads higher
-than one which does not, as it does on real music. The same seed gives the same samples.
+A genre sets rhythm and instrument; an artist has a timbre (brightness, detuning, room, tempo) and
+borrows from a second genre, in all of its clips alike; so a split which lets an artist into
+training and test reads higher than one which does not, as it does on real music. The same seed
+gives the same samples.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,9 @@ class Artist:
     """What the clips of one artist have in common."""
 
     name: str
+    genre: str
+    influence: str  # the other genre that is heard as well
+    blend: float  # 0 to 1, its loudness
     tonic: float  # Hz
     tempo: float  # beats a minute
     brightness: float  # 0 to 1, share of the spectrum that is kept
@@ -30,9 +34,13 @@ class Artist:
 
 def invent_artist(genre: str, number: int, rng: np.random.Generator) -> Artist:
     """An artist of `genre`; tempo ranges of the genres overlap."""
-    slow, fast = {"Ambient": (50, 90), "Folk": (70, 130), "Rock": (90, 160)}.get(genre, (100, 140))
+    others = [other for other in GENRES if other != genre]
+    slow, fast = {"Ambient": (50, 110), "Dance": (90, 140)}.get(genre, (70, 160))
     return Artist(
         name=f"{genre} Artist {number + 1}",
+        genre=genre,
+        influence=others[rng.integers(len(others))],
+        blend=rng.uniform(0.0, 1.0),
         tonic=110 * 2 ** (rng.integers(0, 12) / 12),
         tempo=rng.uniform(slow, fast),
         brightness=rng.uniform(0.15, 1.0),
@@ -42,11 +50,14 @@ def invent_artist(genre: str, number: int, rng: np.random.Generator) -> Artist:
     )
 
 
-def render(genre: str, artist: Artist, seconds: float, rng: np.random.Generator) -> np.ndarray:
+def render(artist: Artist, seconds: float, rng: np.random.Generator) -> np.ndarray:
     """One clip, float32 of shape (seconds * RATE,), peak 0.9."""
     size = int(seconds * RATE)
     beat = int(60 / artist.tempo * RATE)
-    clip = GENRES[genre](artist, size, beat, rng)
+    own, borrowed = (
+        GENRES[genre](artist, size, beat, rng) for genre in (artist.genre, artist.influence)
+    )
+    clip = own / own.std() + artist.blend * borrowed / borrowed.std()
     clip = _darken(clip, artist.brightness)
     echo = np.zeros(size)
     echo[beat // 2 :] = clip[: size - beat // 2]

@@ -53,7 +53,7 @@ class Synthetic(Folder):
             for number in range(self.artists):
                 artist = synthesis.invent_artist(genre, number, rng)
                 for clip in range(self.clips):
-                    waveform = synthesis.render(genre, artist, self.duration, rng)
+                    waveform = synthesis.render(artist, self.duration, rng)
                     path = unfinished / genre / f"{number + 1:02d}-{clip + 1:02d}.mp3"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     soundfile.write(path, waveform, synthesis.RATE)

@@ -12,13 +12,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from genreclf.metrics import roc
 from genreclf.results import Predictions
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 DASHES = ("-", "--", "-.", ":")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -46,12 +47,12 @@ def curves(history: list[dict[str, float]], best_epoch: int) -> str:
         epochs = [int(entry["epoch"]) + 1 for entry in history]
         for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
             for part, colour, dash in zip(("train", "val"), COLOURS, DASHES, strict=False):
-                values = [entry[f"{part}/{name}"] for entry in history]
+                values = np.array([entry[f"{part}/{name}"] for entry in history], float)
                 marker = "o" if len(history) == 1 else None
                 panel.plot(epochs, values, dash, color=colour, label=part, marker=marker)
             panel.axvline(best_epoch + 1, color="#7F7F7F", linewidth=0.8, label="kept")
             panel.set(xlabel="epoch", ylabel=name)
-            panel.xaxis.get_major_locator().set_params(integer=True)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[1].set_ylim(0, 1)
         panels[0].legend()
         return _svg(figure)
@@ -62,7 +63,8 @@ def confusion(matrix: list[list[int]], classes: list[str]) -> str:
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 1.6 + 0.5 * len(classes)
-    with mpl.rc_context(STYLE | {"axes.grid": False}):
+    without_grid: dict[Any, Any] = {**STYLE, "axes.grid": False}
+    with mpl.rc_context(without_grid):
         figure = Figure(figsize=(size, size))
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -72,7 +74,7 @@ def confusion(matrix: list[list[int]], classes: list[str]) -> str:
         axes.set(xlabel="predicted", ylabel="true")
         for row, column in np.ndindex(counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
         return _svg(figure)
 
 

@@ -20,20 +20,29 @@ def render(runs: list[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}"
+    names = labels(runs)
     template = environment.get_template("page.html.j2")
     return template.render(
-        runs=[_section(run, number) for number, run in enumerate(runs)],
-        comparison=_comparison(runs) if len(runs) > 1 else None,
-        differences=differences([run.result["config"] for run in runs]),
+        runs=[_section(*pair, number) for number, pair in enumerate(zip(runs, names, strict=True))],
+        comparison=_comparison(runs, names) if len(runs) > 1 else None,
     )
 
 
-def _section(run: Run, number: int) -> dict[str, Any]:
+def labels(runs: list[Run]) -> list[str]:
+    """For each run the overrides that not all runs have; its folder where there are none."""
+    overrides = [run.result["overrides"] for run in runs]
+    common = set(overrides[0]).intersection(*overrides)
+    own = [[override for override in each if override not in common] for each in overrides]
+    return [" ".join(each) or run.folder.name for each, run in zip(own, runs, strict=True)]
+
+
+def _section(run: Run, label: str, number: int) -> dict[str, Any]:
     """What the template shows of one run."""
     result = run.result
     return {
         "anchor": f"run-{number + 1}",
         "name": run.folder.name,
+        "label": label,
         "result": result,
         "curves": figures.curves(result["history"], result["best_epoch"]),
         "confusion": figures.confusion(result["test"]["confusion"], result["data"]["classes"]),
@@ -47,26 +56,10 @@ def _leakage(audit: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"parts": pair.replace("-", " and "), **audit[pair]} for pair in PAIRS if pair in audit]
 
 
-def _comparison(runs: list[Run]) -> str:
+def _comparison(runs: list[Run], names: list[str]) -> str:
     tests = [run.result["test"] for run in runs]
     return figures.comparison(
-        [run.folder.name for run in runs],
+        names,
         [test["accuracy"] for test in tests],
         [test["interval"] for test in tests],
     )
-
-
-def differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each config its values of the keys in which not all configs agree."""
-    flat = [_flat(config) for config in configs]
-    keys = sorted({key for config in flat for key in config})
-    differing = [key for key in keys if len({repr(config.get(key)) for config in flat}) > 1]
-    return [{key: config.get(key, "") for key in differing} for config in flat]
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        values |= {prefix + key: value} if inner is None else inner
-    return values

@@ -1,0 +1,111 @@
+"""What accompanies training: history, early stopping, checkpoints, progress."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+
+from genreclf.errors import InputError
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+MONITORS = [f"{p}/{m}" for p in ("val", "train") for m in ("loss", "accuracy", "f1_macro")]
+
+
+class History(Callback):
+    """The figures of each epoch, kept in the checkpoint; and an epoch's own random numbers.
+
+    Reseeding at each epoch makes a run that was interrupted and resumed give the same numbers as
+    one that was not.
+
+    Attributes:
+        epochs: for each finished epoch its number ("epoch", from 0), logged metrics and "lr".
+        seconds: spent in training and validation.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.epochs: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed dropout and augmentation by run and epoch."""
+        self._started = time.perf_counter()
+        seed = np.random.SeedSequence([self.seed, trainer.current_epoch]).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the figures; those of validation are there already."""
+        self.seconds += time.perf_counter() - self._started
+        figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.epochs.append({"epoch": trainer.current_epoch, **figures})
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"epochs": self.epochs, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
+
+    def best_epoch(self, monitor: str) -> dict[str, float]:
+        """The first epoch of the best value, as ModelCheckpoint chooses.
+
+        Raises:
+            InputError: no epoch has a finite value.
+        """
+        finite = [epoch for epoch in self.epochs if math.isfinite(epoch[monitor])]
+        if not finite:
+            raise InputError(f"training diverged: {monitor} is not a number; lower optimizer.lr")
+        choose = min if _mode(monitor) == "min" else max
+        return choose(finite, key=lambda epoch: epoch[monitor])
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, without the number of the logger's version."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What is shown beside the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {key: value for key, value in metrics.items() if key != "v_num"}
+
+
+def callbacks(folder: Path, monitor: str, patience: int, history: History) -> list[Callback]:
+    """All callbacks of a training run.
+
+    Args:
+        folder: where `best.ckpt` and, while training goes on, `last.ckpt` are kept.
+        monitor: metric that chooses the best epoch.
+        patience: epochs without a better one before training stops.
+        history: of the run.
+
+    Raises:
+        InputError: a metric that is not logged, or a patience under 1.
+    """
+    if monitor not in MONITORS:
+        raise InputError(f"monitor={monitor}: choose one of {', '.join(MONITORS)}")
+    if patience < 1:
+        raise InputError(f"patience={patience}: at least 1 epoch is needed")
+    # All act at the end of the epoch, so that last.ckpt has the whole of it.
+    stop = EarlyStopping(
+        monitor, mode=_mode(monitor), patience=patience, check_on_train_epoch_end=True
+    )
+    keep = ModelCheckpoint(
+        folder,
+        filename=Path(BEST).stem,
+        monitor=monitor,
+        mode=_mode(monitor),
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [history, stop, keep, ProgressBar()]
+
+
+def _mode(monitor: str) -> str:
+    return "min" if monitor.endswith("loss") else "max"
