@@ -37,6 +37,8 @@ class Mel:
             value = getattr(self, field.name)
             if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
                 raise InputError(f"features.{field.name}={value!r}: a number above 0 is needed")
+            if isinstance(field.default, float):  # 30 and 30.0 are the same setting
+                object.__setattr__(self, field.name, float(value))
 
     @property
     def silence(self) -> float:

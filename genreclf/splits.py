@@ -161,7 +161,7 @@ def _shared(store: Store, first: np.ndarray, second: np.ndarray) -> dict[str, An
     }
 
 
-def _common(names: Sequence[str], first: np.ndarray, second: np.ndarray) -> set[str]:
+def _common(names: list[str], first: np.ndarray, second: np.ndarray) -> set[str]:
     known = {names[row] for row in first} & {names[row] for row in second}
     return {name for name in known if name}
 

@@ -5,11 +5,13 @@ a `state` is kept for each track, so that a killed writer leaves a readable file
 goes on where it stopped.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,9 @@ class StoreWriter:
         self.shape, self.dtype = tuple(shape), dtype
         self.partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: Any = self._reopen() or self._create()
+        self.done = 0
+        with self._disk_errors():
+            self._file: Any = self._reopen() or self._create()
         self._row = len(self._by_state(ACCEPTED))
         self.done = self._row + len(self._by_state(REJECTED))
 
@@ -85,6 +89,10 @@ class StoreWriter:
         allocate_now = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         allocate_now.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         allocate_now.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        file.create_dataset("progress/duration", data=np.zeros(count, np.float32))
+        file.create_dataset("progress/row_sha1", data=np.zeros(count, "S40"))
+        file.create_dataset("progress/reason", data=np.zeros(count, "S300"))
+        file.create_dataset("progress/state", data=np.zeros(count, np.uint8))
         file.create_dataset(
             "features",
             (count, *self.shape),
@@ -93,10 +101,6 @@ class StoreWriter:
             maxshape=(count, *self.shape),
             dcpl=allocate_now,
         )
-        file.create_dataset("progress/duration", data=np.zeros(count, np.float32))
-        file.create_dataset("progress/row_sha1", data=np.zeros(count, "S40"))
-        file.create_dataset("progress/reason", data=np.zeros(count, "S300"))
-        file.create_dataset("progress/state", data=np.zeros(count, np.uint8))
         file.attrs["digest"] = self.source.digest
         file.flush()
         return file
@@ -122,33 +126,34 @@ class StoreWriter:
             )
         row = np.ascontiguousarray(features, self.dtype)
         sha1 = hashlib.sha1(row.tobytes()).hexdigest()
-        try:
+        with self._disk_errors():
             self._file["features"][self._row] = row
             self._file["progress/duration"][self.done] = duration
             self._file["progress/row_sha1"][self.done] = sha1.encode()
             self._advance(ACCEPTED)
-        except OSError as error:
-            raise self._full(error) from None
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Note why the next track has no row."""
-        try:
+        with self._disk_errors():
             self._file["progress/reason"][self.done] = reason.encode()[:300]
             self._advance(REJECTED)
-        except OSError as error:
-            raise self._full(error) from None
 
     def _advance(self, state: int) -> None:
         self._file["progress/state"][self.done] = state
         self._file.flush()
         self.done += 1
 
-    def _full(self, error: OSError) -> InputError:
-        return InputError(
-            f"{self.partial}: cannot be written after {self.done} of {len(self.tracks)} tracks "
-            f"({str(error).splitlines()[0]}); free some disk and start again, it goes on from there"
-        )
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+            raise InputError(
+                f"{self.partial}: cannot be written after {self.done} of {len(self.tracks)} "
+                f"tracks ({reason}); free some disk and start again, it goes on from there"
+            ) from None
 
     def finish(self, scaling: Scaling) -> None:
         """Add the columns, cut the rows that rejected tracks left, and swap the file in.
@@ -160,6 +165,14 @@ class StoreWriter:
         reasons = [r.decode(errors="replace") for r in self._file["progress/reason"][rejected]]
         if not len(accepted):
             raise InputError(f"no track of {len(self.tracks)} gave features; first: {reasons[0]}")
+        with self._disk_errors():
+            self._add_columns(accepted, rejected, reasons, scaling)
+            self._file.close()
+        self.partial.replace(self.path)
+
+    def _add_columns(
+        self, accepted: np.ndarray, rejected: np.ndarray, reasons: list[str], scaling: Scaling
+    ) -> None:
         self._file["features"].resize(len(accepted), axis=0)
         classes = sorted({self.tracks[i].genre for i in accepted})
         labels = [classes.index(self.tracks[i].genre) for i in accepted]
@@ -176,8 +189,6 @@ class StoreWriter:
         attributes["corpus"] = json.dumps(self.source.corpus)
         self._file.attrs.update(attributes)
         del self._file["progress"]
-        self._file.close()
-        self.partial.replace(self.path)
 
     def _by_state(self, state: int) -> np.ndarray:
         return np.flatnonzero(self._file["progress/state"][:] == state)

@@ -75,8 +75,9 @@ class Folder:
         return Track(
             id=path.relative_to(self.root).as_posix(),
             genre=genre,
-            artist=tags.get("artist") or tags.get("albumartist", ""),
-            album=tags.get("album", ""),
+            # WAV files have ID3 frames, for which mutagen has no plain names.
+            artist=_tag(tags, "artist", "TPE1", "albumartist", "TPE2"),
+            album=_tag(tags, "album", "TALB"),
             path=str(path.resolve()),
         )
 
@@ -93,11 +94,16 @@ def _audio_files(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _tags(path: Path) -> dict[str, str]:
-    """Tags of a file by mutagen's plain names; none where the file cannot be parsed."""
+def _tags(path: Path) -> Any:
+    """The tags of a file under mutagen's plain names; none where it cannot be parsed."""
     try:
         file = mutagen.File(path, easy=True)  # pyright: ignore[reportPrivateImportUsage]
     except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
         return {}
-    tags = (file.tags if file is not None else None) or {}
-    return {key: "; ".join(map(str, tags[key])).strip() for key in tags if tags[key]}
+    return (file.tags if file is not None else None) or {}
+
+
+def _tag(tags: Any, *names: str) -> str:
+    """The first of these that is there and not empty."""
+    found = ("; ".join(map(str, tags[name])).strip() for name in names if name in tags)
+    return next(filter(None, found), "")

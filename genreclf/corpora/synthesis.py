@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import sawtooth
 
 RATE = 22050  # Hz
 SCALE = np.array([0, 2, 3, 5, 7, 8, 10])  # natural minor, in semitones
@@ -73,8 +72,8 @@ def _note(artist: Artist, degree: int, octave: int) -> float:
 
 def _saw(frequency: float, size: int, detune: float) -> np.ndarray:
     """Two detuned voices."""
-    phase = 2 * np.pi * frequency * np.arange(size) / RATE
-    return sawtooth(phase * (1 - detune)) + sawtooth(phase * (1 + detune))
+    cycles = frequency * np.arange(size) / RATE
+    return 2 * ((cycles * (1 - detune)) % 1 + (cycles * (1 + detune)) % 1) - 2
 
 
 def _decay(size: int, seconds: float) -> np.ndarray:

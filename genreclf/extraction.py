@@ -1,0 +1,88 @@
+"""Rows of features for the tracks of a corpus, in their order, by several processes."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from genreclf import audio
+from genreclf.corpora import Npz, Track
+from genreclf.errors import InputError
+from genreclf.features import Mel
+
+Row = tuple[np.ndarray, float] | str  # features and seconds, or why there are none
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def precomputed(corpus: Npz, done: int) -> Iterator[Row]:
+    """The corpus' own rows, after the first `done`; rows without content are refused."""
+    for number, row in enumerate(corpus.rows()):
+        if number < done:
+            continue
+        if not np.isfinite(row).all():
+            yield "values that are not finite numbers"
+        elif row.min() == row.max():
+            yield f"silent: every value is {row.min()}"
+        else:
+            yield row, corpus.duration
+
+
+def extracted(tracks: Iterable[Track], features: Mel, workers: int) -> Iterator[Row]:
+    """Rows in the order of the tracks; a few tracks ahead at a time, so memory does not grow."""
+    context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet_worker)
+    ahead: deque[Future[Row]] = deque()
+    try:
+        for track in tracks:
+            with _ctrl_c_withheld():
+                ahead.append(pool.submit(extract, track.path, features))
+            if len(ahead) >= 4 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a process that extracts features was killed (out of memory?); start again, it goes "
+            "on from there, with fewer processes: workers=1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ctrl_c_withheld() -> Iterator[None]:
+    """Processes begun in here never see Ctrl-C: the parent gets it, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _quiet_worker() -> None:
+    """Leave the decoder's chatter to nobody, and one core to each worker."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threadpool_limits(1)
+
+
+def extract(path: str, features: Mel) -> Row:
+    """Features and decoded seconds of a file, or the reason why there are none."""
+    try:
+        waveform = audio.load(path, features.sample_rate, features.duration)
+    except audio.DecodeError as error:
+        return str(error)
+    return features(waveform), len(waveform) / features.sample_rate

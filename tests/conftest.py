@@ -1,0 +1,87 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genreclf import app
+from genreclf.__main__ import COMMANDS
+from genreclf.corpora import Synthetic, Track
+from genreclf.store import Scaling, Source, Store
+from genreclf.store_writer import StoreWriter
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+# Small enough for many runs: 2.5 s clips, 32 x 54 features.
+TINY = ["features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024", "report=false"]
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 4 genres x 4 artists x 3 tagged MP3 clips of 2.5 s."""
+    corpus = Synthetic(tmp_path_factory.mktemp("music"), duration=2.5, artists=4, clips=3)
+    corpus.files()
+    return corpus.root
+
+
+@pytest.fixture(scope="session")
+def real_music() -> Path:
+    """The real MP3s, where they are at hand."""
+    folder = SHARED / "emotify"
+    if not folder.is_dir():
+        pytest.skip("no real audio at hand")
+    return folder
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Runs a command in this process, below tmp_path; returns its last line of output."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+    def run(name: str, *arguments: str) -> str:
+        place = [] if any(a.startswith("outputs=") for a in arguments) else [f"outputs={tmp_path}"]
+        app.run(name, COMMANDS[name].config, [*arguments, *place])
+        lines = capsys.readouterr().out.splitlines()
+        return lines[-1] if lines else ""
+
+    return run
+
+
+@pytest.fixture
+def train(command: Callable[..., str], music: Path) -> Callable[..., dict[str, Any]]:
+    """Trains on the small folder; returns what result.json says, and its folder."""
+
+    def run(*arguments: str) -> dict[str, Any]:
+        data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+        if not any(a.startswith("trainer.max_epochs") for a in arguments):
+            data.append("trainer.max_epochs=1")
+        path = Path(command("train", *data, *arguments))
+        return {**json.loads(path.read_text()), "folder": path.parent}
+
+    return run
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., Store]:
+    """Writes a store of given tracks and rows."""
+
+    def make(tracks: list[Track], rows: np.ndarray, scaling: Scaling | None = None) -> Store:
+        path = tmp_path / "made.h5"
+        source = Source({"name": "test"}, {"name": "test", "count": len(tracks)})
+        with StoreWriter(path, source, tracks, rows.shape[1:], rows.dtype) as writer:
+            for row in rows:
+                writer.accept(row, 30.0)
+            writer.finish(scaling or Scaling())
+        return Store(path)
+
+    return make
+
+
+@pytest.fixture
+def random_rows() -> Callable[..., np.ndarray]:
+    """Distinct rows (n, 8, 16) of noise."""
+    return lambda count: np.random.default_rng(0).normal(size=(count, 8, 16)).astype(np.float32)

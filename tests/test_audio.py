@@ -1,0 +1,113 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from genreclf import audio
+
+RATE = 44100
+
+
+def tone(seconds: float, channels: int = 2) -> np.ndarray:
+    time = np.arange(int(seconds * RATE)) / RATE
+    pitches = (220, 330)[:channels]
+    return np.stack([0.5 * np.sin(2 * np.pi * hertz * time) for hertz in pitches], axis=1)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_every_format_decodes_as_librosa_does(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tone{suffix}"
+    soundfile.write(path, tone(4), RATE)
+    waveform = audio.load(path, 22050, 3)
+    expected, _ = librosa.load(path, sr=22050, duration=3)
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, expected)
+
+
+def test_a_real_mp3_decodes_as_librosa_does(real_music: Path) -> None:
+    path = real_music / "rock" / "001.mp3"
+    expected, _ = librosa.load(path, sr=22050, duration=30)
+    np.testing.assert_array_equal(audio.load(path, 22050, 30), expected)
+
+
+def test_m4a_goes_through_ffmpeg(tmp_path: Path) -> None:
+    ffmpeg = audio.find_ffmpeg()
+    assert ffmpeg, "imageio-ffmpeg is among the development packages"
+    soundfile.write(tmp_path / "tone.wav", tone(4), RATE)
+    path = tmp_path / "tone.m4a"
+    subprocess.run([ffmpeg, "-v", "error", "-i", tmp_path / "tone.wav", path], check=True)
+    waveform = audio.load(path, 22050, 3)
+    assert len(waveform) == 3 * 22050
+    spectrum = np.abs(np.fft.rfft(waveform))
+    assert set(np.argsort(spectrum)[-2:]) == {3 * 220, 3 * 330}  # 1/3 Hz a bin
+
+
+def test_without_ffmpeg_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "find_ffmpeg", lambda: None)
+    (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
+    with pytest.raises(audio.DecodeError, match=r"\.m4a .*pip install genreclf\[ffmpeg\]"):
+        audio.load(tmp_path / "song.m4a", 22050, 30)
+
+
+def test_ffmpeg_of_the_system_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/somewhere/{name}")
+    assert audio.find_ffmpeg() == "/somewhere/ffmpeg"
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    samples = np.zeros((3 * RATE, 2), np.float32)
+    samples[:, 0] = 0.5
+    soundfile.write(tmp_path / "left.wav", samples, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(audio.load(tmp_path / "left.wav", RATE, 30), 0.25)
+
+
+def mp3(folder: Path) -> bytes:
+    soundfile.write(folder / "whole.mp3", tone(6), RATE)
+    return (folder / "whole.mp3").read_bytes()
+
+
+def test_a_truncated_mp3_gives_what_is_left(tmp_path: Path) -> None:
+    content = mp3(tmp_path)
+    (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
+    assert 2.5 < len(audio.load(tmp_path / "cut.mp3", 22050, 30)) / 22050 < 3.5
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"not music at all", "does not decode"),
+        (np.random.default_rng(0).bytes(100_000), "does not decode"),
+    ],
+)
+def test_what_does_not_decode_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "bad.mp3").write_bytes(content)
+    with pytest.raises(audio.DecodeError, match=reason):
+        audio.load(tmp_path / "bad.mp3", 22050, 30)
+
+
+def test_what_is_too_short_says_so(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "short.wav", tone(1.5), RATE)
+    with pytest.raises(audio.DecodeError, match=r"too short: 1\.50 s"):
+        audio.load(tmp_path / "short.wav", 22050, 30)
+    content = mp3(tmp_path)
+    (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 10])
+    with pytest.raises(audio.DecodeError, match="too short"):
+        audio.load(tmp_path / "cut.mp3", 22050, 30)
+
+
+def test_silence_says_so(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.flac", np.zeros((3 * RATE, 2)), RATE)
+    with pytest.raises(audio.DecodeError, match="silent"):
+        audio.load(tmp_path / "silent.flac", 22050, 30)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(audio.DecodeError, match="no such file"):
+        audio.load(tmp_path / "none.mp3", 22050, 30)

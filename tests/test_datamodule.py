@@ -1,0 +1,64 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from genreclf.corpora import Track
+from genreclf.datamodule import StoreDataModule
+from genreclf.errors import InputError
+from genreclf.store import Scaling, Store
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store]) -> Store:
+    """20 rows, each filled with its number; one class for even, one for odd."""
+    rows = np.arange(20, dtype=np.uint8).repeat(8 * 16).reshape(20, 8, 16)
+    tracks = [Track(str(n), ("even", "odd")[n % 2]) for n in range(20)]
+    return make_store(tracks, rows, Scaling(scale=0.5, offset=-80, silence=-80))
+
+
+SPLIT = {"train": np.arange(12), "val": np.arange(12, 16), "test": np.arange(16, 20)}
+
+
+def order(data: StoreDataModule, epoch: int) -> list[int]:
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [int(row[0, 0]) for features, _ in loader for row in features]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
+    first = order(StoreDataModule(store, SPLIT, 5, seed=1), 0)
+    assert sorted(first) == list(range(12))
+    assert order(StoreDataModule(store, SPLIT, 5, seed=1, num_workers=2), 0) == first
+    assert order(StoreDataModule(store, SPLIT, 5, seed=1), 1) != first
+    assert order(StoreDataModule(store, SPLIT, 5, seed=2), 0) != first
+
+
+def test_batches_are_stored_values_with_their_labels(store: Store) -> None:
+    batches = list(StoreDataModule(store, SPLIT, 3).test_dataloader())
+    assert [len(labels) for _, labels in batches] == [3, 1]
+    features, labels = batches[0]
+    assert features.dtype == torch.uint8
+    assert features[:, 0, 0].tolist() == [16, 17, 18]
+    assert labels.tolist() == [0, 1, 0]
+
+
+def test_features_are_scaled_on_the_device(store: Store) -> None:
+    data = StoreDataModule(store, SPLIT, 4)
+    features, _ = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    assert features.dtype == torch.float32
+    assert features[:, 0, 0].tolist() == [-74, -73.5, -73, -72.5]
+
+
+def test_validation_serves_where_there_is_no_test_part(store: Store) -> None:
+    split = {"train": SPLIT["train"], "val": SPLIT["val"]}
+    data = StoreDataModule(store, split, 4)
+    assert data.tested_part == "val"
+    assert next(iter(data.test_dataloader()))[0][0, 0, 0] == 12
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"num_workers": -1}])
+def test_impossible_settings_are_refused(store: Store, arguments: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(arguments))):
+        StoreDataModule(store, SPLIT, **arguments)

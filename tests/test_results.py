@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genreclf import results
+from genreclf.errors import InputError
+
+
+def test_a_run_is_its_config() -> None:
+    config = {"seed": 0, "model": {"p": 0.3}, "outputs": "a", "num_workers": 0}
+    digest = results.run_digest(config)
+    assert len(digest) == 8
+    assert results.run_digest({**config, "outputs": "b", "num_workers": 4}) == digest
+    assert results.run_digest({**config, "seed": 1}) != digest
+    assert results.run_digest({**config, "model": {"p": 0.4}}) != digest
+
+
+def test_json_is_whole_and_valid(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    results.write_json(path, {"a": [1.5, float("nan")], "b": (float("inf"),)})
+    assert json.loads(path.read_text()) == {"a": [1.5, None], "b": [None]}
+    with pytest.raises(TypeError):
+        results.write_json(path, {"a": object()})
+    assert json.loads(path.read_text())["b"] == [None]
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_predictions_come_back(tmp_path: Path) -> None:
+    classes = ["Rock, hard", 'the "other"']
+    scores = np.array([[0.25, 0.75], [0.5, 0.5]])
+    made = results.Predictions(["a/ü,1.mp3", "b"], np.array([1, 0]), scores, classes)
+    made.write(tmp_path / "p.csv")
+    read = results.Predictions.read(tmp_path / "p.csv")
+    assert (read.track_ids, read.classes) == (made.track_ids, classes)
+    np.testing.assert_array_equal(read.labels, made.labels)
+    np.testing.assert_allclose(read.scores, scores)
+
+
+def test_provenance_names_what_computes() -> None:
+    provenance = results.provenance()
+    assert {"python", "genreclf", "torch", "librosa"} <= set(provenance["versions"])
+    commit = provenance["commit"]
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+def test_missing_and_damaged_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        results.find_runs([tmp_path / "none"])
+    with pytest.raises(InputError, match="no finished run"):
+        results.find_runs([tmp_path])
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        results.find_runs([tmp_path])
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(InputError, match=r"predictions\.csv is missing"):
+        results.find_runs([tmp_path])
