@@ -22,7 +22,9 @@ USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exits where it fails."""
-    sys.argv = [f"genreclf {name}", *arguments]
+    # Hydra's parser wants flags before all overrides, which is not where one adds -m.
+    flags_first = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    sys.argv = [f"genreclf {name}", *flags_first]
     # Hydra then raises what went wrong instead of printing its own account of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
@@ -95,9 +97,8 @@ def _check_types(config: DictConfig, config_name: str) -> None:
         numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
         kinds = (int, float) if isinstance(expected, float) else (type(expected),)
         if isinstance(expected, bool | int | float) and type(value) not in kinds:
-            kind = (
-                "a truth value" if not numeric else "a number" if float in kinds else "an integer"
-            )
+            number = "a number" if float in kinds else "an integer"
+            kind = number if numeric else "true or false"
             raise InputError(f"{key}={value}: {kind} is needed (the default is {expected})")
 
 

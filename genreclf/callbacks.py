@@ -66,6 +66,14 @@ class History(Callback):
         return choose(finite, key=lambda epoch: epoch[monitor])
 
 
+class Patience(EarlyStopping):
+    """Lightning's early stopping, which a resumed run remembers."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no further where training had stopped, and only the test was interrupted."""
+        trainer.should_stop = self.stopped_epoch > 0
+
+
 class ProgressBar(RichProgressBar):
     """Lightning's, without the number of the logger's version."""
 
@@ -92,9 +100,7 @@ def callbacks(folder: Path, monitor: str, patience: int, history: History) -> li
     if patience < 1:
         raise InputError(f"patience={patience}: at least 1 epoch is needed")
     # All act at the end of the epoch, so that last.ckpt has the whole of it.
-    stop = EarlyStopping(
-        monitor, mode=_mode(monitor), patience=patience, check_on_train_epoch_end=True
-    )
+    stop = Patience(monitor, mode=_mode(monitor), patience=patience, check_on_train_epoch_end=True)
     keep = ModelCheckpoint(
         folder,
         filename=Path(BEST).stem,

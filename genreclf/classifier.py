@@ -7,6 +7,7 @@ training are taken as it goes, with dropout and augmentation; the test figures c
 
 import inspect
 import pickle
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ class Classifier(pl.LightningModule):
         optimizer: makes the optimizer from the parameters; only training needs it.
         scheduler: makes Lightning's scheduler config from the optimizer.
         description: plain values that a checkpoint keeps, so that it can be used alone: `model`
-            (settings of the net, with `_target_`), `features` (`features.settings`), `bins` and
-            `store` (digest of what was trained on).
+            (settings of the net, with `_target_`), `features` (`features.settings`), `bins`,
+            `store` (digest) and `trained_on` (`row_sha1` of the training rows).
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Trained:
     classes: list[str]
     features: Features
     bins: int
+    trained_on: frozenset[str]  # `row_sha1` of the training rows
 
 
 def load_checkpoint(path: str | Path) -> Trained:
@@ -132,7 +134,8 @@ def load_checkpoint(path: str | Path) -> Trained:
     except RuntimeError as error:
         raise InputError(f"checkpoint={path}: weights do not fit its net ({error})") from None
     kind = from_settings(described["features"])
-    return Trained(net.eval(), described["classes"], kind, described["bins"])
+    rows = frozenset(described["trained_on"])
+    return Trained(net.eval(), described["classes"], kind, described["bins"], rows)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -142,7 +145,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: no such file, or not such a checkpoint.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are refused below
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"checkpoint={path}: no such file") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError):

@@ -38,8 +38,8 @@ class StoreDataset(Dataset):
 class EpochShuffle(Sampler):
     """All items in an order that depends on seed and epoch alone, so that a resumed run agrees."""
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    def __init__(self, count: int, seed: int, epoch: int = 0) -> None:
+        self.count, self.seed, self.epoch = count, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
@@ -95,7 +95,9 @@ class StoreDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches."""
         rows = self.split["train"]
-        return self._loader(rows, EpochShuffle(len(rows), self.seed))
+        # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        return self._loader(rows, EpochShuffle(len(rows), self.seed, epoch))
 
     def val_dataloader(self) -> DataLoader:
         """Validation batches, in the order of the rows."""
@@ -115,6 +117,7 @@ class StoreDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_as_batch,
+            generator=torch.Generator(),  # else each epoch takes a number from the global one
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

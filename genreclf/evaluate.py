@@ -51,11 +51,15 @@ def run(config: DictConfig) -> None:
     track_ids = [store.track_ids[row] for row in rows]
     predictions = results.Predictions(track_ids, labels, scores, trained.classes)
     predictions.write(folder / results.PREDICTIONS)
+    seen = sum(store.row_sha1[row] in trained.trained_on for row in rows)
+    if seen:
+        log.warning("the checkpoint was trained on %d of these %d tracks", seen, len(rows))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     evaluation = {
         **metrics.evaluate(labels, scores, trained.classes),
         "classes": trained.classes,
         "tested_on": data.tested_part,
+        "trained_on": seen,
         "rejected": store.rejected,
         **results.provenance(),
         "config": plain,

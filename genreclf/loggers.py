@@ -1,9 +1,10 @@
 """Loggers that need more than a constructor."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 
 def wandb_logger(save_dir: str | Path, project: str) -> WandbLogger:
@@ -17,3 +18,11 @@ def wandb_logger(save_dir: str | Path, project: str) -> WandbLogger:
     return WandbLogger(
         name=Path(save_dir).name, save_dir=save_dir, project=project, offline=offline
     )
+
+
+def close(loggers: Iterable[Logger]) -> None:
+    """Write what is left; the next run of a sweep, in this process, begins its own."""
+    for logger in loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

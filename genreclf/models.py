@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genreclf.errors import InputError
 
 TRUNK_CHANNELS = 128
+MIN_SIZE = 8  # bins and frames, which the trunk divides by 8
 
 
 def separable_block(inputs: int, outputs: int) -> nn.Sequential:

@@ -11,14 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf import report, results, splits
+from genreclf import loggers, report, results, splits
 from genreclf.callbacks import BEST, LAST, History, callbacks
 from genreclf.classifier import Classifier, load_checkpoint, predict, read_checkpoint
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
 from genreclf.features import settings
 from genreclf.metrics import evaluate
-from genreclf.models import parameter_count
+from genreclf.models import MIN_SIZE, parameter_count
 from genreclf.prepare import source_of, store_for
 from genreclf.store import Source, Store
 
@@ -61,17 +61,11 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train, test, and fill the run's folder."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     results.write_config(folder, plain)
-    split = instantiate(config.split)(store)
-    if missing := {"train", "val"} - set(split):
-        raise InputError(f"this split has no {' and no '.join(sorted(missing))} part to train with")
-    leakage = splits.audit(store, split, config.allow_identical)
-    pl.seed_everything(config.seed, verbose=False)
-    augmentation = instantiate(config.augmentation, silence=store.scaling.silence)
-    data = StoreDataModule(
-        store, split, config.batch_size, config.num_workers, augmentation, config.seed
-    )
-    classifier = _classifier(config, plain, store)
-    _announce(store, data, parameter_count(classifier.net), leakage)
+    data = _data(config, store)
+    leakage = splits.audit(store, data.split, config.allow_identical)
+    classifier = _classifier(config, plain, data)
+    params = parameter_count(classifier.net)
+    _announce(data, params, leakage)
     history = History(config.seed)
     trainer = instantiate(
         config.trainer,
@@ -81,26 +75,24 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
         enable_model_summary=False,
     )
     try:
-        trainer.fit(classifier, data, ckpt_path=_resume_point(folder, store.source))
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
-    best = history.best_epoch(config.monitor)
-    predictions = _test(trainer, data, folder)
-    test = evaluate(predictions.labels, predictions.scores, store.classes)
-    metrics = {key: value for key, value in best.items() if "/" in key}
-    tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
-    for logger in trainer.loggers:
-        logger.log_metrics(tested)
-        logger.finalize("success")
+        _fit(trainer, classifier, data, folder)
+        best = history.best_epoch(config.monitor)
+        predictions = _test(trainer, data, folder)
+        test = evaluate(predictions.labels, predictions.scores, store.classes)
+        tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
+        for logger in trainer.loggers:
+            logger.log_metrics(tested)
+    finally:
+        loggers.close(trainer.loggers)
     result = {
-        "metrics": metrics | tested,
+        "metrics": {key: value for key, value in best.items() if "/" in key} | tested,
         "tested_on": data.tested_part,
         "test": test,
-        "params": parameter_count(classifier.net),
+        "params": params,
         "seconds": history.seconds,
         "best_epoch": int(best["epoch"]),
         "history": history.epochs,
-        "data": _data(store, split, leakage),
+        "data": _description(data, leakage),
         **results.provenance(),
         "overrides": _overrides(),
         "config": plain,
@@ -112,19 +104,37 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     log.info("%s", _summary(result))
 
 
-def _classifier(config: DictConfig, plain: dict[str, Any], store: Store) -> Classifier:
+def _data(config: DictConfig, store: Store) -> StoreDataModule:
+    if min(store.shape) < MIN_SIZE:
+        bins, frames = store.shape
+        raise InputError(
+            f"features of {bins} x {frames}; the net needs at least {MIN_SIZE} x {MIN_SIZE}"
+        )
+    split = instantiate(config.split)(store)
+    if missing := [part for part in ("train", "val") if part not in split]:
+        raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
+    augmentation = instantiate(config.augmentation, silence=store.scaling.silence)
+    return StoreDataModule(
+        store, split, config.batch_size, config.num_workers, augmentation, config.seed
+    )
+
+
+def _classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataModule) -> Classifier:
+    store = data.store
     description = {
         "model": plain["model"],
         "features": settings(instantiate(config.features)),
         "bins": store.shape[0],
         "store": store.source.digest,
+        "trained_on": [store.row_sha1[row] for row in data.split["train"]],
     }
+    pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
     net = instantiate(config.model, classes=len(store.classes))
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     return Classifier(net, store.classes, optimizer, scheduler, description)
 
 
-def _announce(store: Store, data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
+def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
     if data.tested_part == "val":
@@ -139,14 +149,17 @@ def _announce(store: Store, data: StoreDataModule, params: int, leakage: dict[st
         )
 
 
-def _resume_point(folder: Path, source: Source) -> Path | None:
-    """The checkpoint of the last finished epoch, if the run was interrupted after one."""
+def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, folder: Path) -> None:
+    """Train; after the last finished epoch, if the run was interrupted after one."""
     last = folder / LAST
-    if not last.exists():
-        return None
-    _check_data(last, read_checkpoint(last)["genreclf"]["store"], source)
-    log.info("this run was interrupted: going on after its last finished epoch")
-    return last
+    if last.exists():
+        begun_with = read_checkpoint(last)["genreclf"]["store"]
+        _check_data(last, begun_with, data.store.source)
+        log.info("this run was interrupted: going on after its last finished epoch")
+    try:
+        trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
 
 
 def _test(trainer: pl.Trainer, data: StoreDataModule, folder: Path) -> results.Predictions:
@@ -160,13 +173,14 @@ def _test(trainer: pl.Trainer, data: StoreDataModule, folder: Path) -> results.P
     return predictions
 
 
-def _data(store: Store, split: splits.Split, leakage: dict[str, Any]) -> dict[str, Any]:
+def _description(data: StoreDataModule, leakage: dict[str, Any]) -> dict[str, Any]:
+    store = data.store
     return {
         "store": str(store.path),
         "digest": store.source.digest,
         "classes": store.classes,
         "shape": list(store.shape),
-        "split": splits.sizes(store, split),
+        "split": splits.sizes(store, data.split),
         "leakage": leakage,
         "rejected": store.rejected,
     }

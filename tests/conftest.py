@@ -14,7 +14,12 @@ from genreclf.store_writer import StoreWriter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # Small enough for many runs: 2.5 s clips, 32 x 54 features.
-TINY = ["features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024", "report=false"]
+TINY = [
+    "features.n_mels=32",
+    "features.n_fft=1024",
+    "features.hop_length=1024",
+    "report=false",
+]  # the page has tests of its own
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +57,21 @@ def command(
 
 
 @pytest.fixture
-def train(command: Callable[..., str], music: Path) -> Callable[..., dict[str, Any]]:
-    """Trains on the small folder; returns what result.json says, and its folder."""
+def train(
+    command: Callable[..., str], music: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
+    """Trains on the small folder; returns what result.json says, and its folder.
+
+    Tests that change neither data nor features share a store, to save time.
+    """
+    shared = tmp_path_factory.getbasetemp() / "shared.h5"
 
     def run(*arguments: str) -> dict[str, Any]:
         data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
         if not any(a.startswith("trainer.max_epochs") for a in arguments):
             data.append("trainer.max_epochs=1")
+        if not any(a.startswith(("data", "features")) for a in arguments):
+            data.append(f"store={shared}")
         path = Path(command("train", *data, *arguments))
         return {**json.loads(path.read_text()), "folder": path.parent}
 

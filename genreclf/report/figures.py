@@ -67,14 +67,16 @@ def confusion(matrix: list[list[int]], classes: list[str]) -> str:
     with mpl.rc_context(without_grid):
         figure = Figure(figsize=(size, size))
         axes = figure.subplots()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        ticks = range(len(classes))
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white")  # stays vector
+        axes.set(xlabel="predicted", ylabel="true", aspect="equal")
+        axes.invert_yaxis()
+        ticks = np.arange(len(classes)) + 0.5
         axes.set_xticks(ticks, classes, rotation=45, ha="right")
         axes.set_yticks(ticks, classes)
-        axes.set(xlabel="predicted", ylabel="true")
         for row, column in np.ndindex(counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
+            place = (column + 0.5, row + 0.5)
+            axes.text(*place, str(counts[row, column]), ha="center", va="center", color=colour)
         return _svg(figure)
 
 

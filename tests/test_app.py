@@ -1,0 +1,80 @@
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from genreclf.__main__ import COMMANDS
+
+
+def genreclf(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "genreclf", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_lists_the_commands() -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        done = genreclf(*arguments)
+        assert done.returncode == 0
+        assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_has_help(name: str) -> None:
+    done = genreclf(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"genreclf {name}: {COMMANDS[name].summary}")
+    assert "outputs: outputs" in done.stdout
+
+
+def test_help_and_config_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from genreclf.__main__ import main; sys.argv = ['genreclf', *sys.argv[1:]]\n"
+        "try: main()\nfinally: print(sorted({'torch', 'librosa', 'numpy'} & set(sys.modules)))"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["train", "--cfg", "job"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.splitlines()[-1] == "[]", done.stdout[-300:]
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    done = genreclf("trian")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "genreclf: no command trian; did you mean train?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model=cnn"], "Could not find 'model/cnn' Available options in 'model': cnn_gru"),
+        (["modl=cnn_gru"], "Could not override 'modl'. Did you mean model?"),
+        (["model.cnn_dropuot=0.3"], "Did you mean model.cnn_dropout?"),
+        (["data=folder"], "data.root=... is needed"),
+        (["data=folder", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
+        (["seed=a"], "seed=a: an integer is needed (the default is 0)"),
+        (["trainer.max_epochs=2.5"], "trainer.max_epochs=2.5: an integer is needed"),
+        (["report=7"], "report=7: true or false is needed"),
+        (["model.axis=depth"], "model.axis='depth': choose time or frequency"),
+        (["model.cnn_dropout=1.5"], "model.cnn_dropout=1.5: a rate of at least 0 and under 1"),
+        (["augmentation.shift=2.0"], "augmentation"),
+        (["batch_size=[16"], "no viable alternative"),
+    ],
+)
+def test_bad_input_is_one_line(
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    tiny = ["data.artists=3", "data.clips=3", "data.duration=2.0", "features.n_mels=16"]
+    tiny = [] if any(a.startswith(("data=", "modl", "model=")) for a in arguments) else tiny
+    with pytest.raises(SystemExit) as exit_:
+        command("train", *tiny, *arguments)
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("genreclf: ")
+    assert error.count("\n") == 1
+    assert message in error

@@ -1,0 +1,98 @@
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = {
+    (file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name != "data"
+}
+NOT_FOR_AUDIO = {("features", "precomputed"), ("split", "official"), ("split", "all")}
+
+
+@pytest.mark.parametrize(("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO))
+def test_every_option_runs_a_step(
+    train: Callable[..., dict[str, Any]], group: str, option: str
+) -> None:
+    result = train(f"{group}={option}", "+trainer.limit_train_batches=1")
+    assert result["metrics"]["train/loss"] > 0
+
+
+def test_data_npz_features_precomputed_split_official_run_a_step(
+    command: Callable[..., str], tmp_path: Path
+) -> None:
+    np.savez(
+        tmp_path / "a.npz",
+        features=np.random.default_rng(0).normal(size=(12, 8, 16)),
+        labels=np.array(["a", "b"] * 6),
+        track_ids=np.arange(12),
+        split=np.array(["training"] * 6 + ["validation"] * 3 + ["test"] * 3),
+    )
+    command(
+        *("train", "data=npz", f"data.path={tmp_path}/a.npz", "split=official", "report=false"),
+        *("trainer.max_epochs=1", "+trainer.limit_train_batches=1"),
+    )
+
+
+def test_data_synthetic_runs_a_step(command: Callable[..., str]) -> None:
+    command(
+        *("train", "data.artists=3", "data.clips=3", "data.duration=2.0", "report=false"),
+        *("trainer.max_epochs=1", "+trainer.limit_train_batches=1", "features.n_mels=16"),
+    )
+
+
+def test_every_option_says_what_it_is() -> None:
+    for file in CONF.rglob("*.yaml"):
+        assert file.read_text().startswith("# "), file
+
+
+def test_every_group_is_in_the_defaults() -> None:
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    named = {group for entry in defaults if isinstance(entry, dict) for group in entry}
+    assert named == {
+        folder.name
+        for folder in CONF.iterdir()
+        if (folder.is_dir() and folder.name != "__pycache__")
+    }
+
+
+def test_a_wheel_holds_every_option(tmp_path: Path) -> None:
+    root = CONF.parent
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "conf", "genreclf"):
+        (copy / name).symlink_to(root / name)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", copy, "--no-deps", "--no-build-isolation"),
+            *("--wheel-dir", tmp_path, "--quiet", "--no-index"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    packed = {
+        str(p.relative_to(tmp_path / "site/genreclf/conf"))
+        for p in (tmp_path / "site").rglob("*.yaml")
+    }
+    assert packed == {str(p.relative_to(CONF)) for p in CONF.rglob("*.yaml")}
+    assert (tmp_path / "site/genreclf/report/page.html.j2").is_file()
+    printed = subprocess.run(
+        [
+            *(sys.executable, "-c", "from genreclf.__main__ import main; main()"),
+            *("train", "model=efficient_cnn", "--cfg", "job"),
+        ],
+        cwd=tmp_path / "site",
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "genreclf.models.EfficientCNN" in printed.stdout

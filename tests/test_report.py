@@ -1,0 +1,129 @@
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genreclf.report import figures
+from genreclf.results import Predictions
+
+Train = Callable[..., dict[str, Any]]
+
+
+class Page(HTMLParser):
+    """Tags that are open at the end, links, and text."""
+
+    VOID = frozenset({"meta", "br", "link", "img"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href")]
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_run_has_a_page_of_its_own(train: Train) -> None:
+    result = train("report=true", "trainer.max_epochs=2")
+    page = Page((result["folder"] / "report.html").read_text())
+    assert page.open == []
+    assert [link for link in page.links if link[0] != "#"] == [], "nothing from outside"
+    accuracy = f"{100 * result['test']['accuracy']:.2f} %"
+    for text in (
+        accuracy,
+        "Confusion matrix",
+        "ROC curves",
+        "Leakage",
+        "Rejected tracks",
+        "Ambient",
+    ):
+        assert text in page.text
+    assert "cnn_dropout: 0.3" in page.text
+
+
+def test_several_runs_are_compared(
+    train: Train, command: Callable[..., str], tmp_path: Path
+) -> None:
+    for split in ("stratified", "artist"):
+        train(f"split={split}", "model=efficient_cnn")
+    html = Path(command("report")).read_text()
+    page = Page(html)
+    assert "2 runs" in page.text
+    headings = re.findall(r"<h2>(.*?)</h2>", html)
+    assert sorted(headings) == ["split=artist", "split=stratified"]
+    again = Path(command("report", f"runs=[{tmp_path}/train]", f"page={tmp_path}/b.html"))
+    assert again.read_text() == html
+
+
+def test_rejected_and_leaked_tracks_are_listed(command: Callable[..., str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(41, 8, 16)).astype(np.float32)
+    features[35], features[40] = features[0], 1
+    np.savez(
+        tmp_path / "a.npz",
+        features=features,
+        labels=np.array(["a", "<b>"] * 20 + ["a"]),
+        track_ids=np.arange(41),
+        split=np.array(["training"] * 30 + ["validation"] * 11),
+    )
+    result = command(
+        *("train", "data=npz", f"data.path={tmp_path}/a.npz", "split=official"),
+        *("allow_identical=all", "trainer.max_epochs=1"),
+    )
+    page = Page((Path(result).parent / "report.html").read_text())
+    assert page.open == []
+    assert "0 = 35" in page.text
+    assert "silent: every value is 1.0" in page.text
+    assert "This split has no test part" in page.text
+    assert "<b>" in page.text, "names are escaped"
+
+
+def test_figures_are_the_same_each_time() -> None:
+    history = [{"epoch": e, **dict.fromkeys(CURVES, 1 / (e + 1))} for e in range(3)]
+    assert figures.curves(history, 1) == figures.curves(history, 1)
+    assert figures.confusion([[3, 1], [0, 4]], ["a", "b"]).count("<text") >= 8
+
+
+CURVES = ["train/loss", "val/loss", "train/accuracy", "val/accuracy"]
+
+
+def test_many_genres_keep_different_lines() -> None:
+    classes = [f"genre {n}" for n in range(16)]
+    labels = np.arange(160) % 16
+    scores = np.random.default_rng(0).dirichlet(np.ones(16), 160)
+    svg = figures.roc_curves(Predictions([str(n) for n in range(160)], labels, scores, classes))
+    lines = re.findall(r'clip-path="[^"]*" style="fill: none; ?(stroke[^"]*)"', svg)
+    assert len(set(lines)) >= 16
+
+
+def test_a_diverged_epoch_is_a_gap(tmp_path: Path) -> None:
+    history: list[Any] = [{"epoch": e, **dict.fromkeys(CURVES, 0.5)} for e in range(3)]
+    history[1]["val/loss"] = None
+    assert "<svg" in figures.curves(history, 0)
+
+
+@pytest.mark.parametrize("runs", ["runs=/nowhere"])
+def test_nothing_to_report_is_one_line(
+    command: Callable[..., str], runs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("report", runs)
+    assert capsys.readouterr().err == "genreclf: runs=/nowhere: no such folder\n"

@@ -1,0 +1,218 @@
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from genreclf.callbacks import History
+from genreclf.classifier import load_checkpoint
+from genreclf.results import Predictions
+
+Train = Callable[..., dict[str, Any]]
+METRICS = {f"{p}/{m}" for p in ("train", "val", "test") for m in ("loss", "accuracy", "f1_macro")}
+
+
+def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    result = train("trainer.max_epochs=2", "report=true")
+    folder: Path = result["folder"]
+    assert {file.name for file in folder.iterdir()} == {
+        *(".hydra", "csv", "train.log"),
+        *("best.ckpt", "config.yaml", "predictions.csv", "report.html", "result.json"),
+    }
+    assert set(result["metrics"]) == METRICS
+    assert result["config"] == yaml.safe_load((folder / "config.yaml").read_text())
+    assert result["config"]["data"]["duration"] == 2.5
+    assert result["params"] == 38_889 - 4 * 33  # 4 classes instead of 8
+    assert result["seconds"] > 0
+    assert result["tested_on"] == "test"
+    assert len(result["history"]) == 2
+    assert {"commit", "versions", "overrides"} <= set(result)
+    best = min(result["history"], key=lambda epoch: epoch["val/loss"])
+    assert result["best_epoch"] == best["epoch"]
+    assert result["metrics"]["val/loss"] == best["val/loss"]
+    assert sum(result["data"]["split"]["test"].values()) == result["test"]["n"] == 10
+    predictions = Predictions.read(folder / "predictions.csv")
+    accuracy = (predictions.scores.argmax(axis=1) == predictions.labels).mean()
+    assert accuracy == result["test"]["accuracy"] == result["metrics"]["test/accuracy"]
+
+
+def test_the_checkpoint_is_the_best_epochs_net(train: Train) -> None:
+    result = train("trainer.max_epochs=2", "model=efficient_cnn")
+    trained = load_checkpoint(result["folder"] / "best.ckpt")
+    assert trained.classes == ["Ambient", "Dance", "Folk", "Rock"]
+    assert trained.bins == 32
+    assert not trained.net.training
+    content = torch.load(result["folder"] / "best.ckpt", weights_only=True)
+    assert content["epoch"] == result["best_epoch"]
+
+
+def test_a_finished_run_is_reused(train: Train) -> None:
+    first = train()
+    written = (first["folder"] / "result.json").stat().st_mtime_ns
+    again = train("num_workers=1")  # changes no number
+    assert again["folder"] == first["folder"]
+    assert (first["folder"] / "result.json").stat().st_mtime_ns == written
+
+
+def figures(result: dict[str, Any]) -> Any:
+    return result["history"], result["test"], result["metrics"]
+
+
+def test_the_same_config_gives_the_same_numbers(train: Train, tmp_path: Path) -> None:
+    first = train("trainer.max_epochs=2", f"outputs={tmp_path}/a")
+    again = train("trainer.max_epochs=2", f"outputs={tmp_path}/b", "num_workers=2")
+    assert figures(first) == figures(again)
+    other = train("trainer.max_epochs=2", f"outputs={tmp_path}/b", "seed=1")
+    assert figures(first) != figures(other)
+
+
+def interrupt_epoch_2(patch: pytest.MonkeyPatch) -> None:
+    start = History.on_train_epoch_start
+
+    def interrupt(self: History, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+        start(self, trainer, module)
+
+    patch.setattr(History, "on_train_epoch_start", interrupt)
+
+
+def interrupt_test(patch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    patch.setattr("genreclf.train._test", interrupt)
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_epoch_2, interrupt_test])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    train: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    interrupt: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    # A monitor that gets worse, so that patience, too, has to survive.
+    settings = ["trainer.max_epochs=8", "monitor=train/f1_macro", "patience=1", "optimizer.lr=0.1"]
+    whole = train(*settings, f"outputs={tmp_path}/whole")
+    assert 3 <= len(whole["history"]) < 8
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        interrupt(patched)
+        with pytest.raises(SystemExit) as exit_:
+            train(*settings, f"outputs={tmp_path}/cut")
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores it from then on
+    assert exit_.value.code == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert not list(tmp_path.glob("cut/train/*/result.json"))
+    resumed = train(*settings, f"outputs={tmp_path}/cut", "num_workers=2")
+    assert figures(resumed) == figures(whole)
+    assert not (resumed["folder"] / "last.ckpt").exists()
+
+
+def test_training_learns(train: Train) -> None:
+    """Regression: losses recorded once; a change of the numbers must be meant."""
+    history = train("trainer.max_epochs=8", "optimizer.lr=3e-3", "patience=20")["history"]
+    losses = [epoch["train/loss"] for epoch in history]
+    assert losses[0] == pytest.approx(1.40, abs=0.05)
+    assert losses[-1] < 1.1
+
+
+def test_a_sweep_makes_a_run_each(train: Train, tmp_path: Path) -> None:
+    train("-m", "seed=0,1", "model=efficient_cnn")
+    runs = [json.loads(p.read_text()) for p in tmp_path.glob("train/*/result.json")]
+    assert sorted(run["config"]["seed"] for run in runs) == [0, 1]
+    seeds = [text for run in runs for text in run["overrides"] if text.startswith("seed=")]
+    assert sorted(seeds) == ["seed=0", "seed=1"]
+
+
+def test_one_failed_run_lets_the_others_finish(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        train("-m", "model.axis=time,depth,frequency")
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "genreclf: model.axis='depth': choose time or frequency"
+    )
+    assert len(list(tmp_path.glob("train/*/result.json"))) == 2
+
+
+def npz(path: Path, count: int = 40) -> Path:
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    features = rng.integers(0, 100, (count, 16, 24)) + 100 * labels[:, None, None]
+    parts = np.where(np.arange(count) % 5 == 4, "validation", "training")
+    np.savez(
+        path,
+        features=features.astype(np.uint8),
+        labels=np.array(["Folk", "Rock"])[labels],
+        track_ids=np.arange(count),
+        split=parts,
+    )
+    return path
+
+
+def test_npz_with_an_official_split_tests_on_validation(
+    command: Callable[..., str], tmp_path: Path
+) -> None:
+    path = command(
+        *("train", "data=npz", f"data.path={npz(tmp_path / 'a.npz')}", "split=official"),
+        *("trainer.max_epochs=2", "report=false"),
+    )
+    result = json.loads(Path(path).read_text())
+    assert result["tested_on"] == "val"
+    assert result["test"]["n"] == 8
+    assert result["metrics"]["test/accuracy"] == result["metrics"]["val/accuracy"]
+
+
+def test_data_that_changed_is_noticed(
+    command: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "data=npz", f"data.path={npz(tmp_path / 'a.npz')}", "report=false"]
+    command(*arguments, "trainer.max_epochs=1")
+    npz(tmp_path / "a.npz", 60)
+    with pytest.raises(SystemExit):
+        command(*arguments, "trainer.max_epochs=1")
+    assert "which has changed since" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["split=all"], "this split has no train and no val part"),
+        (["split=official"], "split=official: no train and no val part"),
+        (["data.genres=[Rock]"], "data=folder: one genre only (Rock); two are needed"),
+        (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
+        (["patience=0"], "patience=0: at least 1 epoch is needed"),
+        (["batch_size=0"], "batch_size=0: a whole number of at least 1 is needed"),
+        (["optimizer.lr=-1.0"], "optimizer or scheduler: Invalid learning rate"),
+        (["optimizer.lr=1e30"], "training diverged: val/loss is not a number"),
+        (["features.hop_length=20000"], "features of 32 x 3; the net needs at least 8 x 8"),
+    ],
+)
+def test_bad_input_is_one_line(
+    train: Train, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        train(*arguments)
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith(f"genreclf: {message}"), error
+    assert "Traceback" not in error
+
+
+def test_real_audio(command: Callable[..., str], real_music: Path) -> None:
+    path = command(
+        *("train", "data=folder", f"data.root={real_music}", "data.genres=[classical,rock]"),
+        *("split=artist", "data.duration=10.0", "features.n_mels=64", "trainer.max_epochs=6"),
+        *("features.hop_length=1024", "optimizer.lr=3e-3"),
+    )
+    result = json.loads(Path(path).read_text())
+    assert result["data"]["leakage"]["train-test"]["artists"] == 0
+    assert result["test"]["accuracy"] > 0.6, "classical and rock are far apart"
