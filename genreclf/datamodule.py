@@ -96,7 +96,8 @@ class StoreDataModule(pl.LightningDataModule):
         """Shuffled training batches."""
         rows = self.split["train"]
         # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
+        epoch = progress.processed if progress else 0
         return self._loader(rows, EpochShuffle(len(rows), self.seed, epoch))
 
     def val_dataloader(self) -> DataLoader:

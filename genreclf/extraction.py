@@ -4,10 +4,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -40,8 +42,7 @@ def precomputed(corpus: Npz, done: int) -> Iterator[Row]:
 
 def extracted(tracks: Iterable[Track], features: Mel, workers: int) -> Iterator[Row]:
     """Rows in the order of the tracks; a few tracks ahead at a time, so memory does not grow."""
-    context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker)
     ahead: deque[Future[Row]] = deque()
     try:
         for track in tracks:
@@ -60,6 +61,15 @@ def extracted(tracks: Iterable[Track], features: Mel, workers: int) -> Iterator[
         pool.shutdown(cancel_futures=True)
 
 
+def _context() -> BaseContext:
+    """How processes begin: forked from one that has no threads and has imported what they need."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "librosa.feature.spectral"])
+    return context
+
+
 @contextlib.contextmanager
 def _ctrl_c_withheld() -> Iterator[None]:
     """Processes begun in here never see Ctrl-C: the parent gets it, and ends them."""
@@ -73,10 +83,19 @@ def _ctrl_c_withheld() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _quiet_worker() -> None:
-    """Leave the decoder's chatter to nobody, and one core to each worker."""
+def _begin_worker() -> None:
+    """Leave the decoder's chatter to nobody, one core to each worker, and no worker alone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def extract(path: str, features: Mel) -> Row:

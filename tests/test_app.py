@@ -57,9 +57,6 @@ def test_an_unknown_command_is_wrong_usage() -> None:
         (["seed=a"], "seed=a: an integer is needed (the default is 0)"),
         (["trainer.max_epochs=2.5"], "trainer.max_epochs=2.5: an integer is needed"),
         (["report=7"], "report=7: true or false is needed"),
-        (["model.axis=depth"], "model.axis='depth': choose time or frequency"),
-        (["model.cnn_dropout=1.5"], "model.cnn_dropout=1.5: a rate of at least 0 and under 1"),
-        (["augmentation.shift=2.0"], "augmentation"),
         (["batch_size=[16"], "no viable alternative"),
     ],
 )
@@ -69,10 +66,8 @@ def test_bad_input_is_one_line(
     arguments: list[str],
     message: str,
 ) -> None:
-    tiny = ["data.artists=3", "data.clips=3", "data.duration=2.0", "features.n_mels=16"]
-    tiny = [] if any(a.startswith(("data=", "modl", "model=")) for a in arguments) else tiny
     with pytest.raises(SystemExit) as exit_:
-        command("train", *tiny, *arguments)
+        command("train", *arguments)
     assert exit_.value.code == 1
     error = capsys.readouterr().err
     assert error.startswith("genreclf: ")

@@ -153,3 +153,21 @@ def test_an_interrupted_extraction_goes_on(
     assert len(store) == 2 * 12 * 12
     assert len(set(store.row_sha1)) == 2 * 12  # every copy alike
     assert not partial.exists()
+
+
+def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None:
+    process = start(music, tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("stores/*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1)
+    process.kill()
+    process.communicate(timeout=60)
+
+    def alive() -> list[str]:
+        listing = subprocess.run(["ps", "-eo", "pgid=,pid=,args="], capture_output=True, text=True)
+        return [line for line in listing.stdout.splitlines() if line.split()[0] == str(process.pid)]
+
+    while alive() and time.monotonic() < deadline + 10:
+        time.sleep(0.1)
+    assert alive() == []

@@ -190,6 +190,9 @@ def test_data_that_changed_is_noticed(
         (["data.genres=[Rock]"], "data=folder: one genre only (Rock); two are needed"),
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
         (["patience=0"], "patience=0: at least 1 epoch is needed"),
+        (["model.axis=depth"], "model.axis='depth': choose time or frequency"),
+        (["model.cnn_dropout=1.5"], "model.cnn_dropout=1.5: a rate of at least 0 and under 1"),
+        (["augmentation.shift=2.0"], "augmentation: noise of at least 0 and shift from 0 to 1"),
         (["batch_size=0"], "batch_size=0: a whole number of at least 1 is needed"),
         (["optimizer.lr=-1.0"], "optimizer or scheduler: Invalid learning rate"),
         (["optimizer.lr=1e30"], "training diverged: val/loss is not a number"),
@@ -210,8 +213,8 @@ def test_bad_input_is_one_line(
 def test_real_audio(command: Callable[..., str], real_music: Path) -> None:
     path = command(
         *("train", "data=folder", f"data.root={real_music}", "data.genres=[classical,rock]"),
-        *("split=artist", "data.duration=10.0", "features.n_mels=64", "trainer.max_epochs=6"),
-        *("features.hop_length=1024", "optimizer.lr=3e-3"),
+        *("split=artist", "data.duration=6.0", "features.n_mels=64", "trainer.max_epochs=8"),
+        *("features.hop_length=1024", "optimizer.lr=3e-3", "report=false"),
     )
     result = json.loads(Path(path).read_text())
     assert result["data"]["leakage"]["train-test"]["artists"] == 0
