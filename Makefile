@@ -9,9 +9,10 @@ help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml
+	@echo 'Installing into .venv, once: some minutes, and about 6 GB where PyTorch comes with CUDA'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install -qq --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)  ## Train, test and report on generated clips: no audio needed
