@@ -1,6 +1,7 @@
 """Runs one command as a Hydra application, and tells the user in one line what went wrong."""
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -18,6 +19,7 @@ from genreclf.errors import InputError
 
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
@@ -42,6 +44,11 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         hydra.main(CONF, config_name, version_base="1.3")(task)()
     except USER_ERRORS as error:
         _fail(one_line(error) + _suggestion(str(error), config_name))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{os.strerror(error.errno)}; mend that, or choose another place: outputs=...")
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", 130)
 

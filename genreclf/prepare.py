@@ -53,6 +53,8 @@ def store_for(
         InputError: features and corpus do not go together, the store at `path` was made from
             something else, no track gives features, or the disk is full.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
     source = source_of(corpus, features)
     name = f"{corpus.name}-{features.name}-{source.digest[:8]}.h5"
     path = Path(path) if path else Path(outputs) / "stores" / name
@@ -104,18 +106,19 @@ def _write(writer: StoreWriter, rows: Iterator[Row]) -> None:
         TextColumn("{task.fields[rejected]} rejected"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    rejected = 0
     with Progress(*columns) as progress:
         task = progress.add_task(
-            "features", total=len(writer.tracks), completed=writer.done, rejected=rejected
+            "features",
+            total=len(writer.tracks),
+            completed=writer.done,
+            rejected=writer.rejected,
         )
         for row in rows:
             if isinstance(row, str):
                 writer.reject(row)
-                rejected += 1
             else:
                 writer.accept(*row)
-            progress.update(task, advance=1, rejected=rejected)
+            progress.update(task, advance=1, rejected=writer.rejected)
 
 
 def _npz_scaling(corpus: Npz) -> Scaling:

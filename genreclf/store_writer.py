@@ -67,6 +67,11 @@ class StoreWriter:
         if self._file:
             self._file.close()
 
+    @property
+    def rejected(self) -> int:
+        """Number of tracks rejected so far."""
+        return self.done - self._row
+
     def _reopen(self) -> Any:
         """The unfinished file, if it is one of the same source and can be read."""
         if not self.partial.exists():

@@ -1,9 +1,12 @@
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from genreclf import app
 from genreclf.__main__ import COMMANDS
 
 
@@ -73,3 +76,19 @@ def test_bad_input_is_one_line(
     assert error.startswith("genreclf: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a"))
+
+    monkeypatch.setattr("genreclf.report.find_runs", full)
+    with pytest.raises(SystemExit):
+        app.run("report", "report", [f"outputs={tmp_path}"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        f"genreclf: {tmp_path / 'a'}: No space left on device; mend that, or choose another "
+        "place: outputs=..."
+    )

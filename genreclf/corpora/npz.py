@@ -74,10 +74,12 @@ class Npz:
         """One track a row.
 
         Raises:
-            InputError: an array is missing or of another length, labels have no name, or a track
-                id occurs twice.
+            InputError: no tracks, an array is missing or of another length, labels have no name,
+                or a track id occurs twice.
         """
         tracks = [track for file in self.files() for track in self._tracks(file)]
+        if not tracks:
+            raise InputError(f"data.path={self.path}: no tracks in it")
         counts = Counter(track.id for track in tracks)
         if twice := [track_id for track_id, count in counts.items() if count > 1]:
             shown = ", ".join(twice[:10]) + (", ..." if len(twice) > 10 else "")
