@@ -3,6 +3,7 @@
 import difflib
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 
 USAGE = """\
 genreclf: music genre classification experiments
@@ -25,18 +26,18 @@ COMMANDS = {
     "prepare": Command(
         "prepare",
         "decode audio and store its features",
-        "genreclf prepare data=folder data.root=~/music",
+        "genreclf prepare data=folder data.root=music",
     ),
     "train": Command(
         "config",
         "train, test and report one run, or a sweep with -m",
-        "genreclf train data=folder data.root=~/music split=artist\n"
+        "genreclf train data=folder data.root=music split=artist\n"
         "  genreclf train -m model=cnn_gru,efficient_cnn seed=0,1,2",
     ),
     "evaluate": Command(
         "evaluate",
         "test a checkpoint on any data of its genres",
-        "genreclf evaluate checkpoint=RUN/best.ckpt data=folder data.root=~/music",
+        "genreclf evaluate checkpoint=RUN/best.ckpt data=folder data.root=music",
     ),
     "report": Command(
         "report",
@@ -49,7 +50,10 @@ COMMANDS = {
 def main() -> None:
     """Entry point: exit status 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
+    if name == "--version":
+        print(version("genreclf"))
+        return
+    if name in ("-h", "--help", "help"):
         lines = (f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
         print(USAGE.format(commands="\n".join(lines)))
         return

@@ -3,14 +3,16 @@
 import difflib
 import errno
 import importlib
+import logging
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +22,7 @@ from genreclf.errors import InputError
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+DISK_ERRORS += (errno.ENOTDIR, errno.EEXIST)
 
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
@@ -31,26 +34,40 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
+    _quiet_lightning()
+
     def task(config: DictConfig) -> None:
         try:
             _check_types(config, config_name)
             importlib.import_module(f"genreclf.{name}").run(config)
         except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
+                print(f"genreclf: {one_line(error)}", file=sys.stderr)
                 raise
             _fail(one_line(error))
 
     try:
         hydra.main(CONF, config_name, version_base="1.3")(task)()
     except USER_ERRORS as error:
-        _fail(one_line(error) + _suggestion(str(error), config_name))
+        _fail(one_line(error) + _suggestion(str(error), name, config_name))
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno is None or error.errno not in DISK_ERRORS:
             raise
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{os.strerror(error.errno)}; mend that, or choose another place: outputs=...")
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", 130)
+
+
+def _quiet_lightning() -> None:
+    """Hide what Lightning says of things that are as they should be."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
+        ".*does not have many workers.*",  # batches come ready from one call to HDF5
+        ".*LeafSpec.*is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def _fail(message: str, status: int = 1) -> None:
@@ -66,12 +83,14 @@ def one_line(error: BaseException) -> str:
     text = str(cause or error)
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}=... is needed"
-    for technical in ("Config search path", "To append to your config", "full_key:"):
+    for technical in ("Config search path", "To append to your", "full_key:", "See https://hydra"):
         text = text.partition(technical)[0]
+    if isinstance(error, OverrideParseException):
+        text += " (quote what holds = , [ ] { } ~ or spaces: 'key=\"value\"')"
     return " ".join(text.split())
 
 
-def _suggestion(message: str, config_name: str) -> str:
+def _suggestion(message: str, name: str, config_name: str) -> str:
     """A known key like the mistyped one."""
     mistyped = re.search(r"Could not override '([^']+)'", message)
     if not mistyped:
@@ -79,14 +98,17 @@ def _suggestion(message: str, config_name: str) -> str:
     with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
         known = _keys(OmegaConf.to_container(hydra.compose(config_name)))
     near = difflib.get_close_matches(mistyped[1], known, 1)
-    return f" Did you mean {near[0]}?" if near else " genreclf COMMAND --help lists the keys."
+    if near and near[0] != mistyped[1]:
+        return f" Did you mean {near[0]}?"
+    return f" genreclf {name} --help lists the keys."
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:
     if not isinstance(config, dict):
         return []
+    names = [name for name in config if not name.startswith("_")]
     return [
-        key for name in config for key in (prefix + name, *_keys(config[name], f"{prefix}{name}."))
+        key for name in names for key in (prefix + name, *_keys(config[name], f"{prefix}{name}."))
     ]
 
 

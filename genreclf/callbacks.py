@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 
 from genreclf.errors import InputError
+from genreclf.metrics import direction
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-MONITORS = [f"{p}/{m}" for p in ("val", "train") for m in ("loss", "accuracy", "f1_macro")]
 
 
 class History(Callback):
@@ -57,13 +57,42 @@ class History(Callback):
         """The first epoch of the best value, as ModelCheckpoint chooses.
 
         Raises:
-            InputError: no epoch has a finite value.
+            InputError: training had diverged by then.
         """
-        finite = [epoch for epoch in self.epochs if math.isfinite(epoch[monitor])]
-        if not finite:
-            raise InputError(f"training diverged: {monitor} is not a number; lower optimizer.lr")
-        choose = min if _mode(monitor) == "min" else max
-        return choose(finite, key=lambda epoch: epoch[monitor])
+        sign = 1 if direction(monitor) == "min" else -1
+
+        def badness(epoch: dict[str, float]) -> float:
+            return sign * epoch[monitor] if math.isfinite(epoch[monitor]) else math.inf
+
+        best = min(self.epochs, key=badness)
+        if not math.isfinite(best["val/loss"]):
+            raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
+        return best
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's, at the end of each epoch; of a run whose folder was moved it forgets nothing."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        super().__init__(
+            path.parent,
+            filename=path.stem,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+            **settings,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint, all paths as they are now."""
+        here = Path(str(self.dirpath))
+        moved = {
+            key: str(here / Path(path).name)
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path")
+            if (path := state_dict[key])
+        }
+        kept = {str(here / Path(k).name): v for k, v in state_dict["best_k_models"].items()}
+        moved_state = {**state_dict, **moved, "best_k_models": kept, "dirpath": self.dirpath}
+        super().load_state_dict(moved_state)
 
 
 class Patience(EarlyStopping):
@@ -95,23 +124,10 @@ def callbacks(folder: Path, monitor: str, patience: int, history: History) -> li
     Raises:
         InputError: a metric that is not logged, or a patience under 1.
     """
-    if monitor not in MONITORS:
-        raise InputError(f"monitor={monitor}: choose one of {', '.join(MONITORS)}")
+    mode = direction(monitor)
     if patience < 1:
         raise InputError(f"patience={patience}: at least 1 epoch is needed")
-    # All act at the end of the epoch, so that last.ckpt has the whole of it.
-    stop = Patience(monitor, mode=_mode(monitor), patience=patience, check_on_train_epoch_end=True)
-    keep = ModelCheckpoint(
-        folder,
-        filename=Path(BEST).stem,
-        monitor=monitor,
-        mode=_mode(monitor),
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    return [history, stop, keep, ProgressBar()]
-
-
-def _mode(monitor: str) -> str:
-    return "min" if monitor.endswith("loss") else "max"
+    stop = Patience(monitor, mode=mode, patience=patience, check_on_train_epoch_end=True)
+    best = Checkpoint(folder / BEST, monitor=monitor, mode=mode)
+    last = Checkpoint(folder / LAST)
+    return [history, stop, best, last, ProgressBar()]

@@ -6,7 +6,6 @@ training are taken as it goes, with dropout and augmentation; the test figures c
 """
 
 import inspect
-import pickle
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
@@ -65,8 +65,8 @@ class Classifier(pl.LightningModule):
         self.val_metrics = metrics.clone(prefix="val/")
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes)."""
-        return self.net(features)
+        """Logits (batch, classes), in the precision of the net."""
+        return self.net(features.to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
@@ -97,8 +97,24 @@ class Classifier(pl.LightningModule):
         try:
             optimizer = self._make_optimizer(self.net.parameters())
             return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError(f"optimizer or scheduler: {error}") from None
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedulers before the checkpoint is written, not after, as Lightning would.
+
+        Otherwise a resumed run would lack the step of the epoch before.
+        """
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
+            else:
+                config.scheduler.step()
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Nothing: `on_train_epoch_end` has done it."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint tell what it is."""
@@ -127,15 +143,14 @@ def load_checkpoint(path: str | Path) -> Trained:
         InputError: no such file, or not a checkpoint that `genreclf train` wrote.
     """
     checkpoint = read_checkpoint(path)
-    described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
-    net = build_net(described["model"], len(described["classes"]))
     try:
+        described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
+        net = build_net(described["model"], len(described["classes"]))
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
-    except RuntimeError as error:
-        raise InputError(f"checkpoint={path}: weights do not fit its net ({error})") from None
-    kind = from_settings(described["features"])
-    rows = frozenset(described["trained_on"])
-    return Trained(net.eval(), described["classes"], kind, described["bins"], rows)
+        kind, rows = from_settings(described["features"]), frozenset(described["trained_on"])
+        return Trained(net.eval(), described["classes"], kind, described["bins"], rows)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -150,7 +165,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"checkpoint={path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError):
+    except Exception:  # the unpickler can stumble over a damaged file in any way
         checkpoint = {}
     described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
@@ -175,4 +190,4 @@ def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule) -> np.
     """Class probabilities float32 (n, classes) of the tested part, in the order of its rows."""
     classifier = Classifier(trained.net, trained.classes)
     batches = trainer.predict(classifier, datamodule=data)
-    return torch.cat(batches).cpu().numpy()  # pyright: ignore[reportArgumentType]
+    return torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]

@@ -57,6 +57,14 @@ def _as_batch(batch: Any) -> Batch:
     return batch
 
 
+def check_loading(batch_size: int, num_workers: int) -> None:
+    """Refuse impossible numbers, with InputError."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
+    if not isinstance(num_workers, int) or num_workers < 0:
+        raise InputError(f"num_workers={num_workers!r}: a whole number of at least 0 is needed")
+
+
 class StoreDataModule(pl.LightningDataModule):
     """Training, validation and test batches of a split store.
 
@@ -79,10 +87,7 @@ class StoreDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
-        if not isinstance(num_workers, int) or num_workers < 0:
-            raise InputError(f"num_workers={num_workers!r}: a whole number of at least 0 is needed")
+        check_loading(batch_size, num_workers)
         self.store, self.split, self.seed = store, split, seed
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augmentation = augmentation or nn.Identity()

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -46,7 +47,7 @@ def extracted(tracks: Iterable[Track], features: Mel, workers: int) -> Iterator[
     ahead: deque[Future[Row]] = deque()
     try:
         for track in tracks:
-            with _ctrl_c_withheld():
+            with _ctrl_c_withheld(), _script_withheld():
                 ahead.append(pool.submit(extract, track.path, features))
             if len(ahead) >= 4 * workers:
                 yield ahead.popleft().result()
@@ -81,6 +82,18 @@ def _ctrl_c_withheld() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _script_withheld() -> Iterator[None]:
+    """Processes begun in here do not run the user's script again, guarded by a main or not."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name, None) for name in ("__file__", "__spec__")}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update({name: value for name, value in hidden.items() if value is not None})
 
 
 def _begin_worker() -> None:

@@ -17,6 +17,23 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from genreclf.errors import InputError
+
+LOGGED = [
+    f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
+]
+
+
+def direction(metric: str) -> str:
+    """Which way a logged metric gets better: "min" for a loss, "max" for the others.
+
+    Raises:
+        InputError: training logs no such metric.
+    """
+    if metric not in LOGGED:
+        raise InputError(f"monitor={metric}: choose one of {', '.join(LOGGED)}")
+    return "min" if metric.endswith("loss") else "max"
+
 
 def interval(correct: int, total: int) -> tuple[float, float]:
     """95 % interval of an accuracy: Wilson's score interval of a binomial share."""

@@ -7,6 +7,8 @@ from torch.nn import Parameter
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
+from genreclf.metrics import direction
+
 
 def adam(
     parameters: Iterable[Parameter], lr: float, beta1: float, beta2: float, weight_decay: float
@@ -22,15 +24,17 @@ def adamw(
     return AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
-def plateau(
-    optimizer: Optimizer, monitor: str, mode: str, patience: int, factor: float
-) -> dict[str, Any]:
+def plateau(optimizer: Optimizer, monitor: str, patience: int, factor: float) -> dict[str, Any]:
     """Multiply the learning rate by `factor` after `patience` epochs without a better `monitor`.
 
     Returns:
         Lightning's scheduler config; ReduceLROnPlateau is the paper's scheduler.
+
+    Raises:
+        InputError: training logs no such metric.
     """
-    scheduler = ReduceLROnPlateau(optimizer, mode=mode, patience=patience, factor=factor)  # pyright: ignore[reportArgumentType]
+    mode: Any = direction(monitor)
+    scheduler = ReduceLROnPlateau(optimizer, mode=mode, patience=patience, factor=factor)
     return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}
 
 

@@ -57,14 +57,14 @@ def store_for(
         raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
     source = source_of(corpus, features)
     name = f"{corpus.name}-{features.name}-{source.digest[:8]}.h5"
-    path = Path(path) if path else Path(outputs) / "stores" / name
+    path = Path(str(path)) if path else Path(str(outputs)) / "stores" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # a second run waits for the first one's store
         if not path.exists():
             _make(corpus, features, source, path, workers or available_cores())
         store = Store(path)
     store.check(source)
-    _describe(store, corpus.duration)
+    _describe(store, features)
     return store
 
 
@@ -126,13 +126,12 @@ def _npz_scaling(corpus: Npz) -> Scaling:
     silence = corpus.silence
     if silence is None:
         finite = (row for row in corpus.rows() if np.isfinite(row).all())
-        silence = scale * min(float(row.min()) for row in finite) + offset
+        silence = scale * min((float(row.min()) for row in finite), default=0.0) + offset
     return Scaling(scale, offset, silence)
 
 
-def _describe(store: Store, duration: float) -> None:
+def _describe(store: Store, features: Features) -> None:
     bins, frames = store.shape
-    short = int((store.durations < duration - 0.5).sum())
     log.info(
         "%s: %d tracks of %d genres, features %d x %d",
         store.path,
@@ -141,8 +140,10 @@ def _describe(store: Store, duration: float) -> None:
         bins,
         frames,
     )
-    if short:
-        log.info("%d tracks are shorter than %g s and end in silence", short, duration)
+    if isinstance(features, Mel):
+        short = int((store.durations < features.duration - 0.5).sum())
+        if short:
+            log.info("%d are shorter than %g s and end in silence", short, features.duration)
     if store.rejected:
         first = store.rejected[0]
         log.warning(
@@ -151,3 +152,5 @@ def _describe(store: Store, duration: float) -> None:
             first["path"] or first["track_id"],
             first["reason"],
         )
+        if lost := {track["genre"] for track in store.rejected} - set(store.classes):
+            log.warning("no usable track is left of %s", ", ".join(sorted(lost)))

@@ -22,7 +22,13 @@ from genreclf.errors import InputError
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
-NOT_IDENTITY = ("outputs", "num_workers", "workers", "report")  # change no number of a result
+NOT_IDENTITY = (
+    "outputs",
+    "store",
+    "num_workers",
+    "workers",
+    "report",
+)  # change no number of a result
 
 
 def run_digest(config: Mapping[str, Any]) -> str:

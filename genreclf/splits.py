@@ -4,6 +4,8 @@ A split is a dict from part ("train", "val", "test") to the sorted rows of a sto
 Every function takes the store first, its settings by name, and leaves no row in two parts.
 """
 
+import logging
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
@@ -14,6 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from genreclf.errors import InputError
 from genreclf.store import Store
+
+log = logging.getLogger(__name__)
 
 Split = dict[str, np.ndarray]
 
@@ -28,7 +32,10 @@ def stratified(store: Store, seed: int = 42) -> Split:
         rest, test = _stratified_parts(rows, store.labels, 0.2, seed)
         train, val = _stratified_parts(rest, store.labels[rest], 0.125, seed)
     except ValueError as error:
-        raise InputError(f"split=stratified: {len(store)} tracks are too few ({error})") from None
+        raise InputError(
+            f"split=stratified: {len(store)} tracks are too few ({error}); about 10 of each genre "
+            "are needed at least"
+        ) from None
     return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
 
 
@@ -63,27 +70,36 @@ def _artist_parts(
     """(the rest, about one row in `folds`), both with every genre, no artist in both."""
     labels = store.labels[rows]
     groups = np.array([store.artists[row] or f"\0{row}" for row in rows])
-    fewest = min(len(set(groups[labels == label])) for label in np.unique(labels))
-    if fewest < 2:
-        raise InputError(
-            "split=artist: a genre has tracks by fewer than 3 artists, and each of the 3 parts "
-            "needs one of its own; add artists, or use split=stratified"
-        )
-    for attempt in range(20):  # a fold can lack a genre: shuffle again
-        splitter = StratifiedGroupKFold(
-            min(folds, fewest), shuffle=True, random_state=seed + attempt
-        )
-        found = [
-            (rows[first], rows[second])
-            for first, second in splitter.split(rows, labels, groups)
-            if set(labels[first]) == set(labels[second])
-        ]
-        if found:
-            return min(found, key=lambda pair: abs(len(pair[1]) - len(rows) / folds))
+    for label in np.unique(labels):
+        if len(set(groups[labels == label])) < 2:
+            raise InputError(
+                f"split=artist: {store.classes[label]} has tracks by fewer than 3 artists, and "
+                "each of the 3 parts needs one of its own; add artists, or use split=stratified"
+            )
+    for number in range(
+        min(folds, len(set(groups))), 1, -1
+    ):  # fewer, larger parts where artists are few
+        for attempt in range(20):  # a fold can lack a genre: shuffle again
+            found = _usable_folds(labels, groups, number, seed + attempt)
+            if found:
+                first, second = min(found, key=lambda fold: abs(len(fold[1]) - len(rows) / folds))
+                return rows[first], rows[second]
     raise InputError(
         "split=artist: found no division in which every part has every genre; add artists to the "
         "smallest genres, or use split=stratified"
     )
+
+
+def _usable_folds(
+    labels: np.ndarray, groups: np.ndarray, number: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(rest, fold) for each fold with every genre on both sides."""
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # hence the check
+        folds = list(splitter.split(labels, labels, groups))
+    every = set(labels)
+    return [pair for pair in folds if all(set(labels[part]) == every for part in pair)]
 
 
 def official(store: Store) -> Split:
@@ -101,6 +117,10 @@ def official(store: Store) -> Split:
             f"split=official: no {' and no '.join(missing)} part (the corpus names: {named}); "
             "use split=stratified or split=artist"
         )
+    others = Counter(store.splits) - Counter({part: len(rows) for part, rows in split.items()})
+    if others:
+        counts = ", ".join(f"{count} of part {name or '(none)'}" for name, count in others.items())
+        log.warning("split=official leaves tracks out: %s", counts)
     return split
 
 
@@ -109,28 +129,37 @@ def everything(store: Store) -> Split:
     return {"test": np.arange(len(store))}
 
 
-def audit(store: Store, split: Split, allow_identical: Sequence[str] | str = ()) -> dict[str, Any]:
+def audit(
+    store: Store, split: Split, allow_identical: Sequence[str] | str | int = ()
+) -> dict[str, Any]:
     """What two parts share: identical rows, artists, albums.
 
     Args:
         store: whose rows are split.
         split: the parts.
-        allow_identical: track ids whose row may occur in two parts, or "all".
+        allow_identical: track ids (or one) whose row may occur in two parts, or "all".
 
     Returns:
-        A dict of `unknown_artist` (count of tracks) and, for each pair of parts such as
+        A dict of `unknown_artist` (count of tracks), `duplicates` (pairs of identical rows within
+        a part) and, for each pair of parts such as
         "train-test": `identical` (list of [track id, track id]), `artists` and `albums` (number
         shared), `tracks_of_shared_artists` (rows of the second part whose artist is in the first).
 
     Raises:
         InputError: identical rows across parts that are not allowed by name.
     """
-    report: dict[str, Any] = {"unknown_artist": store.artists.count("")}
+    report: dict[str, Any] = {
+        "unknown_artist": store.artists.count(""),
+        "duplicates": [pair for rows in split.values() for pair in _twins(store, rows, rows)],
+    }
     for first, second in combinations(split, 2):
         report[f"{first}-{second}"] = _shared(store, split[first], split[second])
     pairs = [pair for key, value in report.items() if "-" in key for pair in value["identical"]]
     if allow_identical != "all":
-        allowed = set(map(str, allow_identical))
+        one = isinstance(allow_identical, str | int)
+        allowed = {str(allow_identical)} if one else set(map(str, allow_identical))
+        if unknown := allowed - set(store.track_ids):
+            raise InputError(f"allow_identical: no track {', '.join(sorted(unknown))}")
         pairs = [pair for pair in pairs if not allowed & set(pair)]
         if pairs:
             shown = ", ".join(" = ".join(pair) for pair in pairs[:5]) + ", ..." * (len(pairs) > 5)
@@ -141,20 +170,25 @@ def audit(store: Store, split: Split, allow_identical: Sequence[str] | str = ())
     return report
 
 
-def _shared(store: Store, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+def _twins(store: Store, first: np.ndarray, second: np.ndarray) -> list[list[str]]:
+    """[track id, track id] of each pair of identical rows, one from each side, once."""
     by_sha1: dict[str, list[int]] = {}
     for row in first:
         by_sha1.setdefault(store.row_sha1[row], []).append(row)
-    identical = [
+    return [
         [store.track_ids[twin], store.track_ids[row]]
         for row in second
         for twin in by_sha1.get(store.row_sha1[row], [])
+        if first is not second or twin < row
     ]
+
+
+def _shared(store: Store, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     pairs = zip(store.artists, store.albums, strict=True)
     albums = [f"{by}: {album}" if album else "" for by, album in pairs]
     artists = _common(store.artists, first, second)
     return {
-        "identical": identical,
+        "identical": _twins(store, first, second),
         "artists": len(artists),
         "albums": len(_common(albums, first, second)),
         "tracks_of_shared_artists": sum(store.artists[row] in artists for row in second),

@@ -33,13 +33,13 @@ class StoreWriter:
 
     Args:
         path: of the finished store.
-        source: what the rows are made from; an unfinished file of another source is begun anew.
+        source: what the rows are made from.
         tracks: all tracks, in the order in which rows will come.
         shape: (bins, frames) of a row.
         dtype: of the stored values.
 
     Raises:
-        InputError: not enough free disk for all rows.
+        InputError: not enough free disk for all rows, or an unfinished store of another source.
     """
 
     def __init__(
@@ -73,15 +73,20 @@ class StoreWriter:
         return self.done - self._row
 
     def _reopen(self) -> Any:
-        """The unfinished file, if it is one of the same source and can be read."""
+        """The unfinished file, if there is one that can be read."""
         if not self.partial.exists():
             return None
         try:
             file: Any = h5py.File(self.partial, "r+", rdcc_nbytes=0)
         except OSError:
             return None
-        same = file.attrs.get("digest") == self.source.digest and "progress/state" in file
-        if same and file["progress/state"].shape == (len(self.tracks),):
+        if file.attrs.get("digest") != self.source.digest:
+            file.close()
+            raise InputError(
+                f"{self.partial}: an unfinished store of other data or other features; delete it, "
+                "or name another store=..."
+            )
+        if "progress/state" in file:
             return file
         file.close()
         return None
@@ -199,7 +204,10 @@ class StoreWriter:
         return np.flatnonzero(self._file["progress/state"][:] == state)
 
     def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
-        return np.array([getattr(self.tracks[i], field) for i in rows], TEXT)
+        """Values of a field as HDF5 can keep them: old file names and tags can be no UTF-8."""
+        values = (getattr(self.tracks[i], field) for i in rows)
+        kept = (value.encode(errors="backslashreplace").decode() for value in values)
+        return np.array([value.replace("\0", "") for value in kept], TEXT)
 
     def _add(self, name: str, column: np.ndarray) -> None:
         if name in self._file:  # left by a finish that was interrupted

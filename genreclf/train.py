@@ -2,11 +2,11 @@
 
 import json
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf import loggers, report, results, splits
 from genreclf.callbacks import BEST, LAST, History, callbacks
 from genreclf.classifier import Classifier, load_checkpoint, predict, read_checkpoint
-from genreclf.datamodule import StoreDataModule
+from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
 from genreclf.features import settings
 from genreclf.metrics import evaluate
@@ -23,11 +23,7 @@ from genreclf.prepare import source_of, store_for
 from genreclf.store import Source, Store
 
 log = logging.getLogger(__name__)
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-# A run's folder holds more than checkpoints; and batches come ready from one call to HDF5.
-warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-warnings.filterwarnings("ignore", ".*does not have many workers.*")
-warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+PAGE = "report.html"
 
 
 def run(config: DictConfig) -> None:
@@ -36,24 +32,49 @@ def run(config: DictConfig) -> None:
     finished = folder / results.RESULT
     corpus, features = instantiate(config.data), instantiate(config.features)
     source = source_of(corpus, features)
-    if finished.exists():
-        _check_data(finished, json.loads(finished.read_text())["data"]["digest"], source)
-        log.info("this run is finished: its result is reused; delete its folder to run it again")
-    else:
-        if len(genres := corpus.genres()) < 2:
-            raise InputError(f"data={corpus.name}: one genre only ({genres[0]}); two are needed")
-        store = store_for(
-            corpus, features, outputs=config.outputs, path=config.store, workers=config.workers
-        )
-        _train(config, store, folder)
+    with FileLock(folder / ".lock"):  # the same command, started twice, trains once
+        if finished.exists():
+            result = json.loads(finished.read_text(encoding="utf-8"))
+            _check_data(finished, result["data"]["digest"], source)
+            log.info("this run is finished: its result is reused; delete its folder to rerun it")
+            log.info("%s", _summary(result))
+            if config.report and not (folder / PAGE).exists():
+                report.write([results.Run.read(folder)], folder / PAGE)
+        else:
+            _check_settings(config, folder)
+            _check_genres(corpus.genres(), "data")
+            store = store_for(
+                corpus, features, outputs=config.outputs, path=config.store, workers=config.workers
+            )
+            _check_genres(store.classes, "usable tracks")
+            _train(config, store, folder)
     print(finished)
+
+
+def _check_settings(config: DictConfig, folder: Path) -> None:
+    """Notice what is wrong before hours of decoding, not after."""
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
+    check_loading(config.batch_size, config.num_workers)
+    callbacks(folder, config.monitor, config.patience, History(config.seed))
+    net = instantiate(config.model, classes=2)
+    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
+    Classifier(net, ["a", "b"], optimizer, scheduler).configure_optimizers()
+    instantiate(config.augmentation, silence=0.0)
+
+
+def _check_genres(genres: list[str], where: str) -> None:
+    if len(genres) < 2:
+        raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
+    if len({name.casefold() for name in genres}) < len(genres):
+        raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
 
 
 def _check_data(file: Path, digest: str, source: Source) -> None:
     if digest != source.digest:
         raise InputError(
-            f"{file.parent}: begun with data of digest {digest[:8]}, which has changed since "
-            f"(now {source.digest[:8]}); delete that folder to train anew"
+            f"{file.parent}: the data or features have changed since this run began (digest "
+            f"{digest[:8]}, now {source.digest[:8]}); move or delete that folder to train anew"
         )
 
 
@@ -61,6 +82,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train, test, and fill the run's folder."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     results.write_config(folder, plain)
+    provenance = results.provenance()  # of the code that runs, whatever is committed meanwhile
     data = _data(config, store)
     leakage = splits.audit(store, data.split, config.allow_identical)
     classifier = _classifier(config, plain, data)
@@ -77,13 +99,15 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     try:
         _fit(trainer, classifier, data, folder)
         best = history.best_epoch(config.monitor)
-        predictions = _test(trainer, data, folder)
+        predictions = _test(trainer, data, folder, best)
         test = evaluate(predictions.labels, predictions.scores, store.classes)
         tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
         for logger in trainer.loggers:
             logger.log_metrics(tested)
-    finally:
-        loggers.close(trainer.loggers)
+    except BaseException:
+        loggers.close(trainer.loggers, "failed")
+        raise
+    loggers.close(trainer.loggers, "success")
     result = {
         "metrics": {key: value for key, value in best.items() if "/" in key} | tested,
         "tested_on": data.tested_part,
@@ -93,14 +117,14 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
         "best_epoch": int(best["epoch"]),
         "history": history.epochs,
         "data": _description(data, leakage),
-        **results.provenance(),
+        **provenance,
         "overrides": _overrides(),
         "config": plain,
     }
     if config.report:
-        report.write([results.Run(folder, result, predictions)], folder / "report.html")
+        report.write([results.Run(folder, result, predictions)], folder / PAGE)
     results.write_json(folder / results.RESULT, result)
-    (folder / LAST).unlink()
+    (folder / LAST).unlink(missing_ok=True)
     log.info("%s", _summary(result))
 
 
@@ -137,6 +161,9 @@ def _classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataModule
 def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
+    if twins := leakage["duplicates"]:
+        shown = ", ".join(" = ".join(pair) for pair in twins[:3]) + ", ..." * (len(twins) > 3)
+        log.warning("%d identical pairs lie within one part: %s", len(twins), shown)
     if data.tested_part == "val":
         log.warning("this split has no test part: the validation part is tested on")
     shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]
@@ -162,9 +189,13 @@ def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, fol
         raise KeyboardInterrupt from None
 
 
-def _test(trainer: pl.Trainer, data: StoreDataModule, folder: Path) -> results.Predictions:
+def _test(
+    trainer: pl.Trainer, data: StoreDataModule, folder: Path, best: dict[str, float]
+) -> results.Predictions:
     """Predict the tested part once, with the kept epoch."""
     trained = load_checkpoint(folder / BEST)
+    if (kept := read_checkpoint(folder / BEST)["epoch"]) != best["epoch"]:
+        raise RuntimeError(f"{folder / BEST} is of epoch {kept}, the best is {best['epoch']}")
     scores = predict(trainer, trained, data)
     rows = data.split[data.tested_part]
     track_ids = [data.store.track_ids[row] for row in rows]

@@ -61,6 +61,14 @@ def test_folder_follows_links(tmp_path: Path) -> None:
     assert [track.id for track in Folder(tmp_path / "root").tracks()] == ["rock/linked/a.wav"]
 
 
+def test_folder_takes_names_that_are_no_utf8(tmp_path: Path) -> None:
+    clip(tmp_path / "rock" / "a.wav")
+    (tmp_path / "rock" / "a.wav").rename(os.fsdecode(bytes(tmp_path) + b"/rock/caf\xe9.wav"))
+    corpus = Folder(tmp_path)
+    assert corpus.identity()["files"].startswith("1 files")
+    assert len(corpus.tracks()) == 1
+
+
 def test_folder_identity_follows_its_content(tmp_path: Path) -> None:
     clip(tmp_path / "rock" / "a.wav")
     corpus = Folder(tmp_path)
@@ -178,6 +186,40 @@ def test_npz_refuses_what_does_not_fit(tmp_path: Path, arrays: dict, message: st
     corpus = Npz(archive(tmp_path / "a.npz", **arrays))
     with pytest.raises(InputError, match=message):
         corpus.tracks(), list(corpus.rows())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # NumPy's own file
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_npz_refuses_a_damaged_archive(tmp_path: Path, damage: str) -> None:
+    content = bytearray(archive(tmp_path / "a.npz").read_bytes())
+    if damage == "truncated":
+        del content[len(content) // 2 :]
+    else:
+        content[190] ^= 255  # inside the features
+    (tmp_path / "a.npz").write_bytes(content)
+    corpus = Npz(tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"not a readable|is damaged"):
+        corpus.tracks(), list(corpus.rows())
+
+
+def test_npz_reads_any_byte_order(tmp_path: Path) -> None:
+    features = np.arange(60, dtype=">f4").reshape(3, 4, 5)
+    row = next(Npz(archive(tmp_path / "a.npz", features=features)).rows())
+    assert row.dtype == np.dtype("float32").newbyteorder("=")
+    assert row[3, 4] == 19
+
+
+def test_npz_refuses_an_empty_archive_and_odd_numbers(tmp_path: Path) -> None:
+    empty = archive(
+        tmp_path / "a.npz",
+        features=np.zeros((0, 4, 5)),
+        labels=np.array([], dtype=str),
+        track_ids=np.array([], dtype=int),
+    )
+    with pytest.raises(InputError, match="no tracks"):
+        Npz(empty).tracks()
+    with pytest.raises(InputError, match=r"data\.scale=abc: a number is needed"):
+        Npz(empty, scale="abc")  # pyright: ignore[reportArgumentType]
 
 
 def test_npz_refuses_other_files(tmp_path: Path) -> None:

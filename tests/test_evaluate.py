@@ -130,6 +130,16 @@ def test_a_truncated_checkpoint_is_refused(checkpoint: Path) -> None:
         load_checkpoint(checkpoint)
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    torch.save({"genreclf": {"format": 1}}, tmp_path / "bare.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    content["genreclf"]["model"]["wings"] = 2
+    torch.save(content, tmp_path / "newer.ckpt")
+    for name in ("bare.ckpt", "newer.ckpt"):
+        with pytest.raises(InputError, match="does not fit this version"):
+            load_checkpoint(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "target",
     ["os.system", "genreclf.models.parameter_count", "genreclf.models.nn", "", "torch.nn.Linear"],

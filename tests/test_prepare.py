@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from genreclf import audio
-from genreclf.corpora import Folder, Npz
+from genreclf.corpora import Folder, Npz, Synthetic
 from genreclf.errors import InputError
 from genreclf.features import Mel, Precomputed
 from genreclf.prepare import store_for
@@ -60,10 +60,14 @@ def test_bad_files_are_listed_never_used(music: Path, tmp_path: Path) -> None:
     (root / "Rock" / "cut.mp3").write_bytes(whole[: len(whole) // 4])
     (root / "Rock" / "garbage.mp3").write_bytes(np.random.default_rng(0).bytes(50_000))
     (root / "Folk" / "empty.wav").touch()
+    (root / "Folk" / "nowhere.mp3").symlink_to(tmp_path / "none.mp3")
+    (root / "Folk" / "folder.mp3").mkdir()
     store = store_for(Folder(root, 2.5), MEL, outputs=tmp_path)
     assert len(store) == 48
     reasons = {track["track_id"]: track["reason"] for track in store.rejected}
-    assert set(reasons) == {"Rock/cut.mp3", "Rock/garbage.mp3", "Folk/empty.wav"}
+    bad = {"Rock/cut.mp3", "Rock/garbage.mp3", "Folk/empty.wav", "Folk/nowhere.mp3"}
+    assert set(reasons) == bad
+    assert "no such file" in reasons["Folk/nowhere.mp3"]
     assert "too short" in reasons["Rock/cut.mp3"]
     assert "does not decode" in reasons["Rock/garbage.mp3"]
     assert "empty" in reasons["Folk/empty.wav"]
@@ -97,6 +101,11 @@ def test_rows_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
     store = store_for(Npz(archive), Precomputed(), outputs=tmp_path)
     assert store.track_ids == ["0", "2"]
     assert "finite" in store.rejected[0]["reason"]
+    np.savez(
+        archive, features=features * np.nan, labels=np.array(list("abc")), track_ids=np.arange(3)
+    )
+    with pytest.raises(InputError, match="no track of 3 gave features; first: values that are not"):
+        store_for(Npz(archive), Precomputed(), outputs=tmp_path)
 
 
 def test_features_and_corpus_must_go_together(music: Path, tmp_path: Path) -> None:
@@ -171,3 +180,34 @@ def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None
     while alive() and time.monotonic() < deadline + 10:
         time.sleep(0.1)
     assert alive() == []
+
+
+SCRIPT = """
+import sys
+from genreclf.corpora import Folder
+from genreclf.features import Mel
+from genreclf.prepare import store_for
+store = store_for(Folder(sys.argv[1], 2.5), Mel(duration=2.5, n_mels=16), outputs=sys.argv[2])
+print(len(store), "rows")
+"""
+
+
+def test_a_script_needs_no_main_guard(music: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", music, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.endswith("48 rows\n"), done.stdout + done.stderr
+    assert done.stdout.count("rows") == 1
+
+
+def test_synthetic_clips_that_are_made_again_give_the_same_store(tmp_path: Path) -> None:
+    corpus = Synthetic(tmp_path / "clips", 2.5, artists=1, clips=1)
+    first = store_for(corpus, MEL, outputs=tmp_path)
+    shutil.rmtree(corpus.root)
+    assert store_for(corpus, MEL, outputs=tmp_path).path == first.path
+    assert not list((tmp_path / "clips").glob("*.partial"))

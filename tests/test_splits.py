@@ -80,6 +80,16 @@ def test_artist_with_three_artists_a_genre(
     assert {part: len(rows) for part, rows in split.items()} == {"train": 10, "val": 10, "test": 10}
 
 
+def test_one_small_genre_does_not_change_the_shares(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    artists = [(genre, n) for genre in range(7) for n in range(60)] + [(7, n) for n in range(3)]
+    tracks = [Track(f"{genre}-{n}", f"g{genre}", f"a{genre}-{n}") for genre, n in artists]
+    split = splits.artist(make_store(tracks, random_rows(len(tracks))))
+    shares = {part: len(rows) / len(tracks) for part, rows in split.items()}
+    assert shares == pytest.approx({"train": 0.7, "val": 0.1, "test": 0.2}, abs=0.03)
+
+
 def test_artist_refuses_too_few(
     make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
 ) -> None:
@@ -127,6 +137,15 @@ def test_official(
         official(make_store, rows, ["train", "train"])
 
 
+def test_official_says_what_it_leaves_out(
+    make_store: Callable[..., Store],
+    random_rows: Callable[..., np.ndarray],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    official(make_store, random_rows(4), ["train", "val", "holdout", "holdout"])
+    assert "leaves tracks out: 2 of part holdout" in caplog.text
+
+
 def test_everything(store: Store) -> None:
     assert_partition(splits.everything(store), 240)
 
@@ -151,12 +170,14 @@ def test_identical_rows_are_an_error_unless_allowed(
     split = {"train": np.arange(4), "val": np.array([4]), "test": np.array([5])}
     with pytest.raises(InputError, match=r"1 identical pairs .*\(t0 = t5\).*allow_identical"):
         splits.audit(store, split)
-    for allowed in (["t5"], ["t0"], "all"):
+    for allowed in (["t5"], ["t0"], "t5", "all"):
         assert splits.audit(store, split, allowed)["train-test"]["identical"] == [["t0", "t5"]]
     with pytest.raises(InputError):
         splits.audit(store, split, ["t1"])
     inside = {"train": np.array([0, 1, 5]), "val": np.array([2]), "test": np.array([3])}
-    splits.audit(store, inside)  # twins in one part leak nothing
+    assert splits.audit(store, inside)["duplicates"] == [["t0", "t5"]]  # leaks nothing, is told
+    with pytest.raises(InputError, match="allow_identical: no track t9"):
+        splits.audit(store, split, ["t9"])
 
 
 def test_real_artists(real_music: Path, make_store: Callable[..., Store]) -> None:

@@ -90,14 +90,30 @@ def test_an_interrupted_writer_goes_on(tmp_path: Path, rows: np.ndarray) -> None
     assert one.row_sha1 == other.row_sha1
 
 
-def test_a_partial_file_of_something_else_is_begun_anew(tmp_path: Path, rows: np.ndarray) -> None:
+def test_a_partial_file_of_something_else_is_kept(tmp_path: Path, rows: np.ndarray) -> None:
     with writer(tmp_path / "a.h5") as opened:
         opened.accept(rows[0], 30)
-    with writer(tmp_path / "a.h5", source=Source({}, {})) as opened:
-        assert opened.done == 0
+    with pytest.raises(InputError, match="unfinished store of other data"):
+        writer(tmp_path / "a.h5", source=Source({}, {}))
+    with writer(tmp_path / "a.h5") as opened:
+        assert opened.done == 1
+
+
+def test_a_damaged_partial_file_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "a.h5.partial").write_bytes(b"not HDF5")
     with writer(tmp_path / "a.h5") as opened:
         assert opened.done == 0
+
+
+def test_odd_names_are_kept_as_far_as_they_can_be(tmp_path: Path, rows: np.ndarray) -> None:
+    tracks = [Track("caf\udce9.mp3", "Ch\u00e2nson", "a\0b")]  # a Latin-1 file name, a NUL in a tag
+    with writer(tmp_path / "a.h5", tracks) as opened:
+        opened.accept(rows[0], 30)
+        opened.finish(Scaling())
+    store = Store(tmp_path / "a.h5")
+    assert store.track_ids == ["caf\\udce9.mp3"]
+    assert store.artists == ["ab"]
+    assert store.classes == ["Ch\u00e2nson"]
 
 
 KILLED = """

@@ -1,5 +1,8 @@
 import json
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import TINY
 
 from genreclf.callbacks import History
 from genreclf.classifier import load_checkpoint
@@ -21,7 +25,7 @@ def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str
     result = train("trainer.max_epochs=2", "report=true")
     folder: Path = result["folder"]
     assert {file.name for file in folder.iterdir()} == {
-        *(".hydra", "csv", "train.log"),
+        *(".hydra", ".lock", "csv", "train.log"),
         *("best.ckpt", "config.yaml", "predictions.csv", "report.html", "result.json"),
     }
     assert set(result["metrics"]) == METRICS
@@ -71,15 +75,18 @@ def test_the_same_config_gives_the_same_numbers(train: Train, tmp_path: Path) ->
     assert figures(first) != figures(other)
 
 
-def interrupt_epoch_2(patch: pytest.MonkeyPatch) -> None:
-    start = History.on_train_epoch_start
+def interrupt_epoch(number: int) -> Callable[[pytest.MonkeyPatch], None]:
+    def patch_it(patch: pytest.MonkeyPatch) -> None:
+        start = History.on_train_epoch_start
 
-    def interrupt(self: History, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == 2:
-            raise KeyboardInterrupt
-        start(self, trainer, module)
+        def interrupt(self: History, trainer: Any, module: Any) -> None:
+            if trainer.current_epoch == number:
+                raise KeyboardInterrupt
+            start(self, trainer, module)
 
-    patch.setattr(History, "on_train_epoch_start", interrupt)
+        patch.setattr(History, "on_train_epoch_start", interrupt)
+
+    return patch_it
 
 
 def interrupt_test(patch: pytest.MonkeyPatch) -> None:
@@ -89,7 +96,11 @@ def interrupt_test(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("genreclf.train._test", interrupt)
 
 
-@pytest.mark.parametrize("interrupt", [interrupt_epoch_2, interrupt_test])
+@pytest.mark.parametrize(
+    "interrupt",
+    [interrupt_epoch(1), interrupt_epoch(8), interrupt_test],
+    ids=["soon", "after the best", "in the test"],
+)
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     train: Train,
     tmp_path: Path,
@@ -97,10 +108,12 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     capsys: pytest.CaptureFixture[str],
     interrupt: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
-    # A monitor that gets worse, so that patience, too, has to survive.
-    settings = ["trainer.max_epochs=8", "monitor=train/f1_macro", "patience=1", "optimizer.lr=0.1"]
+    # So that the best epoch, patience, and steps of the scheduler all have to survive.
+    settings = ["trainer.max_epochs=12", "patience=4", "model=efficient_cnn", "optimizer.lr=0.1"]
+    settings += ["scheduler.patience=0", "scheduler.factor=0.7"]
     whole = train(*settings, f"outputs={tmp_path}/whole")
-    assert 3 <= len(whole["history"]) < 8
+    assert whole["best_epoch"] + 1 < 8 < len(whole["history"]) < 12
+    assert len({epoch["lr"] for epoch in whole["history"]}) > 2
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
         interrupt(patched)
@@ -110,9 +123,35 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     assert exit_.value.code == 130
     assert "the same command goes on from here" in capsys.readouterr().err
     assert not list(tmp_path.glob("cut/train/*/result.json"))
-    resumed = train(*settings, f"outputs={tmp_path}/cut", "num_workers=2")
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    resumed = train(*settings, f"outputs={tmp_path}/moved", "num_workers=2")
     assert figures(resumed) == figures(whole)
     assert not (resumed["folder"] / "last.ckpt").exists()
+
+
+def test_the_same_command_started_twice_trains_once(music: Path, tmp_path: Path) -> None:
+    arguments = ["train", "data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+    command = [sys.executable, "-m", "genreclf", *arguments]
+    processes = [
+        subprocess.Popen(
+            [*command, f"outputs={tmp_path}", "trainer.max_epochs=2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sum("its result is reused" in output for output, _ in outputs) == 1
+    assert len(list(tmp_path.glob("train/*/result.json"))) == 1
+
+
+def test_a_page_can_be_added_later(train: Train) -> None:
+    folder = train()["folder"]
+    assert not (folder / "report.html").exists()
+    train("report=true")
+    assert (folder / "report.html").exists()
 
 
 def test_training_learns(train: Train) -> None:
@@ -141,6 +180,17 @@ def test_one_failed_run_lets_the_others_finish(
         "genreclf: model.axis='depth': choose time or frequency"
     )
     assert len(list(tmp_path.glob("train/*/result.json"))) == 2
+
+
+def test_a_genre_without_usable_files_is_no_genre(
+    command: Callable[..., str], music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(music / "Rock", tmp_path / "root" / "Rock")
+    (tmp_path / "root" / "Folk").mkdir()
+    (tmp_path / "root" / "Folk" / "a.mp3").write_bytes(b"garbage")
+    with pytest.raises(SystemExit):
+        command("train", "data=folder", f"data.root={tmp_path}/root", "data.duration=2.5", *TINY)
+    assert "one genre only (Rock) in the usable tracks" in capsys.readouterr().err
 
 
 def npz(path: Path, count: int = 40) -> Path:
@@ -179,7 +229,7 @@ def test_data_that_changed_is_noticed(
     npz(tmp_path / "a.npz", 60)
     with pytest.raises(SystemExit):
         command(*arguments, "trainer.max_epochs=1")
-    assert "which has changed since" in capsys.readouterr().err
+    assert "the data or features have changed since this run began" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -187,8 +237,12 @@ def test_data_that_changed_is_noticed(
     [
         (["split=all"], "this split has no train and no val part"),
         (["split=official"], "split=official: no train and no val part"),
-        (["data.genres=[Rock]"], "data=folder: one genre only (Rock); two are needed"),
+        (["data.genres=[Rock]"], "one genre only (Rock) in the data; two are needed"),
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
+        (["scheduler.monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
+        (["seed=-1"], "seed=-1: from 0 to"),
+        (["workers=0"], "workers=0: at least 1 is needed"),
+        (["monitor=val/accuracy", "optimizer.lr=1e30"], "training diverged: val/loss is not"),
         (["patience=0"], "patience=0: at least 1 epoch is needed"),
         (["model.axis=depth"], "model.axis='depth': choose time or frequency"),
         (["model.cnn_dropout=1.5"], "model.cnn_dropout=1.5: a rate of at least 0 and under 1"),

@@ -30,7 +30,7 @@ class Folder:
     ) -> None:
         self.root = Path(root).expanduser()
         self.duration = duration
-        self.chosen = list(genres) if genres is not None else None
+        self.chosen = [str(genre) for genre in genres] if genres is not None else None
 
     def files(self) -> list[tuple[str, Path]]:
         """(genre, path) of every audio file, sorted.

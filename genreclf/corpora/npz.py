@@ -6,6 +6,8 @@ scalars `scale` and `offset`: a value means `scale * stored + offset`.
 """
 
 import glob
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,8 @@ import numpy as np
 from genreclf.corpora.track import Track, fingerprint
 from genreclf.errors import InputError
 
-PARTS = {"training": "train", "validation": "val", "testing": "test"}
+PARTS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
@@ -42,6 +45,9 @@ class Npz:
         silence: float | None = None,
         duration: float = 30,
     ) -> None:
+        for name, value in {"scale": scale, "offset": offset, "silence": silence}.items():
+            if not isinstance(value, int | float | None):
+                raise InputError(f"data.{name}={value}: a number is needed")
         self.path, self.silence, self.duration = str(path), silence, duration
         self.classes = list(classes) if classes is not None else None
         self._scale, self._offset = scale, offset
@@ -116,7 +122,7 @@ class Npz:
             with _open(file) as archive:
                 features = _array(archive, file, "features")
                 count = len(_array(archive, file, "track_ids"))
-            if features.ndim != 3 or features.dtype.kind not in "biuf":
+            if features.ndim != 3 or features.dtype.kind not in "biuf" or features.itemsize > 8:
                 raise InputError(
                     f"{file}: features of shape {features.shape} and dtype {features.dtype}; "
                     "numbers of shape (tracks, bins, frames) are needed"
@@ -149,7 +155,9 @@ class Npz:
             if len(column) != len(ids):
                 raise InputError(f"{file}: {len(column)} values of {name} for {len(ids)} track_ids")
         if "split" in columns:
-            columns["split"] = [PARTS.get(part, part) for part in columns["split"]]
+            columns["split"] = [
+                PARTS.get(part.casefold(), part.casefold()) for part in columns["split"]
+            ]
         for number, track_id in enumerate(ids):
             yield Track(id=track_id, **{name: column[number] for name, column in columns.items()})
 
@@ -167,7 +175,7 @@ class Npz:
 def _open(file: Path) -> Any:
     try:
         archive = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{file}: not a readable .npz archive ({error})") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{file}: a single array; an .npz archive of named arrays is needed")
@@ -178,12 +186,17 @@ def _array(archive: Any, file: Path, name: str) -> np.ndarray:
     if name not in archive:
         raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
     try:
-        return archive[name]
-    except ValueError:
+        values = archive[name]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise InputError(f"{file}: '{name}' is damaged ({error})") from None
         raise InputError(
             f"{file}: '{name}' holds pickled Python objects, which are not run; save it as numbers "
             "or as fixed-length text (array.astype(str))"
         ) from None
+    except DAMAGE as error:
+        raise InputError(f"{file}: '{name}' is damaged ({error})") from None
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _texts(column: np.ndarray) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mutagen
 import numpy as np
@@ -46,22 +47,30 @@ class Synthetic(Folder):
             self._write()
         return super().files()
 
+    def identity(self) -> dict[str, Any]:
+        """The recipe: clips that are written again are the same."""
+        return {"name": self.name, "recipe": self.root.name}
+
     def _write(self) -> None:
         unfinished = self.root.with_name(f"{self.root.name}.{os.getpid()}.partial")
+        try:
+            self._write_clips(unfinished)
+            if not self.root.is_dir():  # else another process was faster, with the same clips
+                unfinished.rename(self.root)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _write_clips(self, folder: Path) -> None:
         rng = np.random.default_rng(self.seed)
         for genre in synthesis.GENRES:
             for number in range(self.artists):
                 artist = synthesis.invent_artist(genre, number, rng)
                 for clip in range(self.clips):
                     waveform = synthesis.render(artist, self.duration, rng)
-                    path = unfinished / genre / f"{number + 1:02d}-{clip + 1:02d}.mp3"
+                    path = folder / genre / f"{number + 1:02d}-{clip + 1:02d}.mp3"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     soundfile.write(path, waveform, synthesis.RATE)
                     _write_tags(path, artist.name, f"Album {1 + clip % 2}", f"Clip {clip + 1}")
-        try:
-            unfinished.rename(self.root)
-        except OSError:  # another process was faster, with the same clips
-            shutil.rmtree(unfinished)
 
 
 def _write_tags(path: Path, artist: str, album: str, title: str) -> None:

@@ -1,6 +1,7 @@
 """What is known of one piece of music before it is heard."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ class Track:
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
     """Count and digest of the files' paths below `root`, sizes and times of change."""
-    stats = [(path.relative_to(root), path.stat()) for path in files]
+    # A link to nowhere has no stat of its own; decoding it will say so.
+    stats = [(p.relative_to(root), p.stat() if p.exists() else p.lstat()) for p in files]
     listing = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
-    return f"{len(stats)} files {hashlib.sha1(listing.encode()).hexdigest()[:12]}"
+    return f"{len(stats)} files {hashlib.sha1(os.fsencode(listing)).hexdigest()[:12]}"

@@ -51,8 +51,8 @@ def curves(history: list[dict[str, float]], best_epoch: int) -> str:
                 marker = "o" if len(history) == 1 else None
                 panel.plot(epochs, values, dash, color=colour, label=part, marker=marker)
             panel.axvline(best_epoch + 1, color="#7F7F7F", linewidth=0.8, label="kept")
-            panel.set(xlabel="epoch", ylabel=name)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.set(xlabel="epoch", ylabel=name, xlim=(0.5, len(epochs) + 0.5))
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panels[1].set_ylim(0, 1)
         panels[0].legend()
         return _svg(figure)
@@ -115,5 +115,5 @@ def comparison(labels: list[str], accuracies: list[float], intervals: list[list[
         axes.errorbar(values, places, xerr=errors, fmt="o", color=COLOURS[0], capsize=3)
         axes.set_yticks(places, labels)
         axes.invert_yaxis()
-        axes.set(xlabel="test accuracy, %, with 95 % interval")
+        axes.set(xlabel="accuracy, %, with 95 % interval")
         return _svg(figure)

@@ -20,9 +20,14 @@ def render(runs: list[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}"
+    runs = [
+        run for _, run in sorted(zip(labels(runs), runs, strict=True), key=lambda pair: pair[0])
+    ]
     names = labels(runs)
     template = environment.get_template("page.html.j2")
+    tested = {tuple(sorted(run.predictions.track_ids)) for run in runs}
     return template.render(
+        mixed=len(tested) > 1,
         runs=[_section(*pair, number) for number, pair in enumerate(zip(runs, names, strict=True))],
         comparison=_comparison(runs, names) if len(runs) > 1 else None,
     )
