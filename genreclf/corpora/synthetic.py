@@ -55,8 +55,10 @@ class Synthetic(Folder):
         unfinished = self.root.with_name(f"{self.root.name}.{os.getpid()}.partial")
         try:
             self._write_clips(unfinished)
+            unfinished.rename(self.root)
+        except OSError:
             if not self.root.is_dir():  # else another process was faster, with the same clips
-                unfinished.rename(self.root)
+                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
