@@ -34,12 +34,12 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
-    _quiet_lightning()
-
     def task(config: DictConfig) -> None:
         try:
             _check_types(config, config_name)
-            importlib.import_module(f"genreclf.{name}").run(config)
+            command = importlib.import_module(f"genreclf.{name}")
+            _quiet_lightning()  # after its import, which sets the level itself
+            command.run(config)
         except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
                 print(f"genreclf: {one_line(error)}", file=sys.stderr)
