@@ -21,8 +21,10 @@ from genreclf.errors import InputError
 
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-DISK_ERRORS += (errno.ENOTDIR, errno.EEXIST)
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EEXIST),
+}
 
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:

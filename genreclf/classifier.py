@@ -134,6 +134,7 @@ class Trained:
     features: Features
     bins: int
     trained_on: frozenset[str]  # `row_sha1` of the training rows
+    epoch: int  # of the weights, from 0
 
 
 def load_checkpoint(path: str | Path) -> Trained:
@@ -148,7 +149,9 @@ def load_checkpoint(path: str | Path) -> Trained:
         net = build_net(described["model"], len(described["classes"]))
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
         kind, rows = from_settings(described["features"]), frozenset(described["trained_on"])
-        return Trained(net.eval(), described["classes"], kind, described["bins"], rows)
+        return Trained(
+            net.eval(), described["classes"], kind, described["bins"], rows, checkpoint["epoch"]
+        )
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 

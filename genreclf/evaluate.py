@@ -65,15 +65,7 @@ def run(config: DictConfig) -> None:
         "config": plain,
     }
     results.write_json(folder / EVALUATION, evaluation)
-    low, high = (100 * bound for bound in evaluation["interval"])
-    log.info(
-        "accuracy %.2f %% (95 %% interval %.1f to %.1f), macro F1 %.3f, n = %d",
-        100 * evaluation["accuracy"],
-        low,
-        high,
-        evaluation["f1_macro"],
-        evaluation["n"],
-    )
+    log.info("%s", metrics.in_words(evaluation))
     print(folder / EVALUATION)
 
 

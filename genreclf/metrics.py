@@ -78,6 +78,15 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
     }
 
 
+def in_words(figures: dict[str, Any]) -> str:
+    """The headline of an evaluation, for the terminal."""
+    low, high = (100 * bound for bound in figures["interval"])
+    return (
+        f"accuracy {100 * figures['accuracy']:.2f} % (95 % interval {low:.1f} to {high:.1f}), "
+        f"macro F1 {figures['f1_macro']:.3f}, n = {figures['n']}"
+    )
+
+
 def roc(
     labels: np.ndarray, scores: np.ndarray, classes: list[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:

@@ -76,9 +76,8 @@ def _artist_parts(
                 f"split=artist: {store.classes[label]} has tracks by fewer than 3 artists, and "
                 "each of the 3 parts needs one of its own; add artists, or use split=stratified"
             )
-    for number in range(
-        min(folds, len(set(groups))), 1, -1
-    ):  # fewer, larger parts where artists are few
+    most = min(folds, len(set(groups)))
+    for number in range(most, 1, -1):  # fewer, larger parts where artists are few
         for attempt in range(20):  # a fold can lack a genre: shuffle again
             found = _usable_folds(labels, groups, number, seed + attempt)
             if found:

@@ -17,7 +17,7 @@ from genreclf.classifier import Classifier, load_checkpoint, predict, read_check
 from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
 from genreclf.features import settings
-from genreclf.metrics import evaluate
+from genreclf.metrics import evaluate, in_words
 from genreclf.models import MIN_SIZE, parameter_count
 from genreclf.prepare import source_of, store_for
 from genreclf.store import Source, Store
@@ -194,8 +194,8 @@ def _test(
 ) -> results.Predictions:
     """Predict the tested part once, with the kept epoch."""
     trained = load_checkpoint(folder / BEST)
-    if (kept := read_checkpoint(folder / BEST)["epoch"]) != best["epoch"]:
-        raise RuntimeError(f"{folder / BEST} is of epoch {kept}, the best is {best['epoch']}")
+    if trained.epoch != best["epoch"]:
+        raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
     scores = predict(trainer, trained, data)
     rows = data.split[data.tested_part]
     track_ids = [data.store.track_ids[row] for row in rows]
@@ -224,10 +224,7 @@ def _overrides() -> list[str]:
 
 
 def _summary(result: dict[str, Any]) -> str:
-    test, part = result["test"], result["tested_on"]
-    low, high = (100 * bound for bound in test["interval"])
     return (
-        f"{part} accuracy {100 * test['accuracy']:.2f} % (95 % interval {low:.1f} to {high:.1f}), "
-        f"macro F1 {test['f1_macro']:.3f}, n = {test['n']}; epoch {result['best_epoch'] + 1} of "
+        f"{result['tested_on']} {in_words(result['test'])}; epoch {result['best_epoch'] + 1} of "
         f"{len(result['history'])}, {result['seconds']:.0f} s"
     )
