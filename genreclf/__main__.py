@@ -68,6 +68,7 @@ def main() -> None:
         print(f"genreclf {name}: {command.summary}\n\n  {command.example}\n")
     from genreclf import app  # imports Hydra, which the lines above can do without
 
+    app.keep_interrupts()
     app.run(name, command.config, arguments)
 
 

@@ -1,5 +1,6 @@
 """Runs one command as a Hydra application, and tells the user in one line what went wrong."""
 
+import _thread
 import difflib
 import errno
 import importlib
@@ -7,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -25,6 +27,19 @@ DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EEXIST),
 }
+
+
+def keep_interrupts() -> None:
+    """Bring back a Ctrl-C that fell into a finaliser, where Python reports it and forgets it."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()  # once the finaliser is left
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:

@@ -1,10 +1,12 @@
 """Batches of a store: the LightningDataModule.
 
-A batch is (features, labels): stored values (batch, bins, frames), and int64 (batch,). They travel
-to the device as they are stored, and become float32 features there, augmented in training.
+A batch travels to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
+and which tracks are extra copies, bool (batch,). There it becomes (features, labels), the features
+float32, augmented in training.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,22 +19,53 @@ from genreclf.errors import InputError
 from genreclf.splits import Split
 from genreclf.store import Store
 
+StoredBatch = tuple[Tensor, Tensor, Tensor]
 Batch = tuple[Tensor, Tensor]
 
 
-class StoreDataset(Dataset):
-    """Some rows of a store; a whole batch is read in one call."""
+@dataclass(frozen=True)
+class Oversampling:
+    """Extra copies of the training tracks of some genres, augmented in a way of their own.
 
-    def __init__(self, store: Store, rows: np.ndarray) -> None:
-        self.store, self.rows = store, rows
+    Args:
+        augmentation: of the copies; the originals are augmented like all other tracks.
+        genres: whose tracks are copied; those that the data lacks are passed over.
+        copies: of each track, the factor of Table VII of the paper.
+    """
+
+    augmentation: nn.Module = field(default_factory=nn.Identity)
+    genres: Sequence[str] = ()
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.copies, int) or self.copies < 1:
+            raise InputError(f"oversampling.copies={self.copies!r}: at least 1 is needed")
+        if isinstance(self.genres, str):
+            raise InputError(f"oversampling.genres: a list is needed: [{self.genres}]")
+
+    def rows(self, store: Store, rows: np.ndarray) -> np.ndarray:
+        """The copies of these rows: each row of the genres, `copies` times."""
+        wanted = [store.classes.index(name) for name in self.genres if name in store.classes]
+        return np.repeat(rows[np.isin(store.labels[rows], wanted)], self.copies)
+
+
+class StoreDataset(Dataset):
+    """Some rows of a store, then extra copies; a whole batch is read in one call."""
+
+    def __init__(self, store: Store, rows: np.ndarray, copies: np.ndarray | None = None) -> None:
+        copies = rows[:0] if copies is None else copies
+        self.store, self.rows = store, np.concatenate([rows, copies])
+        self.copied = np.arange(len(self.rows)) >= len(rows)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
         """The batch of these items; DataLoader prefers this to one call an item."""
         rows = self.rows[np.asarray(numbers)]
-        return torch.from_numpy(self.store.read(rows)), torch.from_numpy(self.store.labels[rows])
+        arrays = self.store.read(rows), self.store.labels[rows], self.copied[np.asarray(numbers)]
+        values, labels, copied = map(torch.from_numpy, arrays)
+        return values, labels, copied
 
 
 class EpochShuffle(Sampler):
@@ -52,7 +85,7 @@ class EpochShuffle(Sampler):
         yield from np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist()
 
 
-def _as_batch(batch: Any) -> Batch:
+def _as_batch(batch: Any) -> StoredBatch:
     """Collation: `StoreDataset.__getitems__` has made a batch already."""
     return batch
 
@@ -74,6 +107,7 @@ class StoreDataModule(pl.LightningDataModule):
         batch_size: tracks a batch.
         num_workers: processes that read; the numbers do not depend on it.
         augmentation: applied to training batches on the device.
+        oversampling: which training tracks come more than once, and how the copies are augmented.
         seed: of the order of the training tracks.
     """
 
@@ -84,6 +118,7 @@ class StoreDataModule(pl.LightningDataModule):
         batch_size: int = 16,
         num_workers: int = 0,
         augmentation: nn.Module | None = None,
+        oversampling: Oversampling | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -91,6 +126,7 @@ class StoreDataModule(pl.LightningDataModule):
         self.store, self.split, self.seed = store, split, seed
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augmentation = augmentation or nn.Identity()
+        self.oversampling = oversampling or Oversampling()
 
     @property
     def tested_part(self) -> str:
@@ -99,25 +135,26 @@ class StoreDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches."""
-        rows = self.split["train"]
+        copies = self.oversampling.rows(self.store, self.split["train"])
+        tracks = StoreDataset(self.store, self.split["train"], copies)
         # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
         progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
         epoch = progress.processed if progress else 0
-        return self._loader(rows, EpochShuffle(len(rows), self.seed, epoch))
+        return self._loader(tracks, EpochShuffle(len(tracks), self.seed, epoch))
 
     def val_dataloader(self) -> DataLoader:
         """Validation batches, in the order of the rows."""
-        return self._loader(self.split["val"])
+        return self._loader(StoreDataset(self.store, self.split["val"]))
 
     def test_dataloader(self) -> DataLoader:
         """Batches of the tested part, in the order of the rows."""
-        return self._loader(self.split[self.tested_part])
+        return self._loader(StoreDataset(self.store, self.split[self.tested_part]))
 
     predict_dataloader = test_dataloader
 
-    def _loader(self, rows: np.ndarray, sampler: Sampler | None = None) -> DataLoader:
+    def _loader(self, tracks: StoreDataset, sampler: Sampler | None = None) -> DataLoader:
         return DataLoader(
-            StoreDataset(self.store, rows),
+            tracks,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
@@ -126,11 +163,18 @@ class StoreDataModule(pl.LightningDataModule):
             generator=torch.Generator(),  # else each epoch takes a number from the global one
         )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> Batch:
         """Stored values to features, augmented in training."""
-        stored, labels = batch
+        stored, labels, copied = batch
         scaling = self.store.scaling
         features = stored.float() * scaling.scale + scaling.offset
         if self.trainer is not None and self.trainer.training:
-            features = self.augmentation(features)
+            features = self._augmented(features, copied)
         return features, labels
+
+    def _augmented(self, features: Tensor, copied: Tensor) -> Tensor:
+        augmented = self.augmentation(features)
+        if not self.oversampling.genres:
+            return augmented
+        copies = self.oversampling.augmentation(features)
+        return torch.where(copied[:, None, None], copies, augmented)

@@ -41,9 +41,9 @@ class Mel:
                 object.__setattr__(self, field.name, float(value))
 
     @property
-    def silence(self) -> float:
-        """Value of a silent frame, in dB."""
-        return -float(self.top_db)
+    def silence(self) -> tuple[float, ...]:
+        """Value of a silent frame, in dB; one for all bins."""
+        return (-self.top_db,)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -127,7 +127,7 @@ def _npz_scaling(corpus: Npz) -> Scaling:
     if silence is None:
         finite = (row for row in corpus.rows() if np.isfinite(row).all())
         silence = scale * min((float(row.min()) for row in finite), default=0.0) + offset
-    return Scaling(scale, offset, silence)
+    return Scaling(scale, offset, (silence,))
 
 
 def _describe(store: Store, features: Features) -> None:

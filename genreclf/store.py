@@ -45,11 +45,14 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """How stored values are read: `scale * value + offset`; `silence` is in those units."""
+    """How stored values are read: `scale * value + offset`.
+
+    `silence` has the values of a silent frame in those units: one, or one a bin.
+    """
 
     scale: float = 1.0
     offset: float = 0.0
-    silence: float = 0.0
+    silence: tuple[float, ...] = (0.0,)
 
 
 class Store:
@@ -90,8 +93,8 @@ class Store:
             json.loads(attributes["corpus"]),
         )
         self.classes = [str(name) for name in np.atleast_1d(attributes["classes"])]
-        values = [float(attributes[f.name]) for f in dataclasses.fields(Scaling)]
-        self.scaling = Scaling(*values)
+        silence = tuple(map(float, np.atleast_1d(attributes["silence"])))
+        self.scaling = Scaling(float(attributes["scale"]), float(attributes["offset"]), silence)
         self.shape: tuple[int, int] = file["features"].shape[1:]
         self.labels = file["label"][:]
         self.durations = file["duration"][:]

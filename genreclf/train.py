@@ -10,11 +10,12 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from genreclf import loggers, report, results, splits
 from genreclf.callbacks import BEST, LAST, History, callbacks
 from genreclf.classifier import Classifier, load_checkpoint, predict, read_checkpoint
-from genreclf.datamodule import StoreDataModule, check_loading
+from genreclf.datamodule import Oversampling, StoreDataModule, check_loading
 from genreclf.errors import InputError
 from genreclf.features import settings
 from genreclf.metrics import evaluate, in_words
@@ -60,7 +61,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     Classifier(net, ["a", "b"], optimizer, scheduler).configure_optimizers()
-    instantiate(config.augmentation, silence=0.0)
+    _augmentations(config, silence=(0.0,))
 
 
 def _check_genres(genres: list[str], where: str) -> None:
@@ -137,9 +138,26 @@ def _data(config: DictConfig, store: Store) -> StoreDataModule:
     split = instantiate(config.split)(store)
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
-    augmentation = instantiate(config.augmentation, silence=store.scaling.silence)
+    augmentation, oversampling = _augmentations(config, store.scaling.silence)
     return StoreDataModule(
-        store, split, config.batch_size, config.num_workers, augmentation, config.seed
+        store,
+        split,
+        config.batch_size,
+        config.num_workers,
+        augmentation,
+        oversampling,
+        config.seed,
+    )
+
+
+def _augmentations(
+    config: DictConfig, silence: tuple[float, ...]
+) -> tuple[nn.Module, Oversampling]:
+    """Of all training tracks, and of the extra copies of some genres."""
+    copies = instantiate(config.oversampling.augmentation, silence=silence)
+    return (
+        instantiate(config.augmentation, silence=silence),
+        instantiate(config.oversampling, augmentation=copies),
     )
 
 
@@ -161,6 +179,15 @@ def _classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataModule
 def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
+    copies = data.oversampling.rows(data.store, data.split["train"])
+    if len(copies):
+        log.info("%d extra copies of training tracks", len(copies))
+    if unknown := set(data.oversampling.genres) - set(data.store.classes):
+        log.warning(
+            "oversampling.genres: no track is of %s, so nothing of it is copied; there are %s",
+            ", ".join(sorted(unknown)),
+            ", ".join(data.store.classes),
+        )
     if twins := leakage["duplicates"]:
         shown = ", ".join(" = ".join(pair) for pair in twins[:3]) + ", ..." * (len(twins) > 3)
         log.warning("%d identical pairs lie within one part: %s", len(twins), shown)

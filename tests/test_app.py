@@ -92,3 +92,25 @@ def test_a_place_that_cannot_be_written_is_one_line(
         f"genreclf: {tmp_path / 'a'}: No space left on device; mend that, or choose another "
         "place: outputs=..."
     )
+
+
+def test_an_interrupt_that_falls_into_a_finaliser_is_not_lost() -> None:
+    script = """
+import signal, time
+from genreclf import app
+
+class Left:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+app.keep_interrupts()
+try:
+    Left()
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

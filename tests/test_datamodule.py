@@ -24,7 +24,7 @@ SPLIT = {"train": np.arange(12), "val": np.arange(12, 16), "test": np.arange(16,
 def order(data: StoreDataModule, epoch: int) -> list[int]:
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)
-    return [int(row[0, 0]) for features, _ in loader for row in features]
+    return [int(row[0, 0]) for features, *_ in loader for row in features]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
@@ -37,11 +37,12 @@ def test_the_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
 
 def test_batches_are_stored_values_with_their_labels(store: Store) -> None:
     batches = list(StoreDataModule(store, SPLIT, 3).test_dataloader())
-    assert [len(labels) for _, labels in batches] == [3, 1]
-    features, labels = batches[0]
+    assert [len(labels) for _, labels, _ in batches] == [3, 1]
+    features, labels, copied = batches[0]
     assert features.dtype == torch.uint8
     assert features[:, 0, 0].tolist() == [16, 17, 18]
     assert labels.tolist() == [0, 1, 0]
+    assert not copied.any()
 
 
 def test_features_are_scaled_on_the_device(store: Store) -> None:
