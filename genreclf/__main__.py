@@ -23,6 +23,11 @@ class Command:
 
 
 COMMANDS = {
+    "download": Command(
+        "download",
+        "fetch a public data set, check and unpack it",
+        "genreclf download data=fma_small",
+    ),
     "prepare": Command(
         "prepare",
         "decode audio and store its features",
@@ -44,6 +49,16 @@ COMMANDS = {
         "one HTML page for a run or many",
         "genreclf report runs=outputs/train page=report.html",
     ),
+    "network": Command(
+        "network",
+        "draw the structure of a model",
+        "genreclf network model=cnn_gru file=network.pdf",
+    ),
+    "spectrogram": Command(
+        "spectrogram",
+        "draw the features of a clip, and what a checkpoint makes of it",
+        "genreclf spectrogram clip=a.mp3 features=mel checkpoint=RUN/best.ckpt",
+    ),
 }
 
 
@@ -54,7 +69,7 @@ def main() -> None:
         print(version("genreclf"))
         return
     if name in ("-h", "--help", "help"):
-        lines = (f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
+        lines = (f"  {name:<13}{command.summary}" for name, command in COMMANDS.items())
         print(USAGE.format(commands="\n".join(lines)))
         return
     if name not in COMMANDS:

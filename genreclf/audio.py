@@ -2,7 +2,8 @@
 
 Conventions: a waveform is a mono float32 array of shape (samples,), nominally in [-1, 1] (lossy
 decoders overshoot a little). Channels are averaged, the rate is changed with soxr's "HQ" setting:
-what `librosa.load(path, sr=sample_rate, duration=duration)` gives, sample for sample.
+what `librosa.load(path, sr=sample_rate, duration=duration)` gives, sample for sample, together
+with the sample rate.
 """
 
 import io
@@ -22,16 +23,16 @@ class DecodeError(ValueError):
     """A file that gives no usable waveform; the message is the reason, without the path."""
 
 
-def load(path: str | Path, sample_rate: int, duration: float) -> np.ndarray:
+def load(path: str | Path, sample_rate: int | None, duration: float) -> tuple[np.ndarray, int]:
     """Decode the first `duration` seconds of a file, as mono at `sample_rate` Hz.
 
     Args:
         path: MP3, WAV, FLAC or OGG file; any other format needs FFmpeg.
-        sample_rate: of the result, in Hz.
+        sample_rate: of the result, in Hz; None for the file's own.
         duration: seconds to read at most; a shorter file gives a shorter waveform.
 
     Returns:
-        float32 array of shape (samples,).
+        float32 array of shape (samples,), and its sample rate.
 
     Raises:
         DecodeError: the file does not decode, is shorter than 2 s, or is silent (peak under 1e-4).
@@ -45,13 +46,14 @@ def load(path: str | Path, sample_rate: int, duration: float) -> np.ndarray:
         raise DecodeError("does not decode: samples that are not finite numbers")
     if np.abs(waveform).max() < SILENCE:
         raise DecodeError("silent: no sample above -80 dB of full scale")
-    if native_rate == sample_rate:
-        return waveform
+    if sample_rate in (None, native_rate):
+        return waveform, native_rate
     import librosa  # slow to import, and not needed where the rates agree
 
-    return librosa.resample(
+    resampled = librosa.resample(
         waveform, orig_sr=native_rate, target_sr=sample_rate, res_type="soxr_hq"
     )
+    return resampled, sample_rate
 
 
 def _decode(path: Path, duration: float) -> tuple[np.ndarray, int]:

@@ -1,20 +1,14 @@
-"""The LightningModule: net + loss + optimizer + metrics, and the checkpoint that it makes.
+"""The LightningModule: net + loss + optimizer + metrics.
 
 Metrics are logged once an epoch under fixed names: {train,val}/{loss,accuracy,f1_macro}. Those of
 training are taken as it goes, with dropout and augmentation; the test figures come from
 `predict_step` and `metrics.evaluate`.
 """
 
-import inspect
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -22,10 +16,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from genreclf import models
-from genreclf.datamodule import Batch, StoreDataModule
+from genreclf.datamodule import Batch
 from genreclf.errors import InputError
-from genreclf.features import Features, from_settings
 from genreclf.optimizers import constant
 
 FORMAT = 1
@@ -42,6 +34,7 @@ class Classifier(pl.LightningModule):
         description: plain values that a checkpoint keeps, so that it can be used alone: `model`
             (settings of the net, with `_target_`), `features` (`features.settings`), `bins`,
             `store` (digest) and `trained_on` (`row_sha1` of the training rows).
+        normalise: applied to features before the net; None leaves them as they are.
     """
 
     def __init__(
@@ -51,9 +44,11 @@ class Classifier(pl.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], dict[str, Any]] = constant,
         description: dict[str, Any] | None = None,
+        normalise: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.net, self.classes, self.description = net, classes, description or {}
+        self.normalise = normalise or nn.Identity()
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         metrics = MetricCollection(
             {
@@ -66,7 +61,7 @@ class Classifier(pl.LightningModule):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (batch, classes), in the precision of the net."""
-        return self.net(features.to(self.dtype))
+        return self.net(self.normalise(features).to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
@@ -123,74 +118,3 @@ class Classifier(pl.LightningModule):
             "classes": list(self.classes),
             **self.description,
         }
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a checkpoint holds: the net, in evaluation mode, and what it was trained on."""
-
-    net: nn.Module
-    classes: list[str]
-    features: Features
-    bins: int
-    trained_on: frozenset[str]  # `row_sha1` of the training rows
-    epoch: int  # of the weights, from 0
-
-
-def load_checkpoint(path: str | Path) -> Trained:
-    """Rebuild the trained net from a checkpoint alone; no pickled code is run.
-
-    Raises:
-        InputError: no such file, or not a checkpoint that `genreclf train` wrote.
-    """
-    checkpoint = read_checkpoint(path)
-    try:
-        described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
-        net = build_net(described["model"], len(described["classes"]))
-        net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
-        kind, rows = from_settings(described["features"]), frozenset(described["trained_on"])
-        return Trained(
-            net.eval(), described["classes"], kind, described["bins"], rows, checkpoint["epoch"]
-        )
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The tensors and plain values of a checkpoint that `genreclf train` wrote.
-
-    Raises:
-        InputError: no such file, or not such a checkpoint.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that are refused below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"checkpoint={path}: no such file") from None
-    except Exception:  # the unpickler can stumble over a damaged file in any way
-        checkpoint = {}
-    described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise InputError(
-            f"checkpoint={path}: not a checkpoint of this program; a best.ckpt that genreclf train "
-            "wrote is needed"
-        )
-    return checkpoint
-
-
-def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
-    """The net of `genreclf.models` that `_target_` names; nothing else is imported or called."""
-    arguments = dict(settings)
-    module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
-    kind = getattr(models, name, None)
-    if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
-        raise InputError(f"the checkpoint's net {module}.{name} is not one of {models.__name__}")
-    return kind(classes=classes, **arguments)
-
-
-def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule) -> np.ndarray:
-    """Class probabilities float32 (n, classes) of the tested part, in the order of its rows."""
-    classifier = Classifier(trained.net, trained.classes)
-    batches = trainer.predict(classifier, datamodule=data)
-    return torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]

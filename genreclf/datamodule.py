@@ -2,7 +2,7 @@
 
 A batch travels to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
 and which tracks are extra copies, bool (batch,). There it becomes (features, labels), the features
-float32, augmented in training.
+float32, augmented in training; where the store holds waveforms, they are computed there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from genreclf.batch_features import batch_features
 from genreclf.errors import InputError
+from genreclf.features import Features, Precomputed
 from genreclf.splits import Split
 from genreclf.store import Store
 
@@ -102,13 +104,17 @@ class StoreDataModule(pl.LightningDataModule):
     """Training, validation and test batches of a split store.
 
     Args:
-        store: where the features are.
+        store: where the features are, or the waveforms of which they are computed.
         split: rows of each part; "val" serves as "test" where there is no such part.
         batch_size: tracks a batch.
         num_workers: processes that read; the numbers do not depend on it.
         augmentation: applied to training batches on the device.
         oversampling: which training tracks come more than once, and how the copies are augmented.
         seed: of the order of the training tracks.
+        features: which the store was made for.
+
+    Attributes:
+        shape: (bins, frames) of the features.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class StoreDataModule(pl.LightningDataModule):
         augmentation: nn.Module | None = None,
         oversampling: Oversampling | None = None,
         seed: int = 0,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         check_loading(batch_size, num_workers)
@@ -127,6 +134,9 @@ class StoreDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augmentation = augmentation or nn.Identity()
         self.oversampling = oversampling or Oversampling()
+        features = features or Precomputed()
+        self.shape = store.shape if isinstance(features, Precomputed) else features.shape
+        self.batch_features = batch_features(features)
 
     @property
     def tested_part(self) -> str:
@@ -166,11 +176,21 @@ class StoreDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> Batch:
         """Stored values to features, augmented in training."""
         stored, labels, copied = batch
-        scaling = self.store.scaling
-        features = stored.float() * scaling.scale + scaling.offset
+        features = self.features_of(stored)
         if self.trainer is not None and self.trainer.training:
             features = self._augmented(features, copied)
         return features, labels
+
+    def features_of(self, stored: Tensor) -> Tensor:
+        """Features float32 (batch, bins, frames) of stored values, on their device."""
+        scaling = self.store.scaling
+        values = stored.float() * scaling.scale + scaling.offset
+        return self.batch_features.to(values.device)(values)
+
+    def training_batches(self) -> Iterator[Tensor]:
+        """Features of the training part in the order of its rows, neither copied nor augmented."""
+        loader = self._loader(StoreDataset(self.store, self.split["train"]))
+        return (self.features_of(stored) for stored, *_ in loader)
 
     def _augmented(self, features: Tensor, copied: Tensor) -> Tensor:
         augmented = self.augmentation(features)

@@ -9,13 +9,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf import metrics, results
-from genreclf.classifier import Trained, load_checkpoint, predict
+from genreclf import metrics, paper, results
+from genreclf.checkpoint import Trained, load_checkpoint, predict
 from genreclf.corpora import Corpus, Npz
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
-from genreclf.features import Features, Precomputed
+from genreclf.features import Features, Mel, Precomputed
 from genreclf.prepare import store_for
+from genreclf.state_dicts import load_state_dict
 from genreclf.store import Store
 
 log = logging.getLogger(__name__)
@@ -26,24 +27,29 @@ EVALUATION = "evaluation.json"
 def run(config: DictConfig) -> None:
     """The command: write evaluation.json and predictions.csv; print the path of the first."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    trained = load_checkpoint(config.checkpoint)
+    trained = _trained(config)
     corpus = instantiate(config.data)
+    features = _features(config, trained, corpus)
     store = store_for(
         corpus,
-        _features(config, trained, corpus),
+        features,
         outputs=config.outputs,
         path=config.store,
         workers=config.workers,
     )
-    if store.shape[0] != trained.bins:
-        raise InputError(
-            f"data={corpus.name}: features of {store.shape[0]} bins, the checkpoint was trained on "
-            f"{trained.bins}"
-        )
     numbers = _class_numbers(store, trained)
     data = StoreDataModule(
-        store, instantiate(config.split)(store), config.batch_size, config.num_workers
+        store,
+        instantiate(config.split)(store),
+        config.batch_size,
+        config.num_workers,
+        features=features,
     )
+    if data.shape[0] != trained.bins:
+        raise InputError(
+            f"data={corpus.name}: features of {data.shape[0]} bins, the checkpoint was trained on "
+            f"{trained.bins}"
+        )
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder)
     scores = predict(trainer, trained, data)
     rows = data.split[data.tested_part]
@@ -51,7 +57,7 @@ def run(config: DictConfig) -> None:
     track_ids = [store.track_ids[row] for row in rows]
     predictions = results.Predictions(track_ids, labels, scores, trained.classes)
     predictions.write(folder / results.PREDICTIONS)
-    seen = sum(store.row_sha1[row] in trained.trained_on for row in rows)
+    seen = _trained_on(trained, [store.row_sha1[row] for row in rows])
     if seen:
         log.warning("the checkpoint was trained on %d of these %d tracks", seen, len(rows))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
@@ -69,12 +75,30 @@ def run(config: DictConfig) -> None:
     print(folder / EVALUATION)
 
 
+def _trained(config: DictConfig) -> Trained:
+    """What `genreclf train` wrote; or a plain state dict, where its classes are named."""
+    chosen = instantiate(config.features) if "features" in config else Precomputed()
+    if config.classes is None:
+        if not isinstance(chosen, Precomputed):
+            raise InputError("the features come from the checkpoint: leave features=... out")
+        return load_checkpoint(config.checkpoint)
+    named = [config.classes] if isinstance(config.classes, str) else list(config.classes)
+    classes = paper.CLASSES if named == ["paper"] else named
+    features = Mel() if isinstance(chosen, Precomputed) else chosen
+    return load_state_dict(config.checkpoint, classes, features, config.axis)
+
+
+def _trained_on(trained: Trained, row_sha1: list[str]) -> int | None:
+    """How many of these rows the checkpoint was trained on; None where it does not say."""
+    if trained.trained_on is None:
+        return None
+    return sum(sha1 in trained.trained_on for sha1 in row_sha1)
+
+
 def _features(config: DictConfig, trained: Trained, corpus: Corpus) -> Features:
     """The checkpoint's features; rows of an npz are taken to be those."""
     if isinstance(corpus, Npz):
         return Precomputed()
-    if "features" in config:
-        raise InputError("the features come from the checkpoint: leave features=... out")
     if isinstance(trained.features, Precomputed):
         raise InputError(
             "the checkpoint was trained on precomputed features, which cannot be made from audio; "

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from genreclf import audio
 from genreclf.corpora import Npz, Track
 from genreclf.errors import InputError
-from genreclf.features import Mel
+from genreclf.features import Computed
 
 Row = tuple[np.ndarray, float] | str  # features and seconds, or why there are none
 
@@ -41,7 +41,7 @@ def precomputed(corpus: Npz, done: int) -> Iterator[Row]:
             yield row, corpus.duration
 
 
-def extracted(tracks: Iterable[Track], features: Mel, workers: int) -> Iterator[Row]:
+def extracted(tracks: Iterable[Track], features: Computed, workers: int) -> Iterator[Row]:
     """Rows in the order of the tracks; a few tracks ahead at a time, so memory does not grow."""
     pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker)
     ahead: deque[Future[Row]] = deque()
@@ -111,10 +111,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def extract(path: str, features: Mel) -> Row:
+def extract(path: str, features: Computed) -> Row:
     """Features and decoded seconds of a file, or the reason why there are none."""
     try:
-        waveform = audio.load(path, features.sample_rate, features.duration)
+        waveform, rate = audio.load(path, features.sample_rate, features.duration)
     except audio.DecodeError as error:
         return str(error)
-    return features(waveform), len(waveform) / features.sample_rate
+    return features(waveform, rate), len(waveform) / rate

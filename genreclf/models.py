@@ -1,10 +1,11 @@
 """The networks of the paper: (batch, bins, frames) -> logits (batch, classes).
 
-All start with the same trunk, which divides bins and frames by 8; so a clip needs at least 8 of
-each. Layers and sizes: paper, section IV and Table III.
+Pooling halves bins and frames three or four times, so each network has a `min_size` of both.
+Layers and sizes: paper, section IV and Table III.
 """
 
 from collections import OrderedDict
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 from genreclf.errors import InputError
 
 TRUNK_CHANNELS = 128
-MIN_SIZE = 8  # bins and frames, which the trunk divides by 8
 
 
 def separable_block(inputs: int, outputs: int) -> nn.Sequential:
@@ -46,6 +46,56 @@ def trunk(dropout: float) -> nn.Sequential:
     )
 
 
+def conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Two 3x3 convolutions, each with batch norm and ReLU; then 2x2 max-pool and dropout."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(dropout),
+    )
+
+
+class ConventionalCNN(nn.Module):
+    """Four blocks of ordinary convolutions, three linear layers: 3,404,648 parameters, 8 classes.
+
+    The paper's first baseline, dropped there for its size ("more than 1 million parameters").
+
+    Args:
+        classes: number of classes.
+        dropout: p after each block and each hidden linear layer.
+    """
+
+    min_size = 16  # bins and frames, which the blocks divide by 16
+
+    def __init__(self, classes: int, dropout: float = 0.25) -> None:
+        super().__init__()
+        _check_rates(dropout=dropout)
+        channels = (1, 32, 64, 128, 256)
+        self.blocks = nn.Sequential(
+            *(conventional_block(*pair, dropout) for pair in pairwise(channels))
+        )
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels[-1] * 4 * 4, 512),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(512, 256),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(256, classes),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (batch, classes) of features (batch, bins, frames)."""
+        return self.classifier(self.pool(self.blocks(features.unsqueeze(1))))
+
+
 class EfficientCNN(nn.Module):
     """Trunk, global average, two linear layers: 16,456 parameters with 8 classes.
 
@@ -53,6 +103,8 @@ class EfficientCNN(nn.Module):
         classes: number of classes.
         dropout: p of the trunk (halved, then whole) and of the classifier (whole, then halved).
     """
+
+    min_size = 8  # bins and frames, which the trunk divides by 8
 
     def __init__(self, classes: int, dropout: float = 0.3) -> None:
         super().__init__()
@@ -78,14 +130,19 @@ class Attention(nn.Module):
         super().__init__()
         self.score = nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
+    def weights(self, sequence: Tensor) -> Tensor:
+        """Of each step, (batch, steps, 1); they sum to 1."""
+        return self.score(sequence).softmax(dim=1)
+
     def forward(self, sequence: Tensor) -> Tensor:
         """The weighted sum."""
-        weights = self.score(sequence).softmax(dim=1)
-        return (weights * sequence).sum(dim=1)
+        return (self.weights(sequence) * sequence).sum(dim=1)
 
 
 class CNNRNN(nn.Module):
-    """Trunk, recurrent layers with a residual, attention: 38,889 parameters (GRU, 8 classes).
+    """Trunk, recurrent layers with a residual, attention.
+
+    With 8 classes 38,889 parameters (GRU) or 46,185 (LSTM); 161 more with the unused gate.
 
     Args:
         classes: number of classes.
@@ -94,7 +151,12 @@ class CNNRNN(nn.Module):
             do, which average time away and run over the remaining 16 mel bands.
         cnn_dropout: p of the trunk (halved, then whole).
         classifier_dropout: p before the last layer.
+        hidden: size of the recurrent layers.
+        unused_gate: keep the fusion gate, Linear(160, 1), that the published scripts made for
+            Table III and never called; it changes the parameter count and nothing else.
     """
+
+    min_size = 8  # bins and frames, which the trunk divides by 8
 
     def __init__(
         self,
@@ -104,6 +166,7 @@ class CNNRNN(nn.Module):
         cnn_dropout: float = 0.3,
         classifier_dropout: float = 0.3,
         hidden: int = 32,
+        unused_gate: bool = False,
     ) -> None:
         super().__init__()
         _check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
@@ -113,18 +176,31 @@ class CNNRNN(nn.Module):
             raise InputError(f"model.cell={cell!r}: choose gru or lstm")
         if axis not in pooled_axes:
             raise InputError(f"model.axis={axis!r}: choose time or frequency")
-        self.pooled_axis = pooled_axes[axis]
+        self.axis, self.pooled_axis = axis, pooled_axes[axis]
         self.trunk = trunk(cnn_dropout)
         self.rnn = cells[cell](TRUNK_CHANNELS, hidden, num_layers=2, batch_first=True)
         self.residual = nn.Linear(TRUNK_CHANNELS, hidden)
         self.attention = Attention(hidden)
         self.classifier = nn.Sequential(nn.Dropout(classifier_dropout), nn.Linear(hidden, classes))
+        if unused_gate:
+            self.gate = nn.Linear(TRUNK_CHANNELS + hidden, 1)
+
+    def _sequence(self, features: Tensor) -> Tensor:
+        """What attention looks at: (batch, steps, hidden)."""
+        sequence = self.trunk(features.unsqueeze(1)).mean(dim=self.pooled_axis).transpose(1, 2)
+        recurrent, _ = self.rnn(sequence)
+        return recurrent + self.residual(sequence)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (batch, classes) of features (batch, bins, frames)."""
-        sequence = self.trunk(features.unsqueeze(1)).mean(dim=self.pooled_axis).transpose(1, 2)
-        recurrent, _ = self.rnn(sequence)
-        return self.classifier(self.attention(recurrent + self.residual(sequence)))
+        return self.classifier(self.attention(self._sequence(features)))
+
+    def attention_weights(self, features: Tensor) -> Tensor:
+        """Weight of each step of the sequence, (batch, steps), summing to 1 over the steps.
+
+        A step is 8 frames (axis "time") or 8 bins (axis "frequency") wide.
+        """
+        return self.attention.weights(self._sequence(features)).squeeze(2)
 
 
 def _check_rates(**rates: float) -> None:

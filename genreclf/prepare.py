@@ -1,7 +1,7 @@
 """`genreclf prepare`: from a corpus to its store of features."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from genreclf.corpora import Corpus, Npz
+from genreclf.corpora import FMA, Corpus, Npz
 from genreclf.errors import InputError
 from genreclf.extraction import Row, available_cores, extracted, precomputed
-from genreclf.features import Features, Mel, Precomputed, settings
+from genreclf.features import Features, Precomputed, settings
 from genreclf.store import Scaling, Source, Store
 from genreclf.store_writer import StoreWriter
 
@@ -44,7 +44,7 @@ def store_for(
 
     Args:
         corpus: whose tracks.
-        features: what is computed of each.
+        features: what is computed of each; waveforms are stored where that happens in training.
         outputs: the store's place is below, named by what it is made from, unless `path` is given.
         path: of the store.
         workers: processes that extract; None takes all cores.
@@ -56,6 +56,7 @@ def store_for(
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
     source = source_of(corpus, features)
+    features = features.stored
     name = f"{corpus.name}-{features.name}-{source.digest[:8]}.h5"
     path = Path(str(path)) if path else Path(str(outputs)) / "stores" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def store_for(
             _make(corpus, features, source, path, workers or available_cores())
         store = Store(path)
     store.check(source)
-    _describe(store, features)
+    _describe(store, features, corpus.known_bad if isinstance(corpus, FMA) else ())
     return store
 
 
@@ -79,7 +80,7 @@ def source_of(corpus: Corpus, features: Features) -> Source:
             f"data={corpus.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
         )
-    return Source(settings(features), corpus.identity())
+    return Source(settings(features.stored), corpus.identity())
 
 
 def _make(corpus: Corpus, features: Features, source: Source, path: Path, workers: int) -> None:
@@ -90,7 +91,7 @@ def _make(corpus: Corpus, features: Features, source: Source, path: Path, worker
             _write(writer, precomputed(corpus, writer.done))
             writer.finish(_npz_scaling(corpus))
     else:
-        assert isinstance(features, Mel)
+        assert not isinstance(features, Precomputed)
         with StoreWriter(path, source, tracks, features.shape, np.dtype(np.float32)) as writer:
             _write(writer, extracted(tracks[writer.done :], features, workers))
             writer.finish(Scaling(silence=features.silence))
@@ -130,7 +131,7 @@ def _npz_scaling(corpus: Npz) -> Scaling:
     return Scaling(scale, offset, (silence,))
 
 
-def _describe(store: Store, features: Features) -> None:
+def _describe(store: Store, features: Features, known_bad: Collection[str]) -> None:
     bins, frames = store.shape
     log.info(
         "%s: %d tracks of %d genres, features %d x %d",
@@ -140,17 +141,24 @@ def _describe(store: Store, features: Features) -> None:
         bins,
         frames,
     )
-    if isinstance(features, Mel):
+    if not isinstance(features, Precomputed):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
             log.info("%d are shorter than %g s and end in silence", short, features.duration)
     if store.rejected:
-        first = store.rejected[0]
-        log.warning(
-            "%d tracks rejected, listed in the report; the first: %s: %s",
-            len(store.rejected),
-            first["path"] or first["track_id"],
-            first["reason"],
-        )
+        log.warning("%s", _rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):
             log.warning("no usable track is left of %s", ", ".join(sorted(lost)))
+
+
+def _rejections(rejected: list[dict[str, str]], known_bad: Collection[str]) -> str:
+    """How many tracks were rejected, and the first one for which that is news."""
+    news = [track for track in rejected if track["track_id"] not in known_bad]
+    if not news:
+        return f"{len(rejected)} tracks rejected, all known to be bad; listed in the report"
+    first = news[0]
+    unexpected = f", {len(news)} of them not known to be bad" if known_bad else ""
+    return (
+        f"{len(rejected)} tracks rejected{unexpected}, listed in the report; the first: "
+        f"{first['path'] or first['track_id']}: {first['reason']}"
+    )

@@ -4,7 +4,7 @@ Layout, for n tracks:
 
     /features          (n, bins, frames)  stored values; feature = scale * value + offset
     /label             (n,)  int64        index into the attribute `classes`
-    /track_id, /artist, /album, /split, /path      (n,)  UTF-8 text, empty where unknown
+    /track_id, /artist, /album, /split, /license, /path  (n,)  UTF-8 text, empty where unknown
     /duration          (n,)  float32      seconds of audio that decoded
     /row_sha1          (n,)  text         hexadecimal, of the row; equal audio gives equal rows
     /rejected/{track_id, genre, path, reason}      tracks that gave no features, and why
@@ -26,7 +26,7 @@ import numpy as np
 
 from genreclf.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Store:
 
     Attributes:
         labels: int64 (n,), index into `classes`.
-        track_ids, artists, albums, splits, paths: lists of n texts, empty where unknown.
+        track_ids, artists, albums, splits, licenses, paths: lists of n texts, empty where unknown.
         durations: float32 (n,), seconds of audio that decoded.
         row_sha1: list of n hexadecimal digests of the rows.
         shape: (bins, frames) of a row.
@@ -99,8 +99,8 @@ class Store:
         self.labels = file["label"][:]
         self.durations = file["duration"][:]
         self.row_sha1 = [sha1.decode() for sha1 in file["row_sha1"][:]]
-        texts = ("track_id", "artist", "album", "split", "path")
-        self.track_ids, self.artists, self.albums, self.splits, self.paths = (
+        texts = ("track_id", "artist", "album", "split", "license", "path")
+        self.track_ids, self.artists, self.albums, self.splits, self.licenses, self.paths = (
             _texts(file[name]) for name in texts
         )
         rejected = {name: _texts(column) for name, column in file["rejected"].items()}

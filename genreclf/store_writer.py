@@ -23,7 +23,7 @@ from genreclf.errors import InputError
 from genreclf.store import SCHEMA, Scaling, Source
 
 ACCEPTED, REJECTED = 1, 2
-TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "path")}
+TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "license", "path")}
 TRACK_COLUMNS["id"] = "track_id"
 TEXT = h5py.string_dtype("utf-8")
 
@@ -189,7 +189,7 @@ class StoreWriter:
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
             self._add(name, self._file[f"progress/{name}"][accepted])
-        for name in ("id", "artist", "album", "split", "path"):
+        for name in ("id", "artist", "album", "split", "license", "path"):
             self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
         for name in ("id", "genre", "path"):
             self._add(f"rejected/{TRACK_COLUMNS[name]}", self._texts(name, rejected))

@@ -10,16 +10,15 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
-from genreclf import loggers, report, results, splits
+from genreclf import composition, loggers, report, results, splits
 from genreclf.callbacks import BEST, LAST, History, callbacks
-from genreclf.classifier import Classifier, load_checkpoint, predict, read_checkpoint
-from genreclf.datamodule import Oversampling, StoreDataModule, check_loading
+from genreclf.checkpoint import load_checkpoint, predict, read_checkpoint
+from genreclf.classifier import Classifier
+from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
-from genreclf.features import settings
 from genreclf.metrics import evaluate, in_words
-from genreclf.models import MIN_SIZE, parameter_count
+from genreclf.models import parameter_count
 from genreclf.prepare import source_of, store_for
 from genreclf.store import Source, Store
 
@@ -42,33 +41,14 @@ def run(config: DictConfig) -> None:
             if config.report and not (folder / PAGE).exists():
                 report.write([results.Run.read(folder)], folder / PAGE)
         else:
-            _check_settings(config, folder)
-            _check_genres(corpus.genres(), "data")
+            composition.check_settings(config, folder)
+            composition.check_genres(corpus.genres(), "data")
             store = store_for(
                 corpus, features, outputs=config.outputs, path=config.store, workers=config.workers
             )
-            _check_genres(store.classes, "usable tracks")
+            composition.check_genres(store.classes, "usable tracks")
             _train(config, store, folder)
     print(finished)
-
-
-def _check_settings(config: DictConfig, folder: Path) -> None:
-    """Notice what is wrong before hours of decoding, not after."""
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
-    check_loading(config.batch_size, config.num_workers)
-    callbacks(folder, config.monitor, config.patience, History(config.seed))
-    net = instantiate(config.model, classes=2)
-    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    Classifier(net, ["a", "b"], optimizer, scheduler).configure_optimizers()
-    _augmentations(config, silence=(0.0,))
-
-
-def _check_genres(genres: list[str], where: str) -> None:
-    if len(genres) < 2:
-        raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
-    if len({name.casefold() for name in genres}) < len(genres):
-        raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
 
 
 def _check_data(file: Path, digest: str, source: Source) -> None:
@@ -84,9 +64,9 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     results.write_config(folder, plain)
     provenance = results.provenance()  # of the code that runs, whatever is committed meanwhile
-    data = _data(config, store)
+    data = composition.make_data(config, store)
     leakage = splits.audit(store, data.split, config.allow_identical)
-    classifier = _classifier(config, plain, data)
+    classifier = composition.make_classifier(config, plain, data)
     params = parameter_count(classifier.net)
     _announce(data, params, leakage)
     history = History(config.seed)
@@ -127,53 +107,6 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     results.write_json(folder / results.RESULT, result)
     (folder / LAST).unlink(missing_ok=True)
     log.info("%s", _summary(result))
-
-
-def _data(config: DictConfig, store: Store) -> StoreDataModule:
-    if min(store.shape) < MIN_SIZE:
-        bins, frames = store.shape
-        raise InputError(
-            f"features of {bins} x {frames}; the net needs at least {MIN_SIZE} x {MIN_SIZE}"
-        )
-    split = instantiate(config.split)(store)
-    if missing := [part for part in ("train", "val") if part not in split]:
-        raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
-    augmentation, oversampling = _augmentations(config, store.scaling.silence)
-    return StoreDataModule(
-        store,
-        split,
-        config.batch_size,
-        config.num_workers,
-        augmentation,
-        oversampling,
-        config.seed,
-    )
-
-
-def _augmentations(
-    config: DictConfig, silence: tuple[float, ...]
-) -> tuple[nn.Module, Oversampling]:
-    """Of all training tracks, and of the extra copies of some genres."""
-    copies = instantiate(config.oversampling.augmentation, silence=silence)
-    return (
-        instantiate(config.augmentation, silence=silence),
-        instantiate(config.oversampling, augmentation=copies),
-    )
-
-
-def _classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataModule) -> Classifier:
-    store = data.store
-    description = {
-        "model": plain["model"],
-        "features": settings(instantiate(config.features)),
-        "bins": store.shape[0],
-        "store": store.source.digest,
-        "trained_on": [store.row_sha1[row] for row in data.split["train"]],
-    }
-    pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
-    net = instantiate(config.model, classes=len(store.classes))
-    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    return Classifier(net, store.classes, optimizer, scheduler, description)
 
 
 def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
@@ -235,9 +168,10 @@ def _description(data: StoreDataModule, leakage: dict[str, Any]) -> dict[str, An
     store = data.store
     return {
         "store": str(store.path),
+        "store_bytes": store.path.stat().st_size,
         "digest": store.source.digest,
         "classes": store.classes,
-        "shape": list(store.shape),
+        "shape": list(data.shape),
         "split": splits.sizes(store, data.split),
         "leakage": leakage,
         "rejected": store.rejected,

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from genreclf.augmentation import NoiseAndShift
+from genreclf.augmentation import NoiseShiftMask
+from genreclf.errors import InputError
 
 SILENCE = -80.0
 
@@ -14,7 +15,7 @@ def ramp(count: int = 4000) -> torch.Tensor:
 def test_a_quarter_each() -> None:
     torch.manual_seed(0)
     before = ramp()
-    after = NoiseAndShift(SILENCE, noise=0.001, shift=0.3)(before)
+    after = NoiseShiftMask(SILENCE, noise=0.001, shift=0.3, mask_min=0, mask_max=0)(before)
     noisy = ((after[:, 0] - after[:, 1]) != 0).any(dim=1)  # both bins are alike without noise
     shifted = ((after - before).abs() > 2).flatten(1).any(dim=1)  # a frame is 3.2, noise 0.06
     quarters = [
@@ -31,7 +32,7 @@ def test_a_quarter_each() -> None:
 def test_a_shift_moves_and_fills_with_silence() -> None:
     torch.manual_seed(0)
     before = ramp(200)
-    after = NoiseAndShift(SILENCE, noise=0, shift=0.1)(before)
+    after = NoiseShiftMask(SILENCE, noise=0, shift=0.1, mask_min=0, mask_max=0)(before)
     expected = {
         tuple(row)
         for by in (-2, -1, 0, 1, 2)
@@ -51,17 +52,71 @@ def test_a_shift_moves_and_fills_with_silence() -> None:
 def test_noise_is_a_share_of_the_range() -> None:
     torch.manual_seed(0)
     before = ramp()
-    change = NoiseAndShift(SILENCE, noise=0.01, shift=0)(before) - before
+    change = NoiseShiftMask(SILENCE, noise=0.01, shift=0, mask_min=0, mask_max=0)(before) - before
     noisy = change[(change != 0).any(dim=2).any(dim=1)]
     assert abs(len(noisy) / len(before) - 0.5) < 0.03
     assert abs(noisy.std() - 0.01 * 60) < 0.01
 
 
 def test_the_seed_decides() -> None:
-    augment = NoiseAndShift(SILENCE)
+    augment = NoiseShiftMask(SILENCE)
     results = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         results.append(augment(ramp(16)))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+def test_noise_in_the_features_own_unit() -> None:
+    """As the published scripts add it: 0.01 dB, whatever the range."""
+    torch.manual_seed(0)
+    before = ramp()
+    augment = NoiseShiftMask(
+        SILENCE, noise=0.01, noise_unit="value", shift=0, mask_min=0, mask_max=0
+    )
+    change = augment(before) - before
+    noisy = change[(change != 0).any(dim=2).any(dim=1)]
+    assert abs(noisy.std() - 0.01) < 2e-4
+
+
+def test_all_but_the_first_quarter_lose_a_band() -> None:
+    torch.manual_seed(0)
+    before = torch.zeros(4000, 100, 8)
+    after = NoiseShiftMask(SILENCE, noise=0, shift=0, mask_min=0.02, mask_max=0.05)(before)
+    masked = (after == SILENCE).all(dim=2)
+    widths = masked.sum(dim=1)
+    assert ((after == SILENCE).any(dim=2) == masked).all()  # whole bins
+    assert set(widths.tolist()) == {0, 2, 3, 4, 5}
+    assert abs(float((widths == 0).float().mean()) - 0.25) < 0.02
+    starts = masked.float().diff(dim=1).clamp(min=0).sum(dim=1) + masked[:, 0]
+    assert starts.max() == 1  # one band
+    assert masked.any(dim=0).all()  # everywhere
+
+
+def test_every_clip_loses_one_bin_at_least() -> None:
+    torch.manual_seed(0)
+    after = NoiseShiftMask(SILENCE, noise=1, mask_min=0.02, mask_max=0.05)(torch.zeros(200, 12, 20))
+    assert set((after == SILENCE).all(dim=2).sum(dim=1).tolist()) == {0, 1}
+
+
+def test_gaps_of_another_value_and_silence_by_bin() -> None:
+    torch.manual_seed(0)
+    rising = ramp(200) - 100
+    loud = NoiseShiftMask(SILENCE, noise=0, shift=0.3, mask_max=0, mask_min=0, fill=0.0)(rising)
+    assert set(loud[loud > -90].tolist()) == {0.0}
+    by_bin = NoiseShiftMask([-900.0, 5.0], noise=0, shift=0.3, mask_max=0, mask_min=0)(rising)
+    assert set(by_bin[:, 0][by_bin[:, 0] < -200].tolist()) == {-900.0}
+    assert set(by_bin[:, 1][by_bin[:, 1] > -90].tolist()) == {5.0}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"noise": -1}, {"shift": 1}, {"mask_max": 1}, {"mask_min": 0.2}),
+        *({"noise_unit": "dB"}, {"fill": "loud"}),
+    ],
+)
+def test_impossible_settings_are_refused(arguments: dict) -> None:
+    with pytest.raises(InputError, match="augmentation"):
+        NoiseShiftMask(SILENCE, **arguments)

@@ -14,14 +14,24 @@ GROUPS = {
     (file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name != "data"
 }
 NOT_FOR_AUDIO = {("features", "precomputed"), ("split", "official"), ("split", "all")}
+NOT_FOR_TRAINING = {("features", "waveform")}
 
 
-@pytest.mark.parametrize(("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO))
+@pytest.mark.parametrize(("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO - NOT_FOR_TRAINING))
 def test_every_option_runs_a_step(
     train: Callable[..., dict[str, Any]], group: str, option: str
 ) -> None:
     result = train(f"{group}={option}", "+trainer.limit_train_batches=1")
     assert result["metrics"]["train/loss"] > 0
+
+
+def test_waveforms_are_stored_but_no_model_takes_them(
+    train: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train("features=waveform")
+    line = "features of 1 x 55125; this model needs 8 x 8 (to compute features of waveforms in"
+    assert line in capsys.readouterr().err
 
 
 def test_data_npz_features_precomputed_split_official_run_a_step(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genreclf.corpora import Track
-from genreclf.datamodule import StoreDataModule
+from genreclf.datamodule import Oversampling, StoreDataModule
 from genreclf.errors import InputError
 from genreclf.store import Scaling, Store
 
@@ -15,7 +15,7 @@ def store(make_store: Callable[..., Store]) -> Store:
     """20 rows, each filled with its number; one class for even, one for odd."""
     rows = np.arange(20, dtype=np.uint8).repeat(8 * 16).reshape(20, 8, 16)
     tracks = [Track(str(n), ("even", "odd")[n % 2]) for n in range(20)]
-    return make_store(tracks, rows, Scaling(scale=0.5, offset=-80, silence=-80))
+    return make_store(tracks, rows, Scaling(scale=0.5, offset=-80, silence=(-80,)))
 
 
 SPLIT = {"train": np.arange(12), "val": np.arange(12, 16), "test": np.arange(16, 20)}
@@ -50,6 +50,39 @@ def test_features_are_scaled_on_the_device(store: Store) -> None:
     features, _ = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
     assert features.dtype == torch.float32
     assert features[:, 0, 0].tolist() == [-74, -73.5, -73, -72.5]
+
+
+def test_copies_of_a_genre_come_with_their_own_augmentation(store: Store) -> None:
+    oversampling = Oversampling(Minus(), genres=["odd", "unheard of"], copies=2)
+    data = StoreDataModule(store, SPLIT, 24, oversampling=oversampling)
+    (batch,) = data.train_dataloader()
+    values, labels, copied = batch
+    assert sorted(values[copied, 0, 0].tolist()) == sorted([1, 3, 5, 7, 9, 11] * 2)
+    assert sorted(values[~copied, 0, 0].tolist()) == list(range(12))
+    assert labels[copied].tolist() == [1] * 12
+    features = data.features_of(values)
+    augmented = data._augmented(features, copied)
+    assert torch.equal(augmented[copied], -features[copied])
+    assert torch.equal(augmented[~copied], features[~copied])
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert not any(flags.any() for *_, flags in loader)
+
+
+class Minus(torch.nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return -features
+
+
+def test_training_batches_are_the_training_part_as_it_is(store: Store) -> None:
+    data = StoreDataModule(store, SPLIT, 5, augmentation=Minus())
+    rows = torch.cat(list(data.training_batches()))
+    assert rows[:, 0, 0].tolist() == [0.5 * n - 80 for n in range(12)]
+
+
+@pytest.mark.parametrize("arguments", [{"copies": 0}, {"genres": "Pop"}])
+def test_impossible_oversampling_is_refused(arguments: dict) -> None:
+    with pytest.raises(InputError, match=f"oversampling.{next(iter(arguments))}"):
+        Oversampling(**arguments)
 
 
 def test_validation_serves_where_there_is_no_test_part(store: Store) -> None:

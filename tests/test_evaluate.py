@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from genreclf.classifier import build_net, load_checkpoint
+from genreclf.checkpoint import build_net, load_checkpoint
 from genreclf.errors import InputError
 
 Train = Callable[..., dict[str, Any]]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from genreclf.errors import InputError
-from genreclf.models import CNNRNN, EfficientCNN, parameter_count
+from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN, parameter_count
 
 
 def test_parameter_counts_are_the_papers() -> None:
@@ -10,6 +10,9 @@ def test_parameter_counts_are_the_papers() -> None:
     assert parameter_count(CNNRNN(8)) == 38_889
     assert parameter_count(CNNRNN(8, axis="frequency")) == 38_889
     assert parameter_count(CNNRNN(8, cell="lstm")) == 46_185
+    assert parameter_count(CNNRNN(8, unused_gate=True)) == 39_050
+    assert parameter_count(CNNRNN(8, cell="lstm", unused_gate=True)) == 46_346
+    assert parameter_count(ConventionalCNN(8)) == 3_404_648 > 1_000_000
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (12, 40), (128, 130)])
@@ -19,10 +22,39 @@ def test_parameter_counts_are_the_papers() -> None:
     ids=["efficient", "gru-time", "gru-frequency", "lstm"],
 )
 def test_any_size_from_8_by_8_trains(net: torch.nn.Module, shape: tuple[int, int]) -> None:
+    assert net.min_size == 8
+    check_training(net, shape)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 40), (128, 130)])
+def test_the_conventional_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> None:
+    assert ConventionalCNN.min_size == 16
+    check_training(ConventionalCNN(5), shape)
+
+
+def check_training(net: torch.nn.Module, shape: tuple[int, int]) -> None:
     logits = net(torch.randn(3, *shape))
     assert logits.shape == (3, 5)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize(("axis", "steps"), [("time", 15), ("frequency", 16)])
+def test_attention_weights_are_those_of_the_prediction(axis: str, steps: int) -> None:
+    net, clips = CNNRNN(4, axis=axis).eval(), torch.randn(3, 128, 120)
+    weights = net.attention_weights(clips)
+    assert weights.shape == (3, steps)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
+    pooled = (weights[:, :, None] * net._sequence(clips)).sum(dim=1)
+    torch.testing.assert_close(net.classifier(pooled), net(clips))
+
+
+def test_the_unused_gate_changes_no_number() -> None:
+    logits = []
+    for gate in (False, True):
+        torch.manual_seed(0)
+        logits.append(CNNRNN(4, unused_gate=gate).eval()(torch.ones(1, 16, 16)))
+    torch.testing.assert_close(*logits)
 
 
 def test_the_sequence_axis_is_what_the_rnn_runs_over() -> None:

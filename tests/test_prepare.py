@@ -28,7 +28,7 @@ def test_rows_are_the_features_of_the_files(music: Path, tmp_path: Path) -> None
     assert store.classes == ["Ambient", "Dance", "Folk", "Rock"]
     assert store.scaling.silence == -80
     for row in (0, 30):
-        expected = MEL(audio.load(store.paths[row], 22050, 2.5))
+        expected = MEL(*audio.load(store.paths[row], 22050, 2.5))
         np.testing.assert_allclose(store.read([row])[0], expected, atol=1e-4)
 
 

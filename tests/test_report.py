@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genreclf import paper
 from genreclf.report import figures
 from genreclf.results import Predictions
 
@@ -57,6 +58,24 @@ def test_a_run_has_a_page_of_its_own(train: Train) -> None:
     ):
         assert text in page.text
     assert "cnn_dropout: 0.3" in page.text
+    assert "printed there as" not in page.text  # other genres than the paper's
+
+
+def test_the_papers_genres_stand_beside_what_it_prints_them_as(
+    command: Callable[..., str], tmp_path: Path
+) -> None:
+    count = 4 * len(paper.CLASSES)
+    np.savez(
+        tmp_path / "a.npz",
+        features=np.random.default_rng(0).normal(size=(count, 8, 16)),
+        labels=np.array(paper.CLASSES * 4),
+        track_ids=np.arange(count),
+        split=np.array(["training"] * (count // 2) + ["validation"] * (count // 2)),
+    )
+    data = ("data=npz", f"data.path={tmp_path}/a.npz", "split=official", "trainer.max_epochs=1")
+    page = (Path(command("train", *data)).parent / "report.html").read_text()
+    assert re.search(r"<td>Pop</td>.*<td>0.44</td><td class=\"text\">Experimental</td>", page)
+    assert re.search(r"<td>Experimental</td>.*<td>0.56</td><td class=\"text\">Pop</td>", page)
 
 
 def test_several_runs_are_compared(

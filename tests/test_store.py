@@ -219,7 +219,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(InputError, match="schema 99, this version reads 1"):
+    with pytest.raises(InputError, match="schema 99, this version reads 2"):
         Store(tmp_path / "a.h5")
 
 

@@ -6,11 +6,12 @@ instead, in the same order, by `rows()`. A new corpus is a new file here and a n
 `conf/data/`.
 """
 
+from genreclf.corpora.fma import FMA
 from genreclf.corpora.folder import Folder
 from genreclf.corpora.npz import Npz
 from genreclf.corpora.synthetic import Synthetic
 from genreclf.corpora.track import Track
 
-Corpus = Folder | Npz
+Corpus = FMA | Folder | Npz
 
-__all__ = ["Corpus", "Folder", "Npz", "Synthetic", "Track"]
+__all__ = ["FMA", "Corpus", "Folder", "Npz", "Synthetic", "Track"]

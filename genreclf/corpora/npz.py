@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from genreclf.corpora.track import Track, fingerprint
+from genreclf.corpora.track import PARTS, Track, fingerprint
 from genreclf.errors import InputError
 
-PARTS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+# What the parts are called elsewhere.
+PARTS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+
 
 @dataclass(frozen=True)
 class Track:
@@ -16,6 +19,7 @@ class Track:
     artist: str = ""
     album: str = ""
     split: str = ""  # official part: train, val, test
+    license: str = ""
     path: str = ""  # empty where the corpus brings the features along
 
 

@@ -1,19 +1,27 @@
-"""Figures of the report, as SVG text that inherits the page's width.
+"""Figures: of the report, as SVG text that inherits the page's width, and as files of their own.
 
 Colours are those of Okabe and Ito, safe for colour-blind readers, and lines differ in their dashes
 as well, so that a print in grey stays legible.
 """
 
 import io
-from itertools import cycle
-from typing import Any
+import os
+import warnings
+from collections.abc import Sequence
+from itertools import count, cycle
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
+from genreclf.errors import InputError
 from genreclf.metrics import roc
 from genreclf.results import Predictions
 
@@ -30,7 +38,9 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text: searchable, and in the reader's font
     "svg.hashsalt": "genreclf",  # the same figure gives the same file
+    "pdf.fonttype": 42,  # TrueType, which printers ask for
 }
+SUFFIXES = (".svg", ".png", ".pdf")
 
 
 def _svg(figure: Figure) -> str:
@@ -117,3 +127,129 @@ def comparison(labels: list[str], accuracies: list[float], intervals: list[list[
         axes.invert_yaxis()
         axes.set(xlabel="accuracy, %, with 95 % interval")
         return _svg(figure)
+
+
+def picture_path(chosen: str | None, default: Path) -> Path:
+    """Where a picture is to be written.
+
+    Raises:
+        InputError: a suffix that is not one of `SUFFIXES`.
+    """
+    path = Path(str(chosen)) if chosen else default
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"file={path}: its name must end in {', '.join(SUFFIXES)}")
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all, in the format of its suffix; the same one each time."""
+    suffix = path.suffix.lower()
+    dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a title in another script
+        settings: dict[str, Any] = {"metadata": dates.get(suffix), "dpi": 300}
+        figure.savefig(unfinished, format=suffix[1:], bbox_inches="tight", **settings)
+    unfinished.replace(path)
+
+
+class Box(NamedTuple):
+    """A box of `flow`; one without lines is joined to the box above."""
+
+    kind: str  # one of KINDS; "sum" is a circle; others are grey
+    lines: list[str]
+    detail: str  # a last line, small and grey
+    inputs: dict[int, str]  # numbers of the boxes that lead here, and labels of the arrows
+
+
+KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # in this order of COLOURS
+
+
+class _Place(NamedTuple):
+    x: float  # of the middle, in inches, as the others
+    y: float  # of the top, downwards
+    width: float
+    height: float
+
+
+def flow(boxes: Sequence[Box], below: str) -> Figure:
+    """Boxes from top to bottom, branches at their right; one line of text stands below."""
+    with mpl.rc_context(STYLE):
+        places = _places(boxes)
+        width = max(place.x + place.width / 2 for place in places)
+        height = max(place.y + place.height for place in places)
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes.set_axis_off()
+        for box, end in zip(boxes, places, strict=True):
+            _draw_box(axes, box, end)
+            for number, label in box.inputs.items() if box.lines else ():
+                start = places[number]
+                between = [p for p in places if p.x == end.x and start.y < p.y < end.y]
+                around = max((p.x + p.width / 2 + 0.1 for p in between if p.width), default=0.0)
+                _draw_arrow(axes, start, end, around, label)
+        axes.text(places[0].x, height + 0.1, below, size=7, ha="center", va="top")
+    return figure
+
+
+def _places(boxes: Sequence[Box]) -> list[_Place]:
+    """Each box one row below the lowest that leads to it, in the first column that is free."""
+    cells: list[tuple[int, int]] = []
+    for box in boxes:
+        row = 1 + max((cells[number][0] for number in box.inputs), default=-1)
+        column = min((cells[number][1] for number in box.inputs), default=0)
+        cells.append((row, next(n for n in count(column) if (row, n) not in cells)))
+    rows, columns = np.array(cells).T
+    sizes = np.array([_size(box) for box in boxes])
+    widths, heights, gaps = np.zeros((3, len(boxes)))  # of each column and of each row
+    np.maximum.at(widths, columns, sizes[:, 0])
+    np.maximum.at(heights, rows, sizes[:, 1])
+    np.maximum.at(gaps, rows, [0.28 if box.lines else 0.0 for box in boxes])
+    x = np.cumsum(widths + 0.2) - widths / 2 - 0.2
+    y = np.cumsum(heights + gaps) - heights - gaps[0]
+    reach = np.where([box.kind == "sum" for box in boxes], 0.2, widths[columns])
+    return list(map(_Place, x[columns], y[rows], reach, sizes[:, 1]))
+
+
+def _size(box: Box) -> tuple[float, float]:
+    """Width and height in inches that the text needs."""
+    texts = [TextPath((0, 0), text, size=7) for text in (*box.lines, box.detail) if text]
+    width = max(text.get_extents().width for text in texts) / 72
+    return width + 0.16, 0.125 * len(texts) + 0.075
+
+
+def _draw_box(axes: Axes, box: Box, place: _Place) -> None:
+    colour = COLOURS[KINDS.index(box.kind) if box.kind in KINDS else -1]
+    corner = (place.x - place.width / 2, place.y)
+    patch = FancyBboxPatch(corner, place.width, place.height, clip_on=False, linewidth=0.8)
+    patch.set(facecolor=0.8 + 0.2 * np.array(to_rgb(colour)), edgecolor=colour)
+    patch.set_boxstyle("circle" if box.kind == "sum" else "square", pad=0)
+    axes.add_patch(patch)
+    texts = [(line, 7, "black") for line in box.lines] + [(box.detail, 6, "#555555")]
+    height = 0.125 * sum(bool(text) for text, *_ in texts)
+    y = place.y + place.height / 2 - height / 2 + 0.0625
+    for text, size, colour in texts:
+        axes.text(place.x, y, text, size=size, color=colour, ha="center", va="center_baseline")
+        y += 0.125
+
+
+def _draw_arrow(axes: Axes, start: _Place, end: _Place, around: float, label: str) -> None:
+    """Straight down; or a branch to the right, back to the left, or round by x = `around`."""
+    leave, enter = start.y + start.height, end.y + end.height / 2
+    bend, right = leave + 0.09, end.x + end.width / 2
+    if start.x < end.x:
+        points = [(start.x, bend), (end.x, bend), (end.x, end.y)]
+    elif start.x > end.x:
+        points = [(start.x, leave), (start.x, enter), (right, enter)]
+    elif around:
+        points = [(start.x, bend), (around, bend), (around, enter), (right, enter)]
+    else:
+        points = [(end.x, leave), (end.x, end.y)]
+    line = {"color": "#555555", "linewidth": 0.8}
+    axes.plot(*zip(*points[:-1], strict=True), **line, clip_on=False)
+    head = {"arrowstyle": "-|>", "mutation_scale": 5, "shrinkA": 0, "shrinkB": 0, **line}
+    axes.annotate("", points[-1], points[-2], arrowprops=head, annotation_clip=False)
+    place = (end.x, end.y - 0.09) if start.x <= end.x else (start.x, leave + 0.1)
+    axes.text(place[0] + 0.06, place[1], label, size=6, color="#555555", va="center")

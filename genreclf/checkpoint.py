@@ -1,0 +1,102 @@
+"""What a checkpoint holds, and reading it without running pickled code."""
+
+import inspect
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from genreclf import models
+from genreclf.classifier import FORMAT, Classifier
+from genreclf.datamodule import StoreDataModule
+from genreclf.errors import InputError
+from genreclf.features import Features, from_settings
+from genreclf.normalisation import Normalise
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds: the net, in evaluation mode, and what it was trained on."""
+
+    net: nn.Module
+    classes: list[str]
+    features: Features
+    bins: int
+    trained_on: frozenset[str] | None  # `row_sha1` of the training rows; None: not known
+    epoch: int = 0  # of the weights, from 0
+    normalise: nn.Module = field(default_factory=nn.Identity)  # of features, before the net
+
+
+def load_checkpoint(path: str | Path) -> Trained:
+    """Rebuild the trained net from a checkpoint alone; no pickled code is run.
+
+    Raises:
+        InputError: no such file, or not a checkpoint that `genreclf train` wrote.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
+        net = build_net(described["model"], len(described["classes"]))
+        net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
+        return Trained(
+            net.eval(),
+            described["classes"],
+            from_settings(described["features"]),
+            described["bins"],
+            frozenset(described["trained_on"]),
+            checkpoint["epoch"],
+            _normalise(weights),
+        )
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
+
+
+def _normalise(weights: dict[str, torch.Tensor]) -> nn.Module:
+    if "normalise.offset" not in weights:
+        return nn.Identity()
+    return Normalise(weights["normalise.offset"], weights["normalise.scale"])
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The tensors and plain values of a checkpoint that `genreclf train` wrote.
+
+    Raises:
+        InputError: no such file, or not such a checkpoint.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are refused below
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint={path}: no such file") from None
+    except Exception:  # the unpickler can stumble over a damaged file in any way
+        checkpoint = {}
+    described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise InputError(
+            f"checkpoint={path}: not a checkpoint of this program; a best.ckpt that genreclf train "
+            "wrote is needed (for a plain PyTorch state dict, name its genres too: classes=[...])"
+        )
+    return checkpoint
+
+
+def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
+    """The net of `genreclf.models` that `_target_` names; nothing else is imported or called."""
+    arguments = dict(settings)
+    module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
+    kind = getattr(models, name, None)
+    if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
+        raise InputError(f"the checkpoint's net {module}.{name} is not one of {models.__name__}")
+    return kind(classes=classes, **arguments)
+
+
+def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule) -> np.ndarray:
+    """Class probabilities float32 (n, classes) of the tested part, in the order of its rows."""
+    classifier = Classifier(trained.net, trained.classes, normalise=trained.normalise)
+    batches = trainer.predict(classifier, datamodule=data)
+    return torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]

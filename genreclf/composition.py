@@ -1,0 +1,110 @@
+"""From a config to the parts of a run: split, batches, net, optimizer; all checked beforehand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from genreclf.callbacks import History, callbacks
+from genreclf.classifier import Classifier
+from genreclf.datamodule import Oversampling, StoreDataModule, check_loading
+from genreclf.errors import InputError
+from genreclf.features import Features, Precomputed, Waveform, settings
+from genreclf.store import Store
+
+
+def check_settings(config: DictConfig, folder: Path) -> None:
+    """Notice what is wrong before hours of decoding, not after."""
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
+    check_loading(config.batch_size, config.num_workers)
+    callbacks(folder, config.monitor, config.patience, History(config.seed))
+    net = instantiate(config.model, classes=2)
+    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
+    Classifier(net, ["a", "b"], optimizer, scheduler).configure_optimizers()
+    _augmentations(config, silence=(0.0,))
+    features = instantiate(config.features)
+    if not isinstance(features, Precomputed):
+        _check_size(config, features, features.shape)
+
+
+def _check_size(config: DictConfig, features: Features, shape: tuple[int, int]) -> None:
+    least = instantiate(config.model, classes=2).min_size
+    if min(shape) < least:
+        hint = " (to compute features of waveforms in training: features.on_device=true)"
+        raise InputError(
+            f"features of {shape[0]} x {shape[1]}; this model needs {least} x {least}"
+            + hint * isinstance(features, Waveform)
+        )
+
+
+def check_genres(genres: list[str], where: str) -> None:
+    """Refuse what is no task: one genre, or two that are told apart by case alone."""
+    if len(genres) < 2:
+        raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
+    if len({name.casefold() for name in genres}) < len(genres):
+        raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
+
+
+def make_data(config: DictConfig, store: Store) -> StoreDataModule:
+    """The split store with its augmentation.
+
+    Raises:
+        InputError: no training or no validation part, or features too small for the model.
+    """
+    split = instantiate(config.split)(store)
+    if missing := [part for part in ("train", "val") if part not in split]:
+        raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
+    features = instantiate(config.features)
+    computed = not isinstance(features, Precomputed)
+    silence = features.silence if computed else store.scaling.silence
+    augmentation, oversampling = _augmentations(config, silence)
+    data = StoreDataModule(
+        store,
+        split,
+        config.batch_size,
+        config.num_workers,
+        augmentation,
+        oversampling,
+        config.seed,
+        features,
+    )
+    _check_size(config, features, data.shape)
+    return data
+
+
+def _augmentations(
+    config: DictConfig, silence: tuple[float, ...]
+) -> tuple[nn.Module, Oversampling]:
+    """Of all training tracks, and of the extra copies of some genres."""
+    copies = instantiate(config.oversampling.augmentation, silence=silence)
+    return (
+        instantiate(config.augmentation, silence=silence),
+        instantiate(config.oversampling, augmentation=copies),
+    )
+
+
+def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataModule) -> Classifier:
+    """The net with fresh weights, its optimizer, and what its checkpoint will say of it.
+
+    Args:
+        config: of the run.
+        plain: the same, resolved.
+        data: what it will be trained on; normalisation is fitted to its training part.
+    """
+    store = data.store
+    description = {
+        "model": plain["model"],
+        "features": settings(instantiate(config.features)),
+        "bins": data.shape[0],
+        "store": store.source.digest,
+        "trained_on": [store.row_sha1[row] for row in data.split["train"]],
+    }
+    pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
+    net = instantiate(config.model, classes=len(store.classes))
+    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
+    normalise = instantiate(config.normalise)(data.training_batches())
+    return Classifier(net, store.classes, optimizer, scheduler, description, normalise)

@@ -1,0 +1,56 @@
+"""What is done to the features before the net, by statistics of the training part.
+
+Each function takes the training features in batches (batch, bins, frames) and returns a module of
+that shape to the same; its numbers are kept in the checkpoint.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """`(features - offset) / scale`, both (bins, 1) or (1, 1)."""
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, offset: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("offset", offset.float())
+        self.register_buffer("scale", scale.float())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features."""
+        return (features - self.offset) / self.scale
+
+
+def none(batches: Iterable[Tensor]) -> nn.Module:
+    """Nothing: features go into the net as they are, as in the paper."""
+    return nn.Identity()
+
+
+def per_bin(batches: Iterable[Tensor]) -> Normalise:
+    """Mean 0 and standard deviation 1 of each bin over the training part; a constant bin is 0."""
+    count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+    for batch in batches:
+        values = batch.double().transpose(0, 1).flatten(1)  # (bins, batch * frames)
+        count += values.shape[1]
+        total = total + values.sum(dim=1)
+        squares = squares + values.square().sum(dim=1)
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return Normalise(mean[:, None], _or_one(deviation[:, None]))
+
+
+def unit_range(batches: Iterable[Tensor]) -> Normalise:
+    """The least value of the training part becomes 0, the greatest 1; others may lie beyond."""
+    extremes = [torch.stack(torch.aminmax(batch)) for batch in batches]
+    low, high = torch.stack(extremes).amin(dim=0)[0], torch.stack(extremes).amax(dim=0)[1]
+    return Normalise(low.reshape(1, 1), _or_one((high - low).reshape(1, 1)))
+
+
+def _or_one(scale: Tensor) -> Tensor:
+    """A scale that can be divided by."""
+    return torch.where(scale > 1e-6, scale, torch.ones_like(scale))

@@ -1,0 +1,238 @@
+"""`genreclf spectrogram`: the features of a clip, and what a checkpoint makes of them."""
+
+import logging
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import mutagen
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from omegaconf import DictConfig
+
+from genreclf import audio
+from genreclf.checkpoint import Trained, load_checkpoint
+from genreclf.errors import InputError
+from genreclf.extraction import extract
+from genreclf.features import MFCC, Chroma, Computed, MelFrames, Precomputed, Waveform
+from genreclf.report import figures
+
+log = logging.getLogger(__name__)
+
+PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, that are marked
+GENRES = 8  # that are shown, the most probable first
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is drawn."""
+
+    title: str
+    features: Computed
+    values: np.ndarray  # (bins, frames)
+    sample_rate: int  # Hz
+    seconds: float  # that were decoded
+
+    @property
+    def end(self) -> float:
+        """Time of the last frame in seconds; a short clip is followed by silence up to there."""
+        return self.seconds if isinstance(self.features, MelFrames) else self.features.duration
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a trained net makes of a clip."""
+
+    scores: dict[str, float]  # probability of each genre, the greatest first
+    axis: str = ""  # of attention, time or frequency; empty for a net without any
+    weights: np.ndarray | None = None  # (steps,) of the attention; their sum is 1
+
+
+def run(config: DictConfig) -> None:
+    """The command: write the drawing, print its path."""
+    trained = None if config.checkpoint is None else load_checkpoint(config.checkpoint)
+    features = instantiate(config.features) if trained is None else _features_of(trained)
+    if isinstance(features, Precomputed):
+        raise InputError("precomputed features cannot be made from audio: choose another features=")
+    path = Path(str(config.clip))
+    default = Path(config.outputs, "figures", f"{path.stem}-{features.name}.svg")
+    picture = figures.picture_path(config.file, default)
+    clip = read_clip(path, features)
+    opinion = None if trained is None else judge(trained, clip.values)
+    if opinion is not None:
+        log.info("%s", ", ".join(f"{genre} {100 * p:.1f} %" for genre, p in opinion.scores.items()))
+    figures.save(draw(clip, opinion), picture)
+    print(picture)
+
+
+def _features_of(trained: Trained) -> Any:
+    """The checkpoint's features; no others may have been asked for."""
+    for override in HydraConfig.get().overrides.task:
+        if override.startswith(("features", "data.")):
+            raise InputError(f"the features come from the checkpoint: leave {override} out")
+    if isinstance(trained.features, Precomputed):
+        raise InputError(
+            "the checkpoint was trained on precomputed features, which cannot be made from audio"
+        )
+    return trained.features
+
+
+def read_clip(path: Path, features: Computed) -> Clip:
+    """Decode a file and compute its features.
+
+    Raises:
+        InputError: no such file, or it does not decode.
+    """
+    row = extract(str(path), features)
+    if isinstance(row, str):
+        raise InputError(f"clip={path}: {row}")
+    rate = features.sample_rate or audio.load(path, None, features.duration)[1]
+    return Clip(title(path), features, row[0], rate, row[1])
+
+
+def title(path: Path) -> str:
+    """Title and artist from the tags, else the name of the file."""
+    try:
+        file = mutagen.File(path, easy=True)  # pyright: ignore[reportPrivateImportUsage]
+        tags = (file.tags if file is not None else None) or {}
+    except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
+        tags = {}
+    # WAV files have ID3 frames, for which mutagen has no plain names.
+    name, artist = _tag(tags, "title", "TIT2"), _tag(tags, "artist", "TPE1")
+    text = f"{name} by {artist}" if name and artist else name or path.name
+    return textwrap.shorten(text, 70, placeholder=" ...")
+
+
+def _tag(tags: Any, *names: str) -> str:
+    """The first of these that is there, less the control characters, which no SVG may hold."""
+    found = ("; ".join(map(str, tags[name])) for name in names if name in tags)
+    return "".join(letter if letter.isprintable() else " " for letter in next(found, "")).strip()
+
+
+def judge(trained: Trained, values: np.ndarray) -> Opinion:
+    """What the net of a checkpoint makes of features (bins, frames)."""
+    net: Any = trained.net
+    with torch.no_grad():
+        batch = trained.normalise(torch.from_numpy(values)[None])
+        scores = net(batch)[0].softmax(dim=0).numpy()
+        ranked = {trained.classes[n]: float(scores[n]) for n in np.argsort(-scores, kind="stable")}
+        if not hasattr(net, "attention_weights"):
+            return Opinion(ranked)
+        return Opinion(ranked, net.axis, net.attention_weights(batch)[0].numpy())
+
+
+def draw(clip: Clip, opinion: Opinion | None = None) -> Figure:
+    """Features over time with their scale; attention along its axis; genres below."""
+    axis = opinion.axis if opinion is not None else ""
+    scores = list(opinion.scores.items())[:GENRES] if opinion is not None else []
+    top = ["features", *["frequency"] * (axis == "frequency"), "scale"]
+    below = ["time"] * (axis == "time") + ["genres"] * bool(scores)
+    heights = {"features": 1.6, "time": 0.4, "genres": 0.14 * len(scores)}  # inches
+    with mpl.rc_context({**figures.STYLE, "font.size": 8, "axes.grid": False}):
+        height = 0.6 + heights["features"] + sum(0.4 + heights[name] for name in below)
+        figure = Figure(figsize=(4.5, height), layout="constrained")
+        axes = figure.subplot_mosaic(
+            [top, *([name, *["."] * (len(top) - 1)] for name in below)],
+            width_ratios=[1, *[0.12] * (axis == "frequency"), 0.03],
+            height_ratios=[heights[name] for name in ["features", *below]],
+        )
+        axes["features"].set_title(clip.title, fontsize=9, parse_math=False)
+        end = clip.seconds if opinion is None else clip.end  # a net hears the silence as well
+        axes["features"].set(xlim=(0, end), xlabel="time, s")
+        _draw_features(axes["features"], axes["scale"], clip)
+        if opinion is not None and opinion.weights is not None:
+            _draw_attention(axes[axis], axes["features"], clip, opinion)
+        if scores:
+            _draw_genres(axes["genres"], dict(scores))
+    return figure
+
+
+def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
+    """The features, and the scale of their colours beside them."""
+    features, values = clip.features, clip.values
+    bins, _ = values.shape
+    colours, label = "magma", ""
+    if isinstance(features, Waveform):
+        scale.set_axis_off()
+        _draw_waveform(axes, clip)
+        return
+    if isinstance(features, Chroma):
+        low, high = 0.0, 1.0
+        axes.set_ylabel("pitch class")
+        axes.set_yticks(range(bins), PITCHES if bins == len(PITCHES) else None, fontsize=6)
+    elif isinstance(features, MFCC):
+        high = float(np.percentile(np.abs(values[1:]), 99.5)) if bins > 1 else 1.0
+        low, colours = -high, "RdBu_r"  # the first coefficient, far below the others, is cut off
+        axes.set_ylabel("coefficient")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        low, high, label = -features.top_db, 0.0, "dB"
+        _mark_frequencies(axes, bins, clip.sample_rate)
+    image = axes.imshow(
+        *(values, colours),
+        vmin=low,
+        vmax=high,
+        origin="lower",
+        aspect="auto",
+        extent=(0, clip.end, -0.5, bins - 0.5),
+        interpolation="none",  # a vector format then holds the frames as they are
+    )
+    axes.figure.colorbar(image, cax=scale, label=label)
+
+
+def _mark_frequencies(axes: Axes, bins: int, sample_rate: int) -> None:
+    """Hz at the mel filters, numbered from 0, that have their peaks there."""
+    import librosa  # slow to import
+
+    peaks = librosa.mel_frequencies(bins + 2, fmin=0, fmax=sample_rate / 2)[1:-1]
+    marked = [frequency for frequency in FREQUENCIES if peaks[0] <= frequency <= peaks[-1]]
+    axes.set_yticks(np.interp(marked, peaks, range(bins)), [f"{f:,}" for f in marked])
+    axes.set_ylabel("frequency, Hz")
+
+
+def _draw_waveform(axes: Axes, clip: Clip) -> None:
+    """Least and greatest sample of a thousand stretches, which is all that can be seen."""
+    stretches = np.array_split(clip.values[0], min(1000, clip.values.shape[1]))
+    low, high = zip(*((part.min(), part.max()) for part in stretches), strict=True)
+    times = (np.arange(len(stretches)) + 0.5) * clip.end / len(stretches)
+    axes.fill_between(times, low, high, color=figures.COLOURS[0], linewidth=0.3)
+    axes.set_ylabel("amplitude")
+
+
+def _draw_attention(axes: Axes, main: Axes, clip: Clip, opinion: Opinion) -> None:
+    """Weight of each step in percent, along the axis of the features that it belongs to."""
+    assert opinion.weights is not None
+    in_time = opinion.axis == "time"
+    size = clip.values.shape[1 if in_time else 0]
+    edges = np.arange(len(opinion.weights) + 1) * (size // len(opinion.weights))
+    places = edges * clip.end / size if in_time else edges - 0.5
+    orientation = "vertical" if in_time else "horizontal"
+    colour = figures.COLOURS[1]
+    axes.stairs(100 * opinion.weights, places, fill=True, color=colour, orientation=orientation)
+    if in_time:
+        axes.sharex(main)
+        main.tick_params(labelbottom=False)
+        main.set_xlabel("")
+        axes.set(xlabel="time, s", ylabel="attention, %", ylim=(0, None))
+    else:
+        axes.sharey(main)
+        axes.tick_params(labelleft=False)
+        axes.set(xlabel="attention, %", xlim=(0, None))
+
+
+def _draw_genres(axes: Axes, scores: dict[str, float]) -> None:
+    """Probability of each genre, the greatest first."""
+    percent = [100 * score for score in scores.values()]
+    bars = axes.barh(range(len(scores)), percent, color=figures.COLOURS[0])
+    axes.bar_label(bars, fmt="%.1f %%", padding=2, fontsize=7)
+    axes.set_yticks(range(len(scores)), list(scores), parse_math=False)
+    axes.set(xlim=(0, 100), xlabel="probability, %")
+    axes.invert_yaxis()
