@@ -1,13 +1,12 @@
 """`genreclf network`: what a net consists of, as a drawing and as a table.
 
-Nothing is known of a net beforehand: hooks on its modules and PyTorch's function mode watch one
-pass, so that the steps, their order and what each of them reads are those of the pass itself.
+torch.fx traces the forward, which gives the steps, their order and what each of them reads.
 """
 
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
+from torch.fx.proxy import TraceError
 
 from genreclf.errors import InputError
 from genreclf.models import parameter_count
@@ -26,10 +26,23 @@ log = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]  # without the batch
 AXES = ("batch", "channels", "frequency", "time")  # of what a convolution takes and gives
-REDUCTIONS = {"mean", "amax", "amin", "sum"}
-ACTIVATIONS = {"relu", "gelu", "silu", "tanh", "sigmoid", "softmax"}
-COPIES = {"contiguous", "reshape", "flatten", "clone", "to", "float"}  # not worth a step
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+OPERATIONS = {  # outside modules, by kind; a view is not worth a step
+    "view": "getitem unsqueeze squeeze transpose permute view reshape flatten expand contiguous",
+    "activation": "relu gelu silu tanh sigmoid softmax",
+    "pooling": "mean amax amin sum",
+    "sum": "add iadd",
+}
+LAYERS: dict[Any, tuple[str, str]] = {  # kind, and text with attributes of the module
+    nn.Conv1d | nn.Conv2d: ("convolution", "{name} {size}, {in_channels} to {out_channels}"),
+    nn.Linear: ("linear", "Linear {in_features} to {out_features}"),
+    nn.RNNBase: ("recurrent", "{mode}, {num_layers} layers, {input_size} to {hidden_size}"),
+    nn.Dropout: ("dropout", "dropout {p:g}"),
+    nn.Dropout2d: ("dropout", "dropout {p:g} of channels"),
+    nn.MaxPool2d | nn.AvgPool2d: ("pooling", "{plain} {size}"),
+    nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d: ("pooling", "{plain} to {size}"),
+    nn.Flatten | nn.Unflatten | nn.Identity: ("view", "{name}"),
+}
+MARKS = {"Attention": "attention", "Norm": "norm", "nn.modules.activation": "activation"}
 
 
 @dataclass
@@ -40,7 +53,7 @@ class Step:
     kind: str  # one of figures.KINDS, or another
     layers: list[str]  # what it does, in lines
     parameters: int = 0  # trainable ones, counted where they are used first
-    shape: Shape | None = None  # of the output; None: the pass left it out
+    shape: Shape | None = None  # of the output; None: the net leaves it out
     reads: dict[int, Shape] = field(default_factory=dict)  # which steps' outputs, in which shape
 
     @property
@@ -63,7 +76,8 @@ def run(config: DictConfig) -> None:
     log.info("%s\n%s", table(steps), total)
     if unused := sum(step.parameters for step in steps if step.shape is None):
         total += f", {unused:,} of them unused"
-    figures.save(figures.flow([_box(step) for step in steps if step.shape], total), path)
+    boxes = [_box(step) for step in steps if step.shape is not None]
+    figures.save(figures.flow(boxes, total), path)
     print(path)
 
 
@@ -92,195 +106,124 @@ def _box(step: Step) -> figures.Box:
 
 
 def trace(net: nn.Module, bins: int, frames: int) -> list[Step]:
-    """The steps of one pass, from the features to the scores; then the modules that it left out.
+    """The steps from the features to the scores; then the modules that the net leaves out.
 
-    Args:
-        net: features (batch, bins, frames) -> logits (batch, classes); left in evaluation mode.
-        bins: of the features.
-        frames: of the features.
+    The net, (batch, bins, frames) -> (batch, classes), is left in evaluation mode.
 
     Raises:
-        InputError: the net needs more bins or frames.
+        InputError: the net needs more bins or frames, or torch.fx cannot trace it.
     """
     least = getattr(net, "min_size", 1)
     if min(bins, frames) < least:
         raise InputError(f"bins={bins} frames={frames}: this model needs {least} x {least}")
-    features = torch.zeros(1, bins, frames)
-    watched = _Pass(net, features)
-    hooks = [hook for name, module in _parts(net) for hook in watched.hooks(name, module)]
+    steps = list[Step]()
+    sources: dict[fx.Node, int] = {}  # for each node the step that made what it gives
+    for node in _nodes(net.eval(), torch.zeros(1, bins, frames)):
+        given = [each for each in node.all_input_nodes if each in sources]
+        step = _step(net, node)
+        step.shape = _shape(node)
+        step.reads = {sources[each]: _shape(each) for each in given}
+        sole_reader = list(step.reads) == [len(steps) - 1] and len(given[0].users) == 1
+        if sole_reader and _continues(steps[-1], step):
+            _join(net, steps[-1], step)
+        elif step.kind != "view":
+            steps.append(step)
+        sources[node] = sources[given[0]] if step.kind == "view" else len(steps) - 1
+    _count(net, steps)
+    return steps
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Told as one: the layers of PyTorch, and an attention of any class."""
+        return describe(m)[0] == "attention" or super().is_leaf_module(m, module_qualified_name)
+
+
+def _nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
+    """What the forward calls that gives tensors, with their shapes."""
     try:
-        with torch.no_grad(), watched:
-            scores = net.eval()(features)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    watched.add(Step([], "output", [f"scores of {scores.shape[1]} classes"]), [scores], [scores])
-    return [*watched.steps, *watched.left_out()]
+        graph = _Tracer().trace(net)
+    except (TraceError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{type(net).__name__}: torch.fx cannot trace it: {reason}") from error
+    with torch.no_grad():
+        ShapeProp(fx.GraphModule(net, graph)).propagate(features)
+    return [node for node in graph.nodes if "tensor_meta" in node.meta]
 
 
-def _parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Names and modules that are told as one: layers, and modules of a class of their own.
-
-    So an attention of several layers is one step. A module with convolutions inside is opened.
-    """
-    parts = list(module.modules())
-    opened = isinstance(module, nn.Sequential) or any(isinstance(p, CONVOLUTIONS) for p in parts)
-    if name and (len(parts) == 1 or not opened):
-        yield name, module
-        return
-    for child, part in module.named_children():
-        if not isinstance(part, nn.Flatten | nn.Unflatten | nn.Identity):
-            yield from _parts(part, f"{name}.{child}".lstrip("."))
+def _shape(node: fx.Node) -> Shape:
+    """Of what a node gives, or of the first of several."""
+    given = node.meta["tensor_meta"]
+    return tuple((given if isinstance(given, TensorMetadata) else given[0]).shape[1:])
 
 
-class _Pass(TorchFunctionMode):
-    """Notes down what happens to the features between entering and leaving the context."""
-
-    def __init__(self, net: nn.Module, features: Tensor) -> None:
-        super().__init__()
-        self.net, self.counted = net, set[nn.Parameter]()
-        self.steps = [Step([], "input", ["features"], shape=tuple(features.shape[1:]))]
-        self.sources = {id(features): 0}  # for each tensor the step that made it
-        self.kept = [features]  # a tensor that is freed would leave its id to another
-        self.inside = False  # a module whose operations are its own affair
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Call the function, and note it down if it belongs to no module that is told as one."""
-        result = func(*args, **(kwargs or {}))
-        given, made = list(_tensors((args, kwargs))), list(_tensors(result))
-        if not self.inside and made and any(id(tensor) in self.sources for tensor in given):
-            name = func.__name__.strip("_")
-            if name in COPIES or _is_view(made[0], given):
-                self._pass_on(given, made)
-            else:
-                dims = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
-                self._operation(name, dims, given, made)
-        return result
-
-    def hooks(self, name: str, module: nn.Module) -> tuple[Any, Any]:
-        """Hooks that note down the module; to be removed afterwards."""
-
-        def enter(*_: Any) -> None:
-            self.inside = True
-
-        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            given = list(_tensors((args, kwargs)))
-            if any(output is tensor for tensor in given):
-                output = output.clone()  # tells what a dropout gives from what it takes
-            self.inside = False
-            new = {p for p in module.parameters() if p.requires_grad} - self.counted
-            self.counted |= new
-            step = Step([name], *describe(module), sum(p.numel() for p in new))
-            self.add(step, given, list(_tensors(output)))
-            return output
-
-        after = module.register_forward_hook(leave, with_kwargs=True)
-        return module.register_forward_pre_hook(enter), after
-
-    def _operation(self, name: str, dims: Any, given: list[Tensor], made: list[Tensor]) -> None:
-        """Note down what is done outside modules."""
-        kind, text = "activation" if name in ACTIVATIONS else "operation", name
-        if name in REDUCTIONS:
-            dims = [dims] if isinstance(dims, int) else dims or range(1, given[0].dim())
-            names = AXES if given[0].dim() == len(AXES) else [f"axis {n}" for n in range(9)]
-            kind, text = "pooling", f"{name} over {' and '.join(names[dim] for dim in dims)}"
-        elif name in ("add", "iadd"):
-            kind, text = "sum", "+"
-        self.add(Step([], kind, [text]), given, made)
-
-    def _pass_on(self, given: list[Tensor], made: list[Tensor]) -> None:
-        """The same values in another shape."""
-        number = next(self.sources[id(tensor)] for tensor in given if id(tensor) in self.sources)
-        self.sources |= {id(tensor): number for tensor in made}
-        self.kept += made
-
-    def add(self, step: Step, given: list[Tensor], made: list[Tensor]) -> None:
-        """A new step, or a further part of the last one."""
-        found = [tensor for tensor in given if id(tensor) in self.sources]
-        step.reads = {self.sources[id(tensor)]: tuple(tensor.shape[1:]) for tensor in found}
-        step.shape = tuple(made[0].shape[1:])
-        last, number = self.steps[-1], len(self.steps)
-        if list(step.reads) == [number - 1] and self._continues(last, step):
-            joined = [] if step.kind == last.kind else [f"{last.layers.pop()} + {step.layers[0]}"]
-            last.layers += joined or step.layers
-            last.names, last.shape = self._whole(last.names + step.names), step.shape
-            last.parameters += step.parameters
-        else:
-            self.steps.append(step)
-        self.sources |= {id(tensor): len(self.steps) - 1 for tensor in made}
-        self.kept += made
-
-    def _continues(self, last: Step, step: Step) -> bool:
-        """A norm or an activation goes with its layer, and so do layers of one kind in a row."""
-        parents = {name.rpartition(".")[0] for name in last.names + step.names}
-        if last.kind not in ("convolution", "linear") or len(parents) > 1:
-            return False
-        in_a_row = isinstance(self.net.get_submodule(parents.pop()), nn.Sequential)
-        return step.kind in ("norm", "activation") or (step.kind == last.kind and in_a_row)
-
-    def _whole(self, names: list[str]) -> list[str]:
-        """The module that consists of these, if there is one."""
-        parent = names[0].rpartition(".")[0]
-        children = [
-            f"{parent}.{name}" for name, _ in self.net.get_submodule(parent).named_children()
-        ]
-        return [parent] if children == names else names
-
-    def left_out(self) -> Iterator[Step]:
-        """Modules with parameters that no step has counted."""
-        for name, module in self.net.named_modules():
-            own = {p for p in module.parameters(recurse=False) if p.requires_grad} - self.counted
-            layers, shape = describe(module)[1], None
-            if any(module.children()):  # a net's own parameters may be of use
-                layers, shape = ["parameters of its own"], ()
-            if own:
-                yield Step([name], "other", layers, sum(p.numel() for p in own), shape)
+def _step(net: nn.Module, node: fx.Node) -> Step:
+    """What a node does; of kind "view" if it is not worth a step."""
+    name = getattr(node.target, "__name__", str(node.target))
+    match node.op:
+        case "placeholder":
+            return Step([], "input", ["features"])
+        case "output":
+            return Step([], "output", [f"scores of {_shape(node)[0]} classes"])
+        case "get_attr":
+            return Step([name], "other", ["parameters"])
+        case "call_module":
+            return Step([name], *describe(net.get_submodule(name)))
+    name = name.strip("_")  # of an operation outside modules
+    kind = next((kind for kind, names in OPERATIONS.items() if name in names.split()), "operation")
+    if kind == "pooling":
+        dims: Any = node.kwargs.get("dim", [*node.args, None][1])
+        count = 1 + len(_shape(node.all_input_nodes[0]))
+        dims = [dims] if isinstance(dims, int) else dims or range(1, count)
+        axes = [AXES[dim] if count == len(AXES) else f"axis {dim}" for dim in dims]
+        name = f"{name} over {' and '.join(axes)}"
+    return Step([], kind, ["+" if kind == "sum" else name])
 
 
-def _is_view(tensor: Tensor, given: list[Tensor]) -> bool:
-    """The values of one of these in another shape."""
-    places = [each.untyped_storage().data_ptr() for each in given if each is not tensor]
-    return tensor.untyped_storage().data_ptr() in places
+def _continues(last: Step, step: Step) -> bool:
+    """A norm or an activation goes with its layer, and so do layers of one kind in a row."""
+    parents = {name.rpartition(".")[0] for name in last.names + step.names}
+    goes = step.kind in ("norm", "activation", last.kind)
+    return last.kind in ("convolution", "linear") and goes and len(parents) == 1
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors of floating-point numbers in nested arguments or results."""
-    if isinstance(value, Tensor) and value.is_floating_point():
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+def _join(net: nn.Module, last: Step, step: Step) -> None:
+    """Make a step part of the last one, and name the module that consists of both."""
+    if step.kind != last.kind:
+        step.layers = [f"{last.layers.pop()} + {step.layers[0]}"]
+    last.layers += step.layers
+    last.names += step.names
+    last.shape = step.shape
+    parent = last.names[0].rpartition(".")[0]
+    if last.names == [f"{parent}.{name}" for name, _ in net.get_submodule(parent).named_children()]:
+        last.names = [parent]
+
+
+def _count(net: nn.Module, steps: list[Step]) -> None:
+    """Give each parameter to the first step that has it; add the modules of those left."""
+    left = {name: p.numel() for name, p in net.named_parameters() if p.requires_grad}
+    for step in steps:
+        owners = tuple(f"{name}." for name in step.names)
+        for name in [name for name in left if f"{name}.".startswith(owners)]:
+            step.parameters += left.pop(name)
+    for name, owned in groupby(left, lambda name: name.rpartition(".")[0]):
+        unused = sum(left[parameter] for parameter in owned)
+        steps.append(Step([name], "other", describe(net.get_submodule(name))[1], unused))
 
 
 def describe(module: nn.Module) -> tuple[str, list[str]]:
     """Kind of a module, and what it is in a line or two."""
-    name = type(module).__name__
+    name, fields = type(module).__name__, vars(module)
     plain = re.sub(r"\dd$", "", name)  # BatchNorm2d: the shapes tell how many dimensions
-    match module:
-        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
-            size = "x".join(map(str, module.kernel_size))
-            if module.groups == module.in_channels > 1:
-                return "convolution", [f"depthwise {size}, {module.out_channels}"]
-            return "convolution", [f"{name} {size}, {module.in_channels} to {module.out_channels}"]
-        case nn.Linear():
-            return "linear", [f"Linear {module.in_features} to {module.out_features}"]
-        case nn.RNNBase():
-            sizes = f"{module.input_size} to {module.hidden_size}"
-            both = ", both directions" * module.bidirectional
-            return "recurrent", [f"{module.mode}, {module.num_layers} layers, {sizes}{both}"]
-        case nn.Dropout() | nn.Dropout1d() | nn.Dropout2d():
-            channels = "" if name == plain else " of channels"
-            return "dropout", [f"dropout {module.p:g}{channels}"]
-    if "Pool" in name:
-        size = getattr(module, "kernel_size", None) or getattr(module, "output_size", "")
-        pair = size if isinstance(size, tuple) else (size,) * (2 if "2d" in name else 1)
-        return "pooling", [f"{plain} {'to ' * ('Adaptive' in name)}{'x'.join(map(str, pair))}"]
-    marks = {"Attention": "attention", "Transformer": "attention", "Norm": "norm"}
-    activates = type(module).__module__ == nn.ReLU.__module__
-    kinds = [kind for mark, kind in marks.items() if mark in name]
-    kind = [*kinds, "activation" if activates else "other"][0]
+    size = fields.get("kernel_size") or fields.get("output_size")
+    size = "x".join(map(str, size if isinstance(size, tuple) else (size, size)))
+    if 1 < fields.get("groups", 1) == fields.get("in_channels"):
+        return "convolution", [f"depthwise {size}, {fields['out_channels']}"]
+    for layer, (kind, text) in LAYERS.items():
+        if isinstance(module, layer):
+            return kind, [text.format_map(fields | {"name": name, "plain": plain, "size": size})]
+    place = f"{type(module).__module__}.{name}"
+    kind = next((kind for mark, kind in MARKS.items() if mark in place), "other")
     parts = [part for part in module.modules() if part is not module and not any(part.children())]
     within = " + ".join(describe(part)[1][0] for part in parts)
     return kind, [plain, within] if 0 < len(parts) < 5 else [plain]

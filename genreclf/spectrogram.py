@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import mutagen
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -23,11 +22,13 @@ from genreclf.errors import InputError
 from genreclf.extraction import extract
 from genreclf.features import MFCC, Chroma, Computed, MelFrames, Precomputed, Waveform
 from genreclf.report import figures
+from genreclf.tags import read_tags
 
 log = logging.getLogger(__name__)
 
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, that are marked
+LEVELS = 64  # of colour: as good as 256 to the eye, and half the size as a file
 GENRES = 8  # that are shown, the most probable first
 
 
@@ -100,21 +101,12 @@ def read_clip(path: Path, features: Computed) -> Clip:
 
 def title(path: Path) -> str:
     """Title and artist from the tags, else the name of the file."""
-    try:
-        file = mutagen.File(path, easy=True)  # pyright: ignore[reportPrivateImportUsage]
-        tags = (file.tags if file is not None else None) or {}
-    except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
-        tags = {}
-    # WAV files have ID3 frames, for which mutagen has no plain names.
-    name, artist = _tag(tags, "title", "TIT2"), _tag(tags, "artist", "TPE1")
+    tags = read_tags(path)
+    name, artist = tags["title"], tags["artist"]
     text = f"{name} by {artist}" if name and artist else name or path.name
-    return textwrap.shorten(text, 70, placeholder=" ...")
-
-
-def _tag(tags: Any, *names: str) -> str:
-    """The first of these that is there, less the control characters, which no SVG may hold."""
-    found = ("; ".join(map(str, tags[name])) for name in names if name in tags)
-    return "".join(letter if letter.isprintable() else " " for letter in next(found, "")).strip()
+    # No SVG may hold control characters.
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return textwrap.shorten(plain, 70, placeholder=" ...")
 
 
 def judge(trained: Trained, values: np.ndarray) -> Opinion:
@@ -133,20 +125,21 @@ def draw(clip: Clip, opinion: Opinion | None = None) -> Figure:
     """Features over time with their scale; attention along its axis; genres below."""
     axis = opinion.axis if opinion is not None else ""
     scores = list(opinion.scores.items())[:GENRES] if opinion is not None else []
-    top = ["features", *["frequency"] * (axis == "frequency"), "scale"]
+    right = ["frequency"] * (axis == "frequency") + ["scale"]
     below = ["time"] * (axis == "time") + ["genres"] * bool(scores)
-    heights = {"features": 1.6, "time": 0.4, "genres": 0.14 * len(scores)}  # inches
+    inches = {"features": 1.6, "time": 0.4, "genres": 0.14 * len(scores)}
+    mosaic: list[Any] = [["features", *right], *([name, *["."] * len(right)] for name in below)]
     with mpl.rc_context({**figures.STYLE, "font.size": 8, "axes.grid": False}):
-        height = 0.6 + heights["features"] + sum(0.4 + heights[name] for name in below)
+        height = 0.6 + inches["features"] + sum(0.4 + inches[name] for name in below)
         figure = Figure(figsize=(4.5, height), layout="constrained")
         axes = figure.subplot_mosaic(
-            [top, *([name, *["."] * (len(top) - 1)] for name in below)],
-            width_ratios=[1, *[0.12] * (axis == "frequency"), 0.03],
-            height_ratios=[heights[name] for name in ["features", *below]],
+            mosaic,
+            width_ratios=[1, 0.12, 0.03] if len(right) > 1 else [1, 0.03],
+            height_ratios=[inches[name] for name in ["features", *below]],
         )
         axes["features"].set_title(clip.title, fontsize=9, parse_math=False)
-        end = clip.seconds if opinion is None else clip.end  # a net hears the silence as well
-        axes["features"].set(xlim=(0, end), xlabel="time, s")
+        short = opinion is None and clip.seconds < clip.end - 0.5  # a net hears the silence as well
+        axes["features"].set(xlim=(0, clip.seconds if short else clip.end), xlabel="time, s")
         _draw_features(axes["features"], axes["scale"], clip)
         if opinion is not None and opinion.weights is not None:
             _draw_attention(axes[axis], axes["features"], clip, opinion)
@@ -159,7 +152,7 @@ def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
     """The features, and the scale of their colours beside them."""
     features, values = clip.features, clip.values
     bins, _ = values.shape
-    colours, label = "magma", ""
+    colours, label = mpl.colormaps["magma"], ""
     if isinstance(features, Waveform):
         scale.set_axis_off()
         _draw_waveform(axes, clip)
@@ -170,14 +163,18 @@ def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
         axes.set_yticks(range(bins), PITCHES if bins == len(PITCHES) else None, fontsize=6)
     elif isinstance(features, MFCC):
         high = float(np.percentile(np.abs(values[1:]), 99.5)) if bins > 1 else 1.0
-        low, colours = -high, "RdBu_r"  # the first coefficient, far below the others, is cut off
+        low, colours = (
+            -high,
+            mpl.colormaps["RdBu_r"],
+        )  # the first coefficient, far below the others, is cut off
         axes.set_ylabel("coefficient")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         low, high, label = -features.top_db, 0.0, "dB"
         _mark_frequencies(axes, bins, clip.sample_rate)
     image = axes.imshow(
-        *(values, colours),
+        values,
+        colours.resampled(LEVELS),
         vmin=low,
         vmax=high,
         origin="lower",
@@ -221,7 +218,7 @@ def _draw_attention(axes: Axes, main: Axes, clip: Clip, opinion: Opinion) -> Non
         axes.sharex(main)
         main.tick_params(labelbottom=False)
         main.set_xlabel("")
-        axes.set(xlabel="time, s", ylabel="attention, %", ylim=(0, None))
+        axes.set(xlabel="time, s", ylabel="attention,\n%", ylim=(0, None))
     else:
         axes.sharey(main)
         axes.tick_params(labelleft=False)

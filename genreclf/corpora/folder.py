@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import mutagen
-
 from genreclf.audio import EXTENSIONS
 from genreclf.corpora.track import Track, fingerprint
 from genreclf.errors import InputError
+from genreclf.tags import read_tags
 
 
 class Folder:
@@ -71,13 +70,12 @@ class Folder:
         return [self._track(genre, path) for genre, path in self.files()]
 
     def _track(self, genre: str, path: Path) -> Track:
-        tags = _tags(path)
+        tags = read_tags(path)
         return Track(
             id=path.relative_to(self.root).as_posix(),
             genre=genre,
-            # WAV files have ID3 frames, for which mutagen has no plain names.
-            artist=_tag(tags, "artist", "TPE1", "albumartist", "TPE2"),
-            album=_tag(tags, "album", "TALB"),
+            artist=tags["artist"],
+            album=tags["album"],
             path=str(path.resolve()),
         )
 
@@ -92,18 +90,3 @@ def _audio_files(folder: Path) -> Iterator[Path]:
         for name in filter(_visible, names):
             if Path(name).suffix.lower() in EXTENSIONS:
                 yield Path(parent, name)
-
-
-def _tags(path: Path) -> Any:
-    """The tags of a file under mutagen's plain names; none where it cannot be parsed."""
-    try:
-        file = mutagen.File(path, easy=True)  # pyright: ignore[reportPrivateImportUsage]
-    except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
-        return {}
-    return (file.tags if file is not None else None) or {}
-
-
-def _tag(tags: Any, *names: str) -> str:
-    """The first of these that is there and not empty."""
-    found = ("; ".join(map(str, tags[name])).strip() for name in names if name in tags)
-    return next(filter(None, found), "")

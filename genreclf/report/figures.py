@@ -41,6 +41,7 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, which printers ask for
 }
 SUFFIXES = (".svg", ".png", ".pdf")
+KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # have COLOURS in this order
 
 
 def _svg(figure: Figure) -> str:
@@ -149,8 +150,8 @@ def save(figure: Figure, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of a title in another script
-        settings: dict[str, Any] = {"metadata": dates.get(suffix), "dpi": 300}
-        figure.savefig(unfinished, format=suffix[1:], bbox_inches="tight", **settings)
+        dated = {"metadata": dates.get(suffix)}
+        figure.savefig(unfinished, format=suffix[1:], bbox_inches="tight", dpi=300, **dated)
     unfinished.replace(path)
 
 
@@ -161,9 +162,6 @@ class Box(NamedTuple):
     lines: list[str]
     detail: str  # a last line, small and grey
     inputs: dict[int, str]  # numbers of the boxes that lead here, and labels of the arrows
-
-
-KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # in this order of COLOURS
 
 
 class _Place(NamedTuple):
@@ -180,16 +178,16 @@ def flow(boxes: Sequence[Box], below: str) -> Figure:
         width = max(place.x + place.width / 2 for place in places)
         height = max(place.y + place.height for place in places)
         figure = Figure(figsize=(width, height))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
         for box, end in zip(boxes, places, strict=True):
             _draw_box(axes, box, end)
-            for number, label in box.inputs.items() if box.lines else ():
+            for number, label in box.inputs.items():
                 start = places[number]
                 between = [p for p in places if p.x == end.x and start.y < p.y < end.y]
-                around = max((p.x + p.width / 2 + 0.1 for p in between if p.width), default=0.0)
-                _draw_arrow(axes, start, end, around, label)
+                around = max((p.x + p.width / 2 + 0.1 for p in between), default=0.0)
+                if end.y - start.y - start.height > 0.01:
+                    _draw_arrow(axes, start, end, around, label)
         axes.text(places[0].x, height + 0.1, below, size=7, ha="center", va="top")
     return figure
 
@@ -216,8 +214,8 @@ def _places(boxes: Sequence[Box]) -> list[_Place]:
 def _size(box: Box) -> tuple[float, float]:
     """Width and height in inches that the text needs."""
     texts = [TextPath((0, 0), text, size=7) for text in (*box.lines, box.detail) if text]
-    width = max(text.get_extents().width for text in texts) / 72
-    return width + 0.16, 0.125 * len(texts) + 0.075
+    width = max(text.get_extents().width for text in texts)
+    return width / 72 + 0.16, 0.125 * len(texts) + 0.075
 
 
 def _draw_box(axes: Axes, box: Box, place: _Place) -> None:
@@ -228,28 +226,25 @@ def _draw_box(axes: Axes, box: Box, place: _Place) -> None:
     patch.set_boxstyle("circle" if box.kind == "sum" else "square", pad=0)
     axes.add_patch(patch)
     texts = [(line, 7, "black") for line in box.lines] + [(box.detail, 6, "#555555")]
-    height = 0.125 * sum(bool(text) for text, *_ in texts)
-    y = place.y + place.height / 2 - height / 2 + 0.0625
-    for text, size, colour in texts:
+    for number, (text, size, colour) in enumerate(texts):
+        y = place.y + 0.1 + 0.125 * number
         axes.text(place.x, y, text, size=size, color=colour, ha="center", va="center_baseline")
-        y += 0.125
 
 
 def _draw_arrow(axes: Axes, start: _Place, end: _Place, around: float, label: str) -> None:
     """Straight down; or a branch to the right, back to the left, or round by x = `around`."""
     leave, enter = start.y + start.height, end.y + end.height / 2
     bend, right = leave + 0.09, end.x + end.width / 2
+    points = [(start.x, leave), (end.x, end.y)]
     if start.x < end.x:
-        points = [(start.x, bend), (end.x, bend), (end.x, end.y)]
+        points[1:1] = [(start.x, bend), (end.x, bend)]
     elif start.x > end.x:
-        points = [(start.x, leave), (start.x, enter), (right, enter)]
+        points[1:] = [(start.x, enter), (right, enter)]
     elif around:
-        points = [(start.x, bend), (around, bend), (around, enter), (right, enter)]
-    else:
-        points = [(end.x, leave), (end.x, end.y)]
-    line = {"color": "#555555", "linewidth": 0.8}
-    axes.plot(*zip(*points[:-1], strict=True), **line, clip_on=False)
-    head = {"arrowstyle": "-|>", "mutation_scale": 5, "shrinkA": 0, "shrinkB": 0, **line}
+        points[1:] = [(start.x, bend), (around, bend), (around, enter), (right, enter)]
+    axes.plot(*zip(*points[:-1], strict=True), color="#555555", linewidth=0.8, clip_on=False)
+    head = {"arrowstyle": "-|>", "mutation_scale": 5, "shrinkA": 0, "shrinkB": 0}
+    head |= {"color": "#555555", "linewidth": 0.8}
     axes.annotate("", points[-1], points[-2], arrowprops=head, annotation_clip=False)
     place = (end.x, end.y - 0.09) if start.x <= end.x else (start.x, leave + 0.1)
     axes.text(place[0] + 0.06, place[1], label, size=6, color="#555555", va="center")
