@@ -95,8 +95,9 @@ def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
     return kind(classes=classes, **arguments)
 
 
-def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule) -> np.ndarray:
-    """Class probabilities float32 (n, classes) of the tested part, in the order of its rows."""
+def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str) -> np.ndarray:
+    """Class probabilities float32 (n, classes) of a part, in the order of its rows."""
     classifier = Classifier(trained.net, trained.classes, normalise=trained.normalise)
+    data.predicted_part = part
     batches = trainer.predict(classifier, datamodule=data)
     return torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]

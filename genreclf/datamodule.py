@@ -115,6 +115,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     Attributes:
         shape: (bins, frames) of the features.
+        predicted_part: the part that `predict_dataloader` reads; the tested one unless changed.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class StoreDataModule(pl.LightningDataModule):
         features = features or Precomputed()
         self.shape = store.shape if isinstance(features, Precomputed) else features.shape
         self.batch_features = batch_features(features)
+        self.predicted_part = self.tested_part
 
     @property
     def tested_part(self) -> str:
@@ -160,7 +162,9 @@ class StoreDataModule(pl.LightningDataModule):
         """Batches of the tested part, in the order of the rows."""
         return self._loader(StoreDataset(self.store, self.split[self.tested_part]))
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> DataLoader:
+        """Batches of the predicted part, in the order of the rows."""
+        return self._loader(StoreDataset(self.store, self.split[self.predicted_part]))
 
     def _loader(self, tracks: StoreDataset, sampler: Sampler | None = None) -> DataLoader:
         return DataLoader(

@@ -51,7 +51,7 @@ def run(config: DictConfig) -> None:
             f"{trained.bins}"
         )
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder)
-    scores = predict(trainer, trained, data)
+    scores = predict(trainer, trained, data, data.tested_part)
     rows = data.split[data.tested_part]
     labels = numbers[store.labels[rows]]
     track_ids = [store.track_ids[row] for row in rows]

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf import composition, loggers, report, results, splits
 from genreclf.callbacks import BEST, LAST, History, callbacks
-from genreclf.checkpoint import load_checkpoint, predict, read_checkpoint
+from genreclf.checkpoint import Trained, load_checkpoint, predict, read_checkpoint
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
@@ -80,8 +80,13 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     try:
         _fit(trainer, classifier, data, folder)
         best = history.best_epoch(config.monitor)
-        predictions = _test(trainer, data, folder, best)
-        test = evaluate(predictions.labels, predictions.scores, store.classes)
+        trained = _best(folder, best)
+        predictions = _predict(trainer, trained, data, data.tested_part)
+        predictions.write(folder / results.PREDICTIONS)
+        test = _figures(predictions)
+        val = (
+            test if data.tested_part == "val" else _figures(_predict(trainer, trained, data, "val"))
+        )
         tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
         for logger in trainer.loggers:
             logger.log_metrics(tested)
@@ -93,6 +98,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
         "metrics": {key: value for key, value in best.items() if "/" in key} | tested,
         "tested_on": data.tested_part,
         "test": test,
+        "val": val,
         "params": params,
         "seconds": history.seconds,
         "best_epoch": int(best["epoch"]),
@@ -149,19 +155,25 @@ def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, fol
         raise KeyboardInterrupt from None
 
 
-def _test(
-    trainer: pl.Trainer, data: StoreDataModule, folder: Path, best: dict[str, float]
-) -> results.Predictions:
-    """Predict the tested part once, with the kept epoch."""
+def _best(folder: Path, best: dict[str, float]) -> Trained:
+    """The kept epoch."""
     trained = load_checkpoint(folder / BEST)
     if trained.epoch != best["epoch"]:
         raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
-    scores = predict(trainer, trained, data)
-    rows = data.split[data.tested_part]
+    return trained
+
+
+def _predict(
+    trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str
+) -> results.Predictions:
+    scores = predict(trainer, trained, data, part)
+    rows = data.split[part]
     track_ids = [data.store.track_ids[row] for row in rows]
-    predictions = results.Predictions(track_ids, data.store.labels[rows], scores, trained.classes)
-    predictions.write(folder / results.PREDICTIONS)
-    return predictions
+    return results.Predictions(track_ids, data.store.labels[rows], scores, trained.classes)
+
+
+def _figures(predictions: results.Predictions) -> dict[str, Any]:
+    return evaluate(predictions.labels, predictions.scores, predictions.classes)
 
 
 def _description(data: StoreDataModule, leakage: dict[str, Any]) -> dict[str, Any]:

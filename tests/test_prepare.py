@@ -26,7 +26,7 @@ def test_rows_are_the_features_of_the_files(music: Path, tmp_path: Path) -> None
     assert len(store) == 48
     assert store.shape == MEL.shape
     assert store.classes == ["Ambient", "Dance", "Folk", "Rock"]
-    assert store.scaling.silence == -80
+    assert store.scaling.silence == (-80,)
     for row in (0, 30):
         expected = MEL(*audio.load(store.paths[row], 22050, 2.5))
         np.testing.assert_allclose(store.read([row])[0], expected, atol=1e-4)
@@ -88,7 +88,7 @@ def test_npz_rows_are_kept_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.read(range(5)), features[[0, 1, 3, 4, 5]])
     assert store.read([0]).dtype == np.uint8
     assert store.scaling.scale == 0.5
-    assert store.scaling.silence == 0.5 * features.min() - 80
+    assert store.scaling.silence == (0.5 * features.min() - 80,)
     assert store.rejected[0]["track_id"] == "2"
     assert "silent" in store.rejected[0]["reason"]
 

@@ -37,7 +37,7 @@ def write_all(path: Path, rows: np.ndarray) -> None:
                 opened.reject("silent: nothing")
             else:
                 opened.accept(row, 30 + number)
-        opened.finish(Scaling(silence=-80))
+        opened.finish(Scaling(silence=(-80,)))
 
 
 def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
@@ -63,12 +63,12 @@ def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
 def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     with h5py.File(tmp_path / "a.h5") as file:
-        texts = ["album", "artist", "path", "split", "track_id"]
+        texts = ["album", "artist", "license", "path", "split", "track_id"]
         numbers = ["duration", "features", "label", "row_sha1"]
         assert sorted(file) == sorted([*texts, *numbers, "rejected"])
         assert {len(file[name]) for name in file if name != "rejected"} == {4}
         assert file["features"].chunks == (1, 8, 16)
-        assert file.attrs["schema"] == 1
+        assert file.attrs["schema"] == 2
         assert file.attrs["digest"] == SOURCE.digest
 
 
@@ -83,7 +83,7 @@ def test_an_interrupted_writer_goes_on(tmp_path: Path, rows: np.ndarray) -> None
         assert opened.done == 3
         opened.accept(rows[3], 33)
         opened.accept(rows[4], 34)
-        opened.finish(Scaling(silence=-80))
+        opened.finish(Scaling(silence=(-80,)))
     one, other = Store(tmp_path / "a.h5"), Store(tmp_path / "whole.h5")
     np.testing.assert_array_equal(one.read(range(4)), other.read(range(4)))
     assert one.rejected == other.rejected

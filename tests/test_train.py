@@ -40,6 +40,8 @@ def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str
     assert {"commit", "versions", "overrides"} <= set(result)
     best = min(result["history"], key=lambda epoch: epoch["val/loss"])
     assert result["best_epoch"] == best["epoch"]
+    for name in ("accuracy", "loss", "f1_macro"):
+        assert result["val"][name] == pytest.approx(result["metrics"][f"val/{name}"], abs=1e-5)
     assert result["metrics"]["val/loss"] == best["val/loss"]
     assert sum(result["data"]["split"]["test"].values()) == result["test"]["n"] == 10
     predictions = Predictions.read(folder / "predictions.csv")

@@ -19,8 +19,8 @@ class Track:
     artist: str = ""
     album: str = ""
     split: str = ""  # official part: train, val, test
-    license: str = ""
     path: str = ""  # empty where the corpus brings the features along
+    license: str = ""
 
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
