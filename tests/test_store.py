@@ -51,7 +51,7 @@ def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
     assert store.paths[3] == "/m/4.mp3"
     assert store.durations.tolist() == [30, 32, 33, 34]
     assert store.shape == (8, 16)
-    assert store.scaling == Scaling(1, 0, -80)
+    assert store.scaling == Scaling(1, 0, (-80,))
     assert store.source == SOURCE
     assert store.rejected == [
         {"track_id": "t1", "genre": "Folk", "path": "/m/1.mp3", "reason": "silent: nothing"}
