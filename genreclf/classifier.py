@@ -94,7 +94,7 @@ class Classifier(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
         except InputError:
             raise
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: a setting that it does not have
             raise InputError(f"optimizer or scheduler: {error}") from None
 
     def on_train_epoch_end(self) -> None:

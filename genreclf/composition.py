@@ -29,6 +29,12 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     features = instantiate(config.features)
     if not isinstance(features, Precomputed):
         _check_size(config, features, features.shape)
+    precision = str(config.trainer.get("precision", ""))
+    if features.stored != features and precision.endswith("-true") and precision != "32-true":
+        raise InputError(
+            f"features.on_device=true with trainer.precision={precision}, which would round the "
+            "waveforms; use bf16-mixed or 16-mixed"
+        )
 
 
 def _check_size(config: DictConfig, features: Features, shape: tuple[int, int]) -> None:

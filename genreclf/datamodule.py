@@ -31,7 +31,8 @@ class Oversampling:
 
     Args:
         augmentation: of the copies; the originals are augmented like all other tracks.
-        genres: whose tracks are copied; those that the data lacks are passed over.
+        genres: whose tracks are copied, whatever their case; those that the data lacks are passed
+            over.
         copies: of each track, the factor of Table VII of the paper.
     """
 
@@ -42,13 +43,20 @@ class Oversampling:
     def __post_init__(self) -> None:
         if not isinstance(self.copies, int) or self.copies < 1:
             raise InputError(f"oversampling.copies={self.copies!r}: at least 1 is needed")
-        if isinstance(self.genres, str):
+        if isinstance(self.genres, str) or not isinstance(self.genres, Sequence | None):
             raise InputError(f"oversampling.genres: a list is needed: [{self.genres}]")
+        object.__setattr__(self, "genres", tuple(str(name) for name in self.genres or ()))
 
     def rows(self, store: Store, rows: np.ndarray) -> np.ndarray:
         """The copies of these rows: each row of the genres, `copies` times."""
-        wanted = [store.classes.index(name) for name in self.genres if name in store.classes]
+        chosen = {name.casefold() for name in self.genres}
+        wanted = [label for label, name in enumerate(store.classes) if name.casefold() in chosen]
         return np.repeat(rows[np.isin(store.labels[rows], wanted)], self.copies)
+
+    def unknown(self, classes: Sequence[str]) -> list[str]:
+        """Genres that are not among these; case does not matter."""
+        known = {name.casefold() for name in classes}
+        return [name for name in self.genres if name.casefold() not in known]
 
 
 class StoreDataset(Dataset):
@@ -193,8 +201,8 @@ class StoreDataModule(pl.LightningDataModule):
 
     def training_batches(self) -> Iterator[Tensor]:
         """Features of the training part in the order of its rows, neither copied nor augmented."""
-        loader = self._loader(StoreDataset(self.store, self.split["train"]))
-        return (self.features_of(stored) for stored, *_ in loader)
+        for stored, *_ in self._loader(StoreDataset(self.store, self.split["train"])):
+            yield self.features_of(stored)
 
     def _augmented(self, features: Tensor, copied: Tensor) -> Tensor:
         augmented = self.augmentation(features)

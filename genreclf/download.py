@@ -5,6 +5,7 @@ and `.NAME.json` lists the files that were unpacked from it, with their sizes.
 """
 
 import hashlib
+import http.client
 import json
 import logging
 import time
@@ -193,7 +194,7 @@ def fetch(url: str, path: Path) -> None:
                     f"{url}: {_reason(error)}; the same command goes on after {there / 1e6:,.1f} MB"
                 ) from None
             wait = waits.pop(0)
-            log.info("lost after %.1f MB (%s); going on in %g s", there / 1e6, _reason(error), wait)
+            log.info("%s after %.1f MB; going on in %g s", _reason(error), there / 1e6, wait)
             time.sleep(wait)
     part.replace(path)
 
@@ -227,6 +228,8 @@ def _reason(error: BaseException) -> str:
         return f"the server says {response.status_code} {response.reason}"
     while inner := error.__cause__ or error.__context__:
         error = inner
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection was lost"
     return str(getattr(error, "strerror", None) or error)
 
 

@@ -9,14 +9,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf import metrics, paper, results
-from genreclf.checkpoint import Trained, load_checkpoint, predict
+from genreclf import metrics, results
+from genreclf.checkpoint import Trained, predict
 from genreclf.corpora import Corpus, Npz
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
-from genreclf.features import Features, Mel, Precomputed
+from genreclf.features import Features, Precomputed
 from genreclf.prepare import store_for
-from genreclf.state_dicts import load_state_dict
+from genreclf.state_dicts import load_trained
 from genreclf.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,11 +45,7 @@ def run(config: DictConfig) -> None:
         config.num_workers,
         features=features,
     )
-    if data.shape[0] != trained.bins:
-        raise InputError(
-            f"data={corpus.name}: features of {data.shape[0]} bins, the checkpoint was trained on "
-            f"{trained.bins}"
-        )
+    _check_size(data, trained, corpus)
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder)
     scores = predict(trainer, trained, data, data.tested_part)
     rows = data.split[data.tested_part]
@@ -76,16 +72,24 @@ def run(config: DictConfig) -> None:
 
 
 def _trained(config: DictConfig) -> Trained:
-    """What `genreclf train` wrote; or a plain state dict, where its classes are named."""
-    chosen = instantiate(config.features) if "features" in config else Precomputed()
-    if config.classes is None:
-        if not isinstance(chosen, Precomputed):
-            raise InputError("the features come from the checkpoint: leave features=... out")
-        return load_checkpoint(config.checkpoint)
-    named = [config.classes] if isinstance(config.classes, str) else list(config.classes)
-    classes = paper.CLASSES if named == ["paper"] else named
-    features = Mel() if isinstance(chosen, Precomputed) else chosen
-    return load_state_dict(config.checkpoint, classes, features, config.axis)
+    """The checkpoint, or the plain state dict that it is where its classes are named."""
+    features = instantiate(config.features) if "features" in config else Precomputed()
+    if config.classes is None and not isinstance(features, Precomputed):
+        raise InputError("the features come from the checkpoint: leave features=... out")
+    return load_trained(config.checkpoint, config.classes, config.axis, features)
+
+
+def _check_size(data: StoreDataModule, trained: Trained, corpus: Corpus) -> None:
+    bins, frames = data.shape
+    hint = " unless features=... says something else of this plain state dict"
+    if bins != trained.bins:
+        raise InputError(
+            f"data={corpus.name}: features of {bins} bins, the checkpoint was trained on "
+            f"{trained.bins}" + hint * (trained.trained_on is None)
+        )
+    least: int = trained.net.min_size  # pyright: ignore[reportAssignmentType]
+    if frames < least:
+        raise InputError(f"data={corpus.name}: {frames} frames, this model needs {least}")
 
 
 def _trained_on(trained: Trained, row_sha1: list[str]) -> int | None:

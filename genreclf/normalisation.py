@@ -41,16 +41,14 @@ def per_bin(batches: Iterable[Tensor]) -> Normalise:
         squares = squares + values.square().sum(dim=1)
     mean = total / count
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return Normalise(mean[:, None], _or_one(deviation[:, None]))
+    constant = deviation <= 1e-6 * mean.abs()  # but for what rounding makes of it
+    scale = torch.where(constant, 1.0, deviation)
+    return Normalise(mean[:, None], scale[:, None])
 
 
 def unit_range(batches: Iterable[Tensor]) -> Normalise:
     """The least value of the training part becomes 0, the greatest 1; others may lie beyond."""
     extremes = [torch.stack(torch.aminmax(batch)) for batch in batches]
     low, high = torch.stack(extremes).amin(dim=0)[0], torch.stack(extremes).amax(dim=0)[1]
-    return Normalise(low.reshape(1, 1), _or_one((high - low).reshape(1, 1)))
-
-
-def _or_one(scale: Tensor) -> Tensor:
-    """A scale that can be divided by."""
-    return torch.where(scale > 1e-6, scale, torch.ones_like(scale))
+    scale = torch.where(high > low, high - low, 1.0)
+    return Normalise(low.reshape(1, 1), scale.reshape(1, 1))

@@ -57,7 +57,8 @@ def plateau(
     """
     if mode not in (None, "min", "max"):
         raise InputError(f"scheduler.mode={mode}: choose min or max; null chooses by the metric")
-    better: Any = mode or direction(monitor)
+    usual = direction(monitor)
+    better: Any = mode or usual
     scheduler = ReduceLROnPlateau(optimizer, mode=better, patience=patience, factor=factor)
     return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}
 

@@ -144,7 +144,8 @@ def _describe(store: Store, features: Features, known_bad: Collection[str]) -> N
     if not isinstance(features, Precomputed):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
-            log.info("%d are shorter than %g s and end in silence", short, features.duration)
+            filled = "" if features.sample_rate is None else " and end in silence"
+            log.info("%d are shorter than %g s%s", short, features.duration, filled)
     if store.rejected:
         log.warning("%s", _rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):

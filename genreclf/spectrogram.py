@@ -17,11 +17,12 @@ from matplotlib.ticker import MaxNLocator
 from omegaconf import DictConfig
 
 from genreclf import audio
-from genreclf.checkpoint import Trained, load_checkpoint
+from genreclf.checkpoint import Trained
 from genreclf.errors import InputError
 from genreclf.extraction import extract
 from genreclf.features import MFCC, Chroma, Computed, MelFrames, Precomputed, Waveform
 from genreclf.report import figures
+from genreclf.state_dicts import load_trained
 from genreclf.tags import read_tags
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,10 @@ class Opinion:
 
 def run(config: DictConfig) -> None:
     """The command: write the drawing, print its path."""
-    trained = None if config.checkpoint is None else load_checkpoint(config.checkpoint)
-    features = instantiate(config.features) if trained is None else _features_of(trained)
+    features, trained = instantiate(config.features), None
+    if config.checkpoint is not None:
+        trained = load_trained(config.checkpoint, config.classes, config.axis, features)
+        features = trained.features if config.classes else _features_of(trained)
     if isinstance(features, Precomputed):
         raise InputError("precomputed features cannot be made from audio: choose another features=")
     path = Path(str(config.clip))

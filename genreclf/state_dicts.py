@@ -1,7 +1,7 @@
 """Plain PyTorch state dicts of the paper's networks, such as the weights that its authors publish.
 
 The modules of such a file may have any names: which of our networks it is, and which tensor goes
-where, follows from the kinds and shapes of its tensors, taken in order. Pickled code is not run.
+where, follows from the kinds and shapes of its modules' tensors, in order. Pickled code is not run.
 """
 
 import itertools
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genreclf.checkpoint import Trained
+from genreclf import paper
+from genreclf.checkpoint import Trained, load_checkpoint
 from genreclf.errors import InputError
-from genreclf.features import Computed
+from genreclf.features import Computed, Mel, Precomputed
 from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN
 
 # Numbers such as a best accuracy, which training scripts save beside the weights.
@@ -25,6 +26,33 @@ NUMBERS: list[Any] = [
     np._core.multiarray.scalar,  # pyright: ignore[reportAttributeAccessIssue]
     *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
 ]
+
+
+def load_trained(
+    path: str | Path,
+    classes: Sequence[Any] | str | None,
+    axis: str,
+    features: Computed | Precomputed,
+) -> Trained:
+    """A checkpoint of `genreclf train`; or a plain state dict, where its classes are named.
+
+    Args:
+        path: of the file.
+        classes: of a plain state dict: names by number, or "paper" for the published order.
+        axis: of a plain state dict.
+        features: of a plain state dict; `Precomputed` stands for the paper's own, `Mel()`.
+
+    Raises:
+        InputError: as `load_checkpoint` and `load_state_dict`.
+    """
+    if classes is None:
+        return load_checkpoint(path)
+    named = [classes] if isinstance(classes, str) else [str(name) for name in classes]
+    names = paper.CLASSES if named == ["paper"] else named
+    if len({name.casefold() for name in names}) < len(names):
+        raise InputError(f"classes: a genre is named twice in {', '.join(names)}")
+    computed = Mel() if isinstance(features, Precomputed) else features
+    return load_state_dict(path, names, computed, axis)
 
 
 def load_state_dict(
@@ -40,10 +68,18 @@ def load_state_dict(
             away, so theirs is "frequency".
 
     Raises:
-        InputError: no such file, no state dict in it, not one of these networks, or another number
-            of classes.
+        InputError: no such file, no state dict in it, not one of these networks, another number of
+            classes, no such axis, or a checkpoint of `genreclf train`.
     """
-    theirs = _weights(_read(path))
+    if axis not in ("time", "frequency"):
+        raise InputError(f"axis={axis!r}: choose time or frequency")
+    content = _read(path)
+    if isinstance(content, dict) and "genreclf" in content:
+        raise InputError(
+            f"checkpoint={path}: written by genreclf train, so it names its classes itself; leave "
+            "classes=..., axis=... and features=... out"
+        )
+    theirs = _weights(content)
     if not theirs:
         raise InputError(f"checkpoint={path}: no state dict in it (names and tensors)")
     for net in _candidates(theirs, len(classes), axis):
@@ -90,25 +126,34 @@ def _candidates(theirs: dict[str, Tensor], classes: int, axis: Any) -> list[nn.M
 
 
 def match(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Their tensors under our names, each the next of its kind and shape; None if any is left over.
+    """Their tensors under our names; None if any of either is left over.
 
-    A tensor's kind is the last part of its name, such as `running_mean` or `weight_ih_l0`. Modules
-    of different shapes may thus come in another order than ours.
+    Where the names are the same, these decide. Else each of our modules takes the next of theirs
+    whose tensors have the same kinds (`weight`, `running_mean`, `weight_ih_l0`) and shapes; so
+    modules that differ in that may come in another order than ours.
     """
-    unused = {name: value for name, value in theirs.items() if not _counts_batches(name)}
-    matched = {}
-    for name, value in ours.items():
-        if _counts_batches(name):  # absent from old files, and of no use after training
-            matched[name] = value
-            continue
-        kind = name.rpartition(".")[2]
-        same = (n for n, t in unused.items() if n.endswith(kind) and t.shape == value.shape)
-        found = next(same, None)
+    if _shapes(theirs) == _shapes(ours):
+        return theirs
+    unused = list(_modules(theirs).values())
+    matched = dict(ours)  # for the numbers of batches, which old files lack
+    for name, module in _modules(ours).items():
+        found = next((other for other in unused if _shapes(other) == _shapes(module)), None)
         if found is None:
             return None
-        matched[name] = unused.pop(found)
+        unused = [other for other in unused if other is not found]
+        matched |= {f"{name}.{kind}": tensor for kind, tensor in found.items()}
     return None if unused else matched
 
 
-def _counts_batches(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
+def _modules(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by module, then by kind, the last part of their name; no numbers of batches."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        module, _, kind = name.rpartition(".")
+        if kind != "num_batches_tracked":
+            modules.setdefault(module, {})[kind] = tensor
+    return modules
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

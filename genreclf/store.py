@@ -133,7 +133,7 @@ class Store:
         """
         for kind in ("features", "corpus"):
             made, wanted = getattr(self.source, kind), getattr(source, kind)
-            for key in sorted({*made, *wanted}):
+            for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
                 if made.get(key) != wanted.get(key):
                     raise InputError(
                         f"{self.path} was made with {kind} {key}={made.get(key)!r}, the config "

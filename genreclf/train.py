@@ -121,15 +121,19 @@ def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
     copies = data.oversampling.rows(data.store, data.split["train"])
     if len(copies):
         log.info("%d extra copies of training tracks", len(copies))
-    if unknown := set(data.oversampling.genres) - set(data.store.classes):
+    if unknown := data.oversampling.unknown(data.store.classes):
         log.warning(
             "oversampling.genres: no track is of %s, so nothing of it is copied; there are %s",
-            ", ".join(sorted(unknown)),
+            ", ".join(unknown),
             ", ".join(data.store.classes),
         )
     if twins := leakage["duplicates"]:
         shown = ", ".join(" = ".join(pair) for pair in twins[:3]) + ", ..." * (len(twins) > 3)
         log.warning("%d identical pairs lie within one part: %s", len(twins), shown)
+    for parts, found in leakage.items():
+        if "-" in parts and found["identical"]:
+            count, named = len(found["identical"]), parts.replace("-", " and ")
+            log.warning("%d identical pairs lie in %s: allow_identical lets them", count, named)
     if data.tested_part == "val":
         log.warning("this split has no test part: the validation part is tested on")
     shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]

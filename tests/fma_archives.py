@@ -96,9 +96,9 @@ def table(rows: list[list[str]]) -> str:
     return text.getvalue()
 
 
-def zipped(members: dict[str, bytes | str]) -> bytes:
+def zipped(members: dict[str, bytes | str], compression: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return file.getvalue()
@@ -112,7 +112,8 @@ def archives() -> dict[str, bytes]:
     sums = "".join(f"{hashlib.sha1(audio).hexdigest()}  {path}\n" for path, audio in paths.items())
     audio = {"README.txt": "read me", "checksums": sums, **paths}
     small = {f"fma_small/{name}": content for name, content in audio.items()}
-    return {"fma_metadata.zip": zipped(metadata), "fma_small.zip": zipped(small)}
+    members = {"fma_metadata.zip": metadata, "fma_small.zip": small}
+    return {name: zipped(content, zipfile.ZIP_BZIP2) for name, content in members.items()}
 
 
 @dataclass

@@ -53,10 +53,11 @@ def test_features_are_scaled_on_the_device(store: Store) -> None:
 
 
 def test_copies_of_a_genre_come_with_their_own_augmentation(store: Store) -> None:
-    oversampling = Oversampling(Minus(), genres=["odd", "unheard of"], copies=2)
+    oversampling = Oversampling(Minus(), genres=["ODD", "unheard of"], copies=2)
     data = StoreDataModule(store, SPLIT, 24, oversampling=oversampling)
     (batch,) = data.train_dataloader()
     values, labels, copied = batch
+    assert oversampling.unknown(store.classes) == ["unheard of"]
     assert sorted(values[copied, 0, 0].tolist()) == sorted([1, 3, 5, 7, 9, 11] * 2)
     assert sorted(values[~copied, 0, 0].tolist()) == list(range(12))
     assert labels[copied].tolist() == [1] * 12
@@ -79,7 +80,7 @@ def test_training_batches_are_the_training_part_as_it_is(store: Store) -> None:
     assert rows[:, 0, 0].tolist() == [0.5 * n - 80 for n in range(12)]
 
 
-@pytest.mark.parametrize("arguments", [{"copies": 0}, {"genres": "Pop"}])
+@pytest.mark.parametrize("arguments", [{"copies": 0}, {"genres": "Pop"}, {"genres": 5}])
 def test_impossible_oversampling_is_refused(arguments: dict) -> None:
     with pytest.raises(InputError, match=f"oversampling.{next(iter(arguments))}"):
         Oversampling(**arguments)

@@ -87,7 +87,8 @@ def test_the_next_start_goes_on_where_the_last_one_ended(
     fetch: Fetch, server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     server.cuts = [600_000, 0, 0]
-    assert "the same command goes on after 0." in refused(fetch, capsys)
+    line = refused(fetch, capsys)
+    assert "the connection was lost; the same command goes on after 0." in line
     there = (tmp_path / "root/music.zip.part").stat().st_size
     assert there > 400_000
     server.got.clear()
@@ -192,6 +193,64 @@ def test_a_damaged_member_is_refused(
     place = content.index(CLIP[:100])
     server.files["music.zip"] = content[:place] + b"\0" * 100 + content[place + 100 :]
     assert "cannot be unpacked (Bad CRC-32" in refused(fetch, capsys)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_damaged_compressed_member_is_refused(
+    fetch: Fetch,
+    server: Server,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    compression: int,
+) -> None:
+    content = bytearray(zipped(MEMBERS, compression))
+    content[500_000:500_200] = b"\xff" * 200
+    server.files["music.zip"] = bytes(content)
+    line = refused(fetch, capsys)
+    assert "cannot be unpacked" in line
+    assert "delete it, and the same command fetches it anew" in line
+    assert not list((tmp_path / "root/music").rglob("*.mp3"))
+    assert not list(tmp_path.rglob("*.unpacking"))
+
+
+def test_an_unpacking_that_was_interrupted_goes_on(
+    fetch: Fetch, server: Server, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    clip, text = root / "music/000/000002.mp3", root / "music/README.txt"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(CLIP)
+    text.write_bytes(b"x" * len(MEMBERS["music/README.txt"]))  # of the right size alone
+    (root / "music.zip").write_bytes(server.files["music.zip"])
+    before = clip.stat().st_mtime_ns
+    check(fetch())
+    assert server.got == []
+    assert clip.stat().st_mtime_ns == before
+
+
+def test_too_little_disk_to_unpack_is_told_before_that(
+    fetch: Fetch,
+    server: Server,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "music.zip").write_bytes(server.files["music.zip"])
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: usage(0, 0, 500_000))
+    assert "unpacking music.zip needs 1 MB" in refused(fetch, capsys)
+    assert not (root / "music").exists()
+
+
+def test_another_version_of_the_archive_takes_the_place_of_the_old(
+    fetch: Fetch, server: Server
+) -> None:
+    fetch()
+    newer = {**MEMBERS, "music/000/000002.mp3": CLIP[::-1]}  # of the same size
+    server.files["music.zip"] = zipped(newer)
+    assert (fetch() / "music/000/000002.mp3").read_bytes() == CLIP[::-1]
 
 
 def test_refusals_of_the_server_are_told(

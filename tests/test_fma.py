@@ -55,6 +55,12 @@ def test_a_full_rehearsal(
     for parts in ("train-test", "train-val", "val-test"):
         assert official["data"]["leakage"][parts]["artists"] == 0
 
+    scripts = read(
+        command("train", *data, *TINY, "experiment=paper_scripts", "trainer.max_epochs=1")
+    )
+    log = (Path(scripts["folder"]) / "train.log").read_text()
+    assert "7 extra copies of training tracks" in log
+
     paper = read(command("train", *data, *TINY, "experiment=paper", "trainer.max_epochs=1"))
     assert paper["data"]["classes"] == list(GENRES)
     assert sum(paper["data"]["split"]["test"].values()) == 16

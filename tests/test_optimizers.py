@@ -60,5 +60,6 @@ def test_impossible_schedules_are_refused(optimizer: torch.optim.Optimizer) -> N
         optimizers.cosine(optimizer, epochs=5, warmup=1.0, floor=0.0)
     with pytest.raises(InputError, match="mode=best"):
         optimizers.plateau(optimizer, "val/loss", patience=1, factor=0.1, mode="best")
-    with pytest.raises(InputError, match="monitor=val/lost"):
-        optimizers.plateau(optimizer, "val/lost", patience=1, factor=0.1)
+    for mode in (None, "max"):
+        with pytest.raises(InputError, match="monitor=val/lost"):
+            optimizers.plateau(optimizer, "val/lost", patience=1, factor=0.1, mode=mode)

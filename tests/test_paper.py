@@ -71,6 +71,44 @@ def test_where_the_two_differ() -> None:
     assert (scripts["monitor"], scripts["patience"]) == ("val/accuracy", 10)
 
 
+ARCHIVES = {  # as FMA publishes them
+    "fma_small": "ade154f733639d52e35e32f5593efe5be76c6d70",
+    "fma_metadata": "f0df49ffe5f2a6008d7dc83c6915b31835dfe733",
+    "fma_medium": "c67b69ea232021025fca9231fc1c7c1a063ab50b",
+}
+
+
+@pytest.mark.parametrize("subset", ["small", "medium"])
+def test_fma_is_fetched_from_where_it_is_published(subset: str) -> None:
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        data = hydra.compose("config", [f"data=fma_{subset}"]).data
+    found = {entry.url: entry.sha1 for entry in data.archives}
+    place = "https://os.unil.cloud.switch.ch/fma"
+    names = ("fma_metadata", f"fma_{subset}")
+    assert found == {f"{place}/{name}.zip": ARCHIVES[name] for name in names}
+    corpus = hydra.utils.instantiate(data)
+    assert (corpus.name, corpus.subset) == (f"fma_{subset}", subset)
+    bad = {"98565", "98567", "98569", "99134", "107535", "108925", "133297"}
+    assert set(corpus.known_bad) == bad
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("scheduler=none", "scheduler=cosine", "optimizer=sgd", "optimizer=adam"),
+        *("model=efficient_cnn", "model=conventional_cnn", "model=cnn_lstm"),
+    ],
+)
+def test_other_options_go_with_the_experiments(option: str) -> None:
+    for experiment in ("paper", "paper_scripts"):
+        with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+            config = hydra.compose("config", [f"experiment={experiment}", option])
+        group, _, name = option.partition("=")
+        with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+            plain = hydra.compose("config", [option])
+        assert config[group] == plain[group], name
+
+
 def test_printed_and_true_names_are_the_same_eight() -> None:
     printed = [genre.printed for genre in paper.GENRES]
     assert printed == sorted(printed)

@@ -15,6 +15,9 @@ def test_a_run_is_its_config() -> None:
     assert results.run_digest({**config, "outputs": "b", "num_workers": 4}) == digest
     assert results.run_digest({**config, "seed": 1}) != digest
     assert results.run_digest({**config, "model": {"p": 0.4}}) != digest
+    fma = {**config, "data": {"root": "a", "archives": [], "known_bad": {}}}
+    mirrored = {**fma, "data": {**fma["data"], "archives": [{"url": "b"}], "known_bad": {"7": ""}}}
+    assert results.run_digest(mirrored) == results.run_digest(fma) != digest
 
 
 def test_json_is_whole_and_valid(tmp_path: Path) -> None:

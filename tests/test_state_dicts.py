@@ -13,7 +13,7 @@ from genreclf import paper
 from genreclf.errors import InputError
 from genreclf.features import Mel
 from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN
-from genreclf.state_dicts import load_state_dict
+from genreclf.state_dicts import load_state_dict, load_trained
 
 CLASSES = list(paper.CLASSES)
 
@@ -86,13 +86,43 @@ def test_the_published_network_gives_the_same_logits(published: Published, tmp_p
     ids=["lstm", "gru-gate", "lstm-gate", "efficient", "conventional"],
 )
 def test_every_network_is_known_by_its_shapes(net: nn.Module, tmp_path: Path) -> None:
-    renamed = {f"module.m{n}.{k}": v for n, (k, v) in enumerate(net.state_dict().items())}
+    renamed = {
+        f"module.{k.replace('.', '_', k.count('.') - 1)}": v for k, v in net.state_dict().items()
+    }
+    assert not set(renamed) & set(net.state_dict())
     best = np.float64(0.6365)
     torch.save({"epoch": 3, "val_acc": best, "model_state_dict": renamed}, tmp_path / "net.pth")
     trained = load_state_dict(tmp_path / "net.pth", CLASSES, Mel())
     assert type(trained.net) is type(net)
     clips = torch.randn(2, 128, 40)
     torch.testing.assert_close(trained.net(clips), net.eval()(clips))
+
+
+def test_modules_may_come_in_another_order(tmp_path: Path) -> None:
+    """The residual's bias has the shape of the first convolution's and of three norms'."""
+    net = CNNRNN(8, axis="frequency").eval()
+    state = net.state_dict()
+    first = [name for name in state if name.startswith("residual")]
+    rearranged = {name: state[name] for name in (*first, *state)}
+    renamed = {f"x.{name}": value for name, value in rearranged.items()}
+    clips = torch.randn(2, 128, 40)
+    for number, weights in enumerate((rearranged, renamed)):
+        torch.save(weights, tmp_path / f"{number}.pth")
+        trained = load_state_dict(tmp_path / f"{number}.pth", CLASSES, Mel())
+        torch.testing.assert_close(trained.net(clips), net(clips))
+
+
+def test_a_checkpoint_of_genreclf_is_told(tmp_path: Path) -> None:
+    torch.save({"genreclf": {"format": 1}, "state_dict": {}}, tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"leave classes=\.\.\., axis"):
+        load_trained(tmp_path / "best.ckpt", "paper", "frequency", Mel())
+
+
+def test_bad_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="axis='depth'"):
+        load_state_dict(tmp_path / "net.pth", CLASSES, Mel(), axis="depth")
+    with pytest.raises(InputError, match="a genre is named twice in 1, 2, 1"):
+        load_trained(tmp_path / "net.pth", [1, 2, 1], "time", Mel())
 
 
 class Malicious:
@@ -143,6 +173,28 @@ def test_evaluate_reads_a_state_dict(
     csv = command("evaluate", f"checkpoint={path}", "classes=paper", "data=npz", npz(tmp_path))
     predicted = (Path(csv).parent / "predictions.csv").read_text().splitlines()[1].split(",")
     assert predicted[2] == CLASSES[int(logits.argmax())]
+
+
+def test_rows_that_do_not_fit_are_refused(
+    command: Callable[..., str],
+    published: Published,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(published.state_dict(), tmp_path / "final.pth")
+    for shape, reason in {
+        (16, 64): "features of 16 bins, the checkpoint was trained on 128 unless features=",
+        (128, 4): "4 frames, this model needs 8",
+    }.items():
+        row = np.zeros((1, *shape), np.float32)
+        row[..., 0] = 1
+        np.savez(tmp_path / "row.npz", features=row, labels=np.array(["Pop"]), track_ids=[1])
+        with pytest.raises(SystemExit):
+            command(
+                *("evaluate", f"checkpoint={tmp_path}/final.pth", "classes=paper"),
+                *("data=npz", npz(tmp_path)),
+            )
+        assert reason in capsys.readouterr().err
 
 
 def npz(folder: Path) -> str:

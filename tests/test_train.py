@@ -97,7 +97,7 @@ def interrupt_test(patch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    patch.setattr("genreclf.train._test", interrupt)
+    patch.setattr("genreclf.train._predict", interrupt)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,23 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     resumed = train(*settings, f"outputs={tmp_path}/moved", "num_workers=2")
     assert figures(resumed) == figures(whole)
     assert not (resumed["folder"] / "last.ckpt").exists()
+
+
+def test_a_run_with_everything_else_goes_on_as_well(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["trainer.max_epochs=4", "scheduler=cosine", "optimizer=sgd", "augmentation=strong"]
+    settings += ["oversampling.genres=[Rock]", "features.on_device=true", "normalise=per_bin"]
+    whole = train(*settings, f"outputs={tmp_path}/whole", "num_workers=1")
+    assert len({epoch["lr"] for epoch in whole["history"]}) > 2
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        interrupt_epoch(2)(patched)
+        with pytest.raises(SystemExit):
+            train(*settings, f"outputs={tmp_path}/cut")
+    signal.signal(signal.SIGINT, handler)
+    resumed = train(*settings, f"outputs={tmp_path}/cut")
+    assert figures(resumed) == figures(whole)
 
 
 def test_the_same_command_started_twice_trains_once(music: Path, tmp_path: Path) -> None:
