@@ -67,6 +67,10 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         hydra.main(CONF, config_name, version_base="1.3")(task)()
     except USER_ERRORS as error:
         _fail(one_line(error) + _suggestion(str(error), name, config_name))
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _fail("null is no option of a group; most groups have one called none (see --help)")
     except OSError as error:
         if error.errno is None or error.errno not in DISK_ERRORS:
             raise
@@ -140,6 +144,9 @@ def _check_types(config: DictConfig, config_name: str) -> None:
     default = hydra.compose(config_name, chosen)
     for key in _keys(OmegaConf.to_container(default)):
         expected, value = OmegaConf.select(default, key), OmegaConf.select(config, key)
+        if OmegaConf.is_dict(expected) and not OmegaConf.is_dict(value):
+            group = next((g for g in choices if g.rpartition("@")[2] == key), key)
+            raise InputError(f"{key}={value}: it has settings of its own, see {group}=...")
         numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
         kinds = (int, float) if isinstance(expected, float) else (type(expected),)
         if isinstance(expected, bool | int | float) and type(value) not in kinds:

@@ -96,8 +96,18 @@ def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
 
 
 def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str) -> np.ndarray:
-    """Class probabilities float32 (n, classes) of a part, in the order of its rows."""
+    """Class probabilities float32 (n, classes) of a part, in the order of its rows.
+
+    Raises:
+        InputError: they are not numbers.
+    """
     classifier = Classifier(trained.net, trained.classes, normalise=trained.normalise)
     data.predicted_part = part
     batches = trainer.predict(classifier, datamodule=data)
-    return torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]
+    scores = torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]
+    if wrong := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise InputError(
+            f"the net's scores of {wrong} of {len(scores)} tracks are not finite numbers: its "
+            "weights are damaged, or these are not the features that it was trained on"
+        )
+    return scores

@@ -123,6 +123,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     Attributes:
         shape: (bins, frames) of the features.
+        copies: rows of the training part that come again.
         predicted_part: the part that `predict_dataloader` reads; the tested one unless changed.
     """
 
@@ -146,6 +147,7 @@ class StoreDataModule(pl.LightningDataModule):
         features = features or Precomputed()
         self.shape = store.shape if isinstance(features, Precomputed) else features.shape
         self.batch_features = batch_features(features)
+        self.copies = self.oversampling.rows(store, split.get("train", np.arange(0)))
         self.predicted_part = self.tested_part
 
     @property
@@ -155,8 +157,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches."""
-        copies = self.oversampling.rows(self.store, self.split["train"])
-        tracks = StoreDataset(self.store, self.split["train"], copies)
+        tracks = StoreDataset(self.store, self.split["train"], self.copies)
         # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
         progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
         epoch = progress.processed if progress else 0
@@ -206,7 +207,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     def _augmented(self, features: Tensor, copied: Tensor) -> Tensor:
         augmented = self.augmentation(features)
-        if not self.oversampling.genres:
+        if not len(self.copies):
             return augmented
         copies = self.oversampling.augmentation(features)
         return torch.where(copied[:, None, None], copies, augmented)

@@ -15,6 +15,7 @@ from genreclf.corpora import Corpus, Npz
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
 from genreclf.features import Features, Precomputed
+from genreclf.models import parameter_count
 from genreclf.prepare import store_for
 from genreclf.state_dicts import load_trained
 from genreclf.store import Store
@@ -38,6 +39,7 @@ def run(config: DictConfig) -> None:
         workers=config.workers,
     )
     numbers = _class_numbers(store, trained)
+    _announce(trained, features)
     data = StoreDataModule(
         store,
         instantiate(config.split)(store),
@@ -77,6 +79,17 @@ def _trained(config: DictConfig) -> Trained:
     if config.classes is None and not isinstance(features, Precomputed):
         raise InputError("the features come from the checkpoint: leave features=... out")
     return load_trained(config.checkpoint, config.classes, config.axis, features)
+
+
+def _announce(trained: Trained, features: Features) -> None:
+    """Say what is taken for granted."""
+    if trained.trained_on is None:
+        axis = getattr(trained.net, "axis", "")
+        along = f" along {axis} (axis=...)" * bool(axis)
+        kind, count = type(trained.net).__name__, parameter_count(trained.net)
+        log.info("%s of %d parameters%s; what it was trained on is not known", kind, count, along)
+    if isinstance(features, Precomputed) and not isinstance(trained.features, Precomputed):
+        log.warning("the rows are taken to be %s as the net was trained on", trained.features.name)
 
 
 def _check_size(data: StoreDataModule, trained: Trained, corpus: Corpus) -> None:

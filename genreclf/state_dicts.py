@@ -47,8 +47,9 @@ def load_trained(
     """
     if classes is None:
         return load_checkpoint(path)
-    named = [classes] if isinstance(classes, str) else [str(name) for name in classes]
-    names = paper.CLASSES if named == ["paper"] else named
+    if isinstance(classes, str) and classes != "paper":
+        raise InputError(f"classes={classes}: a list of genres by number is needed, or paper")
+    names = paper.CLASSES if classes == "paper" else [str(name) for name in classes]
     if len({name.casefold() for name in names}) < len(names):
         raise InputError(f"classes: a genre is named twice in {', '.join(names)}")
     computed = Mel() if isinstance(features, Precomputed) else features

@@ -174,7 +174,10 @@ class StoreWriter:
         accepted, rejected = self._by_state(ACCEPTED), self._by_state(REJECTED)
         reasons = [r.decode(errors="replace") for r in self._file["progress/reason"][rejected]]
         if not len(accepted):
-            raise InputError(f"no track of {len(self.tracks)} gave features; first: {reasons[0]}")
+            first = self.tracks[0].path or self.tracks[0].id
+            raise InputError(
+                f"no track of {len(self.tracks)} gave features; the first: {first}: {reasons[0]}"
+            )
         with self._disk_errors():
             self._add_columns(accepted, rejected, reasons, scaling)
             self._file.close()

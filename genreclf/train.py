@@ -118,9 +118,8 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
 def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
-    copies = data.oversampling.rows(data.store, data.split["train"])
-    if len(copies):
-        log.info("%d extra copies of training tracks", len(copies))
+    if len(data.copies):
+        log.info("%d extra copies of training tracks", len(data.copies))
     if unknown := data.oversampling.unknown(data.store.classes):
         log.warning(
             "oversampling.genres: no track is of %s, so nothing of it is copied; there are %s",

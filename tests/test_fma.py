@@ -112,10 +112,11 @@ def test_known_bad_clips_are_told_apart(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data set of three rows in the table and no clips."""
+    """A data set of three rows in the table and one clip of none of them."""
     (tmp_path / "fma_metadata").mkdir()
-    (tmp_path / "fma_small").mkdir()
-    (tmp_path / "fma_medium").mkdir()
+    for subset in ("fma_small", "fma_medium"):
+        (tmp_path / subset / "000").mkdir(parents=True)
+        (tmp_path / subset / "000/000009.mp3").write_bytes(b"music")
     rows = [row(2, "Rock", 1, "training"), row(5, "Pop", 2, "validation")]
     rows.append(row(7, "Jazz", 3, "test", "medium"))
     (tmp_path / "fma_metadata/tracks.csv").write_text(table(rows), newline="")
@@ -147,7 +148,6 @@ def test_the_identity_changes_with_the_files(folder: Path) -> None:
     before = FMA(folder).identity()
     assert FMA(folder).identity() == before
     clip = folder / "fma_small/000/000002.mp3"
-    clip.parent.mkdir()
     clip.write_bytes(b"music")
     assert FMA(folder).identity() != before
 
@@ -155,6 +155,8 @@ def test_the_identity_changes_with_the_files(folder: Path) -> None:
 def test_bad_input_is_told(folder: Path) -> None:
     with pytest.raises(InputError, match="no Polka; it has Pop, Rock"):
         FMA(folder, genres=["Polka"]).tracks()
+    with pytest.raises(InputError, match=r"data\.genres=Rock: a list is needed: \[Rock\]"):
+        FMA(folder, genres="Rock")
     with pytest.raises(InputError, match="subset"):
         FMA(folder, subset="large")
     whole = (folder / "fma_metadata/tracks.csv").read_text()
@@ -163,6 +165,9 @@ def test_bad_input_is_told(folder: Path) -> None:
         FMA(folder).tracks()
     (folder / "fma_metadata/tracks.csv").write_text("track_id,genre\n2,Rock\n")
     with pytest.raises(InputError, match="its three header lines"):
+        FMA(folder).tracks()
+    (folder / "fma_small/000/000009.mp3").unlink()
+    with pytest.raises(InputError, match="mp3 is not there; fetch it by genreclf download"):
         FMA(folder).tracks()
     (folder / "fma_metadata/tracks.csv").unlink()
     with pytest.raises(InputError, match="genreclf download data=fma_small"):

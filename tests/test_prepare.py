@@ -104,7 +104,7 @@ def test_rows_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
     np.savez(
         archive, features=features * np.nan, labels=np.array(list("abc")), track_ids=np.arange(3)
     )
-    with pytest.raises(InputError, match="no track of 3 gave features; first: values that are not"):
+    with pytest.raises(InputError, match="no track of 3 gave features; the first: 0: values that are not"):
         store_for(Npz(archive), Precomputed(), outputs=tmp_path)
 
 

@@ -197,6 +197,27 @@ def test_rows_that_do_not_fit_are_refused(
         assert reason in capsys.readouterr().err
 
 
+def test_scores_that_are_no_numbers_are_no_result(
+    command: Callable[..., str],
+    published: Published,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    published.conv1.weight.data[0] = torch.nan
+    torch.save(published.state_dict(), tmp_path / "nan.pth")
+    write_row(tmp_path)
+    for classes, reason in {
+        "paper": "scores of 1 of 1 tracks are not finite numbers",
+        "papr": "classes=papr: a list of genres by number is needed, or paper",
+    }.items():
+        with pytest.raises(SystemExit):
+            command(
+                *("evaluate", f"checkpoint={tmp_path}/nan.pth", f"classes={classes}"),
+                *("data=npz", npz(tmp_path)),
+            )
+        assert reason in capsys.readouterr().err
+
+
 def npz(folder: Path) -> str:
     return f"data.path={folder / 'row.npz'}"
 

@@ -271,6 +271,13 @@ def test_data_that_changed_is_noticed(
         (["batch_size=0"], "batch_size=0: a whole number of at least 1 is needed"),
         (["optimizer.lr=-1.0"], "optimizer or scheduler: Invalid learning rate"),
         (["optimizer.lr=1e30"], "training diverged: val/loss is not a number"),
+        (["scheduler=null"], "null is no option of a group"),
+        (
+            ["oversampling.augmentation=strong"],
+            "oversampling.augmentation=strong: it has settings of its own, see "
+            "augmentation@oversampling.augmentation=...",
+        ),
+        (["data.genres=Rock"], "data.genres=Rock: a list is needed: [Rock]"),
         (["features.hop_length=20000"], "features of 32 x 3; this model needs 8 x 8"),
     ],
 )
@@ -331,3 +338,8 @@ def test_a_genre_to_copy_that_the_data_lacks_is_told(train: Train) -> None:
     log = train("oversampling.genres=[Rock,Experimental]")["folder"] / "train.log"
     assert "8 extra copies of training tracks" in log.read_text()
     assert "no track is of Experimental, so nothing of it is copied" in log.read_text()
+
+
+def test_nothing_to_copy_changes_no_number(train: Train) -> None:
+    plain, missing = train(), train("oversampling.genres=[Experimental]")
+    assert figures(plain) == figures(missing)

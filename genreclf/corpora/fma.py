@@ -61,6 +61,8 @@ class FMA:
             raise InputError(f"data.subset={subset}: choose one of {', '.join(SUBSETS)}")
         self.name, self.subset = f"fma_{subset}", subset
         self.root, self.duration = Path(root).expanduser(), duration
+        if isinstance(genres, str):
+            raise InputError(f"data.genres={genres}: a list is needed: [{genres}]")
         self.chosen = sorted({str(genre) for genre in genres}) if genres is not None else None
         self.known_bad = {str(track_id): str(why) for track_id, why in (known_bad or {}).items()}
         self.archives = archives
@@ -103,7 +105,7 @@ class FMA:
     def _check_layout(self) -> None:
         for path, there in (
             (self.metadata, self.metadata.is_file()),
-            (self.audio, self.audio.is_dir()),
+            (self.audio / "*/*.mp3", any(self.audio.glob("*/*.mp3"))),
         ):
             if not there:
                 raise InputError(

@@ -29,6 +29,8 @@ class Folder:
     ) -> None:
         self.root = Path(root).expanduser()
         self.duration = duration
+        if isinstance(genres, str):
+            raise InputError(f"data.genres={genres}: a list is needed: [{genres}]")
         self.chosen = [str(genre) for genre in genres] if genres is not None else None
 
     def files(self) -> list[tuple[str, Path]]:
