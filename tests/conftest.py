@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ TINY = [
     "features.hop_length=1024",
     "report=false",
 ]  # the page has tests of its own
+
+
+def heed_ctrl_c() -> None:
+    """Run in a new process: one begun from a script's background would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import heed_ctrl_c
 
 from genreclf import app
 from genreclf.__main__ import COMMANDS
@@ -111,6 +112,10 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=heed_ctrl_c,
     )
     assert (done.stdout, done.stderr) == ("interrupted\n", "")
