@@ -76,7 +76,7 @@ def _artist_parts(
                 f"split=artist: {store.classes[label]} has tracks by fewer than 3 artists, and "
                 "each of the 3 parts needs one of its own; add artists, or use split=stratified"
             )
-    most = min(folds, len(set(groups)))
+    most = min(folds, len(set(groups)), int(np.unique(labels, return_counts=True)[1].max()))
     for number in range(most, 1, -1):  # fewer, larger parts where artists are few
         for attempt in range(20):  # a fold can lack a genre: shuffle again
             found = _usable_folds(labels, groups, number, seed + attempt)

@@ -80,6 +80,18 @@ def test_artist_with_three_artists_a_genre(
     assert {part: len(rows) for part, rows in split.items()} == {"train": 10, "val": 10, "test": 10}
 
 
+def test_artist_with_few_tracks_in_all(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    """Fewer tracks a genre than folds are asked for; every seed finds a division."""
+    tracks = [Track(f"{g}{a}{n}", g, f"{g}{a}") for g in "xyz" for a in range(3) for n in range(3)]
+    store = make_store(tracks, random_rows(27))
+    for seed in range(5):
+        split = splits.artist(store, seed=seed)
+        assert_partition(split, 27)
+        assert all(set(store.labels[rows]) == {0, 1, 2} for rows in split.values())
+
+
 def test_one_small_genre_does_not_change_the_shares(
     make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
 ) -> None:
