@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not such a checkpoint.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that are refused below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"checkpoint={path}: no such file") from None
-    except Exception:  # the unpickler can stumble over a damaged file in any way
-        checkpoint = {}
+    checkpoint = read_file(path)
     described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(
@@ -83,6 +77,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "wrote is needed (for a plain PyTorch state dict, name its genres too: classes=[...])"
         )
     return checkpoint
+
+
+def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
+    """What `torch.save` wrote; None where the file is damaged or would run pickled code.
+
+    Args:
+        path: of the file.
+        allowed: types that may occur beside tensors and plain values.
+
+    Raises:
+        InputError: no such file.
+    """
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
+            warnings.simplefilter("ignore")  # of files that the caller refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint={path}: no such file") from None
+    except Exception:  # the unpickler can stumble over a damaged file in any way
+        return None
 
 
 def build_net(settings: dict[str, Any], classes: int) -> nn.Module:

@@ -28,7 +28,7 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     _augmentations(config, silence=(0.0,))
     features = instantiate(config.features)
     if not isinstance(features, Precomputed):
-        _check_size(config, features, features.shape)
+        _check_size(net.min_size, features, features.shape)
     precision = str(config.trainer.get("precision", ""))
     if features.stored != features and precision.endswith("-true") and precision != "32-true":
         raise InputError(
@@ -37,8 +37,7 @@ def check_settings(config: DictConfig, folder: Path) -> None:
         )
 
 
-def _check_size(config: DictConfig, features: Features, shape: tuple[int, int]) -> None:
-    least = instantiate(config.model, classes=2).min_size
+def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
     if min(shape) < least:
         hint = " (to compute features of waveforms in training: features.on_device=true)"
         raise InputError(
@@ -78,7 +77,7 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
         config.seed,
         features,
     )
-    _check_size(config, features, data.shape)
+    _check_size(instantiate(config.model, classes=2).min_size, features, data.shape)
     return data
 
 

@@ -1,5 +1,6 @@
 """What a run leaves: `config.yaml`, `best.ckpt`, `predictions.csv` and, last, `result.json`."""
 
+import copy
 import csv
 import hashlib
 import io
@@ -22,20 +23,20 @@ from genreclf.errors import InputError
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
-NOT_IDENTITY = (
-    "outputs",
-    "store",
-    "num_workers",
-    "workers",
-    "report",
-)  # change no number of a result
+NOT_IDENTITY = (  # change no number of a result
+    *("outputs", "store", "num_workers", "workers", "report"),
+    *("data.archives", "data.known_bad"),
+)
 
 
 def run_digest(config: Mapping[str, Any]) -> str:
     """Eight digits that tell runs apart: a run is its resolved config."""
-    identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    if isinstance(data := identity.get("data"), dict):  # where clips come from, which are bad
-        identity["data"] = {k: data[k] for k in data if k not in ("archives", "known_bad")}
+    identity = copy.deepcopy(dict(config))
+    for key in NOT_IDENTITY:
+        group, _, name = key.rpartition(".")
+        part = identity.get(group) if group else identity
+        if isinstance(part, dict):
+            part.pop(name, None)
     return hashlib.sha1(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -166,10 +166,8 @@ def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
         axes.set_yticks(range(bins), PITCHES if bins == len(PITCHES) else None, fontsize=6)
     elif isinstance(features, MFCC):
         high = float(np.percentile(np.abs(values[1:]), 99.5)) if bins > 1 else 1.0
-        low, colours = (
-            -high,
-            mpl.colormaps["RdBu_r"],
-        )  # the first coefficient, far below the others, is cut off
+        low = -high  # the first coefficient, far below the others, is cut off
+        colours = mpl.colormaps["RdBu_r"]
         axes.set_ylabel("coefficient")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     else:

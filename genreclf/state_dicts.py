@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genreclf import paper
-from genreclf.checkpoint import Trained, load_checkpoint
+from genreclf.checkpoint import Trained, load_checkpoint, read_file
 from genreclf.errors import InputError
 from genreclf.features import Computed, Mel, Precomputed
 from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN
@@ -74,7 +74,12 @@ def load_state_dict(
     """
     if axis not in ("time", "frequency"):
         raise InputError(f"axis={axis!r}: choose time or frequency")
-    content = _read(path)
+    content = read_file(path, NUMBERS)
+    if content is None:
+        raise InputError(
+            f"checkpoint={path}: damaged, or it holds pickled code, which is not run; save the "
+            "weights alone: torch.save(net.state_dict(), path)"
+        )
     if isinstance(content, dict) and "genreclf" in content:
         raise InputError(
             f"checkpoint={path}: written by genreclf train, so it names its classes itself; leave "
@@ -83,7 +88,7 @@ def load_state_dict(
     theirs = _weights(content)
     if not theirs:
         raise InputError(f"checkpoint={path}: no state dict in it (names and tensors)")
-    for net in _candidates(theirs, len(classes), axis):
+    for net in _candidates(len(classes), axis):
         matched = match(theirs, net.state_dict())
         if matched is not None:
             net.load_state_dict(matched)
@@ -92,19 +97,6 @@ def load_state_dict(
         f"checkpoint={path}: its {len(theirs)} tensors are those of none of the paper's networks "
         f"with {len(classes)} classes; classes=[...] names every genre, by number"
     )
-
-
-def _read(path: str | Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"checkpoint={path}: no such file") from None
-    except Exception:  # the unpickler can stumble over a damaged file in any way
-        raise InputError(
-            f"checkpoint={path}: damaged, or it holds pickled code, which is not run; save the "
-            "weights alone: torch.save(net.state_dict(), path)"
-        ) from None
 
 
 def _weights(content: Any) -> dict[str, Tensor]:
@@ -118,7 +110,7 @@ def _weights(content: Any) -> dict[str, Tensor]:
     return {}
 
 
-def _candidates(theirs: dict[str, Tensor], classes: int, axis: Any) -> list[nn.Module]:
+def _candidates(classes: int, axis: Any) -> list[nn.Module]:
     recurrent = [
         CNNRNN(classes, cell, axis, unused_gate=gate)
         for cell, gate in itertools.product(("gru", "lstm"), (False, True))
