@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck clean
+.PHONY: help demo reproduce test lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,9 +15,14 @@ $(READY): pyproject.toml
 	$(BIN)/pip install -qq --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## Train, test and report on generated clips: no audio needed
-	$(BIN)/genreclf train experiment=demo
-	$(BIN)/genreclf report
+demo: $(READY)  ## The whole study in miniature, on generated clips: no audio needed
+	$(BIN)/genreclf study study=demo hydra/launcher=joblib hydra.launcher.n_jobs=-1
+
+reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study, report
+	$(BIN)/genreclf study study=paper data=fma_small --estimate
+	$(BIN)/genreclf download data=fma_small
+	$(BIN)/genreclf prepare -m data=fma_small features=mel,mfcc,chroma
+	$(BIN)/genreclf study study=paper data=fma_small
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest

@@ -39,6 +39,11 @@ COMMANDS = {
         "genreclf train data=folder data.root=music split=artist\n"
         "  genreclf train -m model=cnn_gru,efficient_cnn seed=0,1,2",
     ),
+    "study": Command(
+        "study",
+        "run phases of sweeps, each begun with what the one before chose",
+        "genreclf study study=paper data=fma_small\n  genreclf study --status",
+    ),
     "evaluate": Command(
         "evaluate",
         "test a checkpoint on any data of its genres",
@@ -48,6 +53,11 @@ COMMANDS = {
         "report",
         "one HTML page for a run or many",
         "genreclf report runs=outputs/train page=report.html",
+    ),
+    "dashboard": Command(
+        "dashboard",
+        "the paper's figures as a workspace of W&B",
+        "genreclf dashboard group=STUDY job_type=grid",
     ),
     "network": Command(
         "network",

@@ -9,7 +9,9 @@ import os
 import re
 import sys
 import threading
+import traceback
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -19,10 +21,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from genreclf.errors import InputError
+from genreclf.errors import InputError, one_line
 
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
+FLAGS = ("status", "estimate")  # of genreclf study: true where --status, --estimate are given
+NO_TRACE = ("hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.run.dir=.")
+LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # of this package
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EEXIST),
@@ -45,11 +50,16 @@ def keep_interrupts() -> None:
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exits where it fails."""
     # Hydra's parser wants flags before all overrides, which is not where one adds -m.
+    for flag in FLAGS:
+        if f"--{flag}" in arguments:
+            others = (text for text in arguments if text != f"--{flag}")
+            arguments = [*others, f"{flag}=true", *NO_TRACE]
     flags_first = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     sys.argv = [f"genreclf {name}", *flags_first]
     # Hydra then raises what went wrong instead of printing its own account of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+    OmegaConf.register_new_resolver("run_name", _name_by("data", "model"), replace=True)
+    OmegaConf.register_new_resolver("study_name", _name_by("study", "data"), replace=True)
 
     def task(config: DictConfig) -> None:
         try:
@@ -58,15 +68,16 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
             _quiet_lightning()  # after its import, which sets the level itself
             command.run(config)
         except USER_ERRORS as error:
+            message = _explain(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
-                print(f"genreclf: {one_line(error)}", file=sys.stderr)
-                raise
-            _fail(one_line(error))
+                print(f"genreclf: {message}", file=sys.stderr)
+                raise InputError(message) from None  # a cause gets lost between processes
+            _fail(message)
 
     try:
         hydra.main(CONF, config_name, version_base="1.3")(task)()
     except USER_ERRORS as error:
-        _fail(one_line(error) + _suggestion(str(error), name, config_name))
+        _fail(_explain(error) + _suggestion(str(error), name, config_name))
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
@@ -78,6 +89,19 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         _fail(f"{place}{os.strerror(error.errno)}; mend that, or choose another place: outputs=...")
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", 130)
+    except Exception as error:
+        if not _is_launchers(error):
+            raise
+        _fail(f"hydra/launcher: {_explain(error)}")
+    finally:
+        _end_idle_workers()
+
+
+def _end_idle_workers() -> None:
+    """End the workers of hydra/launcher=joblib, which a study would wait minutes for."""
+    if "hydra_plugins.hydra_joblib_launcher._core" in sys.modules:
+        loky = importlib.import_module("joblib.externals.loky")
+        loky.get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def _quiet_lightning() -> None:
@@ -96,19 +120,28 @@ def _fail(message: str, status: int = 1) -> None:
     sys.exit(status)
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception says in one line; of Hydra's own, what a constructor said below it."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__
-    text = str(cause or error)
+def _is_launchers(error: Exception) -> bool:
+    """Whether a launcher failed itself: what a job raises is raised again outside of it."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals["__name__"].startswith("hydra_plugins.") for frame, _ in frames)
+
+
+def _explain(error: BaseException) -> str:
+    """One line for the user."""
+    # Ray and submitit bring an error from elsewhere as the text of its traceback.
+    raised = re.findall(r"^[\w.]+(?:Error|Exception): (.+)$", str(error), re.MULTILINE)
+    text = raised[-1] if raised else one_line(error)
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}=... is needed"
+    launcher = re.search(r"Could not find 'hydra/launcher/(([a-z]+)\w*)'", text)
+    if launcher and launcher[2] in LAUNCHER_EXTRAS:
+        extra = LAUNCHER_EXTRAS[launcher[2]]
+        return f"hydra/launcher={launcher[1]} is not installed: pip install 'genreclf[{extra}]'"
     for technical in ("Config search path", "To append to your", "full_key:", "See https://hydra"):
         text = text.partition(technical)[0]
     if isinstance(error, OverrideParseException):
         text += " (quote what holds = , [ ] { } ~ or spaces: 'key=\"value\"')"
-    return " ".join(text.split())
+    return text.strip()
 
 
 def _suggestion(message: str, name: str, config_name: str) -> str:
@@ -155,15 +188,21 @@ def _check_types(config: DictConfig, config_name: str) -> None:
             raise InputError(f"{key}={value}: {kind} is needed (the default is {expected})")
 
 
-def _run_name(*, _root_: Any) -> str:
-    """Name of a run's folder: data, model, and a digest of the resolved config."""
-    from genreclf.results import run_digest  # NumPy is not needed to print a config
+def _name_by(*groups: str) -> Callable[..., str]:
+    """Resolver of a folder's name: these groups' options, and a digest of the resolved config."""
 
-    values = {key: _root_[key] for key in _root_ if key != "hydra"}
-    plain = {
-        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        for key, value in values.items()
-    }
-    choices = _root_.hydra.runtime.choices
-    parts = [choices[group] for group in ("data", "model") if choices.get(group)]
-    return "-".join([*parts, run_digest(plain)])
+    def name(*, _root_: Any) -> str:
+        from genreclf.results import NOT_IDENTITY, run_digest  # not needed to print a config
+
+        values = {key: _root_[key] for key in _root_ if key not in ("hydra", *NOT_IDENTITY)}
+        plain = {
+            key: OmegaConf.to_container(value, resolve=True)
+            if OmegaConf.is_config(value)
+            else value
+            for key, value in values.items()
+        }
+        choices = _root_.hydra.runtime.choices
+        parts = [choices[group] for group in groups if choices.get(group)]
+        return "-".join([*parts, run_digest(plain)])
+
+    return name

@@ -1,6 +1,8 @@
 """What accompanies training: history, early stopping, checkpoints, progress."""
 
 import math
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,16 @@ class History(Callback):
         self.epochs: list[dict[str, float]] = []
         self.seconds = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epochs before an interruption again, so that the new log is a whole one."""
+        for number, figures in enumerate(self.epochs, start=1):
+            _log(trainer, figures, number * trainer.global_step // len(self.epochs))
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed dropout and augmentation by run and epoch."""
+        """Seed dropout and augmentation by run, epoch and process."""
         self._started = time.perf_counter()
-        seed = np.random.SeedSequence([self.seed, trainer.current_epoch]).generate_state(1)[0]
+        entropy = [self.seed, trainer.current_epoch, trainer.global_rank]
+        seed = np.random.SeedSequence(entropy).generate_state(1)[0]
         torch.manual_seed(int(seed))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -44,6 +52,8 @@ class History(Callback):
         figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.epochs.append({"epoch": trainer.current_epoch, **figures})
+        learning_rate = {"epoch": trainer.current_epoch, "lr": figures["lr"]}
+        _log(trainer, learning_rate, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -68,6 +78,12 @@ class History(Callback):
         if not math.isfinite(best["val/loss"]):
             raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
         return best
+
+
+def _log(trainer: pl.Trainer, figures: dict[str, float], steps: int) -> None:
+    """Log figures of an epoch after so many steps; Lightning counts the last of them from 0."""
+    for logger in trainer.loggers:
+        logger.log_metrics(figures, steps - 1)
 
 
 class Checkpoint(ModelCheckpoint):
@@ -103,6 +119,19 @@ class Patience(EarlyStopping):
         trainer.should_stop = self.stopped_epoch > 0
 
 
+class Terminable(Callback):
+    """Several processes that train one run end on SIGTERM as one does, as if it were Ctrl-C.
+
+    Lightning's handler broadcasts the signal wherever it finds them, and all wait for ever.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the place of Lightning's handler, which it removes at the end."""
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            first = trainer.is_global_zero
+            signal.signal(signal.SIGTERM, signal.default_int_handler if first else signal.SIG_DFL)
+
+
 class ProgressBar(RichProgressBar):
     """Lightning's, without the number of the logger's version."""
 
@@ -130,4 +159,4 @@ def callbacks(folder: Path, monitor: str, patience: int, history: History) -> li
     stop = Patience(monitor, mode=mode, patience=patience, check_on_train_epoch_end=True)
     best = Checkpoint(folder / BEST, monitor=monitor, mode=mode)
     last = Checkpoint(folder / LAST)
-    return [history, stop, best, last, ProgressBar()]
+    return [history, stop, best, last, Terminable(), ProgressBar()]

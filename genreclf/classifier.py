@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from genreclf.datamodule import Batch
+from genreclf.datamodule import Batch, Shares
 from genreclf.errors import InputError
 from genreclf.optimizers import constant
 
@@ -64,24 +64,35 @@ class Classifier(pl.LightningModule):
         return self.net(self.normalise(features).to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch."""
-        return self._step(batch, "train", self.train_metrics)
+        """Cross-entropy of a batch; of a share of one, weighted by its size."""
+        shares = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        if not isinstance(shares, Shares):
+            return self._step(batch, "train", self.train_metrics, len(batch[1]))
+        count, weight = shares.count(batch_idx), shares.weight(batch_idx)
+        return self._step(batch, "train", self.train_metrics, count, weight)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the figures of a batch."""
-        self._step(batch, "val", self.val_metrics)
+        self._step(batch, "val", self.val_metrics, len(batch[1]))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities (batch, classes)."""
         return self(batch[0]).softmax(dim=1)
 
-    def _step(self, batch: Batch, part: str, metrics: MetricCollection) -> Tensor:
+    def _step(
+        self, batch: Batch, part: str, metrics: MetricCollection, count: int, weight: float = 1.0
+    ) -> Tensor:
+        """Log and return the loss; of a share of a batch of `count` tracks, its part in the mean.
+
+        So weighted, each process logs as many tracks: Lightning's mean would round them down.
+        """
         features, labels = batch
         logits = self(features)
-        loss = functional.cross_entropy(logits, labels)
-        metrics(logits, labels)
-        at_epoch = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.log(f"{part}/loss", loss, prog_bar=True, **at_epoch)
+        loss = weight * functional.cross_entropy(logits, labels)
+        if weight:
+            metrics(logits, labels)
+        at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": count}
+        self.log(f"{part}/loss", loss, prog_bar=True, sync_dist=True, **at_epoch)
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
         return loss
 

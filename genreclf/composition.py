@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from genreclf import splits
 from genreclf.callbacks import History, callbacks
 from genreclf.classifier import Classifier
 from genreclf.datamodule import Oversampling, StoreDataModule, check_loading
@@ -63,6 +64,8 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
     split = instantiate(config.split)(store)
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
+    if config.tracks_per_genre is not None:
+        split = splits.reduced(store, split, config.tracks_per_genre)
     features = instantiate(config.features)
     computed = not isinstance(features, Precomputed)
     silence = features.silence if computed else store.scaling.silence

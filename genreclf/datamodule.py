@@ -13,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from genreclf.batch_features import batch_features
 from genreclf.errors import InputError
@@ -41,8 +41,10 @@ class Oversampling:
     copies: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.copies, int) or self.copies < 1:
-            raise InputError(f"oversampling.copies={self.copies!r}: at least 1 is needed")
+        if not isinstance(self.copies, int) or self.copies < 0:
+            raise InputError(
+                f"oversampling.copies={self.copies!r}: a number of at least 0 is needed"
+            )
         if isinstance(self.genres, str) or not isinstance(self.genres, Sequence | None):
             raise InputError(f"oversampling.genres: a list is needed: [{self.genres}]")
         object.__setattr__(self, "genres", tuple(str(name) for name in self.genres or ()))
@@ -93,6 +95,44 @@ class EpochShuffle(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         yield from np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist()
+
+
+class Shares(Sampler[list[int]]):
+    """One process's share of each batch of training items.
+
+    Together the shares are the batch of a single process. The last batch may have fewer items than
+    there are processes; one without a share then gets an item of weight 0, since all have to take
+    part in each step.
+
+    Args:
+        sampler: of all items, in the same order in every process.
+        batch_size: of the whole batch, at least `processes`.
+        rank: of this process, from 0.
+        processes: how many there are.
+    """
+
+    def __init__(self, sampler: EpochShuffle, batch_size: int, rank: int, processes: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size  # Lightning tells `sampler` the epoch
+        self.rank, self.processes = rank, processes
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in BatchSampler(self.sampler, self.batch_size, drop_last=False):
+            yield batch[self.rank :: self.processes] or batch[:1]
+
+    def count(self, number: int) -> int:
+        """Items of the whole batch of this number."""
+        return min(self.batch_size, len(self.sampler) - number * self.batch_size)
+
+    def weight(self, number: int) -> float:
+        """By which the mean over this share is to be multiplied.
+
+        The mean over all processes is then that over the batch.
+        """
+        count = self.count(number)
+        return len(range(self.rank, count, self.processes)) * self.processes / count
 
 
 def _as_batch(batch: Any) -> StoredBatch:
@@ -161,25 +201,32 @@ class StoreDataModule(pl.LightningDataModule):
         # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
         progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
         epoch = progress.processed if progress else 0
-        return self._loader(tracks, EpochShuffle(len(tracks), self.seed, epoch))
+        order = EpochShuffle(len(tracks), self.seed, epoch)
+        if self.trainer is None or self.trainer.world_size == 1:
+            return self._loader(tracks, batch_size=self.batch_size, sampler=order)
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        return self._loader(tracks, batch_sampler=Shares(order, self.batch_size, rank, processes))
 
     def val_dataloader(self) -> DataLoader:
-        """Validation batches, in the order of the rows."""
-        return self._loader(StoreDataset(self.store, self.split["val"]))
+        """Validation batches, in the order of the rows; each process has all of them."""
+        return self._in_order("val")
 
     def test_dataloader(self) -> DataLoader:
         """Batches of the tested part, in the order of the rows."""
-        return self._loader(StoreDataset(self.store, self.split[self.tested_part]))
+        return self._in_order(self.tested_part)
 
     def predict_dataloader(self) -> DataLoader:
         """Batches of the predicted part, in the order of the rows."""
-        return self._loader(StoreDataset(self.store, self.split[self.predicted_part]))
+        return self._in_order(self.predicted_part)
 
-    def _loader(self, tracks: StoreDataset, sampler: Sampler | None = None) -> DataLoader:
+    def _in_order(self, part: str) -> DataLoader:
+        tracks = StoreDataset(self.store, self.split[part])
+        return self._loader(tracks, batch_size=self.batch_size)
+
+    def _loader(self, tracks: StoreDataset, **batches: Any) -> DataLoader:
         return DataLoader(
             tracks,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            **batches,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_as_batch,
@@ -202,7 +249,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     def training_batches(self) -> Iterator[Tensor]:
         """Features of the training part in the order of its rows, neither copied nor augmented."""
-        for stored, *_ in self._loader(StoreDataset(self.store, self.split["train"])):
+        for stored, *_ in self._in_order("train"):
             yield self.features_of(stored)
 
     def _augmented(self, features: Tensor, copied: Tensor) -> Tensor:

@@ -100,15 +100,14 @@ def _begin_worker() -> None:
     """Leave the decoder's chatter to nobody, one core to each worker, and no worker alone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers."""
+def end_with_parent() -> None:
+    """End this process when its parent ends: one that is killed cannot see to that itself."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
-        os._exit(1)
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def extract(path: str, features: Computed) -> Row:

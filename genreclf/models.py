@@ -101,20 +101,23 @@ class EfficientCNN(nn.Module):
 
     Args:
         classes: number of classes.
-        dropout: p of the trunk (halved, then whole) and of the classifier (whole, then halved).
+        cnn_dropout: p of the trunk, halved, then whole.
+        classifier_dropout: p of the classifier, whole, then halved.
     """
 
     min_size = 8  # bins and frames, which the trunk divides by 8
 
-    def __init__(self, classes: int, dropout: float = 0.3) -> None:
+    def __init__(
+        self, classes: int, cnn_dropout: float = 0.3, classifier_dropout: float = 0.3
+    ) -> None:
         super().__init__()
-        _check_rates(dropout=dropout)
-        self.trunk = trunk(dropout)
+        _check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
+        self.trunk = trunk(cnn_dropout)
         self.classifier = nn.Sequential(
-            nn.Dropout(dropout),
+            nn.Dropout(classifier_dropout),
             nn.Linear(TRUNK_CHANNELS, 32),
             nn.ReLU(),
-            nn.Dropout(dropout / 2),
+            nn.Dropout(classifier_dropout / 2),
             nn.Linear(32, classes),
         )
 

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.fx.proxy import TraceError
 
+from genreclf import figures
 from genreclf.errors import InputError
 from genreclf.models import parameter_count
-from genreclf.report import figures
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +73,17 @@ def run(config: DictConfig) -> None:
         raise InputError(f"classes={config.classes}: at least 1 is needed")
     net = instantiate(config.model, classes=config.classes)
     steps = trace(net, config.bins, config.frames)
-    total = f"{parameter_count(net):,} parameters"
-    log.info("%s\n%s", table(steps), total)
+    log.info("%s\n%s parameters", table(steps), f"{parameter_count(net):,}")
+    figures.save(drawing(steps), path)
+    print(path)
+
+
+def drawing(steps: list[Step]) -> Figure:
+    """Boxes and arrows, and the number of parameters below."""
+    total = f"{sum(step.parameters for step in steps):,} parameters"
     if unused := sum(step.parameters for step in steps if step.shape is None):
         total += f", {unused:,} of them unused"
-    boxes = [_box(step) for step in steps if step.shape is not None]
-    figures.save(figures.flow(boxes, total), path)
-    print(path)
+    return figures.flow([_box(step) for step in steps if step.shape is not None], total)
 
 
 def table(steps: list[Step]) -> str:

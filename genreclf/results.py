@@ -21,10 +21,11 @@ import yaml
 from genreclf.errors import InputError
 
 RESULT = "result.json"
+FAILURE = "failure.json"
 PREDICTIONS = "predictions.csv"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
 NOT_IDENTITY = (  # change no number of a result
-    *("outputs", "store", "num_workers", "workers", "report"),
+    *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
     *("data.archives", "data.known_bad"),
 )
 
@@ -79,6 +80,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain values as JSON, whole or not at all; NaN and infinity become null."""
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _finite(value: Any) -> Any:
@@ -140,8 +146,7 @@ class Run:
             InputError: no finished run is there.
         """
         try:
-            result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            return cls(folder, result, Predictions.read(folder / PREDICTIONS))
+            return cls(folder, read_json(folder / RESULT), Predictions.read(folder / PREDICTIONS))
         except FileNotFoundError as error:
             raise InputError(f"{folder}: no finished run ({error.filename} is missing)") from None
         except (ValueError, KeyError, IndexError) as error:

@@ -16,12 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from omegaconf import DictConfig
 
-from genreclf import audio
+from genreclf import audio, figures
 from genreclf.checkpoint import Trained
 from genreclf.errors import InputError
 from genreclf.extraction import extract
 from genreclf.features import MFCC, Chroma, Computed, MelFrames, Precomputed, Waveform
-from genreclf.report import figures
 from genreclf.state_dicts import load_trained
 from genreclf.tags import read_tags
 

@@ -1,6 +1,5 @@
 """`genreclf train`: from a config to a finished run."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,44 +10,78 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf import composition, loggers, report, results, splits
-from genreclf.callbacks import BEST, LAST, History, callbacks
+from genreclf import composition, loggers, memory, processes, report, results, splits
+from genreclf.callbacks import BEST, LAST, History, ProgressBar, callbacks
 from genreclf.checkpoint import Trained, load_checkpoint, predict, read_checkpoint
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule
-from genreclf.errors import InputError
+from genreclf.errors import InputError, one_line
 from genreclf.metrics import evaluate, in_words
 from genreclf.models import parameter_count
 from genreclf.prepare import source_of, store_for
 from genreclf.store import Source, Store
 
 log = logging.getLogger(__name__)
-PAGE = "report.html"
 
 
 def run(config: DictConfig) -> None:
     """The command: train and test, or reuse the finished run; print the path of result.json."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if processes.rank():
+        _help_from_outside(config, folder)
+        return
+    with FileLock(folder / ".lock"):  # the same command, started twice, trains once
+        (folder / results.FAILURE).unlink(missing_ok=True)
+        refused = _run(config, folder)
+    if refused:
+        raise InputError(refused)
+    print(folder / results.RESULT)
+
+
+def _run(config: DictConfig, folder: Path) -> str:
+    """Train or reuse; what fails is noted in the folder. Returns what memory did not hold.
+
+    That is not raised in here: an exception holds the frames in which it arose, and they the
+    tensors, so that the next run of a sweep would find no memory either.
+    """
+    refused = ""
+    try:
+        _reuse_or_train(config, folder)
+    except Exception as error:
+        exhausted = memory.is_exhausted(error)
+        text = one_line(error)
+        if exhausted:
+            refused = text = (
+                f"batch_size={config.batch_size} does not fit in the memory of "
+                f"{memory.device_name()}; a smaller one may"
+            )
+        results.write_json(folder / results.FAILURE, {"error": text, "out_of_memory": exhausted})
+        if not exhausted:
+            raise
+    if refused:
+        memory.release()
+    return refused
+
+
+def _reuse_or_train(config: DictConfig, folder: Path) -> None:
     finished = folder / results.RESULT
     corpus, features = instantiate(config.data), instantiate(config.features)
     source = source_of(corpus, features)
-    with FileLock(folder / ".lock"):  # the same command, started twice, trains once
-        if finished.exists():
-            result = json.loads(finished.read_text(encoding="utf-8"))
-            _check_data(finished, result["data"]["digest"], source)
-            log.info("this run is finished: its result is reused; delete its folder to rerun it")
-            log.info("%s", _summary(result))
-            if config.report and not (folder / PAGE).exists():
-                report.write([results.Run.read(folder)], folder / PAGE)
-        else:
-            composition.check_settings(config, folder)
-            composition.check_genres(corpus.genres(), "data")
-            store = store_for(
-                corpus, features, outputs=config.outputs, path=config.store, workers=config.workers
-            )
-            composition.check_genres(store.classes, "usable tracks")
-            _train(config, store, folder)
-    print(finished)
+    if finished.exists():
+        result = results.read_json(finished)
+        _check_data(finished, result["data"]["digest"], source)
+        log.info("this run is finished: its result is reused; delete its folder to rerun it")
+        log.info("%s", _summary(result))
+        if config.report and not (folder / report.PAGE).exists():
+            report.write([results.Run.read(folder)], folder / report.PAGE)
+    else:
+        composition.check_settings(config, folder)
+        composition.check_genres(corpus.genres(), "data")
+        store = store_for(
+            corpus, features, outputs=config.outputs, path=config.store, workers=config.workers
+        )
+        composition.check_genres(store.classes, "usable tracks")
+        _train(config, store, folder)
 
 
 def _check_data(file: Path, digest: str, source: Source) -> None:
@@ -70,49 +103,94 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     params = parameter_count(classifier.net)
     _announce(data, params, leakage)
     history = History(config.seed)
-    trainer = instantiate(
-        config.trainer,
-        callbacks=callbacks(folder, config.monitor, config.patience, history),
-        logger=instantiate(config.logger, save_dir=folder),
-        default_root_dir=folder,
-        enable_model_summary=False,
-    )
+    team = processes.Team(config.trainer)
+    team.check(config.batch_size, len(data.split["train"]))
+    logger = instantiate(config.logger, save_dir=folder)
+    trainer = _trainer(config, folder, history, logger=logger, **team.settings())
     try:
-        _fit(trainer, classifier, data, folder)
+        loggers.begin(trainer.loggers, plain)
+        with team.beside(_help, plain, store.path, folder):
+            _fit(trainer, classifier, data, folder)
+        tester = trainer if team.size == 1 else _tester(config, **team.settings_alone())
         best = history.best_epoch(config.monitor)
         trained = _best(folder, best)
-        predictions = _predict(trainer, trained, data, data.tested_part)
+        part = data.tested_part if config.test else "val"
+        predictions = _predict(tester, trained, data, part)
         predictions.write(folder / results.PREDICTIONS)
         test = _figures(predictions)
-        val = (
-            test if data.tested_part == "val" else _figures(_predict(trainer, trained, data, "val"))
-        )
-        tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
-        for logger in trainer.loggers:
-            logger.log_metrics(tested)
+        val = test if part == "val" else _figures(_predict(tester, trained, data, "val"))
+        tested = {}
+        if config.test:
+            tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
+            for logger in trainer.loggers:
+                logger.log_metrics(tested)
+        result = {
+            "metrics": {key: value for key, value in best.items() if "/" in key} | tested,
+            "tested_on": part,
+            "test": test,
+            "val": val,
+            "params": params,
+            "seconds": history.seconds,
+            "best_epoch": int(best["epoch"]),
+            "history": history.epochs,
+            "data": _description(data, leakage),
+            **provenance,
+            "overrides": _overrides(),
+            "config": plain,
+        }
+        finished = results.Run(folder, result, predictions)
+        loggers.log_results(trainer.loggers, finished, data)
     except BaseException:
         loggers.close(trainer.loggers, "failed")
         raise
     loggers.close(trainer.loggers, "success")
-    result = {
-        "metrics": {key: value for key, value in best.items() if "/" in key} | tested,
-        "tested_on": data.tested_part,
-        "test": test,
-        "val": val,
-        "params": params,
-        "seconds": history.seconds,
-        "best_epoch": int(best["epoch"]),
-        "history": history.epochs,
-        "data": _description(data, leakage),
-        **provenance,
-        "overrides": _overrides(),
-        "config": plain,
-    }
     if config.report:
-        report.write([results.Run(folder, result, predictions)], folder / PAGE)
+        report.write([finished], folder / report.PAGE)
     results.write_json(folder / results.RESULT, result)
     (folder / LAST).unlink(missing_ok=True)
     log.info("%s", _summary(result))
+
+
+def _trainer(config: DictConfig, folder: Path, history: History, **settings: Any) -> pl.Trainer:
+    return instantiate(
+        config.trainer,
+        callbacks=callbacks(folder, config.monitor, config.patience, history),
+        default_root_dir=folder,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def _tester(config: DictConfig, **settings: Any) -> pl.Trainer:
+    """A Trainer for predictions by one process, where several have trained."""
+    return instantiate(
+        config.trainer, callbacks=ProgressBar(), enable_checkpointing=False, **settings
+    )
+
+
+def _help(settings: dict[str, Any], plain: dict[str, Any], store: Path, folder: Path) -> None:
+    """Train beside the process that does everything else."""
+    config = OmegaConf.create(plain)
+    data = composition.make_data(config, Store(store))
+    classifier = composition.make_classifier(config, plain, data)
+    trainer = _trainer(config, folder, History(config.seed), logger=False, **settings)
+    _fit(trainer, classifier, data, folder)
+
+
+def _help_from_outside(config: DictConfig, folder: Path) -> None:
+    """The same in a process that torchrun or Slurm started; the first one logs."""
+    logging.disable()
+    if (folder / results.RESULT).exists():
+        return
+    store = store_for(
+        instantiate(config.data),
+        instantiate(config.features),
+        outputs=config.outputs,
+        path=config.store,
+        workers=config.workers,
+    )
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    _help(processes.Team(config.trainer).settings(), plain, store.path, folder)
 
 
 def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ import yaml
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = {
-    (file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name != "data"
+    (file.parent.name, file.stem)
+    for file in CONF.glob("*/*.yaml")
+    if file.parent.name not in ("data", "study")
 }
 NOT_FOR_AUDIO = {("features", "precomputed"), ("split", "official"), ("split", "all")}
 NOT_FOR_TRAINING = {("features", "waveform")}
@@ -63,8 +65,9 @@ def test_every_option_says_what_it_is() -> None:
 
 
 def test_every_group_is_in_the_defaults() -> None:
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
-    entries = [entry for entry in defaults if isinstance(entry, dict)]
+    files = ("config.yaml", "study.yaml")
+    defaults = [yaml.safe_load((CONF / name).read_text())["defaults"] for name in files]
+    entries = [entry for each in defaults for entry in each if isinstance(entry, dict)]
     named = {group.partition("@")[0] for entry in entries for group in entry}
     assert named == {
         folder.name

@@ -80,7 +80,7 @@ def test_training_batches_are_the_training_part_as_it_is(store: Store) -> None:
     assert rows[:, 0, 0].tolist() == [0.5 * n - 80 for n in range(12)]
 
 
-@pytest.mark.parametrize("arguments", [{"copies": 0}, {"genres": "Pop"}, {"genres": 5}])
+@pytest.mark.parametrize("arguments", [{"copies": -1}, {"genres": "Pop"}, {"genres": 5}])
 def test_impossible_oversampling_is_refused(arguments: dict) -> None:
     with pytest.raises(InputError, match=f"oversampling.{next(iter(arguments))}"):
         Oversampling(**arguments)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genreclf import paper
-from genreclf.report import figures
+from genreclf import figures, paper
 from genreclf.results import Predictions
 
 Train = Callable[..., dict[str, Any]]

@@ -18,6 +18,7 @@ from genreclf.corpora.track import PARTS, Track, fingerprint
 from genreclf.errors import InputError
 
 SUBSETS = {"small": {"small"}, "medium": {"small", "medium"}}  # and how their tracks are marked
+SIZES = {"small": 8_000, "medium": 25_000}  # tracks, by the authors
 COLUMNS = {
     "subset": ("set", "subset"),
     "split": ("set", "split"),
@@ -66,6 +67,11 @@ class FMA:
         self.chosen = sorted({str(genre) for genre in genres}) if genres is not None else None
         self.known_bad = {str(track_id): str(why) for track_id, why in (known_bad or {}).items()}
         self.archives = archives
+
+    @property
+    def expected(self) -> int:
+        """How many tracks there are, known before the table is there."""
+        return SIZES[self.subset]
 
     @property
     def audio(self) -> Path:

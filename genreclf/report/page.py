@@ -3,10 +3,10 @@
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, select_autoescape
 
+from genreclf import figures
 from genreclf.paper import BY_TRUE_NAME, Genre
-from genreclf.report import figures
+from genreclf.report.templates import template
 from genreclf.results import Run
 
 PAIRS = ("train-test", "train-val", "val-test")
@@ -14,20 +14,12 @@ PAIRS = ("train-test", "train-val", "val-test")
 
 def render(runs: list[Run]) -> str:
     """One self-contained HTML page: a comparison where there are several runs, then each run."""
-    environment = Environment(
-        loader=PackageLoader("genreclf.report", "."),
-        autoescape=select_autoescape(default_for_string=True, default=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.2f}"
     runs = [
         run for _, run in sorted(zip(labels(runs), runs, strict=True), key=lambda pair: pair[0])
     ]
     names = labels(runs)
-    template = environment.get_template("page.html.j2")
     tested = {tuple(sorted(run.predictions.track_ids)) for run in runs}
-    return template.render(
+    return template("page.html.j2").render(
         mixed=len(tested) > 1,
         runs=[_section(*pair, number) for number, pair in enumerate(zip(runs, names, strict=True))],
         comparison=_comparison(runs, names) if len(runs) > 1 else None,

@@ -44,9 +44,11 @@ SUFFIXES = (".svg", ".png", ".pdf")
 KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # have COLOURS in this order
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as SVG text, without what comes before its tag; the same each time."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    with mpl.rc_context(STYLE):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
 
 
@@ -66,7 +68,7 @@ def curves(history: list[dict[str, float]], best_epoch: int) -> str:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panels[1].set_ylim(0, 1)
         panels[0].legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def confusion(matrix: list[list[int]], classes: list[str]) -> str:
@@ -88,7 +90,7 @@ def confusion(matrix: list[list[int]], classes: list[str]) -> str:
             colour = "white" if shares[row, column] > 0.5 else "black"
             place = (column + 0.5, row + 0.5)
             axes.text(*place, str(counts[row, column]), ha="center", va="center", color=colour)
-        return _svg(figure)
+        return svg(figure)
 
 
 def roc_curves(predictions: Predictions) -> str:
@@ -105,7 +107,7 @@ def roc_curves(predictions: Predictions) -> str:
         axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         axes.legend(title="genre (area)", loc="lower right")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _dashes(period: int) -> Any:
@@ -127,7 +129,7 @@ def comparison(labels: list[str], accuracies: list[float], intervals: list[list[
         axes.set_yticks(places, labels)
         axes.invert_yaxis()
         axes.set(xlabel="accuracy, %, with 95 % interval")
-        return _svg(figure)
+        return svg(figure)
 
 
 def picture_path(chosen: str | None, default: Path) -> Path:

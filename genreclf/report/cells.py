@@ -1,0 +1,157 @@
+"""What a cell says: figures with their units, and how it stands with a phase or a point."""
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from genreclf.phase import Phase, Point, Study
+from genreclf.report.estimates import Estimate
+from genreclf.results import Run
+
+NONE = "–"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A share as a number of percent."""
+    return NONE if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
+
+
+def points(value: float | None) -> str:
+    """A difference of two shares as a number of points, with its sign."""
+    return NONE if value is None else f"{100 * value:+.2f}".replace("-", "−")
+
+
+def bounds(estimate: Estimate, signed: bool = False) -> str:
+    """The 95 % interval of a share in percent, or of a difference in points."""
+    if estimate.low is None or estimate.high is None:
+        return NONE
+    form = "+.1f" if signed else ".1f"
+    return f"{100 * estimate.low:{form}} to {100 * estimate.high:{form}}".replace("-", "−")
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """A number with so many decimals."""
+    return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def size(count: float) -> str:
+    """Bytes, in the unit that suits."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, in the unit that suits."""
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= 1000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def named(study: Study, name: str) -> Phase:
+    """The phase of this name; one without points where the study has none."""
+    found = (phase for phase in study.phases if phase.name == name)
+    return next(found, Phase(name, left_out={name: "the study has no such phase"}))
+
+
+def setting(point: Point, key: str) -> str | None:
+    """What a point sets a key to, as it was written."""
+    for override in point.overrides:
+        name, _, value = override.partition("=")
+        if name.lstrip("+") == key:
+            return value
+    return None
+
+
+def select(config: dict[str, Any], key: str) -> Any:
+    """The value at `group.name` of a run's config; None where there is none."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def by_setting(phase: Phase, key: str) -> dict[str, Point]:
+    """The points by what they set a key to."""
+    return {value: point for point in phase.points if (value := setting(point, key)) is not None}
+
+
+def together(paper: Iterable[str], measured: Iterable[str]) -> list[str]:
+    """The paper's keys in its order, then those that it lacks."""
+    return list(dict.fromkeys([*paper, *measured]))
+
+
+def pending(phase: Phase) -> str:
+    """Why a phase has nothing to show; empty where it has."""
+    if any(point.runs or point.failures() for point in phase.points):
+        return ""
+    if phase.error:
+        return f"Ended without a choice: {phase.error}."
+    if phase.left_out:
+        return " ".join(_left_out(phase))
+    return "Not run yet."
+
+
+def remarks(phase: Phase) -> list[str]:
+    """What a reader of its figures has to know: points left out, runs that are still to come."""
+    if why := pending(phase):
+        return [why]
+    said = _left_out(phase)
+    failures = [(point, failure) for point in phase.points for failure in point.failures()]
+    said += [f"{point.name}: {failure['error']}." for point, failure in failures]
+    if phase.error:
+        said.append(f"Ended without a choice: {phase.error}.")
+    if phase.finished() < phase.total():
+        said.append(f"So far {phase.finished()} of {phase.total()} runs are finished.")
+    return said
+
+
+def _left_out(phase: Phase) -> list[str]:
+    """A sentence for each reason."""
+    reasons = dict.fromkeys(phase.left_out.values())
+    named = {
+        reason: ", ".join(name for name, why in phase.left_out.items() if why == reason)
+        for reason in reasons
+    }
+    return [f"Left out: {names}, because {reason}." for reason, names in named.items()]
+
+
+def state(phase: Phase, point: Point | None, key: str = "", value: str = "") -> str:
+    """Why a point has no figures; empty where it has."""
+    if point is None:
+        if f"{key}={value}" in phase.left_out:
+            return "left out"
+        return "not swept" if phase.points else "not run yet"
+    if not point.fits():
+        return "did not fit in memory"
+    if point.runs:
+        return ""
+    return "failed" if point.failures() else "not run yet"
+
+
+def label(phase: Phase, point: Point | None, name: str) -> str:
+    """The name, with a mark where the phase chose this point."""
+    return f"{name} (chosen)" if point is not None and point is phase.chosen else name
+
+
+def command(phase: Phase) -> str:
+    """That repeats a phase by hand; empty where it is not known."""
+    return shlex.join(["genreclf", *phase.command]) if phase.command and phase.points else ""
+
+
+def all_runs(study: Study) -> list[Run]:
+    """Every finished run, in the order of the phases."""
+    return [run for phase in study.phases for point in phase.points for run in point.runs]
+
+
+def best_runs(study: Study) -> list[Run]:
+    """Of the configuration chosen last, one a seed: the final model, where that is trained."""
+    chosen = [phase.chosen or _only(phase) for phase in study.phases]
+    return next((point.runs for point in reversed(chosen) if point and point.runs), [])
+
+
+def _only(phase: Phase) -> Point | None:
+    return phase.points[0] if len(phase.points) == 1 else None

@@ -1,0 +1,118 @@
+"""Section V-D of the paper: the grid search (Table VI, Fig. 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from genreclf import paper
+from genreclf.metrics import direction
+from genreclf.phase import Phase, Point, Study
+from genreclf.report import cells, study_figures
+from genreclf.report.estimates import accuracy
+from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
+
+KEYS = {  # of the config, by the names of the paper
+    "optimizer.beta2": "β2",
+    "model.cnn_dropout": "CNN dropout",
+    "model.classifier_dropout": "classifier dropout",
+    "optimizer.weight_decay": "weight decay",
+}
+
+
+def ranked(phase: Phase, metric: str | None) -> list[Point]:
+    """The points with a result, the best mean of the metric first."""
+    metric = metric or "val/accuracy"
+    sign = 1 if direction(metric) == "max" else -1
+    points = [point for point in phase.points if point.runs]
+    return sorted(points, key=lambda p: -sign * sum(p.values(metric)) / len(p.values(metric)))
+
+
+def top(study: Study) -> Section:
+    """Table VI."""
+    phase = cells.named(study, "grid")
+    order = ranked(phase, study.metric)
+    columns = [
+        Column("configuration"),
+        *(Column(name) for name in KEYS.values()),
+        Column("val accuracy, %", PAPER),
+        Column("val accuracy, %", MEASURED),
+        Column("95 % interval", MEASURED),
+        Column("rank", MEASURED),
+    ]
+    rows = [_printed(number, point, order) for number, point in enumerate(paper.GRID)]
+    rows.append(_baseline(study))
+    for number, point in enumerate(order[:3]):
+        settings = [_text(cells.select(point.runs[0].result["config"], key)) for key in KEYS]
+        name = cells.label(phase, point, f"measured, rank {number + 1}")
+        rows.append([name, *settings, cells.NONE, *_measured(point), str(number + 1)])
+    notes = [
+        "Each of the paper's configurations stands beside what the same configuration gave here.",
+        "The baseline is the net that was best in Table III, with dropouts of 0.3.",
+        "The best of many runs reads too high: it was chosen for a figure that is part chance.",
+        *cells.remarks(phase),
+    ]
+    return Section(
+        *("table-6", "Table VI: the best of the grid", []),
+        Table(columns, rows),
+        notes=notes,
+        command=cells.command(phase),
+    )
+
+
+def _text(value: Any) -> str:
+    return cells.NONE if value is None else f"{value:g}"
+
+
+def _measured(point: Point) -> list[str]:
+    estimate = accuracy(point.runs)
+    return [cells.percent(estimate.value), cells.bounds(estimate)]
+
+
+def _printed(number: int, printed: paper.GridPoint, order: Sequence[Point]) -> list[str]:
+    """A row of the paper, with what its configuration gave here."""
+    score, *settings = printed
+    measured = [cells.NONE] * 3
+    for rank, point in enumerate(order):
+        config = point.runs[0].result["config"]
+        if [cells.select(config, key) for key in KEYS] == settings:
+            measured = [*_measured(point), f"{rank + 1} of {len(order)}"]
+    name = f"paper, rank {number + 1}"
+    return [name, *map(_text, settings), cells.percent(score), *measured]
+
+
+def _baseline(study: Study) -> list[str]:
+    """The best net before any tuning."""
+    point = cells.named(study, "models").chosen
+    settings, measured = ["N/A", "0.3", "0.3", "N/A"], [cells.NONE] * 2
+    if point is not None:
+        config = point.runs[0].result["config"]
+        settings = [_text(cells.select(config, key)) for key in KEYS]
+        measured = _measured(point)
+    return ["baseline", *settings, cells.percent(paper.BASELINE), *measured, cells.NONE]
+
+
+def impact(study: Study) -> Section:
+    """Fig. 5."""
+    phase = cells.named(study, "grid")
+    keys = list(dict.fromkeys(text.partition("=")[0] for p in phase.points for text in p.overrides))
+    panels = {KEYS.get(key, key): _by_value(phase, key) for key in keys}
+    panels = {name: values for name, values in panels.items() if len(values) > 1}
+    pictures = []
+    if panels:
+        caption = "Every run a dot, the mean of each value a line, with its figure at the top."
+        pictures = [Picture("fig-5", study_figures.impact(panels), caption)]
+    text = "The paper draws this figure without printing numbers; the numbers here are measured."
+    return Section(
+        *("fig-5", "Fig. 5: impact of each hyperparameter", [text]),
+        pictures=pictures,
+        notes=cells.remarks(phase),
+        command=cells.command(phase),
+    )
+
+
+def _by_value(phase: Phase, key: str) -> dict[str, list[float]]:
+    """Validation accuracies of the runs with each value of a key."""
+    found: dict[str, list[float]] = {}
+    for point in phase.points:
+        if (value := cells.setting(point, key)) is not None and point.runs:
+            found.setdefault(value, []).extend(point.values("val/accuracy"))
+    return found

@@ -1,0 +1,106 @@
+"""Section IV of the paper: structure of the nets (Fig. 2), and which was best (Table III)."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from genreclf import figures, network, paper
+from genreclf.checkpoint import build_net
+from genreclf.errors import InputError
+from genreclf.models import ConventionalCNN, EfficientCNN, parameter_count
+from genreclf.phase import Phase, Point, Study
+from genreclf.report import cells
+from genreclf.report.estimates import accuracy, average
+from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
+
+
+def structure(study: Study) -> Section:
+    """Fig. 2."""
+    title = "Fig. 2: structure"
+    runs = cells.best_runs(study) or cells.all_runs(study)
+    if not runs:
+        return Section("fig-2", title, ["Not run yet."])
+    result = runs[0].result
+    classes = len(result["data"]["classes"])
+    efficient = _drawn("fig-2", EfficientCNN(classes), result["data"]["shape"])
+    pictures = [Picture(*efficient, "Efficient CNN, the net of the paper's Fig. 2.")]
+    text = "Drawn from the modules themselves. Arrows carry channels × bins × frames."
+    try:
+        net = build_net(result["config"]["model"], classes)
+    except InputError as error:  # a net from elsewhere
+        return Section("fig-2", title, [text], pictures=pictures, notes=[f"{error}."])
+    if isinstance(net, EfficientCNN):
+        return Section("fig-2", title, [f"{text} This study chose it too."], pictures=pictures)
+    chosen = _drawn("fig-2-chosen", net, result["data"]["shape"])
+    pictures.append(Picture(*chosen, "The net that this study chose."))
+    return Section("fig-2", title, [text], pictures=pictures)
+
+
+def _drawn(name: str, net: nn.Module, shape: Sequence[int]) -> tuple[str, str]:
+    return name, figures.svg(network.drawing(network.trace(net, *shape)))
+
+
+def models(study: Study) -> Section:
+    """Table III."""
+    phase = cells.named(study, "models")
+    columns = [
+        Column("model"),
+        Column("parameters", PAPER),
+        Column("parameters", MEASURED),
+        Column("training time", PAPER),
+        Column("training time", MEASURED),
+        Column("val accuracy, %", PAPER),
+        Column("val accuracy, %", MEASURED),
+        Column("95 % interval", MEASURED),
+    ]
+    runs = cells.all_runs(study)
+    count = len(runs[0].result["data"]["classes"]) if runs else len(paper.CLASSES)
+    conventional = f"{parameter_count(ConventionalCNN(count)):,}"
+    rows = [
+        [
+            *("Conventional CNN", paper.CONVENTIONAL_CNN, conventional),
+            *("not trained", "not trained", *[cells.NONE] * 3),
+        ]
+    ]
+    measured = cells.by_setting(phase, "model")
+    for key in cells.together(paper.MODELS, measured):
+        rows.append(_model(phase, measured.get(key), key))
+    notes = [
+        "The paper dropped the conventional CNN for its size before training it; its parameters "
+        "are counted here on the module itself.",
+        "The 161 parameters that the paper has more in CNN-GRU and CNN-LSTM are a gate that its "
+        "scripts make and never use; model.unused_gate=true adds it.",
+        "“CNN-GRU” and “CNN-GRU-Attention” are one network: attention is in it from the start.",
+        "Times depend on the machine and on early stopping. The paper's is an RTX 4060.",
+        *_classes_note(count),
+        *cells.remarks(phase),
+    ]
+    return Section(
+        *("table-3", "Table III: models", []),
+        Table(columns, rows),
+        notes=notes,
+        command=cells.command(phase),
+    )
+
+
+def _classes_note(count: int) -> list[str]:
+    if count == len(paper.CLASSES):
+        return []
+    return [f"These nets tell {count} genres apart, the paper's 8: the last layer differs."]
+
+
+def _model(phase: Phase, point: Point | None, key: str) -> list[str]:
+    printed = paper.MODELS.get(key)
+    val_accuracy = cells.state(phase, point, "model", key)
+    params = time = between = cells.NONE
+    if point is not None and not val_accuracy:
+        estimate = accuracy(point.runs)
+        val_accuracy, between = cells.percent(estimate.value), cells.bounds(estimate)
+        params = f"{point.runs[0].result['params']:,}"
+        time = cells.duration(average(point.runs, lambda result: result["seconds"]))
+    return [
+        cells.label(phase, point, printed.printed if printed else key),
+        *(f"{printed.params:,}" if printed else cells.NONE, params),
+        *(cells.duration(printed.seconds) if printed else cells.NONE, time),
+        *(cells.percent(printed.val_accuracy) if printed else cells.NONE, val_accuracy, between),
+    ]

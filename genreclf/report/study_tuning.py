@@ -1,0 +1,194 @@
+"""Sections V-A to V-C of the paper: batch size, learning rate, optimizer, scheduler."""
+
+from collections.abc import Sequence
+
+from genreclf import paper
+from genreclf.phase import Phase, Point, Study
+from genreclf.report import cells, study_figures
+from genreclf.report.estimates import accuracy, average, difference
+from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
+
+ACCURACY = [Column("val accuracy, %", MEASURED), Column("95 % interval", MEASURED)]
+TWO_SEEDS = "An interval of the difference needs two seeds or more."
+
+
+def measured_accuracy(phase: Phase, point: Point | None, key: str, value: str) -> list[str]:
+    """Validation accuracy and its interval; in their place, why there is none."""
+    if why := cells.state(phase, point, key, value):
+        return [why, cells.NONE]
+    assert point is not None  # else there is a reason
+    estimate = accuracy(point.runs)
+    return [cells.percent(estimate.value), cells.bounds(estimate)]
+
+
+def batch_size(study: Study) -> Section:
+    """Table IV."""
+    phase = cells.named(study, "batch_size")
+    columns = [
+        Column("batch size"),
+        Column("val accuracy, %", PAPER),
+        *ACCURACY,
+        Column("training time", PAPER),
+        Column("training time", MEASURED),
+    ]
+    measured = cells.by_setting(phase, "batch_size")
+    rows = []
+    for key in cells.together(paper.BATCH_SIZES, measured):
+        point, printed = measured.get(key), paper.BATCH_SIZES.get(key)
+        missing = "out of GPU memory" if key in paper.BATCH_SIZES else cells.NONE
+        rows.append(
+            [
+                cells.label(phase, point, key),
+                cells.percent(printed.val_accuracy) if printed else missing,
+                *measured_accuracy(phase, point, "batch_size", key),
+                cells.duration(printed.seconds) if printed else cells.NONE,
+                _time(point),
+            ]
+        )
+    return Section(
+        *("table-4", "Table IV: batch size", []),
+        Table(columns, rows),
+        notes=[
+            "The paper's times are of at most 45 epochs on an RTX 4060. Whether a batch size fits "
+            "depends on the memory of the device.",
+            *cells.remarks(phase),
+        ],
+        command=cells.command(phase),
+    )
+
+
+def _time(point: Point | None) -> str:
+    if point is None or not point.runs:
+        return cells.NONE
+    return cells.duration(average(point.runs, lambda result: result["seconds"]))
+
+
+def learning_rate(study: Study) -> Section:
+    """Fig. 3."""
+    phase = cells.named(study, "learning_rate")
+    measured = cells.by_setting(phase, "optimizer.lr")
+    columns = [Column("learning rate"), Column("val accuracy", PAPER, text=True), *ACCURACY]
+    rows = []
+    for key, point in measured.items():
+        shown = "chosen" if float(key) == paper.LEARNING_RATE else "curve only"
+        given = measured_accuracy(phase, point, "optimizer.lr", key)
+        rows.append([cells.label(phase, point, _rate(key)), shown, *given])
+    text = "The paper draws the curves without printing a figure; 1e-3 is what it chose."
+    return Section(
+        *("fig-3", "Fig. 3: learning rate", [text]),
+        Table(columns, rows) if rows else None,
+        pictures=_curves("fig-3", {_rate(key): point for key, point in measured.items()}),
+        notes=cells.remarks(phase),
+        command=cells.command(phase),
+    )
+
+
+def _rate(key: str) -> str:
+    """A learning rate as the paper writes it: 1e-3."""
+    digits, _, exponent = f"{float(key):e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
+def _curves(name: str, measured: dict[str, Point]) -> list[Picture]:
+    """Validation accuracy and loss by epoch, a line for each run of each point."""
+    lines = {
+        label: [run.result["history"] for run in point.runs]
+        for label, point in measured.items()
+        if point.runs
+    }
+    if not lines:
+        return []
+    several = max(map(len, lines.values())) > 1
+    caption = "Validation accuracy and loss by epoch" + ", a line for each seed." * several
+    return [Picture(name, study_figures.learning_curves(lines), caption.rstrip(".") + ".")]
+
+
+def optimizer(study: Study) -> Section:
+    """Fig. 4."""
+    phase = cells.named(study, "optimizer")
+    scheduler, measured = _same_scheduler(phase)
+    columns = [Column("optimizer"), Column("val accuracy", PAPER, text=True), *ACCURACY]
+    rows = [
+        [_optimizer_name(key), "curve only", *measured_accuracy(phase, point, "optimizer", key)]
+        for key, point in measured.items()
+    ]
+    notes = cells.remarks(phase)
+    pair = [measured[key] for key in ("adamw", "adam") if key in measured]
+    if len(pair) == 2 and all(point.runs for point in pair):
+        gain = difference(*(point.values("val/accuracy") for point in pair))
+        printed = f"{cells.points(paper.ADAMW_GAIN)} points"
+        rows.append(
+            [
+                *("AdamW less Adam", printed),
+                *(f"{cells.points(gain.value)} points", cells.bounds(gain, signed=True)),
+            ]
+        )
+        notes += [TWO_SEEDS] * (gain.low is None)
+    text = f"Both with scheduler={scheduler}." if scheduler else ""
+    return Section(
+        *("fig-4", "Fig. 4: Adam and AdamW", [text] if text else []),
+        Table(columns, rows) if rows else None,
+        pictures=_curves("fig-4", {_optimizer_name(key): at for key, at in measured.items()}),
+        notes=notes,
+        command=cells.command(phase),
+    )
+
+
+def _optimizer_name(key: str) -> str:
+    return {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}.get(key, key)
+
+
+def _same_scheduler(phase: Phase) -> tuple[str, dict[str, Point]]:
+    """The points of each optimizer with one scheduler: plateau, where that was swept."""
+    schedulers = list(cells.by_setting(phase, "scheduler"))
+    wanted = "plateau" if "plateau" in schedulers else (schedulers or [None])[0]
+    same = [point for point in phase.points if cells.setting(point, "scheduler") == wanted]
+    found = {name: point for point in same if (name := cells.setting(point, "optimizer"))}
+    return wanted or "", found
+
+
+def scheduler(study: Study) -> Section:
+    """Table V."""
+    phase = cells.named(study, "optimizer")
+    metrics = ("val accuracy, %", "train accuracy, %", "train loss", "val loss")
+    columns = [Column("scheduler, with AdamW")]
+    for name in metrics:
+        columns += [Column(name, PAPER), Column(name, MEASURED)]
+        columns += [Column("95 % interval", MEASURED)] * (name == metrics[0])
+    adamw = [p for p in phase.points if cells.setting(p, "optimizer") in ("adamw", None)]
+    measured = {name: p for p in adamw if (name := cells.setting(p, "scheduler"))}
+    rows = [
+        _scheduler(phase, measured.get(key), key)
+        for key in cells.together(paper.SCHEDULERS, measured)
+    ]
+    note = (
+        "Training accuracy and loss are taken with dropout and augmentation, and are those of the "
+        "kept epoch. The paper's two validation accuracies are the same 58.35 %."
+    )
+    return Section(
+        *("table-5", "Table V: scheduler", []),
+        Table(columns, rows),
+        notes=[note, *cells.remarks(phase)],
+        command=cells.command(phase),
+    )
+
+
+def _scheduler(phase: Phase, point: Point | None, key: str) -> list[str]:
+    """A row of Table V."""
+    paper_row = paper.SCHEDULERS.get(key)
+    printed: Sequence[str] = [cells.NONE] * 4
+    if paper_row:
+        shares = (paper_row.val_accuracy, paper_row.train_accuracy)
+        losses = (paper_row.train_loss, paper_row.val_loss)
+        printed = [*map(cells.percent, shares), *(cells.decimal(loss, 4) for loss in losses)]
+    val, between = measured_accuracy(phase, point, "scheduler", key)
+    rest = [cells.NONE] * 3
+    if point is not None and point.runs:
+        train, *losses = (
+            average(point.runs, lambda result, name=name: result["metrics"][name])
+            for name in ("train/accuracy", "train/loss", "val/loss")
+        )
+        rest = [cells.percent(train), *(cells.decimal(loss, 4) for loss in losses)]
+    name = cells.label(phase, point, paper_row.printed if paper_row else key)
+    pairs = zip(printed[1:], rest, strict=True)
+    return [name, printed[0], val, between, *(cell for pair in pairs for cell in pair)]
