@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "report": Command(
         "report",
-        "one HTML page for a run or many",
+        "one HTML page for a run, for many, or for a study",
         "genreclf report runs=outputs/train page=report.html",
     ),
     "dashboard": Command(

@@ -102,7 +102,7 @@ class Shares(Sampler[list[int]]):
 
     Together the shares are the batch of a single process. The last batch may have fewer items than
     there are processes; one without a share then gets an item of weight 0, since all have to take
-    part in each step.
+    part in each step. Batch normalisation counts that item all the same.
 
     Args:
         sampler: of all items, in the same order in every process.

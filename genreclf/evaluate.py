@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf import metrics, results
+from genreclf import metrics, processes, results
 from genreclf.checkpoint import Trained, predict
 from genreclf.corpora import Corpus, Npz
 from genreclf.datamodule import StoreDataModule
@@ -48,7 +48,8 @@ def run(config: DictConfig) -> None:
         features=features,
     )
     _check_size(data, trained, corpus)
-    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder)
+    alone = processes.Team(config.trainer).settings_alone()
+    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)
     scores = predict(trainer, trained, data, data.tested_part)
     rows = data.split[data.tested_part]
     labels = numbers[store.labels[rows]]

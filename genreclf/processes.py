@@ -77,12 +77,20 @@ class Team:
 
     def __init__(self, trainer: DictConfig) -> None:
         probe: pl.Trainer = instantiate(trainer, logger=False)
-        self.size = probe.num_devices * probe.num_nodes
+        self.nodes, self.size = probe.num_nodes, probe.num_devices * probe.num_nodes
         on_gpu = probe.strategy.root_device.type == "cuda"
         self._backend = "nccl" if on_gpu else "gloo"
 
     def check(self, batch_size: int, tracks: int) -> None:
-        """Refuse, with InputError, a first batch that has no track for each process."""
+        """Refuse, with InputError, what they cannot do.
+
+        That is a first batch without a track for each, and machines where nobody starts them.
+        """
+        if self.nodes > 1 and not _from_outside():
+            raise InputError(
+                f"trainer.num_nodes={self.nodes}: start the command on each machine, by torchrun "
+                "or Slurm"
+            )
         if min(batch_size, tracks) < self.size:
             raise InputError(
                 f"batch_size={batch_size}, {tracks} training tracks: the {self.size} processes "
@@ -98,8 +106,10 @@ class Team:
 
     def settings_alone(self) -> dict[str, Any]:
         """For a Trainer of the first member that does without the others."""
+        if self.size == 1:
+            return {"strategy": "auto"}
         alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-        return {**alone, "plugins": [LightningEnvironment()], "logger": False}
+        return {**alone, "plugins": [LightningEnvironment()]}
 
     @contextmanager
     def beside(self, work: Callable[..., None], *arguments: Any) -> Iterator[None]:

@@ -4,22 +4,22 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 
-from genreclf import composition, loggers, memory, processes, report, results, splits
-from genreclf.callbacks import BEST, LAST, History, ProgressBar, callbacks
-from genreclf.checkpoint import Trained, load_checkpoint, predict, read_checkpoint
-from genreclf.classifier import Classifier
+from genreclf import composition, fitting, loggers, memory, processes, report, results, splits
+from genreclf.callbacks import LAST
+from genreclf.checkpoint import predict
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError, one_line
+from genreclf.fitting import Fitted
 from genreclf.metrics import evaluate, in_words
 from genreclf.models import parameter_count
 from genreclf.prepare import source_of, store_for
-from genreclf.store import Source, Store
+from genreclf.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
     """The command: train and test, or reuse the finished run; print the path of result.json."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if processes.rank():
-        _help_from_outside(config, folder)
+        fitting.help_from_outside(config, folder)
         return
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / results.FAILURE).unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def _reuse_or_train(config: DictConfig, folder: Path) -> None:
     source = source_of(corpus, features)
     if finished.exists():
         result = results.read_json(finished)
-        _check_data(finished, result["data"]["digest"], source)
+        fitting.check_data(finished, result["data"]["digest"], source)
         log.info("this run is finished: its result is reused; delete its folder to rerun it")
         log.info("%s", _summary(result))
         if config.report and not (folder / report.PAGE).exists():
@@ -84,14 +84,6 @@ def _reuse_or_train(config: DictConfig, folder: Path) -> None:
         _train(config, store, folder)
 
 
-def _check_data(file: Path, digest: str, source: Source) -> None:
-    if digest != source.digest:
-        raise InputError(
-            f"{file.parent}: the data or features have changed since this run began (digest "
-            f"{digest[:8]}, now {source.digest[:8]}); move or delete that folder to train anew"
-        )
-
-
 def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train, test, and fill the run's folder."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
@@ -100,97 +92,58 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     data = composition.make_data(config, store)
     leakage = splits.audit(store, data.split, config.allow_identical)
     classifier = composition.make_classifier(config, plain, data)
-    params = parameter_count(classifier.net)
-    _announce(data, params, leakage)
-    history = History(config.seed)
-    team = processes.Team(config.trainer)
-    team.check(config.batch_size, len(data.split["train"]))
-    logger = instantiate(config.logger, save_dir=folder)
-    trainer = _trainer(config, folder, history, logger=logger, **team.settings())
+    known = {
+        "params": parameter_count(classifier.net),
+        "data": _description(data, leakage),
+        **provenance,
+        "overrides": _overrides(),
+        "config": plain,
+    }
+    _announce(data, known["params"], leakage)
+    logger: Logger = instantiate(config.logger, save_dir=folder)
     try:
-        loggers.begin(trainer.loggers, plain)
-        with team.beside(_help, plain, store.path, folder):
-            _fit(trainer, classifier, data, folder)
-        tester = trainer if team.size == 1 else _tester(config, **team.settings_alone())
-        best = history.best_epoch(config.monitor)
-        trained = _best(folder, best)
-        part = data.tested_part if config.test else "val"
-        predictions = _predict(tester, trained, data, part)
-        predictions.write(folder / results.PREDICTIONS)
-        test = _figures(predictions)
-        val = test if part == "val" else _figures(_predict(tester, trained, data, "val"))
-        tested = {}
-        if config.test:
-            tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
-            for logger in trainer.loggers:
-                logger.log_metrics(tested)
-        result = {
-            "metrics": {key: value for key, value in best.items() if "/" in key} | tested,
-            "tested_on": part,
-            "test": test,
-            "val": val,
-            "params": params,
-            "seconds": history.seconds,
-            "best_epoch": int(best["epoch"]),
-            "history": history.epochs,
-            "data": _description(data, leakage),
-            **provenance,
-            "overrides": _overrides(),
-            "config": plain,
-        }
-        finished = results.Run(folder, result, predictions)
-        loggers.log_results(trainer.loggers, finished, data)
+        fitted = fitting.fit(config, plain, data, classifier, folder, logger)
+        run = _tested(fitted, data, data.tested_part if config.test else "val", config.test)
+        run.result.update(known)
+        loggers.log_results([logger], run, data)
     except BaseException:
-        loggers.close(trainer.loggers, "failed")
+        loggers.close([logger], "failed")
         raise
-    loggers.close(trainer.loggers, "success")
+    loggers.close([logger], "success")
     if config.report:
-        report.write([finished], folder / report.PAGE)
-    results.write_json(folder / results.RESULT, result)
+        report.write([run], folder / report.PAGE)
+    results.write_json(folder / results.RESULT, run.result)
     (folder / LAST).unlink(missing_ok=True)
-    log.info("%s", _summary(result))
+    log.info("%s", _summary(run.result))
 
 
-def _trainer(config: DictConfig, folder: Path, history: History, **settings: Any) -> pl.Trainer:
-    return instantiate(
-        config.trainer,
-        callbacks=callbacks(folder, config.monitor, config.patience, history),
-        default_root_dir=folder,
-        enable_model_summary=False,
-        **settings,
-    )
+def _tested(fitted: Fitted, data: StoreDataModule, part: str, log_it: bool) -> results.Run:
+    """The run with its figures; its predictions of the part are written."""
+    predictions = _predict(fitted, data, part)
+    predictions.write(fitted.folder / results.PREDICTIONS)
+    test = _figures(predictions)
+    val = test if part == "val" else _figures(_predict(fitted, data, "val"))
+    tested = {}
+    if log_it:
+        tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
+        fitted.logger.log_metrics(tested)
+    result = {
+        "metrics": {key: value for key, value in fitted.best.items() if "/" in key} | tested,
+        "tested_on": part,
+        "test": test,
+        "val": val,
+        "seconds": fitted.history.seconds,
+        "best_epoch": int(fitted.best["epoch"]),
+        "history": fitted.history.epochs,
+    }
+    return results.Run(fitted.folder, result, predictions)
 
 
-def _tester(config: DictConfig, **settings: Any) -> pl.Trainer:
-    """A Trainer for predictions by one process, where several have trained."""
-    return instantiate(
-        config.trainer, callbacks=ProgressBar(), enable_checkpointing=False, **settings
-    )
-
-
-def _help(settings: dict[str, Any], plain: dict[str, Any], store: Path, folder: Path) -> None:
-    """Train beside the process that does everything else."""
-    config = OmegaConf.create(plain)
-    data = composition.make_data(config, Store(store))
-    classifier = composition.make_classifier(config, plain, data)
-    trainer = _trainer(config, folder, History(config.seed), logger=False, **settings)
-    _fit(trainer, classifier, data, folder)
-
-
-def _help_from_outside(config: DictConfig, folder: Path) -> None:
-    """The same in a process that torchrun or Slurm started; the first one logs."""
-    logging.disable()
-    if (folder / results.RESULT).exists():
-        return
-    store = store_for(
-        instantiate(config.data),
-        instantiate(config.features),
-        outputs=config.outputs,
-        path=config.store,
-        workers=config.workers,
-    )
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
-    _help(processes.Team(config.trainer).settings(), plain, store.path, folder)
+def _predict(fitted: Fitted, data: StoreDataModule, part: str) -> results.Predictions:
+    scores = predict(fitted.tester, fitted.trained, data, part)
+    rows = data.split[part]
+    track_ids = [data.store.track_ids[row] for row in rows]
+    return results.Predictions(track_ids, data.store.labels[rows], scores, fitted.trained.classes)
 
 
 def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
@@ -221,36 +174,6 @@ def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
             len(data.split[data.tested_part]),
             data.tested_part,
         )
-
-
-def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, folder: Path) -> None:
-    """Train; after the last finished epoch, if the run was interrupted after one."""
-    last = folder / LAST
-    if last.exists():
-        begun_with = read_checkpoint(last)["genreclf"]["store"]
-        _check_data(last, begun_with, data.store.source)
-        log.info("this run was interrupted: going on after its last finished epoch")
-    try:
-        trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
-
-
-def _best(folder: Path, best: dict[str, float]) -> Trained:
-    """The kept epoch."""
-    trained = load_checkpoint(folder / BEST)
-    if trained.epoch != best["epoch"]:
-        raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
-    return trained
-
-
-def _predict(
-    trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str
-) -> results.Predictions:
-    scores = predict(trainer, trained, data, part)
-    rows = data.split[part]
-    track_ids = [data.store.track_ids[row] for row in rows]
-    return results.Predictions(track_ids, data.store.labels[rows], scores, trained.classes)
 
 
 def _figures(predictions: results.Predictions) -> dict[str, Any]:

@@ -252,7 +252,7 @@ def test_a_sweep_logs_offline_when_not_logged_in(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     runs = offline_runs(tmp_path)
-    assert [run.run.display_name.split()[-2] for run in runs] == ["seed=0", "seed=1"]
+    assert sorted(run.run.display_name.split()[-2] for run in runs) == ["seed=0", "seed=1"]
     assert [run.run.job_type for run in runs] == ["", ""]
 
 

@@ -1,0 +1,147 @@
+"""Training of one run, by one process or several, up to the epoch that is kept.
+
+What was interrupted goes on after its last finished epoch.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+
+from genreclf import composition, loggers, processes, results
+from genreclf.callbacks import BEST, LAST, History, ProgressBar, callbacks
+from genreclf.checkpoint import Trained, load_checkpoint, read_checkpoint
+from genreclf.classifier import Classifier
+from genreclf.datamodule import StoreDataModule
+from genreclf.errors import InputError
+from genreclf.prepare import store_for
+from genreclf.store import Source, Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training leaves."""
+
+    folder: Path
+    trained: Trained  # the net of the kept epoch
+    best: dict[str, float]  # the figures of that epoch
+    history: History
+    logger: Logger
+    tester: pl.Trainer  # for predictions, which are made by this process alone
+
+
+def fit(
+    config: DictConfig,
+    plain: dict[str, Any],
+    data: StoreDataModule,
+    classifier: Classifier,
+    folder: Path,
+    logger: Logger,
+) -> Fitted:
+    """Train, by as many processes as `config.trainer` wants.
+
+    Args:
+        config: of the run.
+        plain: the same, resolved.
+        data: its batches.
+        classifier: with fresh weights.
+        folder: of the run.
+        logger: of the first process; the others have none.
+
+    Raises:
+        InputError: training diverged, more processes than tracks in a batch, one of the processes
+            ended, or what was interrupted had begun with other data.
+    """
+    history = History(config.seed)
+    team = processes.Team(config.trainer)
+    team.check(config.batch_size, len(data.split["train"]))
+    trainer = _trainer(config, folder, history, logger=logger, **team.settings())
+    loggers.begin(trainer.loggers, plain)
+    with team.beside(_help, plain, data.store.path, folder):
+        _fit(trainer, classifier, data, folder)
+    tester = trainer if team.size == 1 else _tester(config, **team.settings_alone())
+    best = history.best_epoch(config.monitor)
+    return Fitted(folder, _best(folder, best), best, history, logger, tester)
+
+
+def check_data(file: Path, digest: str, source: Source) -> None:
+    """Refuse, with InputError, a store of another digest than the run in this folder began with."""
+    if digest != source.digest:
+        raise InputError(
+            f"{file.parent}: the data or features have changed since this run began (digest "
+            f"{digest[:8]}, now {source.digest[:8]}); move or delete that folder to train anew"
+        )
+
+
+def _trainer(config: DictConfig, folder: Path, history: History, **settings: Any) -> pl.Trainer:
+    return instantiate(
+        config.trainer,
+        callbacks=callbacks(folder, config.monitor, config.patience, history),
+        default_root_dir=folder,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def _tester(config: DictConfig, **settings: Any) -> pl.Trainer:
+    """A Trainer for predictions by one process, where several have trained."""
+    return instantiate(
+        config.trainer,
+        callbacks=ProgressBar(),
+        enable_checkpointing=False,
+        logger=False,
+        **settings,
+    )
+
+
+def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, folder: Path) -> None:
+    """Train; after the last finished epoch, if the run was interrupted after one."""
+    last = folder / LAST
+    if last.exists():
+        begun_with = read_checkpoint(last)["genreclf"]["store"]
+        check_data(last, begun_with, data.store.source)
+        log.info("this run was interrupted: going on after its last finished epoch")
+    try:
+        trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
+
+
+def _best(folder: Path, best: dict[str, float]) -> Trained:
+    """The kept epoch."""
+    trained = load_checkpoint(folder / BEST)
+    if trained.epoch != best["epoch"]:
+        raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
+    return trained
+
+
+def _help(settings: dict[str, Any], plain: dict[str, Any], store: Path, folder: Path) -> None:
+    """Train beside the process that does everything else."""
+    config = OmegaConf.create(plain)
+    data = composition.make_data(config, Store(store))
+    classifier = composition.make_classifier(config, plain, data)
+    trainer = _trainer(config, folder, History(config.seed), logger=False, **settings)
+    _fit(trainer, classifier, data, folder)
+
+
+def help_from_outside(config: DictConfig, folder: Path) -> None:
+    """The same in a process that torchrun or Slurm started; the first one logs."""
+    logging.disable()
+    if (folder / results.RESULT).exists():
+        return
+    store = store_for(
+        instantiate(config.data),
+        instantiate(config.features),
+        outputs=config.outputs,
+        path=config.store,
+        workers=config.workers,
+    )
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    _help(processes.Team(config.trainer).settings(), plain, store.path, folder)
