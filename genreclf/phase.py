@@ -6,6 +6,7 @@ study's metric, on the validation part, is best; ties go to the point with the l
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -168,21 +169,28 @@ class Study:
             raise InputError(f"study={folder}: no study there ({STUDY} is missing)")
         try:
             values = read_json(file)
-            phases = [
-                Phase(**{**phase, "points": [Point(**point) for point in phase["points"]]})
-                for phase in values.pop("phases")
-            ]
+            phases = [Phase(**phase) for phase in values.pop("phases")]
+            for phase in phases:
+                phase.points = [_point(folder, **point) for point in phase.points]  # pyright: ignore
             return cls(**values, phases=phases)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{file}: damaged ({error})") from None
 
     def write(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
-        write_json(folder / STUDY, asdict(self))
+        """Write it, whole or not at all; with its runs it can be moved to another place."""
+        values = asdict(self)
+        for phase in values["phases"]:
+            for point in phase["points"]:
+                point["folders"] = [os.path.relpath(run, folder) for run in point["folders"]]
+        write_json(folder / STUDY, values)
 
     def phase(self, name: str) -> Phase | None:
         """The phase of this name, if it has runs."""
         return next((phase for phase in self.phases if phase.name == name and phase.points), None)
+
+
+def _point(study: Path, overrides: list[str], folders: list[str]) -> Point:
+    return Point(overrides, [os.path.normpath(study / folder) for folder in folders])
 
 
 def best(points: Sequence[Point], metric: str) -> int | None:

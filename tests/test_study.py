@@ -3,6 +3,7 @@
 import math
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,12 +147,17 @@ def test_the_printed_command_repeats_a_phase(
     assert results(whole) == before
 
 
-def test_status_says_how_far_each_study_is(
-    whole: Path, command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+def test_status_says_how_far_each_study_is_wherever_it_lies(
+    whole: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
-    last = command("study", "--status", f"outputs={whole}")
-    assert last.startswith("  tiny_last")
-    assert "1/1" in last
+    shutil.copytree(whole, tmp_path / "moved")
+    for outputs in (whole, tmp_path / "moved"):
+        last = command("study", "--status", f"outputs={outputs}")
+        assert last.startswith("  tiny_last")
+        assert "1/1" in last
+    for phase in read(tmp_path / "moved").phases:
+        for point in phase.points:
+            assert [run.folder.is_relative_to(tmp_path) for run in point.runs] == [True]
 
 
 def figures(outputs: Path) -> Any:
