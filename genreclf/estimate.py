@@ -37,12 +37,13 @@ def describe(config: DictConfig, study: Study) -> str:
     corpus = instantiate(config.data)
     count = track_count(corpus)
     configs = {phase.name: _config(config, study, phase.name) for phase in study.phases}
+    features = _features(corpus, config)
     return "\n".join(
         [
             f"{count} tracks, {sum(phase.planned for phase in study.phases)} training runs",
-            _disk(config, corpus, count),
-            _extraction(config, corpus, count),
-            _training(configs, study, count),
+            _disk(config, features, count),
+            _extraction(config, features, count),
+            _training(configs, study, corpus, count),
         ]
     )
 
@@ -59,10 +60,10 @@ def track_count(corpus: Corpus) -> int:
 
 def _config(config: DictConfig, study: Study, phase: str) -> DictConfig:
     """Of the first run of a phase."""
-    varied = [overrides[0] for overrides in sweep.swept(phase).values()]
+    varied = sweep.swept(phase)
     settings = [*config.study.begin, *study.overrides, *config.study.also.get(phase, [])]
-    fixed = [text for text in settings if sweep.key_of(text) not in sweep.swept(phase)]
-    return sweep.compose([f"phase={phase}", *varied, *fixed])
+    first = [overrides[0] for overrides in varied.values()]
+    return sweep.compose([f"phase={phase}", *first, *sweep.fixed(settings, varied)])
 
 
 def _features(corpus: Corpus, config: DictConfig) -> list[Computed]:
@@ -74,9 +75,9 @@ def _features(corpus: Corpus, config: DictConfig) -> list[Computed]:
     return [instantiate(kind) for kind in kinds or [config.features]]
 
 
-def _disk(config: DictConfig, corpus: Corpus, count: int) -> str:
+def _disk(config: DictConfig, stored: list[Computed], count: int) -> str:
     archives = sum(float(entry["gib"]) for entry in config.data.get("archives") or [])
-    sizes = [4 * np.prod(features.shape) for features in _features(corpus, config)]
+    sizes = [4 * np.prod(features.shape) for features in stored]
     stores = float(sum(sizes)) * count / GIB
     place = Path(str(config.outputs)).resolve()
     there = next(path for path in (place, *place.parents) if path.exists())
@@ -89,9 +90,9 @@ def _disk(config: DictConfig, corpus: Corpus, count: int) -> str:
     )
 
 
-def _extraction(config: DictConfig, corpus: Corpus, count: int) -> str:
+def _extraction(config: DictConfig, stored: list[Computed], count: int) -> str:
     cores = config.workers or available_cores()
-    seconds = sum(map(seconds_per_clip, _features(corpus, config))) * count / cores
+    seconds = sum(map(seconds_per_clip, stored)) * count / cores
     return f"decoding and features: {_duration(seconds)} on {cores} cores"
 
 
@@ -108,9 +109,9 @@ def seconds_per_clip(features: Computed) -> float:
     return (time.perf_counter() - begun) / STEPS
 
 
-def _training(configs: dict[str, DictConfig], study: Study, count: int) -> str:
+def _training(configs: dict[str, DictConfig], study: Study, corpus: Corpus, count: int) -> str:
     last = configs[study.phases[-1].name]
-    speed = clips_per_second(last, _shape(last))
+    speed = clips_per_second(last, _shape(last, corpus))
     passes = {p.name: p.planned * configs[p.name].trainer.max_epochs for p in study.phases}
     clips = sum(passes.values()) * count * (TRAINED + VALIDATED * FORWARD)
     return (
@@ -119,9 +120,8 @@ def _training(configs: dict[str, DictConfig], study: Study, count: int) -> str:
     )
 
 
-def _shape(config: DictConfig) -> tuple[int, int]:
+def _shape(config: DictConfig, corpus: Corpus) -> tuple[int, int]:
     """(bins, frames) of the features; those of an archive are read from it."""
-    corpus = instantiate(config.data)
     if isinstance(corpus, Npz):
         return next(corpus.rows()).shape
     return instantiate(config.features).shape

@@ -63,6 +63,11 @@ class Point:
         """The metric of the kept epoch of each finished run, such as "val/accuracy"."""
         return [run.result["metrics"][metric] for run in self.runs]
 
+    def mean(self, metric: str) -> float:
+        """Of the metric, over the seeds; there is a result."""
+        values = self.values(metric)
+        return sum(values) / len(values)
+
     def failure(self, folder: Path) -> dict[str, Any] | None:
         """Why the run in this folder has no result; None where it has one, or did not fail."""
         file = folder / FAILURE
@@ -166,7 +171,7 @@ class Study:
         """
         file = folder / STUDY
         if not file.exists():
-            raise InputError(f"study={folder}: no study there ({STUDY} is missing)")
+            raise InputError(f"{folder}: no study there ({STUDY} is missing)")
         try:
             values = read_json(file)
             phases = [Phase(**phase) for phase in values.pop("phases")]
@@ -184,24 +189,21 @@ class Study:
                 point["folders"] = [os.path.relpath(run, folder) for run in point["folders"]]
         write_json(folder / STUDY, values)
 
-    def phase(self, name: str) -> Phase | None:
-        """The phase of this name, if it has runs."""
-        return next((phase for phase in self.phases if phase.name == name and phase.points), None)
-
 
 def _point(study: Path, overrides: list[str], folders: list[str]) -> Point:
     return Point(overrides, [os.path.normpath(study / folder) for folder in folders])
 
 
+def ranked(points: Sequence[Point], metric: str) -> list[Point]:
+    """Those that have a result, the best mean of the metric first; ties in their order."""
+    sign = 1 if direction(metric) == "min" else -1
+    return sorted((p for p in points if p.runs), key=lambda point: sign * point.mean(metric))
+
+
 def best(points: Sequence[Point], metric: str) -> int | None:
-    """Number of the best point by the mean of the metric; None where no point has a result.
+    """Number of the first of the ranked points; None where no point has a result.
 
     A point that did not fit in memory with every seed is no candidate.
     """
-    sign = 1 if direction(metric) == "max" else -1
-    means = {
-        number: sum(values) / len(values)
-        for number, point in enumerate(points)
-        if point.fits() and (values := point.values(metric))
-    }
-    return max(means, key=lambda number: sign * means[number], default=None)
+    fitting = (point for point in ranked(points, metric) if point.fits())
+    return next((points.index(point) for point in fitting), None)

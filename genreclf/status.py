@@ -56,8 +56,7 @@ def outcome(phase: Phase, metric: str | None) -> str:
     count = f"{phase.finished()}/{phase.total()}"
     text = phase.error
     if phase.chosen and metric:
-        values = phase.chosen.values(metric)
-        text = f"{metric} {sum(values) / len(values):.4f}  {phase.chosen.name}"
+        text = f"{metric} {phase.chosen.mean(metric):.4f}  {phase.chosen.name}"
     elif phase.left_out and not phase.points:
         count, text = "-", "left out: " + "; ".join(sorted(set(phase.left_out.values())))
     return f"{phase.name:<14}{count:>6}  {text}".rstrip()

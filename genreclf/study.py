@@ -46,12 +46,13 @@ def run(config: DictConfig) -> None:
             also = config.study.also.get(phase.name, [])
             sweep.plan(phase, [*settings.values(), *study.overrides, *also], study.seeds, corpus)
             study.write(folder)
+            ran = bool(phase.points) and _run_phase(phase, folder)
             if phase.points:
-                _run_phase(phase, folder)
                 phase.choose(study.metric)
                 study.write(folder)
                 settings |= {sweep.key_of(text): text for text in phase.chosen_overrides()}
-            report.write_study(study, folder)
+            if ran or phase.error or phase is study.phases[-1]:
+                report.write_study(study, folder)
             if phase.error:
                 raise InputError(f"{phase.error} (its log: {folder / phase.name}.log)")
             log.info("%s", status.outcome(phase, study.metric))
@@ -96,11 +97,14 @@ def _refuse(given: list[str], phase: str, swept: Container[str], others: list[st
             )
 
 
-def _run_phase(phase: Phase, folder: Path) -> None:
-    """Run what is not finished in a process of its own, with a log; show how far it is."""
+def _run_phase(phase: Phase, folder: Path) -> bool:
+    """Run what is not finished in a process of its own, with a log; show how far it is.
+
+    Returns whether anything was left to run.
+    """
     log.info("%s: genreclf %s", phase.name, shlex.join(phase.command))
     if phase.finished() == phase.total():
-        return
+        return False
     context = multiprocessing.get_context("spawn")
     file = folder / f"{phase.name}.log"
     os.environ["WANDB_RUN_GROUP"] = folder.name
@@ -119,6 +123,7 @@ def _run_phase(phase: Phase, folder: Path) -> None:
             process.join()
     if process.exitcode == 130:
         raise KeyboardInterrupt
+    return True
 
 
 def _sweep(command: list[str], file: str) -> None:

@@ -1,5 +1,6 @@
 """What a phase runs: its sweep, taken apart and composed by Hydra as `genreclf train -m` does."""
 
+from collections.abc import Container
 from itertools import product
 from pathlib import Path
 
@@ -56,14 +57,18 @@ def plan(phase: Phase, settings: list[str], seeds: list[int], corpus: Corpus) ->
     if not all(varied.values()):
         phase.planned = 0
         return
-    fixed = {key_of(text): text for text in settings if key_of(text) not in varied}
-    own = [f"phase={phase.name}", *fixed.values()]
+    own = [f"phase={phase.name}", *fixed(settings, varied)]
     seed = f"seed={','.join(map(str, seeds))}"
     phase.command = ["train", "-m", *hydra_options(), *own, *reduced, seed, "report=false"]
     phase.points = [
         Point(list(point), [_folder([*own, *point, f"seed={seed}"]) for seed in seeds])
         for point in product(*varied.values())
     ]
+
+
+def fixed(settings: list[str], varied: Container[str]) -> list[str]:
+    """The last override of each key, less those that the phase varies itself."""
+    return list({key_of(text): text for text in settings if key_of(text) not in varied}.values())
 
 
 def hydra_options() -> list[str]:

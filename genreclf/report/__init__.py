@@ -6,12 +6,10 @@ from omegaconf import DictConfig, ListConfig
 
 from genreclf.phase import STUDY, Study
 from genreclf.report.page import render
-from genreclf.report.study import write_study
+from genreclf.report.study import PAGE, write_study
 from genreclf.results import Run, find_runs, write_text
 
 __all__ = ["PAGE", "run", "write", "write_study"]
-
-PAGE = "report.html"  # in the folder of a run or a study
 
 
 def run(config: DictConfig) -> None:

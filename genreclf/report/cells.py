@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from genreclf.phase import Phase, Point, Study
-from genreclf.report.estimates import Estimate
+from genreclf.report.estimates import Estimate, accuracy, average
 from genreclf.results import Run
 
 NONE = "–"
@@ -130,6 +130,25 @@ def state(phase: Phase, point: Point | None, key: str = "", value: str = "") -> 
     if point.runs:
         return ""
     return "failed" if point.failures() else "not run yet"
+
+
+def measured(point: Point) -> list[str]:
+    """Validation accuracy of a point with runs, and its interval."""
+    estimate = accuracy(point.runs)
+    return [percent(estimate.value), bounds(estimate)]
+
+
+def measured_accuracy(phase: Phase, point: Point | None, key: str, value: str) -> list[str]:
+    """The same of any point; in their place, why there is none."""
+    why = state(phase, point, key, value)
+    return [why, NONE] if why or point is None else measured(point)
+
+
+def training_time(point: Point | None) -> str:
+    """Mean over the seeds."""
+    if point is None or not point.runs:
+        return NONE
+    return duration(average(point.runs, lambda result: result["seconds"]))
 
 
 def label(phase: Phase, point: Point | None, name: str) -> str:

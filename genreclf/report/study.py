@@ -20,7 +20,7 @@ from genreclf.report.section import Report, Section
 from genreclf.report.templates import template
 from genreclf.results import write_text
 
-HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 PAPER: list[tuple[str, list[Callable[[Study], Section]]]] = [  # by phase, in the paper's order
     ("features", [study_data.audio, study_data.clip, study_data.features]),
     ("models", [study_models.structure, study_models.models]),
@@ -41,8 +41,8 @@ def write_study(study: Study, folder: Path) -> Path:
         for picture in section.pictures:
             write_text(folder / FIGURES / f"{picture.name}.svg", picture.svg)
     write_text(folder / MARKDOWN, template("study.md.j2").render(report=report, figures=FIGURES))
-    write_text(folder / HTML, template("study.html.j2").render(report=report, inline=inline))
-    return folder / HTML
+    write_text(folder / PAGE, template("study.html.j2").render(report=report, inline=inline))
+    return folder / PAGE
 
 
 def assemble(study: Study, folder: Path) -> Report:

@@ -12,7 +12,7 @@ from genreclf.errors import InputError
 from genreclf.features import Waveform, from_settings
 from genreclf.phase import Phase, Point, Study
 from genreclf.report import audio_files, cells, study_figures
-from genreclf.report.estimates import accuracy, average
+from genreclf.report.estimates import average
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 from genreclf.results import Run
 from genreclf.store import Store
@@ -141,13 +141,11 @@ def features(study: Study) -> Section:
 def _feature(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.FEATURES.get(key, paper.Feature(key, cells.NONE, 0))
     name = cells.label(phase, point, printed.printed)
-    shape = size = between = gap = cells.NONE
-    val_accuracy = cells.state(phase, point, "features", key)
-    if point is not None and not val_accuracy:
+    shape = size = gap = cells.NONE
+    val_accuracy, between = cells.measured_accuracy(phase, point, "features", key)
+    if point is not None and not cells.state(phase, point):
         bins, frames = point.runs[0].result["data"]["shape"]
         shape, size = f"{bins} × {frames}", cells.size(point.runs[0].result["data"]["store_bytes"])
-        estimate = accuracy(point.runs)
-        val_accuracy, between = cells.percent(estimate.value), cells.bounds(estimate)
         gap = cells.percent(average(point.runs, _gap))
     return [
         *(name, printed.dimensions, shape),

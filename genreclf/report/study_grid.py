@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
-from genreclf.metrics import direction
-from genreclf.phase import Phase, Point, Study
+from genreclf.phase import Phase, Point, Study, ranked
 from genreclf.report import cells, study_figures
-from genreclf.report.estimates import accuracy
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 
 KEYS = {  # of the config, by the names of the paper
@@ -18,18 +16,10 @@ KEYS = {  # of the config, by the names of the paper
 }
 
 
-def ranked(phase: Phase, metric: str | None) -> list[Point]:
-    """The points with a result, the best mean of the metric first."""
-    metric = metric or "val/accuracy"
-    sign = 1 if direction(metric) == "max" else -1
-    points = [point for point in phase.points if point.runs]
-    return sorted(points, key=lambda p: -sign * sum(p.values(metric)) / len(p.values(metric)))
-
-
 def top(study: Study) -> Section:
     """Table VI."""
     phase = cells.named(study, "grid")
-    order = ranked(phase, study.metric)
+    order = ranked(phase.points, study.metric or "val/accuracy")
     columns = [
         Column("configuration"),
         *(Column(name) for name in KEYS.values()),
@@ -43,7 +33,7 @@ def top(study: Study) -> Section:
     for number, point in enumerate(order[:3]):
         settings = [_text(cells.select(point.runs[0].result["config"], key)) for key in KEYS]
         name = cells.label(phase, point, f"measured, rank {number + 1}")
-        rows.append([name, *settings, cells.NONE, *_measured(point), str(number + 1)])
+        rows.append([name, *settings, cells.NONE, *cells.measured(point), str(number + 1)])
     notes = [
         "Each of the paper's configurations stands beside what the same configuration gave here.",
         "The baseline is the net that was best in Table III, with dropouts of 0.3.",
@@ -62,11 +52,6 @@ def _text(value: Any) -> str:
     return cells.NONE if value is None else f"{value:g}"
 
 
-def _measured(point: Point) -> list[str]:
-    estimate = accuracy(point.runs)
-    return [cells.percent(estimate.value), cells.bounds(estimate)]
-
-
 def _printed(number: int, printed: paper.GridPoint, order: Sequence[Point]) -> list[str]:
     """A row of the paper, with what its configuration gave here."""
     score, *settings = printed
@@ -74,7 +59,7 @@ def _printed(number: int, printed: paper.GridPoint, order: Sequence[Point]) -> l
     for rank, point in enumerate(order):
         config = point.runs[0].result["config"]
         if [cells.select(config, key) for key in KEYS] == settings:
-            measured = [*_measured(point), f"{rank + 1} of {len(order)}"]
+            measured = [*cells.measured(point), f"{rank + 1} of {len(order)}"]
     name = f"paper, rank {number + 1}"
     return [name, *map(_text, settings), cells.percent(score), *measured]
 
@@ -86,7 +71,7 @@ def _baseline(study: Study) -> list[str]:
     if point is not None:
         config = point.runs[0].result["config"]
         settings = [_text(cells.select(config, key)) for key in KEYS]
-        measured = _measured(point)
+        measured = cells.measured(point)
     return ["baseline", *settings, cells.percent(paper.BASELINE), *measured, cells.NONE]
 
 

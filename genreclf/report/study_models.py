@@ -10,7 +10,6 @@ from genreclf.errors import InputError
 from genreclf.models import ConventionalCNN, EfficientCNN, parameter_count
 from genreclf.phase import Phase, Point, Study
 from genreclf.report import cells
-from genreclf.report.estimates import accuracy, average
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 
 
@@ -91,13 +90,11 @@ def _classes_note(count: int) -> list[str]:
 
 def _model(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.MODELS.get(key)
-    val_accuracy = cells.state(phase, point, "model", key)
-    params = time = between = cells.NONE
-    if point is not None and not val_accuracy:
-        estimate = accuracy(point.runs)
-        val_accuracy, between = cells.percent(estimate.value), cells.bounds(estimate)
+    val_accuracy, between = cells.measured_accuracy(phase, point, "model", key)
+    params = time = cells.NONE
+    if point is not None and not cells.state(phase, point):
         params = f"{point.runs[0].result['params']:,}"
-        time = cells.duration(average(point.runs, lambda result: result["seconds"]))
+        time = cells.training_time(point)
     return [
         cells.label(phase, point, printed.printed if printed else key),
         *(f"{printed.params:,}" if printed else cells.NONE, params),

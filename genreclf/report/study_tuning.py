@@ -5,20 +5,11 @@ from collections.abc import Sequence
 from genreclf import paper
 from genreclf.phase import Phase, Point, Study
 from genreclf.report import cells, study_figures
-from genreclf.report.estimates import accuracy, average, difference
+from genreclf.report.estimates import average, difference
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 
 ACCURACY = [Column("val accuracy, %", MEASURED), Column("95 % interval", MEASURED)]
 TWO_SEEDS = "An interval of the difference needs two seeds or more."
-
-
-def measured_accuracy(phase: Phase, point: Point | None, key: str, value: str) -> list[str]:
-    """Validation accuracy and its interval; in their place, why there is none."""
-    if why := cells.state(phase, point, key, value):
-        return [why, cells.NONE]
-    assert point is not None  # else there is a reason
-    estimate = accuracy(point.runs)
-    return [cells.percent(estimate.value), cells.bounds(estimate)]
 
 
 def batch_size(study: Study) -> Section:
@@ -40,9 +31,9 @@ def batch_size(study: Study) -> Section:
             [
                 cells.label(phase, point, key),
                 cells.percent(printed.val_accuracy) if printed else missing,
-                *measured_accuracy(phase, point, "batch_size", key),
+                *cells.measured_accuracy(phase, point, "batch_size", key),
                 cells.duration(printed.seconds) if printed else cells.NONE,
-                _time(point),
+                cells.training_time(point),
             ]
         )
     return Section(
@@ -57,12 +48,6 @@ def batch_size(study: Study) -> Section:
     )
 
 
-def _time(point: Point | None) -> str:
-    if point is None or not point.runs:
-        return cells.NONE
-    return cells.duration(average(point.runs, lambda result: result["seconds"]))
-
-
 def learning_rate(study: Study) -> Section:
     """Fig. 3."""
     phase = cells.named(study, "learning_rate")
@@ -71,7 +56,7 @@ def learning_rate(study: Study) -> Section:
     rows = []
     for key, point in measured.items():
         shown = "chosen" if float(key) == paper.LEARNING_RATE else "curve only"
-        given = measured_accuracy(phase, point, "optimizer.lr", key)
+        given = cells.measured_accuracy(phase, point, "optimizer.lr", key)
         rows.append([cells.label(phase, point, _rate(key)), shown, *given])
     text = "The paper draws the curves without printing a figure; 1e-3 is what it chose."
     return Section(
@@ -109,7 +94,11 @@ def optimizer(study: Study) -> Section:
     scheduler, measured = _same_scheduler(phase)
     columns = [Column("optimizer"), Column("val accuracy", PAPER, text=True), *ACCURACY]
     rows = [
-        [_optimizer_name(key), "curve only", *measured_accuracy(phase, point, "optimizer", key)]
+        [
+            _optimizer_name(key),
+            "curve only",
+            *cells.measured_accuracy(phase, point, "optimizer", key),
+        ]
         for key, point in measured.items()
     ]
     notes = cells.remarks(phase)
@@ -181,7 +170,7 @@ def _scheduler(phase: Phase, point: Point | None, key: str) -> list[str]:
         shares = (paper_row.val_accuracy, paper_row.train_accuracy)
         losses = (paper_row.train_loss, paper_row.val_loss)
         printed = [*map(cells.percent, shares), *(cells.decimal(loss, 4) for loss in losses)]
-    val, between = measured_accuracy(phase, point, "scheduler", key)
+    val, between = cells.measured_accuracy(phase, point, "scheduler", key)
     rest = [cells.NONE] * 3
     if point is not None and point.runs:
         train, *losses = (
