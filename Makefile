@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce test lint typecheck clean
+.PHONY: help demo reproduce bench test lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study
 	$(BIN)/genreclf download data=fma_small
 	$(BIN)/genreclf prepare -m data=fma_small features=mel,mfcc,chroma
 	$(BIN)/genreclf study study=paper data=fma_small
+
+bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --music FOLDER" for a part
+	$(BIN)/python tests/bench $(BENCH)
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genreclf import allocator
 from genreclf.errors import InputError, one_line
 
 CONF = "pkg://genreclf.conf"
@@ -64,6 +65,8 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     def task(config: DictConfig) -> None:
         try:
             _check_types(config, config_name)
+            if config.get("fast"):
+                allocator.keep_memory()
             command = importlib.import_module(f"genreclf.{name}")
             _quiet_lightning()  # after its import, which sets the level itself
             command.run(config)
@@ -109,7 +112,7 @@ def _quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
-        ".*does not have many workers.*",  # batches come ready from one call to HDF5
+        ".*does not have many workers.*",  # a batch is read in some milliseconds
         ".*LeafSpec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)

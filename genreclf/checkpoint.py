@@ -17,6 +17,7 @@ from genreclf.classifier import FORMAT, Classifier
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
 from genreclf.features import Features, from_settings
+from genreclf.fused import fuse
 from genreclf.normalisation import Normalise
 
 
@@ -109,13 +110,18 @@ def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
     return kind(classes=classes, **arguments)
 
 
-def predict(trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str) -> np.ndarray:
+def predict(
+    trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str, fast: bool = True
+) -> np.ndarray:
     """Class probabilities float32 (n, classes) of a part, in the order of its rows.
+
+    They are those of the plain net but for rounding, whether `fast` or not.
 
     Raises:
         InputError: they are not numbers.
     """
-    classifier = Classifier(trained.net, trained.classes, normalise=trained.normalise)
+    net = fuse(trained.net) if fast else trained.net
+    classifier = Classifier(net, trained.classes, normalise=trained.normalise)
     data.predicted_part = part
     batches = trainer.predict(classifier, datamodule=data)
     scores = torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]

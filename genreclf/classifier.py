@@ -16,9 +16,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from genreclf.datamodule import Batch, Shares
+from genreclf.datamodule import Batch
 from genreclf.errors import InputError
 from genreclf.optimizers import constant
+from genreclf.sampling import Shares
 
 FORMAT = 1
 

@@ -8,12 +8,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from genreclf import splits
+from genreclf import fused, splits
 from genreclf.callbacks import History, callbacks
 from genreclf.classifier import Classifier
-from genreclf.datamodule import Oversampling, StoreDataModule, check_loading
+from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
 from genreclf.features import Features, Precomputed, Waveform, settings
+from genreclf.sampling import Oversampling
 from genreclf.store import Store
 
 
@@ -21,7 +22,7 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     """Notice what is wrong before hours of decoding, not after."""
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
-    check_loading(config.batch_size, config.num_workers)
+    check_loading(config.batch_size, config.num_workers, config.cache)
     callbacks(folder, config.monitor, config.patience, History(config.seed))
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
@@ -79,6 +80,7 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
         oversampling,
         config.seed,
         features,
+        config.cache,
     )
     _check_size(instantiate(config.model, classes=2).min_size, features, data.shape)
     return data
@@ -113,6 +115,10 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
     }
     pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
     net = instantiate(config.model, classes=len(store.classes))
+    if config.fast:
+        net = fused.fuse(net)
+    if config.compile:
+        net.compile()
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     normalise = instantiate(config.normalise)(data.training_batches())
     return Classifier(net, store.classes, optimizer, scheduler, description, normalise)

@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
     _check_size(data, trained, corpus)
     alone = processes.Team(config.trainer).settings_alone()
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)
-    scores = predict(trainer, trained, data, data.tested_part)
+    scores = predict(trainer, trained, data, data.tested_part, config.fast)
     rows = data.split[data.tested_part]
     labels = numbers[store.labels[rows]]
     track_ids = [store.track_ids[row] for row in rows]

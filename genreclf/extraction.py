@@ -15,7 +15,7 @@ from multiprocessing.context import BaseContext
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from genreclf import audio
+from genreclf import allocator, audio
 from genreclf.corpora import Npz, Track
 from genreclf.errors import InputError
 from genreclf.features import Computed
@@ -97,9 +97,10 @@ def _script_withheld() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Leave the decoder's chatter to nobody, one core to each worker, and no worker alone."""
+    """Decoders write to nobody; one core, memory kept from clip to clip, an end with the parent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)
+    allocator.keep_memory()
     end_with_parent()
 
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from genreclf import spectra
 from genreclf.errors import InputError
 
 
@@ -180,14 +181,10 @@ class Chroma(_Spectral):
         """Features (bins, frames) of a waveform (samples,)."""
         import librosa
 
-        return librosa.feature.chroma_stft(
-            y=self.clip(waveform, sample_rate),
-            sr=sample_rate,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            n_chroma=self.n_chroma,
-            tuning=0.0,
-        ).astype(np.float32)
+        clip = self.clip(waveform, sample_rate)
+        filters = spectra.chroma(sample_rate, self.n_fft, self.n_chroma)
+        power = spectra.filtered(clip, filters, self.n_fft, self.hop_length)
+        return librosa.util.normalize(power, norm=np.inf, axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,13 +239,8 @@ def _mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames) -> np.
     """Mel spectrogram (n_mels, frames) of a clip, dB relative to its loudest bin."""
     import librosa
 
-    power = librosa.feature.melspectrogram(
-        y=clip,
-        sr=sample_rate,
-        n_fft=setting.n_fft,
-        hop_length=setting.hop_length,
-        n_mels=setting.n_mels,
-    )
+    filters = spectra.mel(sample_rate, setting.n_fft, setting.n_mels)
+    power = spectra.filtered(clip, filters, setting.n_fft, setting.hop_length)
     return librosa.power_to_db(power, ref=np.max, top_db=setting.top_db).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
-from genreclf import composition, loggers, processes, results
+from genreclf import allocator, composition, loggers, processes, results
 from genreclf.callbacks import BEST, LAST, History, ProgressBar, callbacks
 from genreclf.checkpoint import Trained, load_checkpoint, read_checkpoint
 from genreclf.classifier import Classifier
@@ -35,6 +35,7 @@ class Fitted:
     history: History
     logger: Logger
     tester: pl.Trainer  # for predictions, which are made by this process alone
+    fast: bool  # how these are to be computed
 
 
 def fit(
@@ -68,7 +69,7 @@ def fit(
         _fit(trainer, classifier, data, folder)
     tester = trainer if team.size == 1 else _tester(config, **team.settings_alone())
     best = history.best_epoch(config.monitor)
-    return Fitted(folder, _best(folder, best), best, history, logger, tester)
+    return Fitted(folder, _best(folder, best), best, history, logger, tester, config.fast)
 
 
 def check_data(file: Path, digest: str, source: Source) -> None:
@@ -125,6 +126,8 @@ def _best(folder: Path, best: dict[str, float]) -> Trained:
 def _help(settings: dict[str, Any], plain: dict[str, Any], store: Path, folder: Path) -> None:
     """Train beside the process that does everything else."""
     config = OmegaConf.create(plain)
+    if config.fast:
+        allocator.keep_memory()
     data = composition.make_data(config, Store(store))
     classifier = composition.make_classifier(config, plain, data)
     trainer = _trainer(config, folder, History(config.seed), logger=False, **settings)

@@ -16,14 +16,18 @@ TRUNK_CHANNELS = 128
 
 
 def separable_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Depthwise 3x3 and pointwise 1x1 convolution, each with batch norm and ReLU (Howard 2017)."""
+    """Depthwise 3x3 and pointwise 1x1 convolution, each with batch norm and ReLU; 2x2 max-pool.
+
+    Depthwise separable convolutions: Howard 2017.
+    """
     return nn.Sequential(
         nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
         nn.BatchNorm2d(inputs),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(inputs, outputs, 1, bias=False),
         nn.BatchNorm2d(outputs),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
     )
 
 
@@ -34,13 +38,15 @@ def trunk(dropout: float) -> nn.Sequential:
     """
     return nn.Sequential(
         OrderedDict(
-            block1=nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
-            pool1=nn.MaxPool2d(2),
+            block1=nn.Sequential(
+                nn.Conv2d(1, 32, 3, padding=1),
+                nn.BatchNorm2d(32),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            ),
             block2=separable_block(32, 64),
-            pool2=nn.MaxPool2d(2),
             drop2=nn.Dropout2d(dropout / 2),
             block3=separable_block(64, TRUNK_CHANNELS),
-            pool3=nn.MaxPool2d(2),
             drop3=nn.Dropout2d(dropout),
         )
     )
@@ -51,10 +57,10 @@ def conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Sequenti
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
         nn.BatchNorm2d(outputs),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(outputs, outputs, 3, padding=1),
         nn.BatchNorm2d(outputs),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
         nn.Dropout(dropout),
     )

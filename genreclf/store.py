@@ -64,6 +64,7 @@ class Store:
         durations: float32 (n,), seconds of audio that decoded.
         row_sha1: list of n hexadecimal digests of the rows.
         shape: (bins, frames) of a row.
+        dtype: of the stored values.
         rejected: a dict with track_id, genre, path and reason for each track without features.
 
     Raises:
@@ -96,6 +97,7 @@ class Store:
         silence = tuple(map(float, np.atleast_1d(attributes["silence"])))
         self.scaling = Scaling(float(attributes["scale"]), float(attributes["offset"]), silence)
         self.shape: tuple[int, int] = file["features"].shape[1:]
+        self.dtype: np.dtype = file["features"].dtype
         self.labels = file["label"][:]
         self.durations = file["duration"][:]
         self.row_sha1 = [sha1.decode() for sha1 in file["row_sha1"][:]]
@@ -112,9 +114,12 @@ class Store:
         return len(self.labels)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Stored values (len(rows), bins, frames) of these rows, in one call to HDF5."""
-        wanted, back = np.unique(np.asarray(rows), return_inverse=True)
-        return self._file()["features"][wanted][back]
+        """Stored values (len(rows), bins, frames) of these rows."""
+        features = self._file()["features"]
+        values = np.empty((len(rows), *self.shape), self.dtype)
+        for place, row in zip(values, rows, strict=True):  # many at a call: fifty times as slow
+            place[...] = features[row]
+        return values
 
     def _file(self) -> Any:
         """The file, opened once a process: a handle must not cross a fork."""

@@ -135,7 +135,7 @@ class StoreWriter:
                 f"the store has {self.shape}"
             )
         row = np.ascontiguousarray(features, self.dtype)
-        sha1 = hashlib.sha1(row.tobytes()).hexdigest()
+        sha1 = hashlib.sha1(row.data).hexdigest()
         with self._disk_errors():
             self._file["features"][self._row] = row
             self._file["progress/duration"][self.done] = duration

@@ -140,7 +140,7 @@ def _tested(fitted: Fitted, data: StoreDataModule, part: str, log_it: bool) -> r
 
 
 def _predict(fitted: Fitted, data: StoreDataModule, part: str) -> results.Predictions:
-    scores = predict(fitted.tester, fitted.trained, data, part)
+    scores = predict(fitted.tester, fitted.trained, data, part, fitted.fast)
     rows = data.split[part]
     track_ids = [data.store.track_ids[row] for row in rows]
     return results.Predictions(track_ids, data.store.labels[rows], scores, fitted.trained.classes)

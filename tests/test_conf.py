@@ -23,7 +23,8 @@ NOT_FOR_TRAINING = {("features", "waveform")}
 def test_every_option_runs_a_step(
     train: Callable[..., dict[str, Any]], group: str, option: str
 ) -> None:
-    result = train(f"{group}={option}", "+trainer.limit_train_batches=1")
+    on_cpu = ["trainer.accelerator=cpu"] * (group == "trainer")
+    result = train(f"{group}={option}", *on_cpu, "+trainer.limit_train_batches=1")
     assert result["metrics"]["train/loss"] > 0
 
 

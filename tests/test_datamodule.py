@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from genreclf import cache
 from genreclf.corpora import Track
-from genreclf.datamodule import Oversampling, StoreDataModule
+from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
+from genreclf.sampling import Oversampling
 from genreclf.store import Scaling, Store
 
 
@@ -97,3 +99,45 @@ def test_validation_serves_where_there_is_no_test_part(store: Store) -> None:
 def test_impossible_settings_are_refused(store: Store, arguments: dict) -> None:
     with pytest.raises(InputError, match=next(iter(arguments))):
         StoreDataModule(store, SPLIT, **arguments)
+
+
+@pytest.mark.parametrize("kind", ["memory", "float16", "device"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_cache_gives_what_the_file_gives(store: Store, kind: str, num_workers: int) -> None:
+    plain = StoreDataModule(store, SPLIT, 5, seed=1)
+    data = StoreDataModule(store, SPLIT, 5, num_workers, seed=1, cached=kind)
+    data.setup("fit")
+    store.read = None  # pyright: ignore: it is not read any more
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        del store.read
+        expected = [plain.on_after_batch_transfer(batch, 0) for batch in getattr(plain, loader)()]
+        store.read = None  # pyright: ignore
+        found = [data.on_after_batch_transfer(batch, 0) for batch in getattr(data, loader)()]
+        for (features, labels), (others, other_labels) in zip(found, expected, strict=True):
+            torch.testing.assert_close(features, others, atol=0, rtol=0)
+            assert labels.tolist() == other_labels.tolist()
+
+
+def test_float16_takes_half_of_the_memory(make_store: Callable[..., Store]) -> None:
+    tracks = [Track(str(n), ("even", "odd")[n % 2]) for n in range(20)]
+    values = np.random.default_rng(0).uniform(-80, 0, (20, 8, 16)).astype(np.float32)
+    data = StoreDataModule(make_store(tracks, values), SPLIT, cached="float16")
+    data.setup("fit")
+    assert data._values.dtype == torch.float16
+    (batch,) = data.val_dataloader()
+    features, _ = data.on_after_batch_transfer(batch, 0)
+    np.testing.assert_allclose(features, values[SPLIT["val"]], atol=0.04)  # dB, of 80
+
+
+def test_what_is_too_large_for_the_device_stays_in_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cache, "_room", lambda device: 2 * 20 * 8 * 16 - 1)
+    values = cache.filled(store, "device", torch.device("meta"))
+    assert values.device.type == "cpu"
+    assert "cache=device: 0.0 GB are too much for it; cache=memory" in caplog.text
+
+
+def test_an_unknown_cache_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match="cache=disk: choose one of none, memory, float16, device"):
+        StoreDataModule(store, SPLIT, cached="disk")

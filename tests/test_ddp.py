@@ -25,9 +25,9 @@ from omegaconf import OmegaConf
 from genreclf import processes
 from genreclf.callbacks import History
 from genreclf.checkpoint import load_checkpoint
-from genreclf.datamodule import EpochShuffle, Shares
 from genreclf.errors import InputError
 from genreclf.results import Predictions, read_json
+from genreclf.sampling import EpochShuffle, Shares
 
 TOLERANCE = 1e-4
 PLAIN = ["augmentation=none", "model.cnn_dropout=0.0", "model.classifier_dropout=0.0"]

@@ -70,7 +70,7 @@ def test_parameters_add_up(net: nn.Module) -> None:
 def test_the_papers_network_at_the_papers_size() -> None:
     steps = trace(models.CNNRNN(8), 128, 1292)
     named = by_name(steps)
-    assert named["trunk.block1"].layers == ["Conv2d 3x3, 1 to 32 + BatchNorm + ReLU"]
+    assert named["trunk.block1.0-2"].layers == ["Conv2d 3x3, 1 to 32 + BatchNorm + ReLU"]
     assert named["trunk.drop3"].shape == (128, 16, 161)
     assert named["mean over frequency"].shape == (128, 161)
     assert named["rnn"].shape == named["residual"].shape == (161, 32)

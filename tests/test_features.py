@@ -46,7 +46,7 @@ def test_equals_librosa(waveform: np.ndarray) -> None:
     clip[: len(waveform)] = waveform
     power = librosa.feature.melspectrogram(y=clip, sr=22050, n_fft=2048, hop_length=512, n_mels=128)
     expected = librosa.power_to_db(power, ref=np.max)
-    np.testing.assert_allclose(Mel()(waveform, RATE), expected, atol=1e-4)
+    np.testing.assert_allclose(Mel()(waveform, RATE), expected, atol=1e-3)
 
 
 def test_values_are_frozen(waveform: np.ndarray) -> None:
@@ -98,7 +98,7 @@ def test_chroma_is_librosas_without_tuning(waveform: np.ndarray) -> None:
     energies = chroma(waveform, RATE)
     assert energies.shape == chroma.shape == (12, 216)
     expected = librosa.feature.chroma_stft(y=waveform, sr=RATE, tuning=0.0)
-    np.testing.assert_allclose(energies, expected, atol=1e-6)
+    np.testing.assert_allclose(energies, expected, atol=1e-5)
     assert (energies.max(axis=0) == 1).all()
 
 

@@ -1,0 +1,225 @@
+"""`make bench`: how fast genreclf is beside the straightforward way; a table, and bench.json.
+
+python tests/bench [CASE ...] [--music FOLDER] [--repetitions N] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import agreement as agreeing
+import commands
+import sides
+from measure import Side, in_turn, ratio
+from music import clips_of, made_music
+
+LONG, SHORT = 1292, 128  # frames: 30 s at the paper's setting, and 3 s
+
+
+@dataclass
+class Line:
+    """One line of the table."""
+
+    work: str
+    reference: str  # what it is compared with
+    ours: str
+    comparison: str
+    target: str
+    memory_mb: str  # of the reference and of genreclf, at most
+
+
+@dataclass
+class Options:
+    """What the user chose."""
+
+    music: Path
+    repetitions: int
+
+
+def compared(work: str, theirs: Side, ours: Side, target: str) -> Line:
+    """Rates of two sides in clips/s, and their ratio."""
+    times = ratio(ours, theirs)
+    return Line(
+        work,
+        f"{theirs.name}: {theirs.median():.1f} clips/s",
+        f"{ours.median():.1f} clips/s",
+        f"{times['median']:.2f} times ({times['least']:.2f} to {times['greatest']:.2f})",
+        target,
+        f"{theirs.memory_mb:.0f}, {ours.memory_mb:.0f}",
+    )
+
+
+def extraction(options: Options) -> list[Line]:
+    """MP3 to the stored mel spectrogram on one core."""
+    paths = clips_of(options.music)
+    kept = Side("librosa, kept in memory", sides.librosa_extraction, (paths, False), 1)
+    stored = Side("librosa, and savez_compressed", sides.librosa_extraction, (paths, True), 1)
+    decoded = Side("decoding alone", sides.decoding, (paths,), 1)
+    ours = Side("genreclf", sides.extraction, (options.music, len(paths), 1), 1)
+    in_turn([kept, stored, decoded, ours], options.repetitions)
+    work = "MP3 to mel, one core"
+    return [
+        compared(work, stored, ours, "2 times"),
+        compared(work, kept, ours, "-"),
+        compared(work, decoded, ours, "0.5 times"),
+    ]
+
+
+def workers(options: Options) -> list[Line]:
+    """Extraction by two processes against one, and what more clips do to the memory."""
+    with tempfile.TemporaryDirectory() as place:
+        few, many = (made_music(Path(place, str(n)), n, options.music) for n in (2, 8))
+        count = len(clips_of(many))
+        one = Side("1 worker", sides.extraction, (many, count, 1))
+        two = Side("2 workers", sides.extraction, (many, count, 2))
+        small = Side("a quarter of the clips", sides.extraction, (few, len(clips_of(few)), 2))
+        in_turn([one, two, small], options.repetitions)
+    growth = Line(
+        "memory of 2 workers for 4 times the clips",
+        f"{small.name}: {small.memory_mb:.0f} MB",
+        f"{two.memory_mb:.0f} MB",
+        f"{two.memory_mb / small.memory_mb:.2f} times",
+        "does not grow",
+        "-",
+    )
+    return [compared("MP3 to mel, 2 workers", one, two, "1.8 times"), growth]
+
+
+def training(options: Options) -> list[Line]:
+    """Epochs of the paper's network."""
+    lines = []
+    for frames, clips, cores, target in ((LONG, 32, 2, "4 times"), (SHORT, 128, 1, "2 times")):
+        theirs = Side("plain loop", sides.reference_training, (clips, frames), cores)
+        ours = Side("genreclf", sides.training, (clips, frames), cores)
+        in_turn([theirs, ours], options.repetitions)
+        lines.append(compared(f"training, 128 x {frames}, cores: {cores}", theirs, ours, target))
+    return lines
+
+
+def agreement(options: Options) -> list[Line]:
+    """Losses of the first 20 steps, by both sides from the same weights."""
+    lines = []
+    for frames in (LONG, SHORT):
+        theirs, ours = agreeing.first_losses(128, frames)
+        worst = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
+        work = f"losses of the first 20 steps, 128 x {frames}"
+        lines.append(Line(work, "-", f"{worst:.1e} apart at most", "-", "1e-4", "-"))
+    return lines
+
+
+def inference(options: Options) -> list[Line]:
+    """Scores of the paper's network."""
+    lines = []
+    for frames, clips, cores, target in ((LONG, 48, 2, "4 times"), (SHORT, 256, 1, "2 times")):
+        theirs = Side("plain loop", sides.reference_inference, (clips, frames), cores)
+        ours = Side("genreclf", sides.inference, (clips, frames), cores)
+        in_turn([theirs, ours], options.repetitions)
+        lines.append(compared(f"inference, 128 x {frames}, cores: {cores}", theirs, ours, target))
+    return lines
+
+
+def waiting(options: Options) -> list[Line]:
+    """The share of an epoch that is spent on getting batches."""
+    lines = []
+    for name, cache, cold, frames, target in (
+        ("cached", "memory", False, LONG, "2 %"),
+        ("cached", "memory", False, SHORT, "2 %"),
+        ("from a file in the kernel's cache", "none", False, LONG, "-"),
+        ("from the disk", "none", True, LONG, "10 %"),
+        ("from the disk", "none", True, SHORT, "10 %"),
+    ):
+        side = Side(
+            "genreclf", sides.training, (128 if frames == LONG else 1024, frames, cache, cold)
+        )
+        in_turn([side], options.repetitions)
+        shares = [figures["waiting"] for figures in side.figures]
+        lines.append(
+            Line(
+                f"waiting for data, 128 x {frames}, {name}",
+                "-",
+                f"{side.median():.1f} clips/s",
+                f"{side.median('waiting'):.2%} ({min(shares):.2%} to {max(shares):.2%})",
+                target,
+                f"{side.memory_mb:.0f}",
+            )
+        )
+    return lines
+
+
+def sweep(options: Options) -> list[Line]:
+    """A grid of small runs, by Hydra's launcher that runs them in turn, and by joblib's."""
+    one, two, overhead = commands.sweep(repetitions=max(1, options.repetitions // 2))
+    ratios = [a / b for a, b in zip(one, two, strict=True)]
+    median = sorted(ratios)[len(ratios) // 2]
+    return [
+        Line(
+            f"grid of {commands.RUNS} runs, 2 cores",
+            f"in turn: {min(one):.1f} s",
+            f"joblib: {min(two):.1f} s",
+            f"{median:.2f} times ({min(ratios):.2f} to {max(ratios):.2f})",
+            "1.8 times",
+            "-",
+        ),
+        Line("a run of it, less its training", "-", f"{overhead:.2f} s", "-", "1 s", "-"),
+    ]
+
+
+def startup(options: Options) -> list[Line]:
+    """Commands that do not train."""
+    lines = []
+    for arguments, target in ((["--help"], "1 s"), (["train", "--cfg", "job"], "2 s")):
+        seconds = [commands.seconds(arguments) for _ in range(options.repetitions)]
+        middle = sorted(seconds)[len(seconds) // 2]
+        spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
+        name = " ".join(["genreclf", *arguments])
+        lines.append(Line(name, "-", f"{middle:.2f} s ({spread})", "-", target, "-"))
+    return lines
+
+
+CASES: dict[str, Callable[[Options], list[Line]]] = {
+    case.__name__: case
+    for case in (startup, extraction, workers, agreement, training, inference, waiting, sweep)
+}
+
+
+def table(lines: list[Line]) -> str:
+    """Markdown."""
+    head = ["work", "reference", "genreclf", "comparison", "target", "memory, MB"]
+    rows = [head, ["---"] * len(head), *(list(asdict(line).values()) for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser("make bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all where none is named")
+    parser.add_argument("--music", type=Path, help="folder of genre folders; else clips are made")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=Path("outputs/bench.json"))
+    given = parser.parse_args()
+    if unknown := [name for name in given.cases if name not in CASES]:
+        parser.error(f"no case {unknown[0]}; choose of {', '.join(CASES)}")
+    with tempfile.TemporaryDirectory() as place:
+        music = given.music or made_music(Path(place, "music"))
+        options = Options(music, given.repetitions)
+        lines: list[Line] = []
+        for name in given.cases or CASES:
+            print(f"measuring: {name}", flush=True)
+            found = CASES[name](options)
+            lines += found
+            print(table(found), flush=True)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(
+        json.dumps({"machine": machine, "lines": [asdict(line) for line in lines]}, indent=1)
+    )
+    print(f"\n{machine}\n\n{table(lines)}\n\n{given.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Timing in turn: each side of a comparison lives in a process of its own and waits for its turn.
+
+A side is prepared once and then repeated, A B A B ..., so that a machine that slows down does so
+for both. What is quoted is the median of the ratios, with the least and the greatest.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import statistics
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+from unittest import mock
+
+import psutil
+
+Repeat = Callable[[], dict[str, float]]  # does the work once; figures, "rate" among them
+Prepare = Callable[..., Repeat]
+
+
+@dataclass
+class Side:
+    """One way to do the work: `prepare(*arguments)`, on these cores, by as many threads."""
+
+    name: str
+    prepare: Prepare
+    arguments: tuple[Any, ...] = ()
+    cores: int = 2
+    figures: list[dict[str, float]] = field(default_factory=list)
+    memory_mb: float = 0.0  # at most, of all its processes
+
+    def median(self, key: str = "rate") -> float:
+        """Of the repetitions."""
+        return statistics.median(figures[key] for figures in self.figures)
+
+
+def in_turn(sides: list[Side], repetitions: int) -> None:
+    """Repeat all sides in turn, and note their figures; each has been warmed up once."""
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        turns = [stack.enter_context(_process(context, side)) for side in sides]
+        for _ in range(repetitions):
+            for side, turn in zip(sides, turns, strict=True):
+                turn.send(True)
+                figures, memory = turn.recv()
+                side.figures.append(figures)
+                side.memory_mb = memory
+
+
+def ratio(side: Side, other: Side, key: str = "rate") -> dict[str, float]:
+    """Of one side to the other, repetition by repetition: median, least and greatest."""
+    pairs = zip(side.figures, other.figures, strict=True)
+    ratios = [a[key] / b[key] for a, b in pairs]
+    return {"median": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)}
+
+
+@contextlib.contextmanager
+def _process(context: Any, side: Side) -> Iterator[Connection]:
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, side.prepare, side.arguments, side.cores))
+    threads = {f"{name}_NUM_THREADS": str(side.cores) for name in ("OMP", "OPENBLAS", "MKL")}
+    with mock.patch.dict(os.environ, threads):  # before its libraries are imported
+        process.start()
+    there.close()
+    try:
+        here.recv()  # it is warm
+        yield here
+        here.send(False)
+        process.join(60)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(turn: Connection, prepare: Prepare, arguments: tuple[Any, ...], cores: int) -> None:
+    """What the process of a side does."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    peak = Peak()
+    repeat = prepare(*arguments)
+    repeat()
+    turn.send(None)
+    while turn.recv():
+        turn.send((repeat(), peak.mb))
+
+
+class Peak:
+    """The most memory of this process and those below it; shared pages count once."""
+
+    def __init__(self) -> None:
+        self.mb = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(1):
+            processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            self.mb = max(self.mb, sum(map(_share, processes)) / 2**20)
+
+
+def _share(process: psutil.Process) -> int:
+    """Bytes of a process, its share of what it shares; 0 where it has ended."""
+    try:
+        full: Any = process.memory_full_info()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return getattr(full, "pss", full.uss)

@@ -1,0 +1,88 @@
+"""What the benchmark compares gives the same numbers on both sides."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import agreement
+import numpy as np
+import pytest
+import reference
+from measure import Side, in_turn, ratio
+
+from genreclf import audio
+from genreclf.features import Mel
+
+BENCH = Path(__file__).parent / "bench"
+
+
+def test_extraction_gives_what_librosa_gives(music: Path) -> None:
+    """Tolerance: 0.05 dB."""
+    path = sorted(music.glob("*/*.mp3"))[0]
+    mel = Mel()
+    features = mel(*audio.load(path, mel.sample_rate, mel.duration))
+    np.testing.assert_allclose(features, reference.mel_spectrogram(path), atol=0.05)
+
+
+def test_extraction_of_real_clips_gives_what_librosa_gives(real_music: Path) -> None:
+    mel = Mel()
+    for path in sorted(real_music.glob("*/*.mp3"))[::45]:
+        features = mel(*audio.load(path, mel.sample_rate, mel.duration))
+        np.testing.assert_allclose(features, reference.mel_spectrogram(path), atol=0.05)
+
+
+def test_the_first_20_losses_agree() -> None:
+    """Tolerance: 1e-5 at the first step, then 1e-3, for AdamW makes much of rounding.
+
+    With dropout: both draw the same random numbers in the same order.
+    """
+    theirs, ours = agreement.first_losses(bins=32, frames=64, clips=40)
+    assert len(ours) == 20
+    assert len(set(ours)) == 20
+    assert abs(ours[0] - theirs[0]) < 1e-5
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def _prepare(number: float):
+    return lambda: {"rate": number}
+
+
+def test_sides_are_measured_in_turn() -> None:
+    one, two = Side("one", _prepare, (3.0,)), Side("two", _prepare, (6.0,))
+    in_turn([one, two], repetitions=3)
+    assert one.figures == [{"rate": 3.0}] * 3
+    assert ratio(two, one) == {"median": 2.0, "least": 2.0, "greatest": 2.0}
+
+
+def test_the_benchmark_prints_a_table_and_writes_json(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, BENCH, "startup", "--repetitions", "1"),
+            *("--json", tmp_path / "bench.json"),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "| genreclf --help |" in done.stdout
+    lines = json.loads((tmp_path / "bench.json").read_text())["lines"]
+    assert [line["target"] for line in lines] == ["1 s", "2 s"]
+
+
+def test_an_unknown_case_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, BENCH, "sped"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no case sped; choose of startup, extraction" in done.stderr
+
+
+@pytest.mark.parametrize("frames", [16, 24])
+def test_both_sides_of_training_run(frames: int) -> None:
+    import sides
+
+    for prepare in (sides.reference_training, sides.training):
+        assert prepare(16, frames)()["rate"] > 0
+    for prepare in (sides.reference_inference, sides.inference):
+        assert prepare(16, frames)()["rate"] > 0
