@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import agreement
 import numpy as np
 import pytest
 import reference
+import sides
 from measure import Side, in_turn, ratio
 
 from genreclf import audio
@@ -79,9 +81,10 @@ def test_an_unknown_case_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frames", [16, 24])
-def test_both_sides_of_training_run(frames: int) -> None:
-    import sides
-
+def test_both_sides_of_training_run(
+    frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for prepare in (sides.reference_training, sides.training):
         assert prepare(16, frames)()["rate"] > 0
     for prepare in (sides.reference_inference, sides.inference):

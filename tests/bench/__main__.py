@@ -15,9 +15,10 @@ from pathlib import Path
 import agreement as agreeing
 import commands
 import sides
-from measure import Side, in_turn, ratio
+from measure import Prepare, Side, in_turn, ratio
 from music import clips_of, made_music
 
+Case = tuple[Prepare, Prepare, int, int, int, str]  # both ways, frames, clips, cores, target
 LONG, SHORT = 1292, 128  # frames: 30 s at the paper's setting, and 3 s
 
 
@@ -90,15 +91,22 @@ def workers(options: Options) -> list[Line]:
     return [compared("MP3 to mel, 2 workers", one, two, "1.8 times"), growth]
 
 
+def against_plain_loop(work: str, cases: list[Case], options: Options) -> list[Line]:
+    """The paper's network on rows of a long and a short length."""
+    lines = []
+    for theirs, ours, frames, clips, cores, target in cases:
+        plain = Side("plain loop", theirs, (clips, frames), cores)
+        side = Side("genreclf", ours, (clips, frames), cores)
+        in_turn([plain, side], options.repetitions)
+        lines.append(compared(f"{work}, 128 x {frames}, cores: {cores}", plain, side, target))
+    return lines
+
+
 def training(options: Options) -> list[Line]:
     """Epochs of the paper's network."""
-    lines = []
-    for frames, clips, cores, target in ((LONG, 32, 2, "4 times"), (SHORT, 128, 1, "2 times")):
-        theirs = Side("plain loop", sides.reference_training, (clips, frames), cores)
-        ours = Side("genreclf", sides.training, (clips, frames), cores)
-        in_turn([theirs, ours], options.repetitions)
-        lines.append(compared(f"training, 128 x {frames}, cores: {cores}", theirs, ours, target))
-    return lines
+    ways = sides.reference_training, sides.training
+    cases = [(*ways, LONG, 32, 2, "4 times"), (*ways, SHORT, 128, 1, "2 times")]
+    return against_plain_loop("training", cases, options)
 
 
 def agreement(options: Options) -> list[Line]:
@@ -114,13 +122,9 @@ def agreement(options: Options) -> list[Line]:
 
 def inference(options: Options) -> list[Line]:
     """Scores of the paper's network."""
-    lines = []
-    for frames, clips, cores, target in ((LONG, 48, 2, "4 times"), (SHORT, 256, 1, "2 times")):
-        theirs = Side("plain loop", sides.reference_inference, (clips, frames), cores)
-        ours = Side("genreclf", sides.inference, (clips, frames), cores)
-        in_turn([theirs, ours], options.repetitions)
-        lines.append(compared(f"inference, 128 x {frames}, cores: {cores}", theirs, ours, target))
-    return lines
+    ways = sides.reference_inference, sides.inference
+    cases = [(*ways, LONG, 48, 2, "4 times"), (*ways, SHORT, 256, 1, "2 times")]
+    return against_plain_loop("inference", cases, options)
 
 
 def waiting(options: Options) -> list[Line]:

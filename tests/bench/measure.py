@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import statistics
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ def in_turn(sides: list[Side], repetitions: int) -> None:
     """Repeat all sides in turn, and note their figures; each has been warmed up once."""
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        turns = [stack.enter_context(_process(context, side)) for side in sides]
+        place = stack.enter_context(tempfile.TemporaryDirectory())
+        turns = [stack.enter_context(_process(context, side, place)) for side in sides]
         for _ in range(repetitions):
             for side, turn in zip(sides, turns, strict=True):
                 turn.send(True)
@@ -58,11 +60,12 @@ def ratio(side: Side, other: Side, key: str = "rate") -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _process(context: Any, side: Side) -> Iterator[Connection]:
+def _process(context: Any, side: Side, place: str) -> Iterator[Connection]:
+    """Its temporary files go below the place, which is deleted in the end."""
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, side.prepare, side.arguments, side.cores))
     threads = {f"{name}_NUM_THREADS": str(side.cores) for name in ("OMP", "OPENBLAS", "MKL")}
-    with mock.patch.dict(os.environ, threads):  # before its libraries are imported
+    with mock.patch.dict(os.environ, threads, TMPDIR=place):  # before its libraries are imported
         process.start()
     there.close()
     try:

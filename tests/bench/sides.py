@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-Repeat = Callable[[], dict[str, float]]
+from measure import Repeat
 
 
 def _rate(clips: int, work: Callable[[], Any]) -> dict[str, float]:
