@@ -1,8 +1,9 @@
 """Convolution, batch norm, ReLU and max-pool as one operation of the CPU.
 
 One after the other, each of the four writes a tensor of the convolution's size, and autograd keeps
-three of them. Here the convolution goes a few clips at a time, which stay in the cache; only pooled
-values are kept, and the backward pass repeats the convolution. That is possible since
+three of them. Here the convolution goes a few clips at a time, which stay in the cache. Of it are
+kept for the backward pass the values that were not pooled away, and not even those where they are
+many: the convolution is repeated then. With or without the max-pool, that is possible since
 
 - ReLU and max-pool can change places;
 - batch norm is `a * x + b` in each channel: where `a` is not negative it can follow the max-pool,
@@ -13,8 +14,10 @@ values are kept, and the backward pass repeats the convolution. That is possible
 The results are those of the four but for rounding.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -22,18 +25,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, max_pool2d
 
+aten = torch.ops.aten
 AT_ONCE = 4_000_000  # values of a convolution, 16 MB; but one clip at least
+KEPT = 8_000_000  # values of a convolution, after the pool, that are kept for the backward pass
 
 
 def fuse(net: nn.Module) -> nn.Module:
     """The same net, with the same parameters under the same names, made fast.
 
-    Its memory format is channels last, and each `nn.Sequential` that pools takes the four together
-    where it can, which is on the CPU.
+    Its memory format is channels last, and each `nn.Sequential` with batch norm takes the four
+    together where it can, which is on the CPU.
     """
     for name, child in net.named_children():
         setattr(net, name, fuse(child))
-    if type(net) is nn.Sequential and any(isinstance(m, nn.MaxPool2d) for m in net):
+    if type(net) is nn.Sequential and any(isinstance(m, nn.BatchNorm2d) for m in net):
         net = FusedSequential(OrderedDict(net.named_children())).train(net.training)
     return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -45,19 +50,21 @@ class FusedSequential(nn.Sequential):
         """What the modules give, one after the other."""
         values, modules = input, [*self]
         while modules:
-            if _fusable(values, modules[:4]):
-                convolution, norm, _, _, *modules = modules
-                values = conv_norm_relu_pool(values, convolution, norm)  # pyright: ignore
+            if _fusable(values, modules[:3]):
+                convolution, norm, _, *modules = modules
+                if pool := bool(modules) and _is_halving(modules[0]):
+                    del modules[0]
+                values = conv_norm_relu(values, convolution, norm, pool)  # pyright: ignore
             else:
                 values = modules.pop(0)(values)
         return values
 
 
 def _fusable(values: Tensor, modules: Sequence[Any]) -> bool:
-    """Whether these are the four in float32 on the CPU, with settings as in the paper's nets."""
-    if [type(module) for module in modules] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
+    """Whether these are the three in float32 on the CPU, with settings as in the paper's nets."""
+    if [type(module) for module in modules] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]:
         return False
-    convolution, norm, _, pool = modules
+    convolution, norm, _ = modules
     return (
         values.device.type == "cpu"
         and values.dtype == torch.float32
@@ -67,14 +74,22 @@ def _fusable(values: Tensor, modules: Sequence[Any]) -> bool:
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
-        and (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (2, 2, 0, 1)
-        and not pool.ceil_mode
+    )
+
+
+def _is_halving(module: nn.Module) -> bool:
+    """Whether this is a max-pool as in the paper's nets."""
+    return type(module) is nn.MaxPool2d and (
+        (module.kernel_size, module.stride, module.padding, module.dilation) == (2, 2, 0, 1)
+        and not module.ceil_mode
     )
 
 
 @torch.compiler.disable
-def conv_norm_relu_pool(values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """(batch, channels, height, width) -> (batch, outputs, height // 2, width // 2).
+def conv_norm_relu(
+    values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, pool: bool
+) -> Tensor:
+    """(batch, channels, height, width) -> (batch, outputs, height, width), or halves of both.
 
     In training, mean and variance are the batch's, and go into the norm's running averages.
     """
@@ -84,23 +99,29 @@ def conv_norm_relu_pool(values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNo
     kernel, bias = convolution.weight, convolution.bias
     form: Any = {"padding": convolution.padding, "groups": convolution.groups}
     if norm.training:
-        arguments = values, kernel, bias, norm.weight, norm.bias, norm.eps, form
-        pooled, of_batch, unbiased = _Training.apply(*arguments)  # pyright: ignore
+        arguments = values, kernel, bias, norm.weight, norm.bias, norm.eps, form, pool
+        result, of_batch, unbiased = _Training.apply(*arguments)  # pyright: ignore
         with torch.no_grad():
             mean.lerp_(of_batch, norm.momentum or 0.0)
             variance.lerp_(unbiased, norm.momentum or 0.0)
             norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
-        return pooled
+        return result
     scale = norm.weight * (variance + norm.eps).rsqrt()
     shift = norm.bias - mean * scale + (0.0 if bias is None else bias * scale)
     kernel = kernel * scale[:, None, None, None]
     parts = values.split(_clips(values, kernel))
-    return torch.cat([max_pool2d(conv2d(part, kernel, shift, **form), 2).relu() for part in parts])
+    return torch.cat([_pooled(conv2d(part, kernel, shift, **form), pool).relu() for part in parts])
 
 
 def _clips(values: Tensor, kernel: Tensor) -> int:
-    """How many clips to convolve at once."""
-    return max(1, AT_ONCE // (len(kernel) * values.shape[2] * values.shape[3]))
+    """How many clips to convolve at once, so that each time it is about the same number."""
+    clips, _, height, width = values.shape
+    times = min(clips, math.ceil(clips * len(kernel) * height * width / AT_ONCE))
+    return math.ceil(clips / times)
+
+
+def _pooled(values: Tensor, pool: bool) -> Tensor:
+    return max_pool2d(values, 2) if pool else values
 
 
 def _column(values: Tensor) -> Tensor:
@@ -108,8 +129,35 @@ def _column(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel.
+
+    PyTorch adds the values of a channel in this memory format one by one, which loses three digits
+    over a long clip. So they go into up to 64 sums a channel, as if those were channels, too.
+    """
+    count = values[:, 0].numel()
+    sums = math.gcd(count, 64)
+    columns = values.permute(0, 2, 3, 1).reshape(count // sums, -1, 1, 1)
+    means, variances = torch.batch_norm_update_stats(columns, None, None, 0.0)
+    return _together(
+        torch.full((sums, 1), 1 / sums), means.view(sums, -1), variances.view(sums, -1)
+    )
+
+
+def _together(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a whole of parts: (parts, channels) -> (channels,)."""
+    mean = (shares * means).sum(0)
+    return mean, (shares * (variances + (means - mean).square())).sum(0)
+
+
+def _before_relu(centred: Tensor, norm: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    """Batch norm of values with mean 0."""
+    scale, gain, offset = norm
+    return torch.addcmul(_column(offset), centred, _column(gain * scale), out=out)
+
+
 class _Training(torch.autograd.Function):
-    """Pooled values, and mean and unbiased variance of the convolution."""
+    """Values after ReLU and pool, and mean and unbiased variance of the convolution."""
 
     @staticmethod
     def forward(
@@ -121,28 +169,30 @@ class _Training(torch.autograd.Function):
         offset: Tensor,
         eps: float,
         form: dict[str, Any],
+        pool: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gain and offset are the norm's, form the further settings of the convolution."""
         sign = torch.where(gain < 0, -1.0, 1.0)
         kernel = kernel * sign[:, None, None, None]
-        bias = None if bias is None else bias * sign
+        bias = torch.zeros_like(gain) if bias is None else bias * sign
         moments, counts, parts = [], [], []
-        for part in values.split(_clips(values, kernel)):
+        clips = _clips(values, kernel)
+        for part in values.split(clips):
             convolved = conv2d(part, kernel, bias, **form)
-            moments.append(torch.batch_norm_update_stats(convolved, None, None, 0.0))
+            moments.append(_moments(convolved))
             counts.append(convolved[:, 0].numel())
-            parts.append(max_pool2d(convolved, 2))
-        count = sum(counts)
-        shares = torch.tensor(counts)[:, None] / count
-        means, variances = map(torch.stack, zip(*moments, strict=True))
-        mean = (shares * means).sum(0)
-        variance = (shares * (variances + (means - mean).square())).sum(0)
-        scale = (variance + eps).rsqrt()
-        normal = torch.cat(parts).sub_(_column(mean)).mul_(_column(scale))
-        output = torch.addcmul(_column(offset), normal, _column(gain.abs())).relu_()
-        ctx.save_for_backward(values, kernel, bias, gain, mean, scale, normal, output)
-        ctx.form, ctx.count = form, count
-        statistics = mean * sign, variance * count / (count - 1)
+            parts.append(_pooled(convolved, pool))
+        shares = torch.tensor(counts)[:, None] / sum(counts)
+        mean, variance = _together(shares, *map(torch.stack, zip(*moments, strict=True)))
+        norm = (variance + eps).rsqrt(), gain.abs(), offset
+        shape = len(values), *parts[0].shape[1:]
+        output = torch.empty(shape, memory_format=torch.channels_last)
+        for part, place in zip(parts, output.split(clips), strict=True):
+            _before_relu(part.sub_(_column(mean)), norm, out=place).relu_()
+        kept = parts if output.numel() <= KEPT else []
+        ctx.save_for_backward(values, kernel, bias - mean, sign, *norm, *kept)
+        ctx.form, ctx.pool, ctx.count = form, pool, sum(counts)
+        statistics = mean * sign, variance * ctx.count / (ctx.count - 1)
         ctx.mark_non_differentiable(*statistics)
         return output, *statistics
 
@@ -150,34 +200,58 @@ class _Training(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Gradients of `forward`'s first five arguments."""
-        values, kernel, bias, gain, mean, scale, normal, output = ctx.saved_tensors
-        sign = torch.where(gain < 0, -1.0, 1.0)
-        gradient = torch.ops.aten.threshold_backward(gradients[0], output, 0)  # of ReLU
+        values, kernel, bias, sign, scale, gain, offset, *kept = ctx.saved_tensors
+        norm = scale, gain, offset
         clips = _clips(values, kernel)
-        parts = list(zip(*(t.split(clips) for t in (values, gradient, normal)), strict=True))
-        of_offset = gradient.sum((0, 2, 3))
-        of_gain = sum((part * z).sum((0, 2, 3)) for _, part, z in parts)
-        # The convolution's gradient: factor * gradient - constant - slope * convolution.
-        factor = gain.abs() * scale
+        parts = list(
+            zip(values.split(clips), gradients[0].split(clips), kept or repeat(None), strict=False)
+        )
+        of_offset, of_gain = torch.zeros_like(offset), torch.zeros_like(gain)
+        for part, of_output, centred in parts:
+            if centred is None:
+                centred = _pooled(conv2d(part, kernel, bias, **ctx.form), ctx.pool)
+            gradient = aten.threshold_backward(of_output, _before_relu(centred, norm), 0)
+            of_offset += gradient.sum((0, 2, 3))
+            of_gain += gradient.mul_(centred).sum((0, 2, 3)) * scale
+        # The convolution's gradient: factor * gradient - constant - slope * centred convolution.
+        factor = gain * scale
         slope = factor * scale * of_gain / ctx.count
-        constant = factor * of_offset / ctx.count - slope * mean
-        gradient.mul_(_column(factor))
-        weights = [t.detach().requires_grad_() for t in (kernel, bias) if t is not None]
-        of_weights = [torch.zeros_like(tensor) for tensor in weights]
+        constant = factor * of_offset / ctx.count
         of_values = torch.empty_like(values) if ctx.needs_input_grad[0] else None
-        for number, (part, of_pooled, _) in enumerate(parts):
-            part = part.detach().requires_grad_(of_values is not None)
-            with torch.enable_grad():
-                convolved = conv2d(part, *weights, **ctx.form)
-                pooled = max_pool2d(convolved, 2)
-            (of_convolved,) = torch.autograd.grad(pooled, convolved, of_pooled)
-            others = convolved.detach().mul_(_column(slope)).add_(_column(constant))
-            inputs = [*weights, part] if of_values is not None else weights
-            found = torch.autograd.grad(convolved, inputs, of_convolved.sub_(others))
-            for total, more in zip(of_weights, found, strict=False):
-                total += more
-            if of_values is not None:
-                of_values[number * clips :][: len(part)] = found[-1]
-        of_kernel = of_weights[0] * sign[:, None, None, None]
-        of_bias = None if bias is None else of_weights[1] * sign
-        return of_values, of_kernel, of_bias, of_gain * sign, of_offset, None, None
+        of_kernel = torch.zeros_like(kernel)
+        for number, (part, of_output, centred) in enumerate(parts):
+            convolved = centred
+            if ctx.pool or centred is None:
+                convolved = conv2d(part, kernel, bias, **ctx.form)
+            if centred is None:
+                centred = _pooled(convolved, ctx.pool)
+            gradient = aten.threshold_backward(of_output, _before_relu(centred, norm), 0)
+            gradient.mul_(_column(factor))
+            if ctx.pool:
+                gradient = _of_max_pool(gradient, convolved)
+            gradient -= torch.addcmul(_column(constant), convolved, _column(slope))
+            needed = ctx.needs_input_grad[0]
+            of_part, more = _of_convolution(gradient, part, kernel, ctx.form, needed)
+            of_kernel += more
+            if of_values is not None and of_part is not None:
+                of_values[number * clips :][: len(part)] = of_part
+        of_kernel *= sign[:, None, None, None]
+        # The norm takes out again what a bias adds.
+        of_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
+        return of_values, of_kernel, of_bias, of_gain * sign, of_offset, None, None, None
+
+
+def _of_max_pool(gradient: Tensor, values: Tensor) -> Tensor:
+    """The gradient of what a max-pool takes."""
+    _, places = aten.max_pool2d_with_indices(values, 2)
+    form = [2, 2], [2, 2], [0, 0], [1, 1], False
+    return aten.max_pool2d_with_indices_backward(gradient, values, *form, places)
+
+
+def _of_convolution(
+    gradient: Tensor, values: Tensor, kernel: Tensor, form: dict[str, Any], of_values: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Gradients of what a convolution takes, where that is needed, and of its kernel."""
+    ones, needed = [1, 1], [of_values, True, False]
+    further = None, ones, form["padding"], ones, False, [0, 0], form["groups"]
+    return aten.convolution_backward(gradient, values, kernel, *further, needed)[:2]

@@ -79,21 +79,20 @@ def test_gradients_reach_what_came_before() -> None:
         (nn.Conv2d(1, 2, 3), SharedBatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2)),
         (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False), nn.ReLU(), nn.MaxPool2d(2)),
         (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GELU(), nn.MaxPool2d(2)),
-        (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(3)),
-        (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()),
+        (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2)),
     ],
 )
 def test_what_is_not_the_papers_block_goes_one_by_one(
     modules: tuple[nn.Module, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "conv_norm_relu_pool", None)  # a call would fail
+    monkeypatch.setattr(fused, "conv_norm_relu", None)  # a call would fail
     values = torch.randn(3, 1, 12, 12)
     expected = nn.Sequential(*copy.deepcopy(modules)).eval()(values)
     torch.testing.assert_close(FusedSequential(*modules).eval()(values), expected)
 
 
 def test_other_precisions_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "conv_norm_relu_pool", None)
+    monkeypatch.setattr(fused, "conv_norm_relu", None)
     net = fuse(CNNRNN(8)).eval()
     assert net.double()(torch.randn(2, 16, 16).double()).dtype == torch.float64
     with torch.autocast("cpu", torch.bfloat16):

@@ -79,7 +79,8 @@ class Offline:
 
 def offline_runs(place: Path) -> list[Offline]:
     """In the order in which they began."""
-    return [Offline(folder) for folder in sorted(place.rglob("offline-run-*"))]
+    runs = [Offline(folder) for folder in place.rglob("offline-run-*")]
+    return sorted(runs, key=lambda offline: offline.run.start_time.ToNanoseconds())
 
 
 @pytest.fixture(scope="module")

@@ -5,36 +5,36 @@ import numpy as np
 
 def first_losses(
     bins: int, frames: int, clips: int = 64, steps: int = 20
-) -> tuple[list[float], list[float]]:
-    """Losses of the first steps by the plain loop, and by genreclf's net; dropout included."""
+) -> dict[str, list[float]]:
+    """Losses of the first steps, dropout included: plain, double (plain in that), genreclf."""
     import reference
     import torch
-    from torch.nn import functional
 
     from genreclf.fused import fuse
     from genreclf.models import CNNRNN
 
-    generator = np.random.default_rng(0)
-    features = generator.normal(-40, 15, (clips, bins, frames)).clip(-80, 0)
-    features = torch.from_numpy(features.astype(np.float32))
+    noise = np.random.default_rng(0).normal(-40, 15, (clips, bins, frames)).clip(-80, 0)
+    features = torch.from_numpy(noise.astype(np.float32))
     labels = torch.arange(clips) % 8
     torch.manual_seed(0)
     plain, net = reference.Net(), CNNRNN(8)
+    double = reference.Net().double()
+    double.load_state_dict(plain.state_dict())
     pairs = zip(net.state_dict(), plain.state_dict().values(), strict=True)
     net.load_state_dict({name: value.clone() for name, value in pairs})
-    net = fuse(net).train()
-    theirs, ours = (torch.optim.AdamW(each.parameters()) for each in (plain, net))
-    losses: tuple[list[float], list[float]] = [], []
-    while len(losses[1]) < steps:
-        order = generator.permutation(clips).tolist()
-        seed = len(losses[1])
-        torch.manual_seed(seed)
-        losses[0].extend(reference.train(plain, theirs, features, labels, order))
-        torch.manual_seed(seed)
-        for inputs, targets in reference.batches(features, labels, order):
-            ours.zero_grad()
-            loss = functional.cross_entropy(net(inputs), targets)
-            loss.backward()
-            ours.step()
-            losses[1].append(loss.item())
-    return losses[0][:steps], losses[1][:steps]
+    losses: dict[str, list[float]] = {}
+    for name, each in {"plain": plain, "double": double, "genreclf": fuse(net)}.items():
+        optimizer = torch.optim.AdamW(each.parameters())
+        taken = features.double() if name == "double" else features
+        orders, losses[name] = np.random.default_rng(1), []
+        while len(losses[name]) < steps:
+            torch.manual_seed(len(losses[name]))
+            order = orders.permutation(clips).tolist()
+            losses[name] += reference.train(each, optimizer, taken, labels, order)
+        del losses[name][steps:]
+    return losses
+
+
+def apart(losses: dict[str, list[float]], one: str, other: str) -> float:
+    """The greatest difference of two."""
+    return float(np.abs(np.subtract(losses[one], losses[other])).max())
