@@ -26,6 +26,7 @@ ACCEPTED, REJECTED = 1, 2
 TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "license", "path")}
 TRACK_COLUMNS["id"] = "track_id"
 TEXT = h5py.string_dtype("utf-8")
+PROGRESS = np.dtype([("state", "u1"), ("duration", "f4"), ("row_sha1", "S40"), ("reason", "S300")])
 
 
 class StoreWriter:
@@ -57,6 +58,8 @@ class StoreWriter:
         self.done = 0
         with self._disk_errors():
             self._file: Any = self._reopen() or self._create()
+            # Handles are kept, for to open a data set takes as long as to write a row.
+            self._features, self._progress = self._file["features"], self._file["progress"]
         self._row = len(self._by_state(ACCEPTED))
         self.done = self._row + len(self._by_state(REJECTED))
 
@@ -86,7 +89,7 @@ class StoreWriter:
                 f"{self.partial}: an unfinished store of other data or other features; delete it, "
                 "or name another store=..."
             )
-        if "progress/state" in file:
+        if isinstance(file.get("progress"), h5py.Dataset):
             return file
         file.close()
         return None
@@ -99,10 +102,7 @@ class StoreWriter:
         allocate_now = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         allocate_now.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         allocate_now.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        file.create_dataset("progress/duration", data=np.zeros(count, np.float32))
-        file.create_dataset("progress/row_sha1", data=np.zeros(count, "S40"))
-        file.create_dataset("progress/reason", data=np.zeros(count, "S300"))
-        file.create_dataset("progress/state", data=np.zeros(count, np.uint8))
+        file.create_dataset("progress", data=np.zeros(count, PROGRESS))
         file.create_dataset(
             "features",
             (count, *self.shape),
@@ -137,20 +137,17 @@ class StoreWriter:
         row = np.ascontiguousarray(features, self.dtype)
         sha1 = hashlib.sha1(row.data).hexdigest()
         with self._disk_errors():
-            self._file["features"][self._row] = row
-            self._file["progress/duration"][self.done] = duration
-            self._file["progress/row_sha1"][self.done] = sha1.encode()
-            self._advance(ACCEPTED)
+            self._features[self._row] = row
+            self._advance(ACCEPTED, duration, sha1.encode(), b"")
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Note why the next track has no row."""
         with self._disk_errors():
-            self._file["progress/reason"][self.done] = reason.encode()[:300]
-            self._advance(REJECTED)
+            self._advance(REJECTED, 0.0, b"", reason.encode()[:300])
 
-    def _advance(self, state: int) -> None:
-        self._file["progress/state"][self.done] = state
+    def _advance(self, *progress: object) -> None:
+        self._progress[self.done] = np.array(progress, PROGRESS)
         self._file.flush()
         self.done += 1
 
@@ -172,7 +169,8 @@ class StoreWriter:
             InputError: no track at all was accepted.
         """
         accepted, rejected = self._by_state(ACCEPTED), self._by_state(REJECTED)
-        reasons = [r.decode(errors="replace") for r in self._file["progress/reason"][rejected]]
+        reasons = self._progress["reason"][rejected]
+        reasons = [reason.decode(errors="replace") for reason in reasons]
         if not len(accepted):
             first = self.tracks[0].path or self.tracks[0].id
             raise InputError(
@@ -186,12 +184,12 @@ class StoreWriter:
     def _add_columns(
         self, accepted: np.ndarray, rejected: np.ndarray, reasons: list[str], scaling: Scaling
     ) -> None:
-        self._file["features"].resize(len(accepted), axis=0)
+        self._features.resize(len(accepted), axis=0)
         classes = sorted({self.tracks[i].genre for i in accepted})
         labels = [classes.index(self.tracks[i].genre) for i in accepted]
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
-            self._add(name, self._file[f"progress/{name}"][accepted])
+            self._add(name, self._progress[name][accepted])
         for name in ("id", "artist", "album", "split", "license", "path"):
             self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
         for name in ("id", "genre", "path"):
@@ -204,7 +202,7 @@ class StoreWriter:
         del self._file["progress"]
 
     def _by_state(self, state: int) -> np.ndarray:
-        return np.flatnonzero(self._file["progress/state"][:] == state)
+        return np.flatnonzero(self._progress["state"] == state)
 
     def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
         """Values of a field as HDF5 can keep them: old file names and tags can be no UTF-8."""
