@@ -32,11 +32,13 @@ def trained_once(net: nn.Module, features: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("make", [CNNRNN, ConventionalCNN])
 @pytest.mark.parametrize("at_once", [30_000, 10**9], ids=["one clip at once", "all at once"])
+@pytest.mark.parametrize("kept", [0, 10**9], ids=["repeated", "kept"])
 def test_the_fused_net_is_the_plain_one_but_for_rounding(
-    make: type[nn.Module], at_once: int, monkeypatch: pytest.MonkeyPatch
+    make: type[nn.Module], at_once: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both are compared with the plain net in double precision."""
     monkeypatch.setattr(fused, "AT_ONCE", at_once)
+    monkeypatch.setattr(fused, "KEPT", kept)
     plain = net_with_any_gains(make)
     fast, exact = fuse(copy.deepcopy(plain)), copy.deepcopy(plain).double()
     features = torch.randn(5, 33, 47)  # odd sizes: the last bin and frame are not pooled
@@ -62,8 +64,18 @@ def test_parameters_keep_their_names() -> None:
     fuse(CNNRNN(8)).load_state_dict(state)
 
 
-def test_gradients_reach_what_came_before() -> None:
-    net = FusedSequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2))
+def test_moments_of_a_long_clip_are_exact() -> None:
+    """PyTorch's own lose three digits here: see `_moments`."""
+    values = (torch.randn(2, 3, 128, 1292) + 5).to(memory_format=torch.channels_last)
+    mean, variance = fused._moments(values)
+    of_each = values.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(mean, of_each.mean(1).float(), atol=0, rtol=1e-6)
+    torch.testing.assert_close(variance, of_each.var(1, correction=0).float(), atol=0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", [(), (nn.MaxPool2d(2),)], ids=["no pool", "pool"])
+def test_gradients_reach_what_came_before(pool: tuple[nn.Module, ...]) -> None:
+    net = FusedSequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), *pool)
     plain = nn.Sequential(*copy.deepcopy(list(net)))
     one, other = (torch.linspace(-1, 1, 4 * 2 * 9 * 8).sin().reshape(4, 2, 9, 8) for _ in range(2))
     for values, module in ((one.requires_grad_(), net), (other.requires_grad_(), plain)):

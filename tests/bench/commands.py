@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-RUNS = 8
+RUNS = 16
 SMALL = ("features.n_mels=32", "features.hop_length=1024", "trainer.max_epochs=8", "report=false")
-GRID = ("seed=0,1,2,3", "model=efficient_cnn,cnn_gru")
+GRID = ("seed=0,1,2,3,4,5,6,7", "model=efficient_cnn,cnn_gru")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
