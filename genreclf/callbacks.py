@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 
 from genreclf.errors import InputError
 from genreclf.metrics import direction
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+LAST_EPOCH = "last"  # as `monitor`
 
 
 class History(Callback):
@@ -64,20 +71,25 @@ class History(Callback):
         self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
 
     def best_epoch(self, monitor: str) -> dict[str, float]:
-        """The first epoch of the best value, as ModelCheckpoint chooses.
+        """The first epoch of the best value, as ModelCheckpoint chooses, or the last one.
 
         Raises:
             InputError: training had diverged by then.
         """
+        if monitor == LAST_EPOCH:
+            return self._finite(self.epochs[-1])
         sign = 1 if direction(monitor) == "min" else -1
 
         def badness(epoch: dict[str, float]) -> float:
             return sign * epoch[monitor] if math.isfinite(epoch[monitor]) else math.inf
 
-        best = min(self.epochs, key=badness)
-        if not math.isfinite(best["val/loss"]):
+        return self._finite(min(self.epochs, key=badness))
+
+    @staticmethod
+    def _finite(epoch: dict[str, float]) -> dict[str, float]:
+        if not math.isfinite(epoch["val/loss"]):
             raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
-        return best
+        return epoch
 
 
 def _log(trainer: pl.Trainer, figures: dict[str, float], steps: int) -> None:
@@ -141,22 +153,33 @@ class ProgressBar(RichProgressBar):
         return {key: value for key, value in metrics.items() if key != "v_num"}
 
 
-def callbacks(folder: Path, monitor: str, patience: int, history: History) -> list[Callback]:
+def callbacks(
+    folder: Path, monitor: str, patience: int, history: History, ema: float | None = None
+) -> list[Callback]:
     """All callbacks of a training run.
 
     Args:
         folder: where `best.ckpt` and, while training goes on, `last.ckpt` are kept.
-        monitor: metric that chooses the best epoch.
+        monitor: metric that chooses the best epoch; "last": the last one is kept, and nothing
+            stops training earlier.
         patience: epochs without a better one before training stops.
         history: of the run.
+        ema: decay a step of the exponential moving average of the weights, which is validated and
+            kept in place of the weights themselves; None for no average.
 
     Raises:
-        InputError: a metric that is not logged, or a patience under 1.
+        InputError: a metric that is not logged, a patience under 1, or a decay outside 0 to 1.
     """
-    mode = direction(monitor)
     if patience < 1:
         raise InputError(f"patience={patience}: at least 1 epoch is needed")
-    stop = Patience(monitor, mode=mode, patience=patience, check_on_train_epoch_end=True)
-    best = Checkpoint(folder / BEST, monitor=monitor, mode=mode)
+    if ema is not None and not 0 < ema < 1:
+        raise InputError(f"ema={ema}: a decay between 0 and 1 is needed; null for no average")
+    average = [] if ema is None else [EMAWeightAveraging(decay=ema)]
     last = Checkpoint(folder / LAST)
-    return [history, stop, best, last, Terminable(), ProgressBar()]
+    if monitor == LAST_EPOCH:
+        kept: list[Callback] = [Checkpoint(folder / BEST, monitor="epoch", mode="max")]
+    else:
+        mode = direction(monitor)
+        stop = Patience(monitor, mode=mode, patience=patience, check_on_train_epoch_end=True)
+        kept = [stop, Checkpoint(folder / BEST, monitor=monitor, mode=mode)]
+    return [history, *average, *kept, last, Terminable(), ProgressBar()]

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
+from torch.distributions import Beta
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -36,6 +38,12 @@ class Classifier(pl.LightningModule):
             (settings of the net, with `_target_`), `features` (`features.settings`), `bins`,
             `store` (digest) and `trained_on` (`row_sha1` of the training rows).
         normalise: applied to features before the net; None leaves them as they are.
+        label_smoothing: share of a training target that all genres have alike (Szegedy 2016).
+        mixup: in training each clip is mixed with another of its batch, by a share from
+            Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
+
+    Raises:
+        InputError: a share outside 0 to 1, or a negative `mixup`.
     """
 
     def __init__(
@@ -46,8 +54,16 @@ class Classifier(pl.LightningModule):
         scheduler: Callable[[Optimizer], dict[str, Any]] = constant,
         description: dict[str, Any] | None = None,
         normalise: nn.Module | None = None,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1 or mixup < 0:
+            raise InputError(
+                f"label_smoothing={label_smoothing}, mixup={mixup}: a share from 0 to 1, and a "
+                "number of at least 0 are needed"
+            )
+        self.label_smoothing, self.mixup = label_smoothing, mixup
         self.net, self.classes, self.description = net, classes, description or {}
         self.normalise = normalise or nn.Identity()
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
@@ -88,14 +104,33 @@ class Classifier(pl.LightningModule):
         So weighted, each process logs as many tracks: Lightning's mean would round them down.
         """
         features, labels = batch
-        logits = self(features)
-        loss = weight * functional.cross_entropy(logits, labels)
+        if part == "train":
+            logits, loss = self._training_loss(features, labels)
+        else:
+            logits = self(features)
+            loss = functional.cross_entropy(logits, labels)
+        loss = weight * loss
         if weight:
             metrics(logits, labels)
         at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": count}
         self.log(f"{part}/loss", loss, prog_bar=True, sync_dist=True, **at_epoch)
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
         return loss
+
+    def _training_loss(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and their cross-entropy to the smoothed labels of what was mixed."""
+        smoothing = self.label_smoothing
+        if not self.mixup:
+            logits = self(features)
+            return logits, functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        share = float(Beta(self.mixup, self.mixup).sample())
+        others = torch.randperm(len(labels), device=labels.device)
+        logits = self(torch.lerp(features[others], features, share))
+        one, other = (
+            functional.cross_entropy(logits, each, label_smoothing=smoothing)
+            for each in (labels, labels[others])
+        )
+        return logits, torch.lerp(other, one, share)
 
     def configure_optimizers(self) -> Any:
         """Optimizer and scheduler."""

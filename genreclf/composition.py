@@ -23,10 +23,14 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
     check_loading(config.batch_size, config.num_workers, config.cache)
-    callbacks(folder, config.monitor, config.patience, History(config.seed))
+    callbacks(folder, config.monitor, config.patience, History(config.seed), config.ema)
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    Classifier(net, ["a", "b"], optimizer, scheduler).configure_optimizers()
+    smoothing, mixup = config.label_smoothing, config.mixup
+    checked = Classifier(
+        net, ["a", "b"], optimizer, scheduler, label_smoothing=smoothing, mixup=mixup
+    )
+    checked.configure_optimizers()
     _augmentations(config, silence=(0.0,))
     features = instantiate(config.features)
     if not isinstance(features, Precomputed):
@@ -121,4 +125,13 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         net.compile()
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     normalise = instantiate(config.normalise)(data.training_batches())
-    return Classifier(net, store.classes, optimizer, scheduler, description, normalise)
+    return Classifier(
+        net,
+        store.classes,
+        optimizer,
+        scheduler,
+        description,
+        normalise,
+        config.label_smoothing,
+        config.mixup,
+    )

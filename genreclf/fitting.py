@@ -84,7 +84,7 @@ def check_data(file: Path, digest: str, source: Source) -> None:
 def _trainer(config: DictConfig, folder: Path, history: History, **settings: Any) -> pl.Trainer:
     return instantiate(
         config.trainer,
-        callbacks=callbacks(folder, config.monitor, config.patience, history),
+        callbacks=callbacks(folder, config.monitor, config.patience, history, config.ema),
         default_root_dir=folder,
         enable_model_summary=False,
         **settings,

@@ -200,3 +200,52 @@ def test_real_artists(real_music: Path, make_store: Callable[..., Store]) -> Non
     assert_partition(split, 180)
     assert splits.audit(store, split)["train-test"]["tracks_of_shared_artists"] == 0
     assert {part: len(r) for part, r in split.items()} == {"train": 125, "val": 19, "test": 36}
+
+
+@pytest.fixture
+def official_store(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> Store:
+    """60 training tracks in 12 blocks of 100 ids, and 6 of validation in the blocks of others."""
+    ids = [100 * (n // 5) + 7 * (n % 5) for n in range(60)] + [100 * n + 50 for n in range(6)]
+    parts = ["train"] * 60 + ["val"] * 6
+    tracks = [
+        Track(str(number), f"g{n % 2}", split=part)
+        for n, (number, part) in enumerate(zip(ids, parts, strict=True))
+    ]
+    return make_store(tracks, random_rows(66))
+
+
+def test_folds_keep_neighbours_together(official_store: Store) -> None:
+    folds = [splits.fold(official_store, number, folds=4, block=100) for number in range(4)]
+    tested = np.sort(np.concatenate([fold["test"] for fold in folds]))
+    assert list(tested) == list(range(60))
+    for fold in folds:
+        assert list(fold["val"]) == list(range(60, 66))
+        train, test = (
+            {int(official_store.track_ids[row]) // 100 for row in fold[part]}
+            for part in ("train", "test")
+        )
+        assert not train & test
+        assert len(train | test) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"number": 5}, "number from 0 to below"),
+        ({"number": 0, "block": 0}, "block of at least 1"),
+        ({"number": 0, "block": 1000}, "lie in 2 blocks of 1000"),
+    ],
+)
+def test_impossible_folds(official_store: Store, settings: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        splits.fold(official_store, **settings)
+
+
+def test_folds_need_numbers_as_ids(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(f"t{n}", "g", split=part) for n, part in enumerate(["train", "train", "val"])]
+    with pytest.raises(InputError, match="whole numbers"):
+        splits.fold(make_store(tracks, random_rows(3)), 0)

@@ -138,6 +138,7 @@ def test_a_run_with_everything_else_goes_on_as_well(
 ) -> None:
     settings = ["trainer.max_epochs=4", "scheduler=cosine", "optimizer=sgd", "augmentation=strong"]
     settings += ["oversampling.genres=[Rock]", "features.on_device=true", "normalise=per_bin"]
+    settings += ["monitor=last", "ema=0.9", "mixup=0.3", "label_smoothing=0.1"]
     whole = train(*settings, f"outputs={tmp_path}/whole", "num_workers=1")
     assert len({epoch["lr"] for epoch in whole["history"]}) > 2
     handler = signal.getsignal(signal.SIGINT)
@@ -148,6 +149,25 @@ def test_a_run_with_everything_else_goes_on_as_well(
     signal.signal(signal.SIGINT, handler)
     resumed = train(*settings, f"outputs={tmp_path}/cut")
     assert figures(resumed) == figures(whole)
+
+
+def test_the_last_epoch_of_the_averaged_weights(train: Train) -> None:
+    """Losses that rise do not stop it, and what was validated is what is kept."""
+    settings = ["trainer.max_epochs=4", "patience=1", "optimizer.lr=0.03", "monitor=last"]
+    result = train(*settings, "ema=0.8")
+    losses = [epoch["val/loss"] for epoch in result["history"]]
+    assert len(losses) == 4
+    assert losses != sorted(losses, reverse=True)
+    assert result["best_epoch"] == 3
+    assert result["val"]["loss"] == pytest.approx(losses[-1], abs=1e-5)
+    assert losses != [epoch["val/loss"] for epoch in train(*settings)["history"]]
+    content = torch.load(result["folder"] / "best.ckpt", weights_only=True)
+    moving, averaged = content["current_model_state"], content["state_dict"]
+    name = "net.classifier.1.weight"
+    assert not torch.equal(moving[name], averaged[name])
+    torch.testing.assert_close(
+        load_checkpoint(result["folder"] / "best.ckpt").net.classifier[1].weight, averaged[name]
+    )
 
 
 def test_the_same_command_started_twice_trains_once(music: Path, tmp_path: Path) -> None:
@@ -265,6 +285,8 @@ def test_data_that_changed_is_noticed(
         (["workers=0"], "workers=0: at least 1 is needed"),
         (["monitor=val/accuracy", "optimizer.lr=1e30"], "training diverged: val/loss is not"),
         (["patience=0"], "patience=0: at least 1 epoch is needed"),
+        (["ema=1.0"], "ema=1.0: a decay between 0 and 1 is needed"),
+        (["mixup=-0.1"], "label_smoothing=0.0, mixup=-0.1: a share from 0 to 1"),
         (["model.axis=depth"], "model.axis='depth': choose time or frequency"),
         (["model.cnn_dropout=1.5"], "model.cnn_dropout=1.5: a rate of at least 0 and under 1"),
         (["augmentation.shift=2.0"], "augmentation: noise of at least 0, shift from 0 to 1"),
