@@ -15,7 +15,10 @@ GROUPS = {
     for file in CONF.glob("*/*.yaml")
     if file.parent.name not in ("data", "study")
 }
-NOT_FOR_AUDIO = {("features", "precomputed"), ("split", "official"), ("split", "all")}
+NOT_FOR_AUDIO = {
+    ("features", "precomputed"),
+    *(("split", name) for name in ("official", "fold", "all")),
+}
 NOT_FOR_TRAINING = {("features", "waveform")}
 
 
