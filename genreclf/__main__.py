@@ -1,6 +1,7 @@
 """The command line: `genreclf COMMAND [Hydra options and overrides]`."""
 
 import difflib
+import importlib
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,14 +11,15 @@ genreclf: music genre classification experiments
 
 {commands}
 
-Each takes Hydra overrides (data=folder batch_size=32); genreclf COMMAND --help lists them."""
+Each takes Hydra overrides (data=folder batch_size=32), predict plain options; genreclf COMMAND
+--help lists them."""
 
 
 @dataclass(frozen=True)
 class Command:
     """A sub-command: module `genreclf.<name>` with a function `run(config)`."""
 
-    config: str  # name of the primary config in conf/
+    config: str | None  # name of the primary config in conf/; None: no Hydra, plain arguments
     summary: str
     example: str
 
@@ -48,6 +50,11 @@ COMMANDS = {
         "evaluate",
         "test a checkpoint on any data of its genres",
         "genreclf evaluate checkpoint=RUN/best.ckpt data=folder data.root=music",
+    ),
+    "predict": Command(
+        None,
+        "tell the genres of your own audio files",
+        "genreclf predict music --checkpoint RUN/best.ckpt --format json",
     ),
     "report": Command(
         "report",
@@ -90,7 +97,9 @@ def main() -> None:
     command = COMMANDS[name]
     arguments = sys.argv[2:]
     if {"-h", "--help"} & set(arguments):
-        print(f"genreclf {name}: {command.summary}\n\n  {command.example}\n")
+        print(f"genreclf {name}: {command.summary}\n\n  {command.example}\n", flush=True)
+    if command.config is None:
+        sys.exit(importlib.import_module(f"genreclf.{name}").main(arguments))
     from genreclf import app  # imports Hydra, which the lines above can do without
 
     app.keep_interrupts()

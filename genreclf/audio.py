@@ -6,21 +6,39 @@ what `librosa.load(path, sr=sample_rate, duration=duration)` gives, sample for s
 with the sample rate.
 """
 
-import io
+import contextlib
+import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-EXTENSIONS = (".mp3", ".wav", ".flac", ".ogg", ".m4a")
+EXTENSIONS = (
+    *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
+    *(".m4a", ".aac", ".wma"),  # by FFmpeg
+)
 MIN_SECONDS = 2.0
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 
 
 class DecodeError(ValueError):
     """A file that gives no usable waveform; the message is the reason, without the path."""
+
+
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Files in the folder and the folders below whose names end in one of EXTENSIONS.
+
+    Links are followed; what begins with a dot is passed over.
+    """
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+                yield Path(parent, name)
 
 
 def load(path: str | Path, sample_rate: int | None, duration: float) -> tuple[np.ndarray, int]:
@@ -38,15 +56,85 @@ def load(path: str | Path, sample_rate: int | None, duration: float) -> tuple[np
         DecodeError: the file does not decode, is shorter than 2 s, or is silent (peak under 1e-4).
     """
     samples, native_rate = _decode(Path(path), duration)
-    seconds = len(samples) / native_rate
+    _check_length(len(samples) / native_rate)
+    waveform = _mixed(samples)
+    if _is_silent(waveform):
+        raise DecodeError("silent: no sample above -80 dB of full scale")
+    return _resampled(waveform, native_rate, sample_rate)
+
+
+def windows(
+    path: str | Path, sample_rate: int | None, duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Decode a whole file, of any length, in windows one after the other.
+
+    What is left at the end, if it is 2 s at least, becomes a whole window with samples of the one
+    before. Silent windows are left out.
+
+    Args:
+        path: as `load` takes it.
+        sample_rate: of the windows, in Hz; None for the file's own.
+        duration: of a window, in seconds; a shorter file is one shorter window.
+
+    Yields:
+        Where the window begins, in seconds; float32 samples (n,); their rate.
+
+    Raises:
+        DecodeError: as `load` does, at the first or a later window.
+    """
+    heard = False
+    for start, waveform, rate in _whole_windows(Path(path), duration):
+        if not _is_silent(waveform):
+            heard = True
+            yield start, *_resampled(waveform, rate, sample_rate)
+    if not heard:
+        raise DecodeError("silent: no sample above -80 dB of full scale")
+
+
+def _whole_windows(path: Path, duration: float) -> Iterator[tuple[float, np.ndarray, int]]:
+    with _opened(path) as sound:
+        size, rate, first, before = int(duration * sound.samplerate), sound.samplerate, 0, None
+        while len(samples := _next(sound, size)):
+            waveform = _mixed(samples)
+            if len(waveform) < size:
+                if before is None:
+                    _check_length(len(waveform) / rate)
+                elif len(waveform) < MIN_SECONDS * rate:
+                    return
+                else:
+                    first -= size - len(waveform)
+                    waveform = np.concatenate([before[len(waveform) :], waveform])
+            yield first / rate, waveform, rate
+            first, before = first + len(waveform), waveform
+        if before is None:
+            _check_length(0.0)
+
+
+def _next(sound: soundfile.SoundFile, size: int) -> np.ndarray:
+    """The next samples (n, channels), fewer at the end of the file."""
+    try:
+        return sound.read(size, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        seconds = sound.tell() / sound.samplerate
+        raise DecodeError(f"does not decode after {seconds:.0f} s ({error})") from None
+
+
+def _check_length(seconds: float) -> None:
     if seconds < MIN_SECONDS:
         raise DecodeError(f"too short: {seconds:.2f} s of audio decode, {MIN_SECONDS:g} s needed")
-    waveform = _mixed(samples)
+
+
+def _is_silent(waveform: np.ndarray) -> bool:
+    """Whether no sample is above -80 dB of full scale."""
     peak = max(waveform.max(), -waveform.min())
     if not np.isfinite(peak):
         raise DecodeError("does not decode: samples that are not finite numbers")
-    if peak < SILENCE:
-        raise DecodeError("silent: no sample above -80 dB of full scale")
+    return bool(peak < SILENCE)
+
+
+def _resampled(
+    waveform: np.ndarray, native_rate: int, sample_rate: int | None
+) -> tuple[np.ndarray, int]:
     if sample_rate in (None, native_rate):
         return waveform, native_rate
     import librosa  # slow to import, and not needed where the rates agree
@@ -67,37 +155,73 @@ def _mixed(samples: np.ndarray) -> np.ndarray:
 
 def _decode(path: Path, duration: float) -> tuple[np.ndarray, int]:
     """Samples (n, channels) at the file's own rate: libsndfile first, then FFmpeg."""
-    if not path.is_file():
-        raise DecodeError("no such file")
-    if path.stat().st_size == 0:
-        raise DecodeError("does not decode: the file is empty")
+    _check_file(path)
     try:
         return _read(path, duration)
     except soundfile.LibsndfileError:
         # libsndfile knows no AAC, and gives up on MP3 files that FFmpeg can still find a frame in.
-        return _decode_with_ffmpeg(path, duration)
+        with _converted(path, duration) as file:
+            return _read(file, duration)
 
 
-def _read(file: Path | io.BytesIO, duration: float) -> tuple[np.ndarray, int]:
+class _Stream(soundfile.SoundFile):
+    """Read from begin to end.
+
+    soundfile seeks after each read of a file that can seek; that makes an MP3 decoder begin anew,
+    without what the frames before have left for the next.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The file, open for reading; what libsndfile cannot open is converted by FFmpeg first."""
+    _check_file(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            sound = _Stream(path)
+        except soundfile.LibsndfileError:
+            sound = _Stream(stack.enter_context(_converted(path)))
+        yield stack.enter_context(sound)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise DecodeError("no such file")
+    if path.stat().st_size == 0:
+        raise DecodeError("does not decode: the file is empty")
+
+
+def _read(file: Path, duration: float) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(file) as sound:
         frames = int(duration * sound.samplerate)
         return sound.read(frames, dtype="float32", always_2d=True), sound.samplerate
 
 
-def _decode_with_ffmpeg(path: Path, duration: float) -> tuple[np.ndarray, int]:
+@contextlib.contextmanager
+def _converted(path: Path, duration: float | None = None) -> Iterator[Path]:
+    """A temporary WAV file of the first seconds, or of all, by FFmpeg."""
     ffmpeg = find_ffmpeg()
     if ffmpeg is None:
         raise DecodeError(
             f"does not decode: libsndfile cannot read this {path.suffix} file and FFmpeg, which "
             "might, is not installed (system package ffmpeg, or pip install genreclf[ffmpeg])"
         )
-    command = [ffmpeg, "-v", "error", "-nostdin", "-i", str(path), "-t", str(duration)]
-    command += ["-map", "0:a:0", "-f", "wav", "-c:a", "pcm_f32le", "-"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    try:
-        return _read(io.BytesIO(done.stdout), duration)
-    except soundfile.LibsndfileError:
-        raise DecodeError("does not decode: neither libsndfile nor FFmpeg can read it") from None
+    cut = [] if duration is None else ["-t", str(duration)]
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place, "converted.wav")
+        command = [ffmpeg, "-v", "error", "-nostdin", "-i", str(path), *cut, "-map", "0:a:0"]
+        command += ["-f", "wav", "-rf64", "auto", "-c:a", "pcm_f32le", str(file)]
+        subprocess.run(command, capture_output=True, check=False)
+        try:
+            soundfile.info(file)
+        except soundfile.LibsndfileError:
+            raise DecodeError(
+                "does not decode: neither libsndfile nor FFmpeg can read it"
+            ) from None
+        yield file
 
 
 def find_ffmpeg() -> str | None:

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from genreclf import models
-from genreclf.classifier import FORMAT, Classifier
-from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
 from genreclf.features import Features, from_settings
-from genreclf.fused import fuse
 from genreclf.normalisation import Normalise
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -108,26 +105,3 @@ def build_net(settings: dict[str, Any], classes: int) -> nn.Module:
     if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
         raise InputError(f"the checkpoint's net {module}.{name} is not one of {models.__name__}")
     return kind(classes=classes, **arguments)
-
-
-def predict(
-    trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str, fast: bool = True
-) -> np.ndarray:
-    """Class probabilities float32 (n, classes) of a part, in the order of its rows.
-
-    They are those of the plain net but for rounding, whether `fast` or not.
-
-    Raises:
-        InputError: they are not numbers.
-    """
-    net = fuse(trained.net) if fast else trained.net
-    classifier = Classifier(net, trained.classes, normalise=trained.normalise)
-    data.predicted_part = part
-    batches = trainer.predict(classifier, datamodule=data)
-    scores = torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]
-    if wrong := int((~np.isfinite(scores)).any(axis=1).sum()):
-        raise InputError(
-            f"the net's scores of {wrong} of {len(scores)} tracks are not finite numbers: its "
-            "weights are damaged, or these are not the features that it was trained on"
-        )
-    return scores

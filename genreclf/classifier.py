@@ -8,6 +8,7 @@ training are taken as it goes, with dropout and augmentation; the test figures c
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from genreclf.datamodule import Batch
+from genreclf.checkpoint import FORMAT, Trained
+from genreclf.datamodule import Batch, StoreDataModule
 from genreclf.errors import InputError
+from genreclf.fused import fuse
 from genreclf.optimizers import constant
 from genreclf.sampling import Shares
-
-FORMAT = 1
 
 
 class Classifier(pl.LightningModule):
@@ -165,3 +166,26 @@ class Classifier(pl.LightningModule):
             "classes": list(self.classes),
             **self.description,
         }
+
+
+def predict(
+    trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str, fast: bool = True
+) -> np.ndarray:
+    """Class probabilities float32 (n, classes) of a part, in the order of its rows.
+
+    They are those of the plain net but for rounding, whether `fast` or not.
+
+    Raises:
+        InputError: they are not numbers.
+    """
+    net = fuse(trained.net) if fast else trained.net
+    classifier = Classifier(net, trained.classes, normalise=trained.normalise)
+    data.predicted_part = part
+    batches = trainer.predict(classifier, datamodule=data)
+    scores = torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]
+    if wrong := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise InputError(
+            f"the net's scores of {wrong} of {len(scores)} tracks are not finite numbers: its "
+            "weights are damaged, or these are not the features that it was trained on"
+        )
+    return scores

@@ -10,7 +10,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf import metrics, processes, results
-from genreclf.checkpoint import Trained, predict
+from genreclf.checkpoint import Trained
+from genreclf.classifier import predict
 from genreclf.corpora import Corpus, Npz
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError

@@ -7,10 +7,12 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.context import BaseContext
+from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,6 +22,8 @@ from genreclf.corpora import Npz, Track
 from genreclf.errors import InputError
 from genreclf.features import Computed
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Row = tuple[np.ndarray, float] | str  # features and seconds, or why there are none
 
 
@@ -42,22 +46,37 @@ def precomputed(corpus: Npz, done: int) -> Iterator[Row]:
 
 
 def extracted(tracks: Iterable[Track], features: Computed, workers: int) -> Iterator[Row]:
-    """Rows in the order of the tracks; a few tracks ahead at a time, so memory does not grow."""
-    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker)
-    ahead: deque[Future[Row]] = deque()
+    """Rows in the order of the tracks."""
     try:
-        for track in tracks:
-            with _ctrl_c_withheld(), _script_withheld():
-                ahead.append(pool.submit(extract, track.path, features))
-            if len(ahead) >= 4 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        paths = (track.path for track in tracks)
+        yield from in_order(partial(extract, features=features), paths, workers)
     except BrokenProcessPool:
         raise InputError(
             "a process that extracts features was killed (out of memory?); start again, it goes "
             "on from there, with fewer processes: workers=1"
         ) from None
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """What a function makes of items, by several processes, in the order of the items.
+
+    They are a few items ahead, so that memory does not grow.
+
+    Raises:
+        BrokenProcessPool: a process was killed.
+    """
+    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker)
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            with _ctrl_c_withheld(), _script_withheld():
+                ahead.append(pool.submit(function, item))
+            if len(ahead) >= 4 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -67,6 +67,7 @@ def _fusable(values: Tensor, modules: Sequence[Any]) -> bool:
     convolution, norm, _ = modules
     return (
         values.device.type == "cpu"
+        and not torch.compiler.is_compiling()
         and values.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and (convolution.stride, convolution.dilation) == ((1, 1), (1, 1))
@@ -85,7 +86,6 @@ def _is_halving(module: nn.Module) -> bool:
     )
 
 
-@torch.compiler.disable
 def conv_norm_relu(
     values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, pool: bool
 ) -> Tensor:

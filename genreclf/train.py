@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from genreclf import composition, fitting, loggers, memory, processes, report, results, splits
 from genreclf.callbacks import LAST
-from genreclf.checkpoint import predict
+from genreclf.classifier import predict
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError, one_line
 from genreclf.fitting import Fitted

@@ -55,7 +55,9 @@ def command(
 
     def run(name: str, *arguments: str) -> str:
         place = [] if any(a.startswith("outputs=") for a in arguments) else [f"outputs={tmp_path}"]
-        app.run(name, COMMANDS[name].config, [*arguments, *place])
+        config = COMMANDS[name].config
+        assert config, f"{name} takes no overrides"
+        app.run(name, config, [*arguments, *place])
         lines = capsys.readouterr().out.splitlines()
         return lines[-1] if lines else ""
 

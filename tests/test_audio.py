@@ -113,3 +113,54 @@ def test_silence_says_so(tmp_path: Path) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(audio.DecodeError, match="no such file"):
         audio.load(tmp_path / "none.mp3", 22050, 30)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])  # the MP3 of variable bit rate
+def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tone{suffix}"
+    samples = tone(10.5, channels=1)[:, 0] * np.linspace(0.1, 1, int(10.5 * RATE))
+    soundfile.write(path, samples, RATE)
+    whole, _ = audio.load(path, None, 60)
+    found = list(audio.windows(path, None, 4))
+    assert [start for start, _, _ in found[:2]] == [0, 4]
+    assert [rate for _, _, rate in found] == [RATE] * 3
+    for start, waveform, _ in found:
+        first = round(start * RATE)
+        np.testing.assert_array_equal(waveform, whole[first : first + 4 * RATE])
+    assert round(found[2][0] * RATE) == len(whole) - 4 * RATE  # as long as the others
+
+
+def test_windows_of_a_short_file_are_what_load_gives(tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(3), RATE)
+    ((start, waveform, rate),) = audio.windows(path, 22050, 30)
+    assert (start, rate) == (0, 22050)
+    np.testing.assert_array_equal(waveform, audio.load(path, 22050, 30)[0])
+
+
+def test_less_than_two_seconds_at_the_end_are_no_window(tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(9.5), RATE)
+    assert [start for start, _, _ in audio.windows(path, 22050, 4)] == [0, 4]
+
+
+def test_silent_windows_are_left_out_unless_all_are(tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, np.concatenate([tone(4), np.zeros((4 * RATE, 2)), tone(4)]), RATE)
+    assert [start for start, _, _ in audio.windows(path, 22050, 4)] == [0, 8]
+    soundfile.write(path, np.zeros((8 * RATE, 2)), RATE)
+    with pytest.raises(audio.DecodeError, match="silent"):
+        list(audio.windows(path, 22050, 4))
+
+
+def test_windows_go_through_ffmpeg_and_name_what_cannot_be_read(tmp_path: Path) -> None:
+    ffmpeg = audio.find_ffmpeg()
+    assert ffmpeg
+    soundfile.write(tmp_path / "tone.wav", tone(9), RATE)
+    path = tmp_path / "tone.m4a"
+    subprocess.run([ffmpeg, "-v", "error", "-i", tmp_path / "tone.wav", path], check=True)
+    assert [round(start, 2) for start, _, _ in audio.windows(path, 22050, 3)][:3] == [0, 3, 6]
+    (tmp_path / "broken.m4a").write_bytes(b"no audio" * 100)
+    for name in ("broken.m4a", "gone.wav"):
+        with pytest.raises(audio.DecodeError):
+            list(audio.windows(tmp_path / name, 22050, 3))

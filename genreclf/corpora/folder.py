@@ -1,11 +1,10 @@
 """A folder of genre folders: any collection of audio files."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genreclf.audio import EXTENSIONS
+from genreclf.audio import EXTENSIONS, files_below
 from genreclf.corpora.track import Track, fingerprint
 from genreclf.errors import InputError
 from genreclf.tags import read_tags
@@ -49,7 +48,7 @@ class Folder:
             raise InputError(f"data.root={self.root}: no genre folders (<root>/<genre>/*.mp3)")
         found = []
         for genre in genres:
-            paths = sorted(_audio_files(self.root / genre))
+            paths = sorted(files_below(self.root / genre))
             if not paths:
                 raise InputError(
                     f"genre folder {self.root / genre} holds no audio files "
@@ -84,11 +83,3 @@ class Folder:
 
 def _visible(name: str) -> bool:
     return not name.startswith(".")
-
-
-def _audio_files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = filter(_visible, folders)
-        for name in filter(_visible, names):
-            if Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(parent, name)

@@ -164,7 +164,8 @@ def inference(clips: int, frames: int) -> Repeat:
     allocator.keep_memory()
     import pytorch_lightning as pl
 
-    from genreclf.checkpoint import Trained, predict
+    from genreclf.checkpoint import Trained
+    from genreclf.classifier import predict
     from genreclf.datamodule import StoreDataModule
     from genreclf.features import Precomputed
     from genreclf.models import CNNRNN

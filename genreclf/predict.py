@@ -1,0 +1,171 @@
+"""`genreclf predict`: the genres of audio files, as a table, JSON or CSV."""
+
+import argparse
+import contextlib
+import csv
+import io
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from genreclf.errors import InputError
+
+if TYPE_CHECKING:  # what is slow to import, --help and wrong usage do without
+    from genreclf.windows import Prediction
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; the exit status is 0 where all files were predicted, 1 where some were not."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that are no UTF-8 leave as they came
+            stream.reconfigure(errors="surrogateescape")
+    try:
+        with _decoders_silent():
+            return _predict(options.paths, options.checkpoint, options.format, options.top)
+    except InputError as error:
+        print(f"genreclf: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # of `genreclf predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("genreclf: interrupted", file=sys.stderr)
+        return 130
+
+
+def _predict(paths: Sequence[str], checkpoint: str, form: str, top: int | None) -> int:
+    from genreclf.audio import files_below
+    from genreclf.checkpoint import load_checkpoint
+    from genreclf.windows import predictions
+
+    trained = load_checkpoint(checkpoint)
+    files = [file for path in paths for file in sorted(map(str, files_below(path))) or [path]]
+    failed = 0
+    write = WRITERS[form](files, top)
+    with _progress(len(files)) as advance:
+        for prediction in predictions(files, trained):
+            write(prediction)
+            advance()
+            failed += bool(prediction.error)
+    sys.stdout.flush()
+    return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _decoders_silent() -> Iterator[None]:
+    """Decoders write notes to the process's standard error: from here on, Python alone does."""
+    with open(os.dup(2), "w", buffering=1, errors="surrogateescape") as own:  # noqa: PTH123
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        try:
+            with contextlib.redirect_stderr(own):
+                yield
+        finally:
+            os.dup2(own.fileno(), 2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "genreclf predict",
+        epilog="Exit status: 0 all predicted, 1 some failed, 2 wrong usage.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="searched recursively")
+    parser.add_argument("--checkpoint", required=True, help="a best.ckpt that genreclf train wrote")
+    parser.add_argument(
+        "--top", type=_positive, metavar="N", help="genres a file; table: 3, json and csv: all"
+    )
+    parser.add_argument("--format", choices=list(WRITERS), default="table", help="of the output")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 is needed")
+    return int(text)
+
+
+def _table(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
+    """A line a file, and another where its genre changes; errors on stderr."""
+    width = max(map(len, files))
+
+    def write(prediction: "Prediction") -> None:
+        if prediction.error:
+            print(f"genreclf: {prediction.path}: {prediction.error}", file=sys.stderr)
+            return
+        best = itertools.islice(prediction.scores.items(), top or 3)
+        print(f"{prediction.path:<{width}}", *(f" {name} {100 * p:.0f} %" for name, p in best))
+        runs = itertools.groupby(prediction.timeline, key=lambda window: window[2])
+        changes = [(next(group)[0], genre) for genre, group in runs]
+        if len(changes) > 1:
+            clock = (f"{int(at) // 60}:{int(at) % 60:02} {genre}" for at, genre in changes)
+            print(f"{'':<{width}}  ({', '.join(clock)})")
+
+    return write
+
+
+def _json(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
+    """A JSON object a line."""
+
+    def write(prediction: "Prediction") -> None:
+        path, scores = prediction.path, prediction.scores
+        if prediction.error:
+            print(json.dumps({"path": path, "error": prediction.error}))
+            return
+        keys = ("start", "end", "genre", "score")
+        found = {
+            "genre": next(iter(scores)),
+            "scores": dict(itertools.islice(scores.items(), top)),
+            "timeline": [dict(zip(keys, window, strict=True)) for window in prediction.timeline],
+        }
+        print(json.dumps({"path": path, **found}))
+
+    return write
+
+
+def _csv(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
+    """A row for each genre of each file."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "genre", "score", "error"])
+
+    def write(prediction: "Prediction") -> None:
+        if prediction.error:
+            writer.writerow([prediction.path, "", "", prediction.error])
+        for genre, score in itertools.islice(prediction.scores.items(), top):
+            writer.writerow([prediction.path, genre, f"{score:.6f}", ""])
+
+    return write
+
+
+WRITERS = {"table": _table, "json": _json, "csv": _csv}
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on the terminal, which lines of the output do not disturb."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("predicting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=total < 2 or not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
