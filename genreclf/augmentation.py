@@ -1,4 +1,4 @@
-"""Augmentation of a batch of features, on its device: (batch, bins, frames) -> the same shape.
+"""Augmentation of a batch of features (batch, bins, frames), on its device.
 
 Random numbers come from PyTorch's global generator of the device, which training reseeds at each
 epoch; so a run repeats bit for bit, with any number of workers.
@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from genreclf.errors import InputError
 
@@ -92,11 +93,107 @@ class NoiseShiftMask(nn.Module):
         """Silence a band of each clip's bins, of its own width at its own place."""
         if not self.mask_max:
             return features
-        batch, bins, _ = features.shape
-        draw = torch.rand(2, batch, 1, 1, device=features.device)
+        draw = torch.rand(2, len(features), 1, 1, device=features.device)
         width = self.mask_min + (self.mask_max - self.mask_min) * draw[0]
-        width = (width * bins).round().clamp(min=1)
-        first = (draw[1] * (bins - width + 1)).floor()
-        bin_number = torch.arange(bins, device=features.device).reshape(1, bins, 1)
-        masked = (bin_number >= first) & (bin_number < first + width)
-        return torch.where(masked, self._filling(features), features)
+        width = (width * features.shape[1]).round().clamp(min=1)
+        return torch.where(_band(features, 1, width, draw[1]), self._filling(features), features)
+
+
+def _band(features: Tensor, axis: int, width: Tensor, place: Tensor) -> Tensor:
+    """True in a band of each clip, false elsewhere; it has one bin or one frame along the other.
+
+    Args:
+        features: (clips, bins, frames).
+        axis: 1, along the bins, or 2, along the frames.
+        width: whole numbers (clips, 1, 1), of the bands.
+        place: (clips, 1, 1), from 0, the first that is possible, to 1, the last.
+    """
+    length = features.shape[axis]
+    first = (place * (length - width + 1)).floor()
+    number = torch.arange(length, device=features.device)
+    number = number[:, None] if axis == 1 else number
+    return (number >= first) & (number < first + width)
+
+
+class SegmentEqualiseMask(nn.Module):
+    """A part of each clip, as another recording of it might be: its own level, equaliser, key.
+
+    In this order: a random segment; bins moved up or down, as a transposition moves the partials;
+    a gain and a smooth curve over the bins, in dB for features in dB; bands of bins and frames
+    masked (Park 2019) with the clip's mean.
+
+    Args:
+        silence: not used; masks hold no silence here.
+        segment: share of the frames that is kept, one stretch of each clip; 1 for all.
+        transpose: greatest number of bins that a clip is moved by.
+        gain: standard deviation of a clip's gain, in the features' own unit.
+        equaliser: that of the curve, at six bins evenly spread, straight between them.
+        masks: bands masked along each axis.
+        mask_bins: greatest width of a band of bins, as a share of them.
+        mask_frames: that of a band of frames.
+
+    Raises:
+        InputError: a setting outside its range.
+    """
+
+    def __init__(
+        self,
+        silence: float | Sequence[float] = 0.0,
+        segment: float = 0.5,
+        transpose: int = 2,
+        gain: float = 4.0,
+        equaliser: float = 4.0,
+        masks: int = 2,
+        mask_bins: float = 0.125,
+        mask_frames: float = 0.125,
+    ) -> None:
+        super().__init__()
+        widest = max(mask_bins, mask_frames)
+        if not 0 < segment <= 1 or min(mask_bins, mask_frames) < 0 or widest > 1:
+            raise InputError(
+                f"augmentation: segment={segment}, mask_bins={mask_bins}, mask_frames={mask_frames}"
+                "; shares from 0 to 1 are needed, of a segment above 0"
+            )
+        if min(transpose, gain, equaliser, masks) < 0:
+            raise InputError(
+                f"augmentation: transpose={transpose}, gain={gain}, equaliser={equaliser}, masks="
+                f"{masks}; none may be negative"
+            )
+        self.segment, self.transpose, self.gain = segment, transpose, gain
+        self.equaliser, self.masks = equaliser, masks
+        self.mask_bins, self.mask_frames = mask_bins, mask_frames
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Augmented features, of as many frames as a segment has."""
+        features = self._transposed(self._segment(features))
+        features = features + self._gains(features)
+        filling = features.mean(dim=(1, 2), keepdim=True)
+        masked = torch.zeros_like(features, dtype=torch.bool)
+        for axis, share in [(1, self.mask_bins), (2, self.mask_frames)] * self.masks:
+            draw = torch.rand(2, len(features), 1, 1, device=features.device)
+            width = (draw[0] * (share * features.shape[axis] + 1)).floor()
+            masked |= _band(features, axis, width, draw[1])
+        return torch.where(masked, filling, features)
+
+    def _segment(self, features: Tensor) -> Tensor:
+        clips, bins, frames = features.shape
+        length = max(1, round(self.segment * frames))
+        first = torch.randint(frames - length + 1, (clips, 1, 1), device=features.device)
+        kept = first + torch.arange(length, device=features.device)
+        return features.gather(2, kept.expand(clips, bins, length))
+
+    def _transposed(self, features: Tensor) -> Tensor:
+        """Bins moved; those at the edge take the place of what is missing."""
+        clips, bins, _ = features.shape
+        by = torch.randint(
+            -self.transpose, self.transpose + 1, (clips, 1, 1), device=features.device
+        )
+        origin = torch.arange(bins, device=features.device)[None, :, None] + by
+        return features.gather(1, origin.clamp(0, bins - 1).expand_as(features))
+
+    def _gains(self, features: Tensor) -> Tensor:
+        """Of each clip, to be added: (clips, bins, 1)."""
+        clips, bins, _ = features.shape
+        points = self.equaliser * torch.randn(clips, 1, 6, device=features.device)
+        curve = interpolate(points, size=bins, mode="linear", align_corners=True).transpose(1, 2)
+        return curve + self.gain * torch.randn(clips, 1, 1, device=features.device)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
@@ -86,7 +87,13 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
         features,
         config.cache,
     )
-    _check_size(instantiate(config.model, classes=2).min_size, features, data.shape)
+    least: int = instantiate(config.model, classes=2).min_size
+    _check_size(least, features, data.shape)
+    if min(segment := tuple(augmentation(torch.zeros(1, *data.shape)).shape[1:])) < least:
+        raise InputError(
+            f"augmentation: segments of {segment[0]} x {segment[1]}; this model needs {least} x "
+            f"{least}: set a greater augmentation.segment"
+        )
     return data
 
 

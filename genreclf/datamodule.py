@@ -202,4 +202,9 @@ class StoreDataModule(pl.LightningDataModule):
         if not len(self.copies):
             return augmented
         copies = self.oversampling.augmentation(features)
+        if copies.shape != augmented.shape:
+            raise InputError(
+                f"augmentation gives {augmented.shape[2]} frames, that of the extra copies "
+                f"{copies.shape[2]}: choose augmentation@oversampling.augmentation accordingly"
+            )
         return torch.where(copied[:, None, None], copies, augmented)

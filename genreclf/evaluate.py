@@ -17,7 +17,7 @@ from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
 from genreclf.features import Features, Precomputed
 from genreclf.models import parameter_count
-from genreclf.prepare import store_for
+from genreclf.prepare import check_values, store_for
 from genreclf.state_dicts import load_trained
 from genreclf.store import Store
 
@@ -49,6 +49,8 @@ def run(config: DictConfig) -> None:
         features=features,
     )
     _check_size(data, trained, corpus)
+    if isinstance(corpus, Npz):
+        check_values(store, trained.features)
     alone = processes.Team(config.trainer).settings_alone()
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)
     scores = predict(trainer, trained, data, data.tested_part, config.fast)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from genreclf.corpora import FMA, Corpus, Npz
 from genreclf.errors import InputError
 from genreclf.extraction import Row, available_cores, extracted, precomputed
-from genreclf.features import Features, Precomputed, settings
+from genreclf.features import MFCC, Features, Mel, MelFrames, Precomputed, settings
 from genreclf.store import Scaling, Source, Store
 from genreclf.store_writer import StoreWriter
 
@@ -65,6 +65,8 @@ def store_for(
             _make(corpus, features, source, path, workers or available_cores())
         store = Store(path)
     store.check(source)
+    if isinstance(corpus, Npz):
+        check_values(store, features)
     _describe(store, features, corpus.known_bad if isinstance(corpus, FMA) else ())
     return store
 
@@ -75,7 +77,7 @@ def source_of(corpus: Corpus, features: Features) -> Source:
     Raises:
         InputError: features and corpus do not go together.
     """
-    if isinstance(corpus, Npz) != isinstance(features, Precomputed):
+    if isinstance(features, Precomputed) and not isinstance(corpus, Npz):
         raise InputError(
             f"data={corpus.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
@@ -83,10 +85,30 @@ def source_of(corpus: Corpus, features: Features) -> Source:
     return Source(settings(features.stored), corpus.identity())
 
 
+def check_values(store: Store, features: Features) -> None:
+    """Refuse rows that a corpus brought along where they cannot be these features.
+
+    Raises:
+        InputError: of some rows here and there, values outside the range of the features.
+    """
+    if isinstance(features, MFCC) or not isinstance(features, Mel | MelFrames):
+        return  # these have no range
+    rows = store.read(np.linspace(0, len(store) - 1, 20).astype(int))
+    values = rows * store.scaling.scale + store.scaling.offset
+    if values.min() < -features.top_db - 1 or values.max() > 1:
+        raise InputError(
+            f"features={features.name} go from {-features.top_db:g} to 0 dB, these rows from "
+            f"{values.min():.4g} to {values.max():.4g}: set data.scale and data.offset"
+        )
+
+
 def _make(corpus: Corpus, features: Features, source: Source, path: Path, workers: int) -> None:
     tracks = corpus.tracks()
     if isinstance(corpus, Npz):
         first = next(corpus.rows())
+        if not isinstance(features, Precomputed) and first.shape != features.shape:
+            rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
+            raise InputError(f"rows of {rows} are no features={features.name}, which are {wanted}")
         with StoreWriter(path, source, tracks, first.shape, first.dtype) as writer:
             _write(writer, precomputed(corpus, writer.done))
             writer.finish(_npz_scaling(corpus))

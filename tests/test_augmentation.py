@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genreclf.augmentation import NoiseShiftMask
+from genreclf.augmentation import NoiseShiftMask, SegmentEqualiseMask
 from genreclf.errors import InputError
 
 SILENCE = -80.0
@@ -120,3 +120,66 @@ def test_gaps_of_another_value_and_silence_by_bin() -> None:
 def test_impossible_settings_are_refused(arguments: dict) -> None:
     with pytest.raises(InputError, match="augmentation"):
         NoiseShiftMask(SILENCE, **arguments)
+
+
+def plain(**changed: float) -> SegmentEqualiseMask:
+    """Nothing but what is asked for."""
+    nothing = {"segment": 1, "transpose": 0, "gain": 0, "equaliser": 0, "masks": 0}
+    return SegmentEqualiseMask(**nothing | changed)  # pyright: ignore[reportArgumentType]
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    torch.testing.assert_close(plain()(ramp(3)), ramp(3))
+
+
+def test_segments_are_stretches_of_each_clip_at_its_own_place() -> None:
+    torch.manual_seed(0)
+    clips = torch.arange(20.0).expand(500, 3, 20)
+    segments = plain(segment=0.5)(clips)
+    assert segments.shape == (500, 3, 10)
+    first = segments[:, :1, :1]
+    torch.testing.assert_close(segments, first + torch.arange(10.0).expand_as(segments))
+    assert set(first.flatten().tolist()) == set(range(11))
+
+
+def test_bins_move_together_and_the_edge_is_repeated() -> None:
+    torch.manual_seed(0)
+    clips = torch.arange(10.0)[None, :, None].expand(500, 10, 4)
+    moved = plain(transpose=2)(clips)
+    expected = {tuple(min(max(i + by, 0), 9) for i in range(10)) for by in range(-2, 3)}
+    assert {tuple(clip[:, 0].tolist()) for clip in moved} == expected
+    torch.testing.assert_close(moved, moved[:, :, :1].expand_as(moved))
+
+
+def test_gain_is_even_and_the_equaliser_smooth() -> None:
+    torch.manual_seed(0)
+    clips = torch.zeros(4000, 51, 2)
+    gain = plain(gain=4)(clips)
+    torch.testing.assert_close(gain, gain[:, :1, :1].expand_as(gain))
+    assert float(gain[:, 0, 0].std()) == pytest.approx(4, rel=0.05)
+    curve = plain(equaliser=3)(clips)[:, :, 0]
+    assert curve[:, ::10].std(dim=0).tolist() == pytest.approx([3] * 6, rel=0.05)
+    bends = curve.diff(n=2).abs().amax(dim=0)
+    assert set((bends > 1e-3).nonzero().flatten().tolist()) == {9, 19, 29, 39}  # bin 10, ...
+
+
+def test_masks_are_bands_of_bins_and_frames_with_the_mean() -> None:
+    torch.manual_seed(0)
+    clips = torch.rand(2000, 16, 24)
+    masked = plain(masks=1, mask_bins=0.25, mask_frames=0.5)(clips)
+    changed = masked != clips
+    bins, frames = changed.all(dim=2), changed.all(dim=1)  # whole bands of either kind
+    torch.testing.assert_close(changed, bins[:, :, None] | frames[:, None, :])
+    assert set(bins.sum(dim=1).tolist()) == set(range(5))
+    assert set(frames.sum(dim=1).tolist()) == set(range(13))
+    assert bool(bins[:, 0].any() and bins[:, 15].any() and frames[:, 23].any())
+    mean = clips.mean(dim=(1, 2), keepdim=True).expand_as(clips)
+    torch.testing.assert_close(masked[changed], mean[changed])
+
+
+@pytest.mark.parametrize(
+    "setting", [{"segment": 0}, {"segment": 1.5}, {"mask_bins": -0.1}, {"gain": -1}, {"masks": -1}]
+)
+def test_impossible_segments_are_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="augmentation: "):
+        plain(**setting)

@@ -102,7 +102,10 @@ def test_a_wheel_holds_every_option(tmp_path: Path) -> None:
         for p in (tmp_path / "site").rglob("*.yaml")
     }
     assert packed == {str(p.relative_to(CONF)) for p in CONF.rglob("*.yaml")}
-    assert (tmp_path / "site/genreclf/report/page.html.j2").is_file()
+    site, source = tmp_path / "site" / "genreclf", root / "genreclf"
+    for kind in ("*.py", "*.j2"):
+        files = {str(path.relative_to(source)) for path in source.rglob(kind)}
+        assert files <= {str(path.relative_to(site)) for path in site.rglob(kind)}
     printed = subprocess.run(
         [
             *(sys.executable, "-c", "from genreclf.__main__ import main; main()"),

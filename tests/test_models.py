@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from genreclf.errors import InputError
-from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN, parameter_count
+from genreclf.models import (
+    CNNRNN,
+    AttentiveCNN,
+    ConventionalCNN,
+    EfficientCNN,
+    parameter_count,
+)
 
 
 def test_parameter_counts_are_the_papers() -> None:
@@ -30,6 +36,32 @@ def test_any_size_from_8_by_8_trains(net: torch.nn.Module, shape: tuple[int, int
 def test_the_conventional_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> None:
     assert ConventionalCNN.min_size == 16
     check_training(ConventionalCNN(5), shape)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 40), (40, 130), (128, 64), (200, 20)])
+def test_the_attentive_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> None:
+    assert AttentiveCNN.min_size == 16
+    assert parameter_count(AttentiveCNN(8)) == 663_944
+    check_training(AttentiveCNN(5), shape)
+
+
+def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
+    net, clips = AttentiveCNN(4).eval(), torch.randn(3, 128, 80)
+    sequence = net._sequence(clips)
+    weights = net.attention(sequence)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 256))
+    torch.testing.assert_close(net.attention_weights(clips), weights.mean(dim=1))
+    mean = (weights * sequence).sum(dim=2, keepdim=True)
+    deviation = (weights * (sequence - mean).square()).sum(dim=2).clamp(min=1e-5).sqrt()
+    statistics = torch.cat([mean.squeeze(2), deviation], dim=1)
+    expected = net.classifier(net.norm(statistics))
+    torch.testing.assert_close(net(clips), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("setting", [{"channels": [8, 8]}, {"kernels": [9, 4, 3, 3]}])
+def test_the_attentive_cnn_refuses_other_kernels(setting: dict[str, list[int]]) -> None:
+    with pytest.raises(InputError, match="four of each are needed"):
+        AttentiveCNN(4, **setting)
 
 
 def check_training(net: torch.nn.Module, shape: tuple[int, int]) -> None:

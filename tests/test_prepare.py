@@ -15,7 +15,7 @@ from conftest import heed_ctrl_c
 from genreclf import audio
 from genreclf.corpora import Folder, Npz, Synthetic
 from genreclf.errors import InputError
-from genreclf.features import Mel, Precomputed
+from genreclf.features import Mel, MelFrames, Precomputed
 from genreclf.prepare import store_for
 from genreclf.store import Store
 
@@ -112,8 +112,20 @@ def test_rows_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
 def test_features_and_corpus_must_go_together(music: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="features=precomputed goes with data=npz"):
         store_for(Folder(music), Precomputed(), outputs=tmp_path)
-    with pytest.raises(InputError, match="features=precomputed goes with data=npz"):
-        store_for(Npz(tmp_path / "a.npz"), MEL, outputs=tmp_path)
+
+
+def test_rows_may_be_features_that_audio_gives_too(tmp_path: Path) -> None:
+    archive, features = tmp_path / "a.npz", MelFrames(n_mels=8, frames=16)
+    rows = np.random.default_rng(0).integers(0, 256, size=(30, 8, 16), dtype=np.uint8)
+    np.savez(archive, features=rows, labels=np.array(list("ab") * 15), track_ids=np.arange(30))
+    in_db = Npz(archive, scale=80 / 255, offset=-80)
+    store = store_for(in_db, features, outputs=tmp_path)
+    assert store.source.features["name"] == "mel_frames"
+    np.testing.assert_array_equal(store.read([3]), rows[3:4])
+    with pytest.raises(InputError, match=r"-80 to 0 dB, these rows from 0 to 255: set data\.scale"):
+        store_for(Npz(archive), features, outputs=tmp_path)
+    with pytest.raises(InputError, match="rows of 8 x 16 are no features=mel_frames, which are 8"):
+        store_for(in_db, MelFrames(n_mels=8, frames=20), outputs=tmp_path)
 
 
 def test_the_command_prints_the_store(command: Callable[..., str], music: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from genreclf.errors import InputError
+from genreclf.models.rates import check_rates
 
 TRUNK_CHANNELS = 128
 
@@ -80,7 +81,7 @@ class ConventionalCNN(nn.Module):
 
     def __init__(self, classes: int, dropout: float = 0.25) -> None:
         super().__init__()
-        _check_rates(dropout=dropout)
+        check_rates(dropout=dropout)
         channels = (1, 32, 64, 128, 256)
         self.blocks = nn.Sequential(
             *(conventional_block(*pair, dropout) for pair in pairwise(channels))
@@ -117,7 +118,7 @@ class EfficientCNN(nn.Module):
         self, classes: int, cnn_dropout: float = 0.3, classifier_dropout: float = 0.3
     ) -> None:
         super().__init__()
-        _check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
+        check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
         self.trunk = trunk(cnn_dropout)
         self.classifier = nn.Sequential(
             nn.Dropout(classifier_dropout),
@@ -178,7 +179,7 @@ class CNNRNN(nn.Module):
         unused_gate: bool = False,
     ) -> None:
         super().__init__()
-        _check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
+        check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
         cells = {"gru": nn.GRU, "lstm": nn.LSTM}
         pooled_axes = {"time": 2, "frequency": 3}  # of (batch, channels, bins, frames)
         if cell not in cells:
@@ -210,14 +211,3 @@ class CNNRNN(nn.Module):
         A step is 8 frames (axis "time") or 8 bins (axis "frequency") wide.
         """
         return self.attention.weights(self._sequence(features)).squeeze(2)
-
-
-def _check_rates(**rates: float) -> None:
-    for name, rate in rates.items():
-        if not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise InputError(f"model.{name}={rate!r}: a rate of at least 0 and under 1 is needed")
-
-
-def parameter_count(net: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
