@@ -42,9 +42,11 @@ class Classifier(pl.LightningModule):
         label_smoothing: share of a training target that all genres have alike (Szegedy 2016).
         mixup: in training each clip is mixed with another of its batch, by a share from
             Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
+        teaching: size of the targets that a teacher gives, and weight of the squared error to them;
+            they are predicted by a linear layer of their own from what `net.embed` gives.
 
     Raises:
-        InputError: a share outside 0 to 1, or a negative `mixup`.
+        InputError: a share outside 0 to 1, a negative `mixup`, or a net that cannot be taught.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Classifier(pl.LightningModule):
         normalise: nn.Module | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        teaching: tuple[int, float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1 or mixup < 0:
@@ -65,6 +68,12 @@ class Classifier(pl.LightningModule):
                 "number of at least 0 are needed"
             )
         self.label_smoothing, self.mixup = label_smoothing, mixup
+        self.student, self.teacher_weight = None, 0.0
+        if teaching is not None:
+            if not hasattr(net, "embed"):
+                raise InputError("teacher: this model has no embedding to teach; attentive_cnn has")
+            size, self.teacher_weight = teaching
+            self.student = nn.Linear(net.embedding_size, size)  # pyright: ignore
         self.net, self.classes, self.description = net, classes, description or {}
         self.normalise = normalise or nn.Identity()
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
@@ -104,11 +113,11 @@ class Classifier(pl.LightningModule):
 
         So weighted, each process logs as many tracks: Lightning's mean would round them down.
         """
-        features, labels = batch
+        labels = batch[1]
         if part == "train":
-            logits, loss = self._training_loss(features, labels)
+            logits, loss = self._training_loss(*batch)
         else:
-            logits = self(features)
+            logits = self(batch[0])
             loss = functional.cross_entropy(logits, labels)
         loss = weight * loss
         if weight:
@@ -118,27 +127,40 @@ class Classifier(pl.LightningModule):
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
         return loss
 
-    def _training_loss(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and their cross-entropy to the smoothed labels of what was mixed."""
-        smoothing = self.label_smoothing
-        if not self.mixup:
-            logits = self(features)
-            return logits, functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        share = float(Beta(self.mixup, self.mixup).sample())
-        others = torch.randperm(len(labels), device=labels.device)
-        logits = self(torch.lerp(features[others], features, share))
-        one, other = (
-            functional.cross_entropy(logits, each, label_smoothing=smoothing)
-            for each in (labels, labels[others])
-        )
-        return logits, torch.lerp(other, one, share)
+    def _training_loss(
+        self, features: Tensor, labels: Tensor, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits, and their cross-entropy to the smoothed labels of what was mixed.
+
+        With a teacher's targets (batch, size), the error to them is part of the loss.
+        """
+        share, others = 1.0, slice(None)
+        if self.mixup:
+            share = float(Beta(self.mixup, self.mixup).sample())
+            others = torch.randperm(len(labels), device=labels.device)
+            features = torch.lerp(features[others], features, share)
+        if targets is None or self.student is None:
+            logits, error = self(features), 0.0
+        else:
+            net: Any = self.net
+            embedding = net.embed(self.normalise(features).to(self.dtype))
+            logits = net.classifier(embedding)
+            error = _error(self.student(embedding), torch.lerp(targets[others], targets, share))
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if self.mixup:
+            other = functional.cross_entropy(
+                logits, labels[others], label_smoothing=self.label_smoothing
+            )
+            loss = torch.lerp(other, loss, share)
+        return logits, loss + self.teacher_weight * error
 
     def configure_optimizers(self) -> Any:
         """Optimizer and scheduler."""
         if self._make_optimizer is None:
             raise ValueError("a Classifier without an optimizer cannot be trained")
         try:
-            optimizer = self._make_optimizer(self.net.parameters())
+            parameters = [*self.net.parameters(), *(self.student or nn.Identity()).parameters()]
+            optimizer = self._make_optimizer(parameters)
             return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
         except InputError:
             raise
@@ -166,6 +188,12 @@ class Classifier(pl.LightningModule):
             "classes": list(self.classes),
             **self.description,
         }
+
+
+def _error(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of a batch; tracks of which the teacher knows nothing have none."""
+    known = targets.isfinite()
+    return torch.where(known, predicted.float() - targets, 0.0).square().mean()
 
 
 def predict(

@@ -32,6 +32,7 @@ def check_settings(config: DictConfig, folder: Path) -> None:
         net, ["a", "b"], optimizer, scheduler, label_smoothing=smoothing, mixup=mixup
     )
     checked.configure_optimizers()
+    instantiate(config.get("teacher"))
     _augmentations(config, silence=(0.0,))
     features = instantiate(config.features)
     if not isinstance(features, Precomputed):
@@ -76,6 +77,8 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
     computed = not isinstance(features, Precomputed)
     silence = features.silence if computed else store.scaling.silence
     augmentation, oversampling = _augmentations(config, silence)
+    teacher = instantiate(config.get("teacher"))
+    targets = teacher and teacher.targets(store, split["train"])
     data = StoreDataModule(
         store,
         split,
@@ -86,6 +89,7 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
         config.seed,
         features,
         config.cache,
+        targets,
     )
     least: int = instantiate(config.model, classes=2).min_size
     _check_size(least, features, data.shape)
@@ -141,4 +145,5 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         normalise,
         config.label_smoothing,
         config.mixup,
+        teaching=None if data.targets is None else (data.targets.shape[1], config.teacher.weight),
     )

@@ -1,10 +1,11 @@
 """Batches of a store: the LightningDataModule.
 
 A batch travels to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
-and which tracks are extra copies, bool (batch,). There it becomes (features, labels), the features
-float32, augmented in training; where the store holds waveforms, they are computed there.
+which tracks are extra copies, bool (batch,), and their rows, int64 (batch,). There it becomes
+(features, labels), the features float32, augmented in training; where the store holds waveforms,
+they are computed there. Where there is a teacher, its targets (batch, size) come third in training.
 
-With a cache, all values are read at the start; what comes from the loader are the numbers of rows.
+With a cache, all values are read at the start; what comes from the loader are the rows alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,8 @@ from genreclf.sampling import EpochShuffle, Oversampling, Shares
 from genreclf.splits import Split
 from genreclf.store import Store
 
-StoredBatch = tuple[Tensor, Tensor, Tensor]
-Batch = tuple[Tensor, Tensor]
+StoredBatch = tuple[Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 class StoreDataset(Dataset):
@@ -53,9 +54,9 @@ class StoreDataset(Dataset):
         """The batch of these items; DataLoader prefers this to one call an item."""
         rows = self.rows[np.asarray(numbers)]
         values = self.store.read(rows) if self.read else rows
-        arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)]
-        values, labels, copied = map(torch.from_numpy, arrays)
-        return values, labels, copied
+        arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
+        values, labels, copied, rows = map(torch.from_numpy, arrays)
+        return values, labels, copied, rows
 
 
 def _as_batch(batch: Any) -> StoredBatch:
@@ -87,6 +88,7 @@ class StoreDataModule(pl.LightningDataModule):
         features: which the store was made for.
         cached: where all stored values are kept, of `cache.KINDS`; "none": each batch is read from
             the file.
+        targets: of a teacher, float32 (len(store), size), for training.
 
     Attributes:
         shape: (bins, frames) of the features.
@@ -105,6 +107,7 @@ class StoreDataModule(pl.LightningDataModule):
         seed: int = 0,
         features: Features | None = None,
         cached: str = "none",
+        targets: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_loading(batch_size, num_workers, cached)
@@ -117,7 +120,7 @@ class StoreDataModule(pl.LightningDataModule):
         self.batch_features = batch_features(features)
         self.copies = self.oversampling.rows(store, split.get("train", np.arange(0)))
         self.predicted_part = self.tested_part
-        self.cached = cached
+        self.cached, self.targets = cached, targets
         self._values: Tensor | None = None  # all that are stored
 
     def setup(self, stage: str) -> None:
@@ -174,11 +177,14 @@ class StoreDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> Batch:
         """Stored values to features, augmented in training."""
-        stored, labels, copied = batch
+        stored, labels, copied, rows = batch
         features = self.features_of(stored)
-        if self.trainer is not None and self.trainer.training:
-            features = self._augmented(features, copied)
-        return features, labels
+        if self.trainer is None or not self.trainer.training:
+            return features, labels
+        features = self._augmented(features, copied)
+        if self.targets is None:
+            return features, labels
+        return features, labels, self.targets[rows.cpu()].to(features.device)
 
     def features_of(self, stored: Tensor) -> Tensor:
         """Features float32 (batch, bins, frames) of what was stored, on its device.

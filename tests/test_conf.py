@@ -13,7 +13,7 @@ CONF = Path(__file__).parents[1] / "conf"
 GROUPS = {
     (file.parent.name, file.stem)
     for file in CONF.glob("*/*.yaml")
-    if file.parent.name not in ("data", "study")
+    if file.parent.name not in ("data", "study", "teacher")
 }
 NOT_FOR_AUDIO = {
     ("features", "precomputed"),

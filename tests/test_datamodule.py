@@ -1,7 +1,9 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from genreclf import cache
@@ -39,12 +41,13 @@ def test_the_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
 
 def test_batches_are_stored_values_with_their_labels(store: Store) -> None:
     batches = list(StoreDataModule(store, SPLIT, 3).test_dataloader())
-    assert [len(labels) for _, labels, _ in batches] == [3, 1]
-    features, labels, copied = batches[0]
+    assert [len(labels) for _, labels, *_ in batches] == [3, 1]
+    features, labels, copied, rows = batches[0]
     assert features.dtype == torch.uint8
     assert features[:, 0, 0].tolist() == [16, 17, 18]
     assert labels.tolist() == [0, 1, 0]
     assert not copied.any()
+    assert rows.tolist() == [16, 17, 18]
 
 
 def test_features_are_scaled_on_the_device(store: Store) -> None:
@@ -58,7 +61,8 @@ def test_copies_of_a_genre_come_with_their_own_augmentation(store: Store) -> Non
     oversampling = Oversampling(Minus(), genres=["ODD", "unheard of"], copies=2)
     data = StoreDataModule(store, SPLIT, 24, oversampling=oversampling)
     (batch,) = data.train_dataloader()
-    values, labels, copied = batch
+    values, labels, copied, rows = batch
+    assert rows[copied].remainder(2).all()
     assert oversampling.unknown(store.classes) == ["unheard of"]
     assert sorted(values[copied, 0, 0].tolist()) == sorted([1, 3, 5, 7, 9, 11] * 2)
     assert sorted(values[~copied, 0, 0].tolist()) == list(range(12))
@@ -68,7 +72,7 @@ def test_copies_of_a_genre_come_with_their_own_augmentation(store: Store) -> Non
     assert torch.equal(augmented[copied], -features[copied])
     assert torch.equal(augmented[~copied], features[~copied])
     for loader in (data.val_dataloader(), data.test_dataloader()):
-        assert not any(flags.any() for *_, flags in loader)
+        assert not any(flags.any() for *_, flags, _ in loader)
 
 
 class Minus(torch.nn.Module):
@@ -141,3 +145,30 @@ def test_what_is_too_large_for_the_device_stays_in_memory(
 def test_an_unknown_cache_is_refused(store: Store) -> None:
     with pytest.raises(InputError, match="cache=disk: choose one of none, memory, float16, device"):
         StoreDataModule(store, SPLIT, cached="disk")
+
+
+def test_targets_of_a_teacher_come_in_training_alone(store: Store) -> None:
+    targets = torch.arange(float(len(store)))[:, None]
+    data = StoreDataModule(store, SPLIT, 5, targets=targets)
+    seen: dict[str, list[Any]] = {"train": [], "val": []}
+
+    class Noting(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def training_step(self, batch: Any) -> torch.Tensor:
+            seen["train"].append(batch)
+            return self.weight.sum()
+
+        def validation_step(self, batch: Any) -> None:
+            seen["val"].append(batch)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([self.weight])
+
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    pl.Trainer(max_epochs=1, logger=False, accelerator="cpu", **quiet).fit(Noting(), data)
+    assert {len(batch) for batch in seen["val"]} == {2}
+    for features, _, target in seen["train"]:
+        assert torch.equal(2 * (features[:, 0, 0] + 80), target[:, 0])

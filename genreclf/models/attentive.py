@@ -64,7 +64,7 @@ class AttentiveCNN(nn.Module):
             nn.Conv1d(mixed, 64, 1), nn.Tanh(), nn.Conv1d(64, mixed, 1), nn.Softmax(dim=2)
         )
         self.embedding_size = 2 * mixed
-        self.norm = nn.BatchNorm1d(self.embedding_size)
+        self.norm = nn.LayerNorm(self.embedding_size)
         self.classifier = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(self.embedding_size, classes)
         )

@@ -1,0 +1,71 @@
+"""What another network knows of the training tracks, for a net to learn beside the genres.
+
+A net that predicts embeddings which were learnt from far more music carries over to artists that it
+has not heard better; at use it needs its features alone (distillation: Hinton 2015, Romero 2015).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genreclf.errors import InputError
+from genreclf.store import Store
+
+LARGEST = 4.0  # deviations from the mean; beyond it, values would rule the squared error
+
+
+class Embeddings:
+    """Embeddings of tracks, in a NumPy archive.
+
+    Args:
+        path: with arrays `features` (tracks, size) and `track_ids`, those of the store.
+        weight: of the squared error to them, where the cross-entropy has 1.
+
+    Raises:
+        InputError: a weight that is not above 0.
+    """
+
+    def __init__(self, path: str | Path, weight: float = 0.5) -> None:
+        if not weight > 0:
+            raise InputError(f"teacher.weight={weight}: a number above 0 is needed")
+        self.path, self.weight = Path(str(path)).expanduser(), weight
+
+    def targets(self, store: Store, rows: np.ndarray) -> Tensor:
+        """Of each row of the store, float32 (len(store), size); NaN where the archive lacks it.
+
+        They have mean 0 and standard deviation 1 over the given rows, which are to be trained on.
+
+        Raises:
+            InputError: no such archive, arrays missing or of another shape, or none of the rows.
+        """
+        ids, embeddings = self._read()
+        place = {track_id: number for number, track_id in enumerate(ids)}
+        known = np.array([place.get(track_id, -1) for track_id in store.track_ids])
+        trained = embeddings[known[rows][known[rows] >= 0]]
+        if not len(trained):
+            raise InputError(f"teacher.path={self.path}: none of the {len(rows)} training tracks")
+        deviation = trained.std(axis=0)
+        scale = np.where(deviation > 0, deviation, 1)
+        targets = ((embeddings - trained.mean(axis=0)) / scale).clip(-LARGEST, LARGEST)
+        of_rows = np.where(known[:, None] >= 0, targets[known], np.nan)
+        return torch.from_numpy(of_rows.astype(np.float32))
+
+    def _read(self) -> tuple[list[str], np.ndarray]:
+        try:
+            with np.load(self.path) as archive:
+                ids = [str(track_id) for track_id in archive["track_ids"]]
+                embeddings = archive["features"].astype(np.float64)
+        except FileNotFoundError:
+            raise InputError(f"teacher.path={self.path}: no such file") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"teacher.path={self.path}: {error}") from None
+        if embeddings.ndim != 2 or len(ids) != len(embeddings):
+            raise InputError(
+                f"teacher.path={self.path}: features {embeddings.shape} of {len(ids)} tracks; "
+                "(tracks, size) is needed"
+            )
+        if not np.isfinite(embeddings).all():
+            raise InputError(f"teacher.path={self.path}: values that are not finite numbers")
+        return ids, embeddings

@@ -1,0 +1,105 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genreclf.checkpoint import load_checkpoint
+from genreclf.classifier import Classifier
+from genreclf.corpora import Track
+from genreclf.errors import InputError
+from genreclf.models import AttentiveCNN, EfficientCNN
+from genreclf.store import Store
+from genreclf.teacher import Embeddings
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]) -> Store:
+    return make_store([Track(str(n), "ab"[n % 2], "", "", "") for n in range(6)], random_rows(6))
+
+
+def archive(folder: Path, ids: Any, features: Any) -> Path:
+    np.savez(folder / "teacher.npz", track_ids=ids, features=features)
+    return folder / "teacher.npz"
+
+
+def test_targets_are_standardised_over_the_training_rows(store: Store, tmp_path: Path) -> None:
+    embeddings = np.random.default_rng(1).normal(3, 2, (7, 5))
+    embeddings[0] = 1000  # far beyond the others
+    ids = np.array([5, 3, 2, 1, 0, 99, 98])  # in another order; track 4 is not there
+    rows = np.array([0, 1, 2, 3, 4])
+    targets = Embeddings(archive(tmp_path, ids, embeddings)).targets(store, rows).numpy()
+    assert targets.shape == (6, 5)
+    assert targets.dtype == np.float32
+    known = targets[[0, 1, 2, 3]]
+    np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(known.std(axis=0), 1, atol=1e-6)
+    ratio = (known[0] - known[1]) / (embeddings[4] - embeddings[3])
+    np.testing.assert_allclose(ratio, 1 / embeddings[1:5].std(axis=0), rtol=1e-5)
+    assert np.isnan(targets[4]).all()
+    np.testing.assert_array_equal(targets[5], 4)
+
+
+@pytest.mark.parametrize(
+    ("ids", "features", "line"),
+    [
+        ([7, 8], np.ones((2, 3)), "none of the 2 training tracks"),
+        ([0, 1], np.ones(2), r"features \(2,\) of 2 tracks"),
+        ([0], np.ones((2, 3)), r"features \(2, 3\) of 1 tracks"),
+        ([0, 1], np.full((2, 3), np.nan), "not finite"),
+    ],
+)
+def test_other_archives_are_refused(
+    store: Store, tmp_path: Path, ids: Any, features: Any, line: str
+) -> None:
+    with pytest.raises(InputError, match=line):
+        Embeddings(archive(tmp_path, ids, features)).targets(store, np.array([0, 1]))
+
+
+def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        Embeddings(tmp_path / "gone.npz").targets(store, np.array([0]))
+    np.savez(tmp_path / "a.npz", features=np.ones((2, 3)))
+    with pytest.raises(InputError, match="track_ids"):
+        Embeddings(tmp_path / "a.npz").targets(store, np.array([0]))
+    with pytest.raises(InputError, match=r"teacher\.weight=0"):
+        Embeddings("a.npz", weight=0)
+
+
+def test_the_error_to_the_known_targets_joins_the_loss() -> None:
+    torch.manual_seed(0)
+    net = AttentiveCNN(3, dropout=0.0).eval()
+    classifier = Classifier(net, list("abc"), teaching=(4, 0.5))
+    clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
+    targets = torch.stack([torch.randn(4), torch.full((4,), torch.nan)])
+    logits, loss = classifier._training_loss(clips, labels, targets)
+    torch.testing.assert_close(logits, net(clips))
+    assert classifier.student is not None
+    predicted = classifier.student(net.embed(clips))
+    error = (predicted[0] - targets[0]).square().mean() / 2  # the other clip has none
+    expected = nn.functional.cross_entropy(logits, labels) + 0.5 * error
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in classifier.parameters() if p.grad is not None)
+
+
+def test_a_net_without_an_embedding_is_refused() -> None:
+    with pytest.raises(InputError, match="no embedding to teach; attentive_cnn has"):
+        Classifier(EfficientCNN(2), ["a", "b"], teaching=(4, 0.5))
+
+
+def test_a_taught_net_is_kept_without_its_teacher(
+    train: Callable[..., dict[str, Any]], music: Path, tmp_path: Path
+) -> None:
+    ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
+    taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
+    settings = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8", "mixup=0.2"]
+    result = train(*settings, "teacher=embeddings", f"teacher.path={taught}")
+    trained = load_checkpoint(result["folder"] / "best.ckpt")
+    assert isinstance(trained.net, AttentiveCNN)
+    assert trained.net(torch.randn(1, 32, 54)).shape == (1, 4)
+    with pytest.raises(SystemExit):
+        train("teacher=embeddings", f"teacher.path={taught}")  # of cnn_gru
