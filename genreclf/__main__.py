@@ -56,6 +56,11 @@ COMMANDS = {
         "tell the genres of your own audio files",
         "genreclf predict music --checkpoint RUN/best.ckpt --format json",
     ),
+    "export": Command(
+        "export",
+        "a trained net as a folder to give away, calibrated, with a model card",
+        "genreclf export checkpoint=RUN/best.ckpt folder=my_model",
+    ),
     "report": Command(
         "report",
         "one HTML page for a run, for many, or for a study",

@@ -7,15 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
 from genreclf import models
 from genreclf.errors import InputError
 from genreclf.features import Features, from_settings
 from genreclf.normalisation import Normalise
+from genreclf.results import read_json, write_json
 
 FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported net
+SHA1 = 20  # bytes
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -29,15 +36,21 @@ class Trained:
     trained_on: frozenset[str] | None  # `row_sha1` of the training rows; None: not known
     epoch: int = 0  # of the weights, from 0
     normalise: nn.Module = field(default_factory=nn.Identity)  # of features, before the net
+    model: dict[str, Any] = field(default_factory=dict)  # settings of the net, with `_target_`
 
 
 def load_checkpoint(path: str | Path) -> Trained:
     """Rebuild the trained net from a checkpoint alone; no pickled code is run.
 
+    Args:
+        path: a checkpoint of `genreclf train`, a folder that `genreclf export` wrote, or
+            "pretrained" for the one that comes with the package.
+
     Raises:
-        InputError: no such file, or not a checkpoint that `genreclf train` wrote.
+        InputError: no such file, or neither of the two.
     """
-    checkpoint = read_checkpoint(path)
+    folder = PRETRAINED if str(path) == "pretrained" else Path(path)
+    checkpoint = read_exported(folder) if folder.is_dir() else read_checkpoint(path)
     try:
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
         net = build_net(described["model"], len(described["classes"]))
@@ -50,9 +63,39 @@ def load_checkpoint(path: str | Path) -> Trained:
             frozenset(described["trained_on"]),
             checkpoint["epoch"],
             _normalise(weights),
+            described["model"],
         )
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
+
+
+def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
+    """Write what `read_exported` reads: the net of a checkpoint, without what trained it."""
+    described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
+    hashes = np.frombuffer(bytes.fromhex("".join(described.pop("trained_on"))), np.uint8)
+    kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
+    kept["trained_on"] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(save({key: kept[key].contiguous() for key in sorted(kept)}))
+    write_json(folder / DESCRIPTION, {**described, "epoch": checkpoint["epoch"]})
+
+
+def read_exported(folder: Path) -> dict[str, Any]:
+    """A folder that `genreclf export` wrote, as a checkpoint.
+
+    Raises:
+        InputError: the folder holds no such files, or damaged ones.
+    """
+    try:
+        described = read_json(folder / DESCRIPTION)
+        weights = load((folder / WEIGHTS).read_bytes())
+        described["trained_on"] = [row.numpy().tobytes().hex() for row in weights["trained_on"]]
+        return {"genreclf": described, "epoch": described["epoch"], "state_dict": weights}
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        raise InputError(f"checkpoint={folder}: no {missing} in this folder") from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"checkpoint={folder}: damaged ({error!r})") from None
 
 
 def _normalise(weights: dict[str, torch.Tensor]) -> nn.Module:

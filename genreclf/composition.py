@@ -11,6 +11,7 @@ from torch import nn
 
 from genreclf import fused, splits
 from genreclf.callbacks import History, callbacks
+from genreclf.checkpoint import Trained, load_checkpoint
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
@@ -130,12 +131,15 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
     }
     pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
     net = instantiate(config.model, classes=len(store.classes))
+    begun = _begun_with(config, plain)
+    if begun is not None:
+        _take_over(net, begun, store.classes)
     if config.fast:
         net = fused.fuse(net)
     if config.compile:
         net.compile()
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    normalise = instantiate(config.normalise)(data.training_batches())
+    normalise = begun.normalise if begun else instantiate(config.normalise)(data.training_batches())
     return Classifier(
         net,
         store.classes,
@@ -147,3 +151,34 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         config.mixup,
         teaching=None if data.targets is None else (data.targets.shape[1], config.teacher.weight),
     )
+
+
+def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:
+    """The net whose weights training begins with; None for fresh ones.
+
+    Raises:
+        InputError: no checkpoint, or one of another model or other features.
+    """
+    if "init" not in config:
+        return None
+    begun = load_checkpoint(config.init.checkpoint)
+    features = instantiate(config.features)
+    for name, own, theirs in (
+        ("features", settings(features), settings(begun.features)),
+        ("model", plain["model"], begun.model),
+    ):
+        if own != theirs:
+            differing = (f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
+            raise InputError(
+                f"init.checkpoint={config.init.checkpoint} has other {name}: {', '.join(differing)}"
+            )
+    return begun
+
+
+def _take_over(net: nn.Module, begun: Trained, classes: list[str]) -> None:
+    """All weights; with other genres, all but those of the last layer."""
+    weights = begun.net.state_dict()
+    if begun.classes != classes:
+        last = [name for name in weights if name.startswith("classifier.")][-1].rpartition(".")[0]
+        weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
+    net.load_state_dict(weights, strict=False)

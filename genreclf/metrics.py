@@ -9,6 +9,8 @@ in `labels`, so that a set without some genre is not punished for it.
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.metrics import (
     confusion_matrix,
@@ -76,6 +78,42 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
         },
         "confusion": confusion_matrix(labels, predicted, labels=numbers).tolist(),
     }
+
+
+def temperature(labels: np.ndarray, scores: np.ndarray) -> float:
+    """What to divide the logits by so that the cross-entropy of these tracks is least (Guo 2017).
+
+    Above 1, the scores were too sure of themselves.
+    """
+    logits = np.log(np.maximum(scores, 1e-12))
+
+    def loss(log_temperature: float) -> float:
+        cooled = logits / np.exp(log_temperature)
+        return -log_softmax(cooled, axis=1)[np.arange(len(labels)), labels].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))  # pyright: ignore
+
+
+def reliability(
+    labels: np.ndarray, scores: np.ndarray, bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """Mean highest score, accuracy and number of the tracks whose highest score lies in each bin.
+
+    The bins divide 0 to 1 evenly; empty ones are left out.
+    """
+    highest, correct = scores.max(axis=1), scores.argmax(axis=1) == labels
+    of_track = np.minimum((highest * bins).astype(int), bins - 1)
+    return [
+        (float(highest[inside].mean()), float(correct[inside].mean()), int(inside.sum()))
+        for inside in (of_track == number for number in range(bins))
+        if inside.any()
+    ]
+
+
+def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: mean gap of highest score and accuracy in `reliability`."""
+    parts = reliability(labels, scores, bins)
+    return sum(count * abs(score - share) for score, share, count in parts) / len(labels)
 
 
 def in_words(figures: dict[str, Any]) -> str:

@@ -75,7 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 all predicted, 1 some failed, 2 wrong usage.",
     )
     parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="searched recursively")
-    parser.add_argument("--checkpoint", required=True, help="a best.ckpt that genreclf train wrote")
+    parser.add_argument(
+        "--checkpoint",
+        default="pretrained",
+        help="a best.ckpt that genreclf train wrote, or a folder of genreclf export; the net that "
+        "comes with genreclf unless given",
+    )
     parser.add_argument(
         "--top", type=_positive, metavar="N", help="genres a file; table: 3, json and csv: all"
     )

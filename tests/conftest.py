@@ -80,7 +80,7 @@ def train(
             data += TINY
         if not any(a.startswith("trainer.max_epochs") for a in arguments):
             data.append("trainer.max_epochs=1")
-        if not any(a.startswith(("data", "features")) for a in arguments):
+        if not any(a.startswith(("data", "features", "experiment=best")) for a in arguments):
             data.append(f"store={shared}")
         path = Path(command("train", *data, *arguments))
         return {**json.loads(path.read_text()), "folder": path.parent}

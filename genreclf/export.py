@@ -1,0 +1,81 @@
+"""`genreclf export`: a trained net as a folder to give away, calibrated, with a model card.
+
+The folder holds `model.safetensors` (weights), `model.json` (how the net is built, its genres, its
+features, what it was trained on) and `README.md` (the card); `checkpoint=FOLDER` takes it wherever
+a checkpoint is taken.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from scipy.special import softmax
+
+from genreclf import metrics, results
+from genreclf.checkpoint import PRETRAINED, read_checkpoint, write_exported
+from genreclf.errors import InputError
+from genreclf.report.templates import template
+
+log = logging.getLogger(__name__)
+
+CARD = "README.md"
+
+
+def run(config: DictConfig) -> None:
+    """The command: write the folder, print its path."""
+    path = Path(str(config.checkpoint))
+    finished = results.Run.read(path.parent)
+    folder = Path(str(config.folder or Path(config.outputs, "export", path.parent.name)))
+    if finished.result["tested_on"] != "val":
+        raise InputError(
+            f"checkpoint={path}: the run was tested, and it is calibrated on validation tracks: "
+            "train with test=false"
+        )
+    checkpoint = read_checkpoint(path)
+    predictions = finished.predictions
+    temperature = metrics.temperature(predictions.labels, predictions.scores)
+    cooled = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
+    _cool(checkpoint["state_dict"], temperature)
+    write_exported(folder, checkpoint)
+    card = template("card.md.j2").render(
+        **_described(checkpoint, finished.result),
+        name=config.title or checkpoint["genreclf"]["model"]["_target_"].rpartition(".")[2],
+        folder="pretrained" if folder.resolve() == PRETRAINED else folder,
+        notice=config.notice,
+        figures=metrics.evaluate(predictions.labels, cooled, predictions.classes),
+        temperature=temperature,
+        before=metrics.calibration_error(predictions.labels, predictions.scores),
+        after=metrics.calibration_error(predictions.labels, cooled),
+        reliability=metrics.reliability(predictions.labels, cooled),
+    )
+    results.write_text(folder / CARD, card)
+    log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(cooled))
+    print(folder)
+
+
+def _cool(weights: dict[str, Any], temperature: float) -> None:
+    """Divide the logits by the temperature: every net's last layer is linear."""
+    last = [name for name in weights if name.startswith("net.classifier.")][-1].rpartition(".")[0]
+    for name in (f"{last}.weight", f"{last}.bias"):
+        weights[name] = weights[name] / temperature
+
+
+def _described(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    described = checkpoint["genreclf"]
+    return {
+        "features": described["features"],
+        "model": described["model"],
+        "classes": described["classes"],
+        "bins": described["bins"],
+        "result": result,
+        "split": result["data"]["split"],
+        "command": "genreclf train " + " ".join(map(_without_path, result["overrides"])),
+    }
+
+
+def _without_path(override: str) -> str:
+    """Where data lie on one machine tells nothing on another."""
+    key, _, _ = override.partition("=")
+    return f"{key}=..." if key.endswith((".path", ".root")) else override
