@@ -183,6 +183,8 @@ def _check_types(config: DictConfig, config_name: str) -> None:
         if OmegaConf.is_dict(expected) and not OmegaConf.is_dict(value):
             group = next((g for g in choices if g.rpartition("@")[2] == key), key)
             raise InputError(f"{key}={value}: it has settings of its own, see {group}=...")
+        if value is None and OmegaConf.select(hydra.compose(config_name), key) is None:
+            continue  # an experiment has set what may be left unset
         numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
         kinds = (int, float) if isinstance(expected, float) else (type(expected),)
         if isinstance(expected, bool | int | float) and type(value) not in kinds:

@@ -58,7 +58,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model=cnn"], "Could not find 'model/cnn' Available options in 'model': cnn_gru"),
+        (["model=cnn"], "Could not find 'model/cnn' Available options in 'model': attentive_cnn"),
         (["modl=cnn_gru"], "Could not override 'modl'. Did you mean model?"),
         (["model.cnn_dropuot=0.3"], "Did you mean model.cnn_dropout?"),
         (["data=folder"], "data.root=... is needed"),

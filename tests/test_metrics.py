@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from genreclf import metrics
 
@@ -50,3 +51,27 @@ def test_roc() -> None:
     curves = metrics.roc(labels, table, CLASSES)
     assert set(curves) == {"a", "b"}
     assert curves["a"][2] == pytest.approx(0.75)
+
+
+def test_temperature_undoes_what_sharpens_the_scores() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20000, 4))
+    sure = softmax(logits, axis=1)
+    labels = np.array([rng.choice(4, p=row) for row in sure])  # so the scores are right
+    assert metrics.temperature(labels, sure) == pytest.approx(1, abs=0.05)
+    assert metrics.calibration_error(labels, sure) < 0.01
+    sharp = softmax(2 * logits, axis=1)
+    assert metrics.temperature(labels, sharp) == pytest.approx(2, abs=0.1)
+    assert metrics.calibration_error(labels, sharp) > 0.1
+
+
+def test_reliability_by_hand() -> None:
+    table = np.array([[0.95, 0.05], [0.91, 0.09], [0.45, 0.55], [0.0, 1.0]])
+    labels = np.array([0, 1, 1, 1])
+    parts = metrics.reliability(labels, table)
+    assert parts == [
+        (0.55, 1.0, 1),
+        (pytest.approx((0.95 + 0.91 + 1) / 3), pytest.approx(2 / 3), 3),
+    ]
+    gap = 1 * 0.45 + 3 * abs((0.95 + 0.91 + 1) / 3 - 2 / 3)
+    assert metrics.calibration_error(labels, table) == pytest.approx(gap / 4)

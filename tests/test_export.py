@@ -1,0 +1,121 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genreclf.checkpoint import load_checkpoint
+from genreclf.composition import _take_over
+from genreclf.errors import InputError
+from genreclf.metrics import temperature
+from genreclf.models import AttentiveCNN
+from genreclf.results import Predictions
+
+Train = Callable[..., dict[str, Any]]
+Command = Callable[..., str]
+SMALL = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8", "normalise=per_bin"]
+
+
+@pytest.fixture
+def run(train: Train) -> Path:
+    """A run that left its test part alone."""
+    return train(*SMALL, "split=artist", "test=false")["folder"]
+
+
+def test_the_folder_gives_the_net_its_logits_divided_by_the_temperature(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gift"
+    checkpoint = f"checkpoint={run / 'best.ckpt'}"
+    assert command("export", checkpoint, f"folder={folder}") == str(folder)
+    before, after = load_checkpoint(run / "best.ckpt"), load_checkpoint(folder)
+    assert (after.classes, after.features, after.trained_on, after.model) == (
+        before.classes,
+        before.features,
+        before.trained_on,
+        before.model,
+    )
+    clips = torch.randn(5, 32, 54) * 10 - 40
+    torch.testing.assert_close(after.normalise(clips), before.normalise(clips))
+    predictions = Predictions.read(run / "predictions.csv")
+    cooling = temperature(predictions.labels, predictions.scores)
+    torch.testing.assert_close(after.net(clips), before.net(clips) / cooling)
+    card = (folder / "README.md").read_text()
+    assert f"temperature of {cooling:.3f}" in card
+    assert "data.root=..." in card
+    assert "| Ambient |" in card
+
+
+def test_evaluation_and_prediction_take_the_folder(
+    command: Command, run: Path, tmp_path: Path, music: Path
+) -> None:
+    folder = command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'gift'}")
+    data = ["data=folder", f"data.root={music}", "split=artist"]
+    whole = json.loads(Path(command("evaluate", f"checkpoint={folder}", *data)).read_text())
+    own = json.loads(Path(command("evaluate", f"checkpoint={run}/best.ckpt", *data)).read_text())
+    assert whole["confusion"] == own["confusion"]
+    assert whole["trained_on"] == own["trained_on"] == 0
+
+
+def test_a_run_that_was_tested_is_not_calibrated_on_its_test_part(
+    command: Command, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(*SMALL)["folder"]
+    with pytest.raises(SystemExit):
+        command("export", f"checkpoint={run / 'best.ckpt'}")
+    assert "train with test=false" in capsys.readouterr().err
+
+
+def test_damaged_folders_are_named(command: Command, run: Path, tmp_path: Path) -> None:
+    folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        load_checkpoint(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no model\.safetensors in this folder"):
+        load_checkpoint(folder)
+    with pytest.raises(InputError, match=r"no model\.json in this folder"):
+        load_checkpoint(run)
+
+
+def test_training_begins_with_the_weights(
+    command: Command, train: Train, run: Path, music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["init=pretrained", f"init.checkpoint={run / 'best.ckpt'}", *SMALL]
+    mel = ["features=mel", "features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024"]
+    still = ["optimizer.lr=1e-12", "augmentation=none", "optimizer.weight_decay=0"]
+    result = train(*begin, *mel, *still, "split=artist", "test=false", "ema=null")
+    before, after = (
+        load_checkpoint(run / "best.ckpt"),
+        load_checkpoint(result["folder"] / "best.ckpt"),
+    )
+    for name, value in before.net.named_parameters():
+        torch.testing.assert_close(after.net.get_parameter(name), value)
+    clips = torch.randn(5, 32, 54)
+    torch.testing.assert_close(after.normalise(clips), before.normalise(clips))
+    for other, line in (
+        ([*begin, *mel, "features.n_fft=2048"], "has other features: n_fft=1024"),
+        ([*begin, *mel, "model.mixed=16"], "has other model: mixed=8"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            train(*other)
+        assert line in capsys.readouterr().err
+
+
+def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
+    begun = load_checkpoint(run / "best.ckpt")
+    torch.manual_seed(1)
+    net = AttentiveCNN(3, [4, 4, 4, 4], mixed=8)
+    last = net.classifier[1].weight.clone()
+    _take_over(net, begun, ["x", "y", "z"])
+    torch.testing.assert_close(net.classifier[1].weight, last)
+    for name, value in begun.net.state_dict().items():
+        if not name.startswith("classifier"):
+            torch.testing.assert_close(net.state_dict()[name], value)
+    four = AttentiveCNN(4, [4, 4, 4, 4], mixed=8)
+    _take_over(four, begun, begun.classes)
+    torch.testing.assert_close(four.classifier[1].weight, begun.net.classifier[1].weight)  # pyright: ignore
