@@ -66,6 +66,11 @@ COMMANDS = {
         "one HTML page for a run, for many, or for a study",
         "genreclf report runs=outputs/train page=report.html",
     ),
+    "summary": Command(
+        "summary",
+        "finished runs as lines of a CSV file that is kept, and a table of it",
+        "genreclf summary runs=outputs/train file=results.csv",
+    ),
     "dashboard": Command(
         "dashboard",
         "the paper's figures as a workspace of W&B",

@@ -1,0 +1,199 @@
+"""`genreclf summary`: finished runs as lines of a CSV file that is kept, and as a table of it.
+
+Runs that differ in seed and fold alone are one row of the table. The file outlives the runs: each
+call adds those that it finds, so that a table grows over days and machines.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from genreclf import results
+from genreclf.errors import InputError
+from genreclf.report import cells, estimates
+from genreclf.report.templates import template
+
+NOT_TOLD = (
+    "seed",
+    "split_seed",
+    "split",
+    "split.number",
+    "allow_identical",
+)  # have columns, or none
+PLACES = (".path", ".root", ".archives")  # where data lie on one machine
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run, of which the file holds one line.
+
+    Args:
+        run: name of its folder, which tells runs apart.
+        what: its overrides, less those that are told by the columns and where its data lie.
+        features: shape.
+        split: option of the group, and fold where it has folds.
+        fold: number, empty without folds.
+        seed: of the run.
+        part: that the figures are of, "val" or "test".
+        tracks: of that part.
+        right: how many of them were recognised.
+        f1_macro: of that part.
+        loss: of that part, in nats.
+        parameters: of the net.
+        epochs: trained.
+        minutes: of training.
+        commit: of the source.
+    """
+
+    run: str
+    what: str
+    features: str
+    split: str
+    fold: str
+    seed: int
+    part: str
+    tracks: int
+    right: int
+    f1_macro: float
+    loss: float
+    parameters: int
+    epochs: int
+    minutes: float
+    commit: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in seed and fold alone, as the table shows them."""
+
+    what: str
+    accuracy: str
+    interval: str
+    f1_macro: str
+    seeds: int
+    folds: int
+    parameters: str
+    epochs: str
+    minutes: str
+
+
+def run(config: DictConfig) -> None:
+    """The command: write the CSV file and the table beside it; print the path of the table."""
+    places = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
+    file = Path(str(config.file))
+    lines = {line.run: line for line in read(file)}
+    lines |= {line.run: line for line in map(line_of, results.find_runs(places))}
+    ordered = sorted(lines.values(), key=lambda line: (line.split, line.what, line.seed, line.fold))
+    write(file, ordered)
+    table = file.with_suffix(".md")
+    results.write_text(
+        table, template("summary.md.j2").render(parts=tables(ordered), file=file.name)
+    )
+    print(table)
+
+
+def line_of(run: results.Run) -> Line:
+    """What is kept of a run."""
+    result, config = run.result, run.result["config"]
+    part = result["tested_on"]
+    figures, split = result["test"], config["split"]
+    told = [text for text in result["overrides"] if _told(text)]
+    return Line(
+        run=run.folder.name,
+        what=" ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text))),
+        features=" x ".join(map(str, result["data"]["shape"])),
+        split=split["_target_"].rpartition(".")[2],
+        fold=str(split.get("number", "")),
+        seed=config["seed"],
+        part=part,
+        tracks=figures["n"],
+        right=round(figures["accuracy"] * figures["n"]),
+        f1_macro=round(figures["f1_macro"], 4),
+        loss=round(figures["loss"], 4),
+        parameters=result["params"],
+        epochs=len(result["history"]),
+        minutes=round(result["seconds"] / 60, 1),
+        commit=(result["commit"] or "")[:12],
+    )
+
+
+def _told(override: str) -> bool:
+    key = override.partition("=")[0].lstrip("+~")
+    group = key in ("data", "features") or key.startswith("data.")
+    return not (group or key in NOT_TOLD or key.endswith(PLACES))
+
+
+def tables(lines: Sequence[Line]) -> list[tuple[str, list[Row]]]:
+    """For each split and part the rows, the most accurate first."""
+    found = []
+    for (split, part), group in groupby(
+        sorted(lines, key=lambda line: (line.split, line.part)),
+        lambda line: (line.split, line.part),
+    ):
+        by_what: dict[tuple[str, str], list[Line]] = {}
+        for line in group:
+            by_what.setdefault((line.what, line.features), []).append(line)
+        ranked = sorted(by_what.values(), key=lambda same: -_accuracy(same).value)
+        rows = [_row(same, len({key[1] for key in by_what}) > 1) for same in ranked]
+        found.append((f"split={split}, {'test' if part == 'test' else 'validation'} part", rows))
+    return found
+
+
+def _accuracy(lines: Sequence[Line]) -> estimates.Estimate:
+    """Of each seed over all its folds, then over the seeds."""
+    counts: dict[int, list[int]] = {}
+    for line in lines:
+        count = counts.setdefault(line.seed, [0, 0])
+        count[0] += line.right
+        count[1] += line.tracks
+    return estimates.share([(right, tracks) for right, tracks in counts.values()])
+
+
+def _row(lines: Sequence[Line], shapes: bool) -> Row:
+    accuracy, first = _accuracy(lines), lines[0]
+    epochs = sorted(line.epochs for line in lines)
+    return Row(
+        (first.what or "(defaults)") + f" ({first.features})" * shapes,
+        cells.percent(accuracy.value),
+        cells.bounds(accuracy),
+        cells.decimal(estimates.average_of([line.f1_macro for line in lines]), 3),
+        len({line.seed for line in lines}),
+        len({line.fold for line in lines}),
+        f"{first.parameters:,}",
+        " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))),
+        cells.decimal(estimates.average_of([line.minutes for line in lines]), 0),
+    )
+
+
+def read(file: Path) -> list[Line]:
+    """The lines of a file; none where there is no file.
+
+    Raises:
+        InputError: a file of other columns.
+    """
+    if not file.exists():
+        return []
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(Line)}
+    with file.open(encoding="utf-8", newline="") as text:
+        try:
+            return [
+                Line(**{name: kinds[name](value) for name, value in row.items()})
+                for row in csv.DictReader(text)
+            ]
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"file={file}: not one of genreclf summary ({error!r})") from None
+
+
+def write(file: Path, lines: Sequence[Line]) -> None:
+    """Write what `read` reads."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Line)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([asdict(line) for line in lines])
+    results.write_text(file, text.getvalue())

@@ -1,0 +1,86 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genreclf import summary
+from genreclf.errors import InputError
+from genreclf.summary import Line
+
+LINE = Line(
+    run="a",
+    what="experiment=paper",
+    features="128 x 128",
+    split="fold",
+    fold="0",
+    seed=0,
+    part="test",
+    tracks=100,
+    right=50,
+    f1_macro=0.5,
+    loss=1.25,
+    parameters=38889,
+    epochs=20,
+    minutes=30.0,
+    commit="abc",
+)
+
+
+def test_runs_become_lines_and_stay_when_they_are_gone(
+    command: Callable[..., str], train: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    first = train("model=efficient_cnn", "split=artist")
+    file = tmp_path / "kept" / "runs.csv"
+    table = command("summary", f"runs={tmp_path / 'train'}", f"file={file}")
+    assert Path(table) == file.with_suffix(".md")
+    (line,) = summary.read(file)
+    assert (line.run, line.split, line.part) == (first["folder"].name, "artist", "test")
+    assert line.what == "features.hop_length=1024 features.n_fft=1024 features.n_mels=32 " + (
+        "model=efficient_cnn trainer.max_epochs=1"
+    )
+    assert line.tracks == first["test"]["n"]
+    assert line.right / line.tracks == pytest.approx(first["test"]["accuracy"])
+    assert "/" not in file.read_text()  # no path of this machine
+    shutil.rmtree(first["folder"])
+    train("model=efficient_cnn", "split=artist", "seed=1")
+    command("summary", f"runs={tmp_path / 'train'}", f"file={file}")
+    assert [line.seed for line in summary.read(file)] == [0, 1]
+    text = Path(table).read_text()
+    assert "## split=artist, test part" in text
+    assert "| 2 | 1 | 16,324 |" in text
+
+
+def test_a_seed_is_the_mean_of_its_folds(tmp_path: Path) -> None:
+    folds = [
+        LINE,
+        replace(LINE, fold="1", tracks=300, right=250),
+        replace(LINE, seed=1, right=80),
+        replace(LINE, seed=1, fold="1", tracks=300, right=240),
+        replace(LINE, what="experiment=best", right=90),
+    ]
+    ((title, (best, paper)),) = summary.tables(folds)
+    assert title == "split=fold, test part"
+    assert (best.what, best.accuracy, best.seeds, best.folds) == ("experiment=best", "90.00", 1, 1)
+    assert paper.accuracy == "77.50"  # the mean of 75 and 80
+    assert paper.interval == "45.7 to 100.0"  # 77.5 +- 12.706 * 2.5
+    assert (paper.seeds, paper.folds) == (2, 2)
+
+
+def test_other_features_are_rows_of_their_own() -> None:
+    ((_, rows),) = summary.tables([LINE, replace(LINE, features="128 x 1", right=60)])
+    assert [row.what for row in rows] == [
+        "experiment=paper (128 x 1)",
+        "experiment=paper (128 x 128)",
+    ]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    lines = [LINE, replace(LINE, run="b", what="a=[b,c] d=1")]
+    summary.write(tmp_path / "a.csv", lines)
+    assert summary.read(tmp_path / "a.csv") == lines
+    (tmp_path / "b.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(InputError, match="not one of genreclf summary"):
+        summary.read(tmp_path / "b.csv")
