@@ -32,7 +32,8 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     checked = Classifier(
         net, ["a", "b"], optimizer, scheduler, label_smoothing=smoothing, mixup=mixup
     )
-    checked.configure_optimizers()
+    if any(True for _ in net.parameters()):
+        checked.configure_optimizers()
     instantiate(config.get("teacher"))
     _augmentations(config, silence=(0.0,))
     features = instantiate(config.features)

@@ -4,6 +4,7 @@ What was interrupted goes on after its last finished epoch.
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from genreclf.checkpoint import Trained, load_checkpoint, read_checkpoint
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
+from genreclf.models import SVM
 from genreclf.prepare import store_for
 from genreclf.store import Source, Store
 
@@ -61,6 +63,8 @@ def fit(
             ended, or what was interrupted had begun with other data.
     """
     history = History(config.seed)
+    if isinstance(classifier.net, SVM):
+        return _fit_at_once(config, data, classifier, classifier.net, folder, logger)
     team = processes.Team(config.trainer)
     team.check(config.batch_size, len(data.split["train"]))
     trainer = _trainer(config, folder, history, logger=logger, **team.settings())
@@ -113,6 +117,31 @@ def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, fol
         trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+
+
+def _fit_at_once(
+    config: DictConfig,
+    data: StoreDataModule,
+    classifier: Classifier,
+    machine: SVM,
+    folder: Path,
+    logger: Logger,
+) -> Fitted:
+    """Without epochs; nothing is left to resume or to load."""
+    history, begun, rows = History(config.seed), time.perf_counter(), data.split["train"]
+    batches = map(classifier.normalise, data.training_batches())
+    machine.fit(batches, data.store.labels[rows])
+    history.seconds = time.perf_counter() - begun
+    trained = Trained(
+        machine,
+        classifier.classes,
+        instantiate(config.features),
+        data.shape[0],
+        frozenset(data.store.row_sha1[row] for row in rows),
+        normalise=classifier.normalise,
+    )
+    tester = _tester(config)
+    return Fitted(folder, trained, {"epoch": 0}, history, logger, tester, config.fast)
 
 
 def _best(folder: Path, best: dict[str, float]) -> Trained:

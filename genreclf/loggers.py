@@ -211,5 +211,6 @@ def _artifact(run: Run) -> Any:
     described = {"best_epoch": run.result["best_epoch"], **run.result["metrics"]}
     artifact = wandb.Artifact(name, type="model", metadata=described)
     # As it lies in the run's folder: a copy of each would fill the home directory.
-    artifact.add_file(str(run.folder / BEST), policy="immutable", skip_cache=True)
+    if (run.folder / BEST).exists():  # a support vector machine has none
+        artifact.add_file(str(run.folder / BEST), policy="immutable", skip_cache=True)
     return artifact

@@ -127,8 +127,11 @@ def _tested(fitted: Fitted, data: StoreDataModule, part: str, log_it: bool) -> r
     if log_it:
         tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
         fitted.logger.log_metrics(tested)
+    kept = {key: value for key, value in fitted.best.items() if "/" in key}
+    if not fitted.history.epochs:  # fitted at once
+        kept = {f"val/{name}": val[name] for name in ("loss", "accuracy", "f1_macro")}
     result = {
-        "metrics": {key: value for key, value in fitted.best.items() if "/" in key} | tested,
+        "metrics": kept | tested,
         "tested_on": part,
         "test": test,
         "val": val,
@@ -201,7 +204,6 @@ def _overrides() -> list[str]:
 
 
 def _summary(result: dict[str, Any]) -> str:
-    return (
-        f"{result['tested_on']} {in_words(result['test'])}; epoch {result['best_epoch'] + 1} of "
-        f"{len(result['history'])}, {result['seconds']:.0f} s"
-    )
+    epochs = len(result["history"])
+    kept = f"epoch {result['best_epoch'] + 1} of {epochs}, " if epochs else ""
+    return f"{result['tested_on']} {in_words(result['test'])}; {kept}{result['seconds']:.0f} s"

@@ -1,6 +1,7 @@
 """Precomputed features in NumPy archives, such as the paper's own `features_*.npz`.
 
-Arrays of an archive: `features` (tracks, bins, frames) of any numeric dtype, `labels` (names, or
+Arrays of an archive: `features` (tracks, bins, frames), or (tracks, bins) of one frame, such as
+embeddings, of any numeric dtype, `labels` (names, or
 integers that number the classes), `track_ids`; optionally `split`, `artist`, `album`, and the
 scalars `scale` and `offset`: a value means `scale * stored + offset`.
 """
@@ -121,10 +122,12 @@ class Npz:
             with _open(file) as archive:
                 features = _array(archive, file, "features")
                 count = len(_array(archive, file, "track_ids"))
+            if features.ndim == 2:
+                features = features[:, :, None]
             if features.ndim != 3 or features.dtype.kind not in "biuf" or features.itemsize > 8:
                 raise InputError(
                     f"{file}: features of shape {features.shape} and dtype {features.dtype}; "
-                    "numbers of shape (tracks, bins, frames) are needed"
+                    "numbers of shape (tracks, bins, frames) or (tracks, bins) are needed"
                 )
             if len(features) != count:
                 raise InputError(f"{file}: {len(features)} rows of features, {count} track_ids")

@@ -7,8 +7,9 @@ from torch import nn
 
 from genreclf.models.attentive import AttentiveCNN
 from genreclf.models.paper import CNNRNN, ConventionalCNN, EfficientCNN
+from genreclf.models.svm import SVM
 
-__all__ = ["CNNRNN", "AttentiveCNN", "ConventionalCNN", "EfficientCNN", "parameter_count"]
+__all__ = ["CNNRNN", "SVM", "AttentiveCNN", "ConventionalCNN", "EfficientCNN", "parameter_count"]
 
 
 def parameter_count(net: nn.Module) -> int:

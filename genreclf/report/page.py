@@ -42,7 +42,7 @@ def _section(run: Run, label: str, number: int) -> dict[str, Any]:
         "name": run.folder.name,
         "label": label,
         "result": result,
-        "curves": figures.curves(result["history"], result["best_epoch"]),
+        "curves": result["history"] and figures.curves(result["history"], result["best_epoch"]),
         "confusion": figures.confusion(result["test"]["confusion"], result["data"]["classes"]),
         "roc": figures.roc_curves(run.predictions),
         "leakage": _leakage(result["data"]["leakage"]),
