@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench test lint typecheck clean
+.PHONY: help demo reproduce bench pretrained test lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,15 @@ reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study
 
 bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --music FOLDER" for a part
 	$(BIN)/python tests/bench $(BENCH)
+
+NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
+  official training part; the clips are under Creative Commons licences of their artists, many of them \
+  for non-commercial use. In training it also learnt to predict VGGish embeddings (Hershey and others, \
+  2017) of the same tracks; it needs none in use. The genres are those that the users of FMA chose.
+
+pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes with genreclf
+	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/pretrained \
+	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
@@ -79,6 +80,13 @@ def in_order(
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def begin_workers() -> None:
+    """Begin the process that workers are forked from, which takes a second, before it is needed."""
+    if _context().get_start_method() == "forkserver":
+        with _ctrl_c_withheld(), _script_withheld():
+            forkserver.ensure_running()
 
 
 def _context() -> BaseContext:

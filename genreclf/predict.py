@@ -24,8 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # names that are no UTF-8 leave as they came
             stream.reconfigure(errors="surrogateescape")
     try:
-        with _decoders_silent():
-            return _predict(options.paths, options.checkpoint, options.format, options.top)
+        return _predict(options.paths, options.checkpoint, options.format, options.top)
     except InputError as error:
         print(f"genreclf: {error}", file=sys.stderr)
         return 1
@@ -39,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _predict(paths: Sequence[str], checkpoint: str, form: str, top: int | None) -> int:
     from genreclf.audio import files_below
+    from genreclf.extraction import begin_workers
+
+    begin_workers()  # they import librosa while this process imports PyTorch
     from genreclf.checkpoint import load_checkpoint
     from genreclf.windows import predictions
 
@@ -53,20 +55,6 @@ def _predict(paths: Sequence[str], checkpoint: str, form: str, top: int | None) 
             failed += bool(prediction.error)
     sys.stdout.flush()
     return 1 if failed else 0
-
-
-@contextlib.contextmanager
-def _decoders_silent() -> Iterator[None]:
-    """Decoders write notes to the process's standard error: from here on, Python alone does."""
-    with open(os.dup(2), "w", buffering=1, errors="surrogateescape") as own:  # noqa: PTH123
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
-        try:
-            with contextlib.redirect_stderr(own):
-                yield
-        finally:
-            os.dup2(own.fileno(), 2)
 
 
 def _parser() -> argparse.ArgumentParser:

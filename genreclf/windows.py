@@ -5,6 +5,7 @@ theirs, and they themselves its timeline.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from genreclf.features import Computed, Precomputed
 from genreclf.fused import fuse
 
 AT_ONCE = 32  # windows that the net takes together
-FILES_A_PROCESS = 8  # fewer are decoded by this process: others take a second to begin
+FILES_A_PROCESS = 8  # for fewer, another process would take longer to begin than they take
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def predictions(files: Sequence[str], trained: Trained) -> Iterator[Prediction]:
         )
     score = _scorer(trained)
     decode = partial(windows, features=trained.features)
-    workers = min(available_cores(), len(files) // FILES_A_PROCESS)
-    decoded = in_order(decode, files, workers) if workers > 1 else map(decode, files)
+    workers = min(available_cores(), math.ceil(len(files) / FILES_A_PROCESS))
+    decoded = in_order(decode, files, workers)
     try:
         for group in _grouped(zip(files, decoded, strict=True)):
             known = [found for _, found in group if not isinstance(found, str)]

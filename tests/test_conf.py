@@ -13,7 +13,7 @@ CONF = Path(__file__).parents[1] / "conf"
 GROUPS = {
     (file.parent.name, file.stem)
     for file in CONF.glob("*/*.yaml")
-    if file.parent.name not in ("data", "study", "teacher")
+    if file.parent.name not in ("data", "study", "teacher", "init")
 }
 NOT_FOR_AUDIO = {
     ("features", "precomputed"),
@@ -54,6 +54,11 @@ def test_data_npz_features_precomputed_split_official_run_a_step(
         *("train", "data=npz", f"data.path={tmp_path}/a.npz", "split=official", "report=false"),
         *("trainer.max_epochs=1", "+trainer.limit_train_batches=1"),
     )
+
+
+def test_init_pretrained_runs_a_step(command: Callable[..., str], music: Path) -> None:
+    data = ["data=folder", f"data.root={music}", "report=false"]
+    command("train", *data, "init=pretrained", "trainer.max_epochs=1", "split=artist")
 
 
 def test_data_synthetic_runs_a_step(command: Callable[..., str]) -> None:

@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from genreclf.errors import InputError
@@ -26,12 +23,15 @@ class SVM(nn.Module):
     """
 
     min_size = 1
-    machine: Pipeline
 
     def __init__(self, classes: int, C: float = 1.0, gamma: float | str = "scale") -> None:  # noqa: N803
         super().__init__()
         if not C > 0 or (gamma != "scale" and not (isinstance(gamma, float) and gamma > 0)):
             raise InputError(f"model.C={C}, model.gamma={gamma}: numbers above 0, or gamma=scale")
+        from sklearn.pipeline import make_pipeline  # slow to import, and no network needs it
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
         self.classes = classes
         machine: Any = SVC(C=C, gamma=gamma, break_ties=True)  # pyright: ignore
         self.machine = make_pipeline(StandardScaler(), machine)
