@@ -90,8 +90,10 @@ def _table(files: Sequence[str], top: int | None) -> Callable[["Prediction"], No
         if prediction.error:
             print(f"genreclf: {prediction.path}: {prediction.error}", file=sys.stderr)
             return
+        column = max(map(len, prediction.scores))
         best = itertools.islice(prediction.scores.items(), top or 3)
-        print(f"{prediction.path:<{width}}", *(f" {name} {100 * p:.0f} %" for name, p in best))
+        cells = (f" {name:<{column}} {100 * score:3.0f} %" for name, score in best)
+        print(f"{prediction.path:<{width}}", *cells)
         runs = itertools.groupby(prediction.timeline, key=lambda window: window[2])
         changes = [(next(group)[0], genre) for genre, group in runs]
         if len(changes) > 1:

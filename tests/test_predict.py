@@ -120,7 +120,7 @@ def test_the_table_shows_the_likeliest_genres_and_where_they_change(
     assert f"genreclf: {files / 'empty.wav'}: does not decode" in err
     timeline = [(0.0, 30.0, "Rock", 0.9), (30.0, 60.0, "Rock", 0.8), (60.0, 90.0, "Jazz", 0.7)]
     predict.WRITERS["table"](["x"], 1)(windows.Prediction("x", {"Rock": 0.8}, timeline))
-    assert capfd.readouterr().out.splitlines() == ["x  Rock 80 %", "   (0:00 Rock, 1:00 Jazz)"]
+    assert capfd.readouterr().out.splitlines() == ["x  Rock  80 %", "   (0:00 Rock, 1:00 Jazz)"]
 
 
 def test_csv_has_a_row_for_each_genre(
