@@ -183,7 +183,7 @@ def _check_types(config: DictConfig, config_name: str) -> None:
         if OmegaConf.is_dict(expected) and not OmegaConf.is_dict(value):
             group = next((g for g in choices if g.rpartition("@")[2] == key), key)
             raise InputError(f"{key}={value}: it has settings of its own, see {group}=...")
-        if value is None and OmegaConf.select(hydra.compose(config_name), key) is None:
+        if value is None and expected is not None and _may_be_null(key, config_name):
             continue  # an experiment has set what may be left unset
         numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
         kinds = (int, float) if isinstance(expected, float) else (type(expected),)
@@ -191,6 +191,12 @@ def _check_types(config: DictConfig, config_name: str) -> None:
             number = "a number" if float in kinds else "an integer"
             kind = number if numeric else "true or false"
             raise InputError(f"{key}={value}: {kind} is needed (the default is {expected})")
+
+
+def _may_be_null(key: str, config_name: str) -> bool:
+    plain = hydra.compose(config_name)
+    known = _keys(OmegaConf.to_container(plain))
+    return key in known and OmegaConf.select(plain, key) is None
 
 
 def _name_by(*groups: str) -> Callable[..., str]:

@@ -92,31 +92,47 @@ def windows(
 
 
 def _whole_windows(path: Path, duration: float) -> Iterator[tuple[float, np.ndarray, int]]:
-    with _opened(path) as sound:
-        size, rate, first, before = int(duration * sound.samplerate), sound.samplerate, 0, None
-        while len(samples := _next(sound, size)):
-            waveform = _mixed(samples)
-            if len(waveform) < size:
-                if before is None:
-                    _check_length(len(waveform) / rate)
-                elif len(waveform) < MIN_SECONDS * rate:
-                    return
-                else:
-                    first -= size - len(waveform)
-                    waveform = np.concatenate([before[len(waveform) :], waveform])
-            yield first / rate, waveform, rate
-            first, before = first + len(waveform), waveform
-        if before is None:
-            _check_length(0.0)
+    first, before = 0, None
+    for samples, rate in _stretches(path, duration):
+        waveform, size = _mixed(samples), int(duration * rate)
+        if len(waveform) < size and before is None:
+            _check_length(len(waveform) / rate)
+        elif len(waveform) < MIN_SECONDS * rate:
+            return
+        elif len(waveform) < size and before is not None:
+            first -= size - len(waveform)
+            waveform = np.concatenate([before[len(waveform) :], waveform])
+        yield first / rate, waveform, rate
+        first, before = first + len(waveform), waveform
+    if before is None:
+        _check_length(0.0)
 
 
-def _next(sound: soundfile.SoundFile, size: int) -> np.ndarray:
-    """The next samples (n, channels), fewer at the end of the file."""
+def _stretches(path: Path, duration: float) -> Iterator[tuple[np.ndarray, int]]:
+    """Samples (n, channels) and their rate, `duration` seconds at a time.
+
+    From where libsndfile gives up, if it does, FFmpeg's conversion is read.
+    """
+    _check_file(path)
+    done = 0
     try:
-        return sound.read(size, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        seconds = sound.tell() / sound.samplerate
-        raise DecodeError(f"does not decode after {seconds:.0f} s ({error})") from None
+        with _Stream(path) as sound:
+            for samples in _blocks(sound, duration):
+                yield samples, sound.samplerate
+                done += len(samples)
+        return
+    except soundfile.LibsndfileError:
+        pass
+    with _converted(path) as file, soundfile.SoundFile(file) as sound:
+        sound.seek(min(done, sound.frames))
+        for samples in _blocks(sound, duration):
+            yield samples, sound.samplerate
+
+
+def _blocks(sound: soundfile.SoundFile, duration: float) -> Iterator[np.ndarray]:
+    size = int(duration * sound.samplerate)
+    while len(samples := sound.read(size, dtype="float32", always_2d=True)):
+        yield samples
 
 
 def _check_length(seconds: float) -> None:
@@ -175,18 +191,6 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The file, open for reading; what libsndfile cannot open is converted by FFmpeg first."""
-    _check_file(path)
-    with contextlib.ExitStack() as stack:
-        try:
-            sound = _Stream(path)
-        except soundfile.LibsndfileError:
-            sound = _Stream(stack.enter_context(_converted(path)))
-        yield stack.enter_context(sound)
-
-
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise DecodeError("no such file")
@@ -214,7 +218,9 @@ def _converted(path: Path, duration: float | None = None) -> Iterator[Path]:
         file = Path(place, "converted.wav")
         command = [ffmpeg, "-v", "error", "-nostdin", "-i", str(path), *cut, "-map", "0:a:0"]
         command += ["-f", "wav", "-rf64", "auto", "-c:a", "pcm_f32le", str(file)]
-        subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
+        if b"No space left" in done.stderr:
+            raise DecodeError(f"no space left below {tempfile.gettempdir()} to convert it")
         try:
             soundfile.info(file)
         except soundfile.LibsndfileError:

@@ -37,6 +37,7 @@ class Trained:
     epoch: int = 0  # of the weights, from 0
     normalise: nn.Module = field(default_factory=nn.Identity)  # of features, before the net
     model: dict[str, Any] = field(default_factory=dict)  # settings of the net, with `_target_`
+    dtype: str | None = None  # of the rows that were trained on, as stored; None: not known
 
 
 def load_checkpoint(path: str | Path) -> Trained:
@@ -64,6 +65,7 @@ def load_checkpoint(path: str | Path) -> Trained:
             checkpoint["epoch"],
             _normalise(weights),
             described["model"],
+            described.get("dtype"),
         )
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None

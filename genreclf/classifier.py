@@ -43,7 +43,7 @@ class Classifier(pl.LightningModule):
         mixup: in training each clip is mixed with another of its batch, by a share from
             Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
         teaching: size of the targets that a teacher gives, and weight of the squared error to them;
-            they are predicted by a linear layer of their own from what `net.embed` gives.
+            they are predicted by a linear layer of their own from the embedding that the net gives.
 
     Raises:
         InputError: a share outside 0 to 1, a negative `mixup`, or a net that cannot be taught.
@@ -70,7 +70,7 @@ class Classifier(pl.LightningModule):
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.student, self.teacher_weight = None, 0.0
         if teaching is not None:
-            if not hasattr(net, "embed"):
+            if not hasattr(net, "embedding_size"):
                 raise InputError("teacher: this model has no embedding to teach; attentive_cnn has")
             size, self.teacher_weight = teaching
             self.student = nn.Linear(net.embedding_size, size)  # pyright: ignore
@@ -142,9 +142,8 @@ class Classifier(pl.LightningModule):
         if targets is None or self.student is None:
             logits, error = self(features), 0.0
         else:
-            net: Any = self.net
-            embedding = net.embed(self.normalise(features).to(self.dtype))
-            logits = net.classifier(embedding)
+            inputs = self.normalise(features).to(self.dtype)
+            logits, embedding = self.net(inputs, with_embedding=True)
             error = _error(self.student(embedding), torch.lerp(targets[others], targets, share))
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if self.mixup:

@@ -1,12 +1,13 @@
 """From a config to the parts of a run: split, batches, net, optimizer; all checked beforehand."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from genreclf import fused, splits
@@ -19,6 +20,8 @@ from genreclf.features import Features, Precomputed, Waveform, settings
 from genreclf.sampling import Oversampling
 from genreclf.store import Store
 
+log = logging.getLogger(__name__)
+
 
 def check_settings(config: DictConfig, folder: Path) -> None:
     """Notice what is wrong before hours of decoding, not after."""
@@ -29,12 +32,15 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     smoothing, mixup = config.label_smoothing, config.mixup
+    teacher = instantiate(config.get("teacher"))
+    teaching = teacher and (teacher.size(), teacher.weight)
+    two = ["a", "b"]
     checked = Classifier(
-        net, ["a", "b"], optimizer, scheduler, label_smoothing=smoothing, mixup=mixup
+        net, two, optimizer, scheduler, None, None, smoothing, mixup, teaching=teaching
     )
     if any(True for _ in net.parameters()):
         checked.configure_optimizers()
-    instantiate(config.get("teacher"))
+    _begun_with(config, OmegaConf.to_container(config, resolve=True))  # pyright: ignore
     _augmentations(config, silence=(0.0,))
     features = instantiate(config.features)
     if not isinstance(features, Precomputed):
@@ -95,12 +101,25 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
     )
     least: int = instantiate(config.model, classes=2).min_size
     _check_size(least, features, data.shape)
-    if min(segment := tuple(augmentation(torch.zeros(1, *data.shape)).shape[1:])) < least:
-        raise InputError(
-            f"augmentation: segments of {segment[0]} x {segment[1]}; this model needs {least} x "
-            f"{least}: set a greater augmentation.segment"
-        )
+    _check_segments(data, least)
     return data
+
+
+def _check_segments(data: StoreDataModule, least: int) -> None:
+    """Refuse augmentation that leaves too few frames, or other numbers of them than the copies'."""
+    clip = torch.zeros(1, *data.shape)
+    bins, frames = data.augmentation(clip).shape[1:]
+    if min(bins, frames) < least:
+        raise InputError(
+            f"augmentation: segments of {bins} x {frames}; this model needs {least} x {least}: set "
+            "a greater augmentation.segment"
+        )
+    copies = data.oversampling.augmentation(clip).shape[2]
+    if len(data.copies) and copies != frames:
+        raise InputError(
+            f"augmentation gives {frames} frames, that of the extra copies {copies}: choose "
+            "augmentation@oversampling.augmentation accordingly"
+        )
 
 
 def _augmentations(
@@ -122,17 +141,17 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         plain: the same, resolved.
         data: what it will be trained on; normalisation is fitted to its training part.
     """
-    store = data.store
+    store, begun = data.store, _begun_with(config, plain)
     description = {
         "model": plain["model"],
         "features": settings(instantiate(config.features)),
         "bins": data.shape[0],
         "store": store.source.digest,
-        "trained_on": [store.row_sha1[row] for row in data.split["train"]],
+        "dtype": str(store.dtype),
+        "trained_on": _trained_on(data, begun),
     }
     pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
     net = instantiate(config.model, classes=len(store.classes))
-    begun = _begun_with(config, plain)
     if begun is not None:
         _take_over(net, begun, store.classes)
     if config.fast:
@@ -162,6 +181,8 @@ def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:
     """
     if "init" not in config:
         return None
+    if plain["normalise"]["_target_"] != "genreclf.normalisation.init":
+        raise InputError("init has the normalisation of its net: leave normalise=... out")
     begun = load_checkpoint(config.init.checkpoint)
     features = instantiate(config.features)
     for name, own, theirs in (
@@ -174,6 +195,21 @@ def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:
                 f"init.checkpoint={config.init.checkpoint} has other {name}: {', '.join(differing)}"
             )
     return begun
+
+
+def _trained_on(data: StoreDataModule, begun: Trained | None) -> list[str]:
+    """Hashes of the rows that the net will have seen, those before this training among them."""
+    hashes = {part: [data.store.row_sha1[row] for row in rows] for part, rows in data.split.items()}
+    before = (begun and begun.trained_on) or frozenset()
+    for part in ("val", "test"):
+        if count := sum(each in before for each in hashes.get(part, [])):
+            log.warning(
+                "the net that training begins with was trained on %d of the %d %s tracks already",
+                count,
+                len(hashes[part]),
+                part,
+            )
+    return list(dict.fromkeys([*hashes["train"], *sorted(before)]))
 
 
 def _take_over(net: nn.Module, begun: Trained, classes: list[str]) -> None:

@@ -184,7 +184,8 @@ class StoreDataModule(pl.LightningDataModule):
         features = self._augmented(features, copied)
         if self.targets is None:
             return features, labels
-        return features, labels, self.targets[rows.cpu()].to(features.device)
+        self.targets = self.targets.to(features.device)
+        return features, labels, self.targets[rows]
 
     def features_of(self, stored: Tensor) -> Tensor:
         """Features float32 (batch, bins, frames) of what was stored, on its device.
@@ -208,9 +209,4 @@ class StoreDataModule(pl.LightningDataModule):
         if not len(self.copies):
             return augmented
         copies = self.oversampling.augmentation(features)
-        if copies.shape != augmented.shape:
-            raise InputError(
-                f"augmentation gives {augmented.shape[2]} frames, that of the extra copies "
-                f"{copies.shape[2]}: choose augmentation@oversampling.augmentation accordingly"
-            )
         return torch.where(copied[:, None, None], copies, augmented)

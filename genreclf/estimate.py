@@ -1,5 +1,6 @@
 """What a study will take of disk and time: a short measurement, before it begins."""
 
+import math
 import shutil
 import tempfile
 import time
@@ -131,6 +132,8 @@ def clips_per_second(config: DictConfig, shape: tuple[int, int]) -> float:
     """Of training, forward, back and update, on the device that it would take."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net: Any = instantiate(config.model, classes=8).to(device)
+    if not any(True for _ in net.parameters()):
+        return math.inf  # fitted at once, in seconds
     optimizer = instantiate(config.optimizer)(net.parameters())
     batch = torch.randn(config.batch_size, *shape, device=device)
     labels = torch.arange(config.batch_size, device=device) % 8

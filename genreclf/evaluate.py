@@ -59,7 +59,7 @@ def run(config: DictConfig) -> None:
     track_ids = [store.track_ids[row] for row in rows]
     predictions = results.Predictions(track_ids, labels, scores, trained.classes)
     predictions.write(folder / results.PREDICTIONS)
-    seen = _trained_on(trained, [store.row_sha1[row] for row in rows])
+    seen = _trained_on(trained, store, rows)
     if seen:
         log.warning("the checkpoint was trained on %d of these %d tracks", seen, len(rows))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
@@ -109,11 +109,16 @@ def _check_size(data: StoreDataModule, trained: Trained, corpus: Corpus) -> None
         raise InputError(f"data={corpus.name}: {frames} frames, this model needs {least}")
 
 
-def _trained_on(trained: Trained, row_sha1: list[str]) -> int | None:
-    """How many of these rows the checkpoint was trained on; None where it does not say."""
+def _trained_on(trained: Trained, store: Store, rows: np.ndarray) -> int | None:
+    """How many of these rows the checkpoint was trained on; None where that cannot be told."""
     if trained.trained_on is None:
         return None
-    return sum(sha1 in trained.trained_on for sha1 in row_sha1)
+    if trained.dtype not in (None, str(store.dtype)):
+        log.warning(
+            "not known whether it was trained on these tracks: its rows were stored otherwise"
+        )
+        return None
+    return sum(store.row_sha1[row] in trained.trained_on for row in rows)
 
 
 def _features(config: DictConfig, trained: Trained, corpus: Corpus) -> Features:

@@ -64,7 +64,7 @@ def fit(
     """
     history = History(config.seed)
     if isinstance(classifier.net, SVM):
-        return _fit_at_once(config, data, classifier, classifier.net, folder, logger)
+        return _fit_at_once(config, plain, data, classifier, classifier.net, folder, logger)
     team = processes.Team(config.trainer)
     team.check(config.batch_size, len(data.split["train"]))
     trainer = _trainer(config, folder, history, logger=logger, **team.settings())
@@ -121,6 +121,7 @@ def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, fol
 
 def _fit_at_once(
     config: DictConfig,
+    plain: dict[str, Any],
     data: StoreDataModule,
     classifier: Classifier,
     machine: SVM,
@@ -128,6 +129,7 @@ def _fit_at_once(
     logger: Logger,
 ) -> Fitted:
     """Without epochs; nothing is left to resume or to load."""
+    loggers.begin([logger], plain)
     history, begun, rows = History(config.seed), time.perf_counter(), data.split["train"]
     batches = map(classifier.normalise, data.training_batches())
     machine.fit(batches, data.store.labels[rows])
@@ -140,7 +142,7 @@ def _fit_at_once(
         frozenset(data.store.row_sha1[row] for row in rows),
         normalise=classifier.normalise,
     )
-    tester = _tester(config)
+    tester = _tester(config, **processes.Team(config.trainer).settings_alone())
     return Fitted(folder, trained, {"epoch": 0}, history, logger, tester, config.fast)
 
 
@@ -159,6 +161,8 @@ def _help(settings: dict[str, Any], plain: dict[str, Any], store: Path, folder: 
         allocator.keep_memory()
     data = composition.make_data(config, Store(store))
     classifier = composition.make_classifier(config, plain, data)
+    if isinstance(classifier.net, SVM):
+        return  # the first process fits it alone
     trainer = _trainer(config, folder, History(config.seed), logger=False, **settings)
     _fit(trainer, classifier, data, folder)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from genreclf.errors import InputError
+
 
 class Normalise(nn.Module):
     """`(features - offset) / scale`, both (bins, 1) or (1, 1)."""
@@ -29,6 +31,15 @@ class Normalise(nn.Module):
 def none(batches: Iterable[Tensor]) -> nn.Module:
     """Nothing: features go into the net as they are, as in the paper."""
     return nn.Identity()
+
+
+def init(batches: Iterable[Tensor]) -> nn.Module:
+    """That of the net whose weights training begins with, which takes this function's place.
+
+    Raises:
+        InputError: training begins with fresh weights.
+    """
+    raise InputError("normalise=init goes with init=pretrained, and with nothing else")
 
 
 def per_bin(batches: Iterable[Tensor]) -> Normalise:

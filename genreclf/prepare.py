@@ -95,10 +95,11 @@ def check_values(store: Store, features: Features) -> None:
         return  # these have no range
     rows = store.read(np.linspace(0, len(store) - 1, 20).astype(int))
     values = rows * store.scaling.scale + store.scaling.offset
-    if values.min() < -features.top_db - 1 or values.max() > 1:
+    lowest = float(values.min())
+    if not -features.top_db - 1 <= lowest < -1 or values.max() > 1:
         raise InputError(
             f"features={features.name} go from {-features.top_db:g} to 0 dB, these rows from "
-            f"{values.min():.4g} to {values.max():.4g}: set data.scale and data.offset"
+            f"{lowest:.4g} to {values.max():.4g}: set data.scale and data.offset"
         )
 
 

@@ -4,14 +4,18 @@ A net that predicts embeddings which were learnt from far more music carries ove
 has not heard better; at use it needs its features alone (distillation: Hinton 2015, Romero 2015).
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genreclf.corpora.npz import open_archive, read_array, texts
 from genreclf.errors import InputError
 from genreclf.store import Store
+
+log = logging.getLogger(__name__)
 
 LARGEST = 4.0  # deviations from the mean; beyond it, values would rule the squared error
 
@@ -46,26 +50,32 @@ class Embeddings:
         trained = embeddings[known[rows][known[rows] >= 0]]
         if not len(trained):
             raise InputError(f"teacher.path={self.path}: none of the {len(rows)} training tracks")
+        if len(trained) < len(rows):
+            log.warning("the teacher knows %d of %d training tracks", len(trained), len(rows))
         deviation = trained.std(axis=0)
         scale = np.where(deviation > 0, deviation, 1)
         targets = ((embeddings - trained.mean(axis=0)) / scale).clip(-LARGEST, LARGEST)
         of_rows = np.where(known[:, None] >= 0, targets[known], np.nan)
         return torch.from_numpy(of_rows.astype(np.float32))
 
+    def size(self) -> int:
+        """Of the embeddings; InputError as by `targets`."""
+        return self._read()[1].shape[1]
+
     def _read(self) -> tuple[list[str], np.ndarray]:
-        try:
-            with np.load(self.path) as archive:
-                ids = [str(track_id) for track_id in archive["track_ids"]]
-                embeddings = archive["features"].astype(np.float64)
-        except FileNotFoundError:
-            raise InputError(f"teacher.path={self.path}: no such file") from None
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"teacher.path={self.path}: {error}") from None
-        if embeddings.ndim != 2 or len(ids) != len(embeddings):
+        if not self.path.is_file():
+            raise InputError(f"teacher.path={self.path}: no such file")
+        with open_archive(self.path) as archive:
+            ids = texts(read_array(archive, self.path, "track_ids"))
+            embeddings = read_array(archive, self.path, "features")
+        numbers = embeddings.dtype.kind in "biuf"
+        if embeddings.ndim != 2 or len(ids) != len(embeddings) or not numbers:
             raise InputError(
                 f"teacher.path={self.path}: features {embeddings.shape} of {len(ids)} tracks; "
-                "(tracks, size) is needed"
+                "numbers (tracks, size) are needed"
             )
+        if len(set(ids)) < len(ids):
+            raise InputError(f"teacher.path={self.path}: a track id occurs more than once")
         if not np.isfinite(embeddings).all():
             raise InputError(f"teacher.path={self.path}: values that are not finite numbers")
-        return ids, embeddings
+        return ids, embeddings.astype(np.float64)

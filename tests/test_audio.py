@@ -164,3 +164,22 @@ def test_windows_go_through_ffmpeg_and_name_what_cannot_be_read(tmp_path: Path) 
     for name in ("broken.m4a", "gone.wav"):
         with pytest.raises(audio.DecodeError):
             list(audio.windows(tmp_path / name, 22050, 3))
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".mp3"])
+def test_damage_ends_windows_no_sooner_than_load(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tone{suffix}"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (20 * RATE, 2))
+    soundfile.write(path, noise, RATE)
+    data = bytearray(path.read_bytes())
+    if suffix == ".flac":
+        del data[int(0.6 * len(data)) :]
+    else:
+        data[len(data) // 2 : len(data) // 2 + 20_000] = bytes(20_000)
+    path.write_bytes(data)
+    whole, _ = audio.load(path, None, 60)
+    found = list(audio.windows(path, None, 5))
+    assert found[-1][0] + 5 >= len(whole) / RATE - 2
+    for start, waveform, _ in found[:2]:
+        first = round(start * RATE)
+        np.testing.assert_allclose(waveform, whole[first : first + 5 * RATE], atol=1e-4)  # FFmpeg's

@@ -168,6 +168,7 @@ def test_targets_of_a_teacher_come_in_training_alone(store: Store) -> None:
             return torch.optim.SGD([self.weight])
 
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    quiet["enable_checkpointing"] = False
     pl.Trainer(max_epochs=1, logger=False, accelerator="cpu", **quiet).fit(Noting(), data)
     assert {len(batch) for batch in seen["val"]} == {2}
     for features, _, target in seen["train"]:

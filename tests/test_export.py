@@ -15,13 +15,13 @@ from genreclf.results import Predictions
 
 Train = Callable[..., dict[str, Any]]
 Command = Callable[..., str]
-SMALL = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8", "normalise=per_bin"]
+SMALL = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8"]
 
 
 @pytest.fixture
 def run(train: Train) -> Path:
     """A run that left its test part alone."""
-    return train(*SMALL, "split=artist", "test=false")["folder"]
+    return train(*SMALL, "normalise=per_bin", "split=artist", "test=false")["folder"]
 
 
 def test_the_folder_gives_the_net_its_logits_divided_by_the_temperature(
@@ -99,6 +99,8 @@ def test_training_begins_with_the_weights(
     for other, line in (
         ([*begin, *mel, "features.n_fft=2048"], "has other features: n_fft=1024"),
         ([*begin, *mel, "model.mixed=16"], "has other model: mixed=8"),
+        ([*begin, *mel, "normalise=none"], "leave normalise=... out"),
+        (["normalise=init"], "goes with init=pretrained"),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit):

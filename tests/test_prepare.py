@@ -124,6 +124,8 @@ def test_rows_may_be_features_that_audio_gives_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.read([3]), rows[3:4])
     with pytest.raises(InputError, match=r"-80 to 0 dB, these rows from 0 to 255: set data\.scale"):
         store_for(Npz(archive), features, outputs=tmp_path)
+    with pytest.raises(InputError, match="these rows from 0 to 1: set"):
+        store_for(Npz(archive, scale=1 / 255), features, outputs=tmp_path)
     with pytest.raises(InputError, match="rows of 8 x 16 are no features=mel_frames, which are 8"):
         store_for(in_db, MelFrames(n_mels=8, frames=20), outputs=tmp_path)
 

@@ -119,9 +119,9 @@ class Npz:
         """
         first = None
         for file in self.files():
-            with _open(file) as archive:
-                features = _array(archive, file, "features")
-                count = len(_array(archive, file, "track_ids"))
+            with open_archive(file) as archive:
+                features = read_array(archive, file, "features")
+                count = len(read_array(archive, file, "track_ids"))
             if features.ndim == 2:
                 features = features[:, :, None]
             if features.ndim != 3 or features.dtype.kind not in "biuf" or features.itemsize > 8:
@@ -140,19 +140,19 @@ class Npz:
             yield from features
 
     def _own_scaling(self, file: Path) -> tuple[float, float]:
-        with _open(file) as archive:
+        with open_archive(file) as archive:
             return (
                 float(archive["scale"]) if "scale" in archive else 1.0,
                 float(archive["offset"]) if "offset" in archive else 0.0,
             )
 
     def _tracks(self, file: Path) -> Iterator[Track]:
-        with _open(file) as archive:
-            ids = _texts(_array(archive, file, "track_ids"))
-            columns = {"genre": self._genres(_array(archive, file, "labels"), file)}
+        with open_archive(file) as archive:
+            ids = texts(read_array(archive, file, "track_ids"))
+            columns = {"genre": self._genres(read_array(archive, file, "labels"), file)}
             for name in ("split", "artist", "album"):
                 if name in archive:
-                    columns[name] = _texts(_array(archive, file, name))
+                    columns[name] = texts(read_array(archive, file, name))
         for name, column in columns.items():
             if len(column) != len(ids):
                 raise InputError(f"{file}: {len(column)} values of {name} for {len(ids)} track_ids")
@@ -165,7 +165,7 @@ class Npz:
 
     def _genres(self, labels: np.ndarray, file: Path) -> list[str]:
         if self.classes is None or labels.dtype.kind not in "iu":
-            return _texts(labels)
+            return texts(labels)
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise InputError(
                 f"{file}: labels {labels.min()} to {labels.max()}, but data.classes names "
@@ -174,7 +174,8 @@ class Npz:
         return [self.classes[label] for label in labels]
 
 
-def _open(file: Path) -> Any:
+def open_archive(file: Path) -> Any:
+    """An archive of named arrays, which are read one by one; InputError where it is none."""
     try:
         archive = np.load(file, allow_pickle=False)
     except DAMAGE as error:
@@ -184,7 +185,8 @@ def _open(file: Path) -> Any:
     return archive
 
 
-def _array(archive: Any, file: Path, name: str) -> np.ndarray:
+def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
+    """One array of it, of the machine's byte order; InputError where it is missing or damaged."""
     if name not in archive:
         raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
     try:
@@ -201,7 +203,8 @@ def _array(archive: Any, file: Path, name: str) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _texts(column: np.ndarray) -> list[str]:
+def texts(column: np.ndarray) -> list[str]:
+    """Of numbers, bytes or text."""
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
     return [str(value) for value in column.tolist()]

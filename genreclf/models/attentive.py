@@ -16,7 +16,7 @@ class AttentiveCNN(nn.Module):
 
     The first kernels are tall, so that they see the partials of a tone together; the frames that
     attention weights, each channel for itself, give a mean and a deviation over time (Okabe 2018).
-    Any number of frames from 8 on goes in, so it may be trained on parts of a clip.
+    Any number of frames from 16 on goes in, so it may be trained on parts of a clip.
 
     Args:
         classes: number of classes.
@@ -27,10 +27,10 @@ class AttentiveCNN(nn.Module):
 
     Attributes:
         axis: "time", of the steps that attention weights.
-        embedding_size: of what `embed` gives.
+        embedding_size: of what `forward` gives beside the logits.
     """
 
-    min_size = 16  # bins, which the blocks divide by 16
+    min_size = 16  # bins, which are divided by 16, and frames, by 8
     axis = "time"
 
     def __init__(
@@ -73,7 +73,7 @@ class AttentiveCNN(nn.Module):
         """What attention looks at: (batch, mixed, steps)."""
         return self.mix(self.pool(self.blocks(features.unsqueeze(1)))).squeeze(2)
 
-    def embed(self, features: Tensor) -> Tensor:
+    def _embed(self, features: Tensor) -> Tensor:
         """What the last layer decides by: (batch, embedding_size)."""
         sequence = self._sequence(features)
         weights = self.attention(sequence)
@@ -81,9 +81,17 @@ class AttentiveCNN(nn.Module):
         variance = (weights * sequence.square()).sum(dim=2) - mean.square()
         return self.norm(torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
-        return self.classifier(self.embed(features))
+    def forward(
+        self, features: Tensor, with_embedding: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (batch, classes) of features (batch, bins, frames).
+
+        With their embedding, (batch, embedding_size), which the last layer decides by, if it is
+        asked for: a teacher's targets are predicted from it.
+        """
+        embedding = self._embed(features)
+        logits = self.classifier(embedding)
+        return (logits, embedding) if with_embedding else logits
 
     def attention_weights(self, features: Tensor) -> Tensor:
         """Weight of each step of 8 frames, (batch, steps), the mean over the channels."""

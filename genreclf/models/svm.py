@@ -26,7 +26,7 @@ class SVM(nn.Module):
 
     def __init__(self, classes: int, C: float = 1.0, gamma: float | str = "scale") -> None:  # noqa: N803
         super().__init__()
-        if not C > 0 or (gamma != "scale" and not (isinstance(gamma, float) and gamma > 0)):
+        if not C > 0 or not (gamma == "scale" or (isinstance(gamma, int | float) and gamma > 0)):
             raise InputError(f"model.C={C}, model.gamma={gamma}: numbers above 0, or gamma=scale")
         from sklearn.pipeline import make_pipeline  # slow to import, and no network needs it
         from sklearn.preprocessing import StandardScaler
@@ -41,7 +41,9 @@ class SVM(nn.Module):
         self.machine.fit(np.concatenate([statistics(batch) for batch in batches]), labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decision values (batch, classes) of features (batch, bins, frames), the highest wins.
+        """Decision values (batch, classes) of features (batch, bins, frames); the highest wins.
+
+        They are no log-probabilities, so that a loss computed of them says little.
 
         A class that was not trained on has minus infinity.
         """
@@ -51,12 +53,12 @@ class SVM(nn.Module):
             decided = np.stack([-decided, decided], axis=1)
         values = torch.full((len(features), self.classes), -torch.inf)
         values[:, torch.from_numpy(known)] = torch.from_numpy(decided).float()
-        return values
+        return values.to(features.device)
 
 
 def statistics(features: Tensor) -> np.ndarray:
     """(tracks, bins, frames) -> (tracks, 3 * bins), or (tracks, bins) where there is one frame."""
-    values = features.double()
+    values = features.cpu().double()
     if values.shape[2] == 1:
         return values[:, :, 0].numpy()
     change = values.diff(dim=2).abs().mean(dim=2)
