@@ -4,6 +4,7 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ def load_checkpoint(path: str | Path) -> Trained:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 
 
+def digest(path: str | Path) -> str:
+    """SHA-1 of what `load_checkpoint` reads.
+
+    Raises:
+        InputError: no such file.
+    """
+    place = PRETRAINED if str(path) == "pretrained" else Path(path)
+    files = [place / DESCRIPTION, place / WEIGHTS] if place.is_dir() else [place]
+    try:
+        return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f"checkpoint={path}: no {error.filename}") from None
+
+
 def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
     """Write what `read_exported` reads: the net of a checkpoint, without what trained it."""
     described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
@@ -90,6 +105,8 @@ def read_exported(folder: Path) -> dict[str, Any]:
     """
     try:
         described = read_json(folder / DESCRIPTION)
+        if described["format"] != FORMAT:
+            raise InputError(f"checkpoint={folder}: of another version of genreclf")
         weights = load((folder / WEIGHTS).read_bytes())
         described["trained_on"] = [row.numpy().tobytes().hex() for row in weights["trained_on"]]
         return {"genreclf": described, "epoch": described["epoch"], "state_dict": weights}

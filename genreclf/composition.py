@@ -12,7 +12,7 @@ from torch import nn
 
 from genreclf import fused, splits
 from genreclf.callbacks import History, callbacks
-from genreclf.checkpoint import Trained, load_checkpoint
+from genreclf.checkpoint import Trained, digest, load_checkpoint
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
@@ -149,6 +149,7 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         "store": store.source.digest,
         "dtype": str(store.dtype),
         "trained_on": _trained_on(data, begun),
+        "sources": sources(config),
     }
     pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
     net = instantiate(config.model, classes=len(store.classes))
@@ -171,6 +172,20 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         config.mixup,
         teaching=None if data.targets is None else (data.targets.shape[1], config.teacher.weight),
     )
+
+
+def sources(config: DictConfig) -> dict[str, str]:
+    """Digests of the files beside the data that a run is made from: of a teacher, of weights.
+
+    Raises:
+        InputError: they are not there.
+    """
+    found = {}
+    if teacher := instantiate(config.get("teacher")):
+        found["teacher"] = teacher.digest()
+    if "init" in config:
+        found["init"] = digest(config.init.checkpoint)
+    return found
 
 
 def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:

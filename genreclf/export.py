@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from scipy.special import softmax
 
 from genreclf import metrics, results
-from genreclf.checkpoint import PRETRAINED, read_checkpoint, write_exported
+from genreclf.checkpoint import DESCRIPTION, PRETRAINED, read_checkpoint, write_exported
 from genreclf.errors import InputError
 from genreclf.report.templates import template
 
@@ -32,6 +32,10 @@ def run(config: DictConfig) -> None:
         raise InputError(
             f"checkpoint={path}: the run was tested, and it is calibrated on validation tracks: "
             "train with test=false"
+        )
+    if (folder / CARD).exists() and not (folder / DESCRIPTION).exists():
+        raise InputError(
+            f"folder={folder} has a {CARD} of its own: choose a folder for the net alone"
         )
     checkpoint = read_checkpoint(path)
     predictions = finished.predictions
@@ -71,6 +75,9 @@ def _described(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, 
         "bins": described["bins"],
         "result": result,
         "split": result["data"]["split"],
+        "shared_artists": result["data"]["leakage"]["train-val"]["tracks_of_shared_artists"],
+        "unknown_artist": result["data"]["leakage"]["unknown_artist"],
+        "commit": results.short_commit(result),
         "command": "genreclf train " + " ".join(map(_without_path, result["overrides"])),
     }
 

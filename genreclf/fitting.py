@@ -85,6 +85,16 @@ def check_data(file: Path, digest: str, source: Source) -> None:
         )
 
 
+def check_sources(file: Path, begun_with: dict[str, str], now: dict[str, str]) -> None:
+    """Refuse, with InputError, another teacher or other weights than the run began with."""
+    for name, digest in now.items():
+        if begun_with.get(name) != digest:
+            raise InputError(
+                f"{file.parent}: the files of {name}=... have changed since this run began; move "
+                "or delete that folder to train anew"
+            )
+
+
 def _trainer(config: DictConfig, folder: Path, history: History, **settings: Any) -> pl.Trainer:
     return instantiate(
         config.trainer,
@@ -110,8 +120,9 @@ def _fit(trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, fol
     """Train; after the last finished epoch, if the run was interrupted after one."""
     last = folder / LAST
     if last.exists():
-        begun_with = read_checkpoint(last)["genreclf"]["store"]
-        check_data(last, begun_with, data.store.source)
+        begun_with = read_checkpoint(last)["genreclf"]
+        check_data(last, begun_with["store"], data.store.source)
+        check_sources(last, begun_with.get("sources", {}), classifier.description["sources"])
         log.info("this run was interrupted: going on after its last finished epoch")
     try:
         trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)

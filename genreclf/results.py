@@ -69,6 +69,12 @@ def _commit() -> str | None:
     return described.stdout.strip()
 
 
+def short_commit(result: dict[str, Any]) -> str:
+    """Twelve digits of a result's commit, and "-dirty" where it was; empty where there is none."""
+    commit, _, dirty = (result["commit"] or "").partition("-")
+    return f"{commit[:12]}-{dirty}" if dirty else commit[:12]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,10 @@ from genreclf.errors import InputError
 from genreclf.report import cells, estimates
 from genreclf.report.templates import template
 
-NOT_TOLD = (
-    "seed",
-    "split_seed",
-    "split",
-    "split.number",
-    "allow_identical",
-)  # have columns, or none
+NOT_TOLD = (  # have a column, or say what an archive means
+    *("seed", "split_seed", "split", "split.number", "allow_identical"),
+    *("data", "data.scale", "data.offset"),
+)
 PLACES = (".path", ".root", ".archives")  # where data lie on one machine
 
 
@@ -36,6 +33,7 @@ class Line:
     Args:
         run: name of its folder, which tells runs apart.
         what: its overrides, less those that are told by the columns and where its data lie.
+        data: corpus, number of genres and of tracks; digest of what a teacher or init is read from.
         features: shape.
         split: option of the group, and fold where it has folds.
         fold: number, empty without folds.
@@ -53,6 +51,7 @@ class Line:
 
     run: str
     what: str
+    data: str
     features: str
     split: str
     fold: str
@@ -73,6 +72,7 @@ class Row:
     """Runs that differ in seed and fold alone, as the table shows them."""
 
     what: str
+    data: str
     accuracy: str
     interval: str
     f1_macro: str
@@ -87,6 +87,10 @@ def run(config: DictConfig) -> None:
     """The command: write the CSV file and the table beside it; print the path of the table."""
     places = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     file = Path(str(config.file))
+    if file.suffix != ".csv":
+        raise InputError(
+            f"file={file}: a name that ends in .csv is needed; the table lies beside it"
+        )
     lines = {line.run: line for line in read(file)}
     lines |= {line.run: line for line in map(line_of, results.find_runs(places))}
     ordered = sorted(lines.values(), key=lambda line: (line.split, line.what, line.seed, line.fold))
@@ -107,6 +111,7 @@ def line_of(run: results.Run) -> Line:
     return Line(
         run=run.folder.name,
         what=" ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text))),
+        data=_data(result),
         features=" x ".join(map(str, result["data"]["shape"])),
         split=split["_target_"].rpartition(".")[2],
         fold=str(split.get("number", "")),
@@ -119,14 +124,21 @@ def line_of(run: results.Run) -> Line:
         parameters=result["params"],
         epochs=len(result["history"]),
         minutes=round(result["seconds"] / 60, 1),
-        commit=(result["commit"] or "")[:12],
+        commit=results.short_commit(result),
     )
+
+
+def _data(result: dict[str, Any]) -> str:
+    corpus = result["config"]["data"]["_target_"].rpartition(".")[2]
+    parts = result["data"]["split"].values()
+    tracks = sum(sum(genres.values()) for genres in parts)
+    read = [f"{name} {digest[:8]}" for name, digest in result.get("sources", {}).items()]
+    return ", ".join([f"{corpus} of {len(result['data']['classes'])} genres, {tracks}", *read])
 
 
 def _told(override: str) -> bool:
     key = override.partition("=")[0].lstrip("+~")
-    group = key in ("data", "features") or key.startswith("data.")
-    return not (group or key in NOT_TOLD or key.endswith(PLACES))
+    return not (key in NOT_TOLD or key.endswith(PLACES))
 
 
 def tables(lines: Sequence[Line]) -> list[tuple[str, list[Row]]]:
@@ -136,11 +148,11 @@ def tables(lines: Sequence[Line]) -> list[tuple[str, list[Row]]]:
         sorted(lines, key=lambda line: (line.split, line.part)),
         lambda line: (line.split, line.part),
     ):
-        by_what: dict[tuple[str, str], list[Line]] = {}
+        alike: dict[tuple[str, str, str], list[Line]] = {}
         for line in group:
-            by_what.setdefault((line.what, line.features), []).append(line)
-        ranked = sorted(by_what.values(), key=lambda same: -_accuracy(same).value)
-        rows = [_row(same, len({key[1] for key in by_what}) > 1) for same in ranked]
+            alike.setdefault((line.what, line.data, line.features), []).append(line)
+        ranked = sorted(alike.values(), key=lambda same: -_accuracy(same).value)
+        rows = [_row(same) for same in ranked]
         found.append((f"split={split}, {'test' if part == 'test' else 'validation'} part", rows))
     return found
 
@@ -155,11 +167,12 @@ def _accuracy(lines: Sequence[Line]) -> estimates.Estimate:
     return estimates.share([(right, tracks) for right, tracks in counts.values()])
 
 
-def _row(lines: Sequence[Line], shapes: bool) -> Row:
+def _row(lines: Sequence[Line]) -> Row:
     accuracy, first = _accuracy(lines), lines[0]
     epochs = sorted(line.epochs for line in lines)
     return Row(
-        (first.what or "(defaults)") + f" ({first.features})" * shapes,
+        first.what or "(defaults)",
+        f"{first.data}; {first.features}",
         cells.percent(accuracy.value),
         cells.bounds(accuracy),
         cells.decimal(estimates.average_of([line.f1_macro for line in lines]), 3),

@@ -5,6 +5,7 @@ has not heard better; at use it needs its features alone (distillation: Hinton 2
 """
 
 import logging
+from hashlib import sha1
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,21 @@ class Embeddings:
         of_rows = np.where(known[:, None] >= 0, targets[known], np.nan)
         return torch.from_numpy(of_rows.astype(np.float32))
 
+    def digest(self) -> str:
+        """SHA-1 of the archive; InputError where there is none."""
+        self._check()
+        return sha1(self.path.read_bytes()).hexdigest()
+
+    def _check(self) -> None:
+        if not self.path.is_file():
+            raise InputError(f"teacher.path={self.path}: no such file")
+
     def size(self) -> int:
         """Of the embeddings; InputError as by `targets`."""
         return self._read()[1].shape[1]
 
     def _read(self) -> tuple[list[str], np.ndarray]:
-        if not self.path.is_file():
-            raise InputError(f"teacher.path={self.path}: no such file")
+        self._check()
         with open_archive(self.path) as archive:
             ids = texts(read_array(archive, self.path, "track_ids"))
             embeddings = read_array(archive, self.path, "features")

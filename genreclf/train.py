@@ -70,6 +70,7 @@ def _reuse_or_train(config: DictConfig, folder: Path) -> None:
     if finished.exists():
         result = results.read_json(finished)
         fitting.check_data(finished, result["data"]["digest"], source)
+        fitting.check_sources(finished, result.get("sources", {}), composition.sources(config))
         log.info("this run is finished: its result is reused; delete its folder to rerun it")
         log.info("%s", _summary(result))
         if config.report and not (folder / report.PAGE).exists():
@@ -95,6 +96,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     known = {
         "params": parameter_count(classifier.net),
         "data": _description(data, leakage),
+        "sources": classifier.description["sources"],
         **provenance,
         "overrides": _overrides(),
         "config": plain,

@@ -72,7 +72,10 @@ def predictions(files: Sequence[str], trained: Trained) -> Iterator[Prediction]:
         for group in _grouped(zip(files, decoded, strict=True)):
             known = [found for _, found in group if not isinstance(found, str)]
             rows = [window.features for found in known for window in found]
-            scores = iter(score(rows))
+            found_scores = score(rows)
+            if not np.isfinite(found_scores).all():
+                raise InputError("the net's scores are not finite numbers: its weights are damaged")
+            scores = iter(found_scores)
             for path, found in group:
                 if isinstance(found, str):
                     yield Prediction(path, {}, [], found)
@@ -85,9 +88,9 @@ def predictions(files: Sequence[str], trained: Trained) -> Iterator[Prediction]:
 
 def windows(path: str, features: Computed) -> list[Window] | str:
     """The windows of a file, or the reason why there are none."""
-    if Path(path).is_dir():
-        return f"no audio file in this folder ({', '.join(audio.EXTENSIONS)})"
     try:
+        if Path(path).is_dir():
+            return f"no audio file in this folder ({', '.join(audio.EXTENSIONS)})"
         return [
             Window(start, start + len(waveform) / rate, features(waveform, rate))
             for start, waveform, rate in audio.windows(
@@ -96,6 +99,8 @@ def windows(path: str, features: Computed) -> list[Window] | str:
         ]
     except audio.DecodeError as error:
         return str(error)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return str(error.strerror or error)
 
 
 Decoded = tuple[str, list[Window] | str]  # a path, and what `windows` gives

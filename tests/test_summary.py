@@ -13,6 +13,7 @@ from genreclf.summary import Line
 LINE = Line(
     run="a",
     what="experiment=paper",
+    data="Npz of 8 genres, 7193",
     features="128 x 128",
     split="fold",
     fold="0",
@@ -38,8 +39,10 @@ def test_runs_become_lines_and_stay_when_they_are_gone(
     assert Path(table) == file.with_suffix(".md")
     (line,) = summary.read(file)
     assert (line.run, line.split, line.part) == (first["folder"].name, "artist", "test")
-    assert line.what == "features.hop_length=1024 features.n_fft=1024 features.n_mels=32 " + (
-        "model=efficient_cnn trainer.max_epochs=1"
+    assert (
+        line.what
+        == "data.duration=2.5 features.hop_length=1024 features.n_fft=1024 features.n_mels=32 "
+        + ("model=efficient_cnn trainer.max_epochs=1")
     )
     assert line.tracks == first["test"]["n"]
     assert line.right / line.tracks == pytest.approx(first["test"]["accuracy"])
@@ -69,12 +72,27 @@ def test_a_seed_is_the_mean_of_its_folds(tmp_path: Path) -> None:
     assert (paper.seeds, paper.folds) == (2, 2)
 
 
-def test_other_features_are_rows_of_their_own() -> None:
-    ((_, rows),) = summary.tables([LINE, replace(LINE, features="128 x 1", right=60)])
-    assert [row.what for row in rows] == [
-        "experiment=paper (128 x 1)",
-        "experiment=paper (128 x 128)",
+def test_other_data_or_features_are_rows_of_their_own() -> None:
+    others = [replace(LINE, features="128 x 1", right=60), replace(LINE, data="Folder", right=70)]
+    ((_, rows),) = summary.tables([LINE, *others])
+    assert [row.data for row in rows] == [
+        "Folder; 128 x 128",
+        "Npz of 8 genres, 7193; 128 x 1",
+        "Npz of 8 genres, 7193; 128 x 128",
     ]
+
+
+def test_seeds_that_agree_have_the_interval_of_their_tracks() -> None:
+    ((_, (row,)),) = summary.tables([LINE, replace(LINE, seed=1)])
+    assert row.interval == "40.4 to 59.6"
+
+
+def test_the_table_is_not_written_over_the_lines(
+    command: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("summary", f"runs={tmp_path}", f"file={tmp_path / 'a.md'}")
+    assert "a name that ends in .csv" in capsys.readouterr().err
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

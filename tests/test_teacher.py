@@ -50,6 +50,8 @@ def test_targets_are_standardised_over_the_training_rows(store: Store, tmp_path:
         ([0, 1], np.ones(2), r"features \(2,\) of 2 tracks"),
         ([0], np.ones((2, 3)), r"features \(2, 3\) of 1 tracks"),
         ([0, 1], np.full((2, 3), np.nan), "not finite"),
+        ([0, 0], np.ones((2, 3)), "occurs more than once"),
+        ([0, 1], np.full((2, 3), "x"), "numbers"),
     ],
 )
 def test_other_archives_are_refused(
@@ -92,7 +94,10 @@ def test_a_net_without_an_embedding_is_refused() -> None:
 
 
 def test_a_taught_net_is_kept_without_its_teacher(
-    train: Callable[..., dict[str, Any]], music: Path, tmp_path: Path
+    train: Callable[..., dict[str, Any]],
+    music: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
     taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
@@ -103,3 +108,8 @@ def test_a_taught_net_is_kept_without_its_teacher(
     assert trained.net(torch.randn(1, 32, 54)).shape == (1, 4)
     with pytest.raises(SystemExit):
         train("teacher=embeddings", f"teacher.path={taught}")  # of cnn_gru
+    archive(tmp_path, ids, np.random.default_rng(1).normal(size=(len(ids), 6)))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train(*settings, "teacher=embeddings", f"teacher.path={taught}")
+    assert "the files of teacher=... have changed" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """Figures of several runs that differ in the seed alone, with their 95 % intervals.
 
-One run: Wilson's interval of a share of its tracks, which knows nothing of other seeds. Several:
-the mean over the seeds with Student's t-interval, which knows of nothing but the seeds.
+One run, or several that agree to the track: Wilson's interval of a share of its tracks, which knows
+nothing of other seeds. Several: the mean over the seeds with Student's t-interval, which knows of
+nothing but the seeds.
 """
 
 import math
@@ -36,7 +37,7 @@ def mean(values: Sequence[float]) -> Estimate:
 def share(counts: Sequence[tuple[int, int]]) -> Estimate:
     """A share of which each seed gives (number right, number in all)."""
     shares = [right / total if total else 0.0 for right, total in counts]
-    if len(counts) > 1:
+    if len(set(counts)) > 1:
         value, low, high = mean(shares)
         return Estimate(value, max(low or 0.0, 0.0), min(high or 0.0, 1.0))
     right, total = counts[0]

@@ -59,7 +59,8 @@ def _differences(run: Run) -> list[str]:
     fill, unit = augmentation.get("fill"), augmentation.get("noise_unit")
     shared = f"{cells.percent(study_artists.shared_artists([run]), 1)} %"
     filled = "silence" if fill is None else f"{fill:g} dB"
-    none = "nothing, without augmentation"
+    whole = config["augmentation"]["_target_"].endswith("Identity")
+    none = "nothing, without augmentation" if whole else "the clip's mean"
     return [
         f"Rows. The paper counts {paper.ROWS:,} rows of {paper.CLIPS:,} clips: one batch of 500 "
         f"was read twice, so that some 8 % of its test rows have a twin in training. Here each of "
