@@ -156,7 +156,7 @@ class ProgressBar(RichProgressBar):
 def callbacks(
     folder: Path, monitor: str, patience: int, history: History, ema: float | None = None
 ) -> list[Callback]:
-    """All callbacks of a training run.
+    """All callbacks of a training run but its progress bar.
 
     Args:
         folder: where `best.ckpt` and, while training goes on, `last.ckpt` are kept.
@@ -182,4 +182,4 @@ def callbacks(
         mode = direction(monitor)
         stop = Patience(monitor, mode=mode, patience=patience, check_on_train_epoch_end=True)
         kept = [stop, Checkpoint(folder / BEST, monitor=monitor, mode=mode)]
-    return [history, *average, *kept, last, Terminable(), ProgressBar()]
+    return [history, *average, *kept, last, Terminable()]

@@ -43,7 +43,7 @@ class Classifier(pl.LightningModule):
         mixup: in training each clip is mixed with another of its batch, by a share from
             Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
         teaching: size of the targets that a teacher gives, and weight of the squared error to them;
-            they are predicted by a linear layer of their own from the embedding that the net gives.
+            they are predicted by a linear layer of their own from what `net.embed` gives.
 
     Raises:
         InputError: a share outside 0 to 1, a negative `mixup`, or a net that cannot be taught.
@@ -142,8 +142,9 @@ class Classifier(pl.LightningModule):
         if targets is None or self.student is None:
             logits, error = self(features), 0.0
         else:
-            inputs = self.normalise(features).to(self.dtype)
-            logits, embedding = self.net(inputs, with_embedding=True)
+            net: Any = self.net
+            embedding = net.embed(self.normalise(features).to(self.dtype))
+            logits = net.classifier(embedding)
             error = _error(self.student(embedding), torch.lerp(targets[others], targets, share))
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if self.mixup:

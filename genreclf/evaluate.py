@@ -49,7 +49,7 @@ def run(config: DictConfig) -> None:
         features=features,
     )
     _check_size(data, trained, corpus)
-    if isinstance(corpus, Npz):
+    if isinstance(corpus, Npz) and trained.trained_on is not None:  # else the features are a guess
         check_values(store, trained.features)
     alone = processes.Team(config.trainer).settings_alone()
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from genreclf import allocator, composition, loggers, processes, results
@@ -98,18 +99,25 @@ def check_sources(file: Path, begun_with: dict[str, str], now: dict[str, str]) -
 def _trainer(config: DictConfig, folder: Path, history: History, **settings: Any) -> pl.Trainer:
     return instantiate(
         config.trainer,
-        callbacks=callbacks(folder, config.monitor, config.patience, history, config.ema),
+        callbacks=[
+            *callbacks(folder, config.monitor, config.patience, history, config.ema),
+            *_bar(config),
+        ],
         default_root_dir=folder,
         enable_model_summary=False,
         **settings,
     )
 
 
+def _bar(config: DictConfig) -> list[Callback]:
+    return [ProgressBar()] if config.trainer.get("enable_progress_bar", True) else []
+
+
 def _tester(config: DictConfig, **settings: Any) -> pl.Trainer:
     """A Trainer for predictions by one process, where several have trained."""
     return instantiate(
         config.trainer,
-        callbacks=ProgressBar(),
+        callbacks=_bar(config),
         enable_checkpointing=False,
         logger=False,
         **settings,

@@ -80,7 +80,7 @@ def test_the_error_to_the_known_targets_joins_the_loss() -> None:
     logits, loss = classifier._training_loss(clips, labels, targets)
     torch.testing.assert_close(logits, net(clips))
     assert classifier.student is not None
-    predicted = classifier.student(net(clips, with_embedding=True)[1])
+    predicted = classifier.student(net.embed(clips))
     error = (predicted[0] - targets[0]).square().mean() / 2  # the other clip has none
     expected = nn.functional.cross_entropy(logits, labels) + 0.5 * error
     torch.testing.assert_close(loss, expected)

@@ -365,3 +365,12 @@ def test_a_genre_to_copy_that_the_data_lacks_is_told(train: Train) -> None:
 def test_nothing_to_copy_changes_no_number(train: Train) -> None:
     plain, missing = train(), train("oversampling.genres=[Experimental]")
     assert figures(plain) == figures(missing)
+
+
+def test_the_progress_bar_can_be_left_out(
+    train: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("+trainer.enable_progress_bar=false", "model=efficient_cnn")
+    said = capsys.readouterr()
+    assert "Epoch 0" not in said.out + said.err
+    assert "Predicting" not in said.out + said.err

@@ -27,7 +27,7 @@ class AttentiveCNN(nn.Module):
 
     Attributes:
         axis: "time", of the steps that attention weights.
-        embedding_size: of what `forward` gives beside the logits.
+        embedding_size: of what `embed` gives.
     """
 
     min_size = 16  # bins, which are divided by 16, and frames, by 8
@@ -73,25 +73,21 @@ class AttentiveCNN(nn.Module):
         """What attention looks at: (batch, mixed, steps)."""
         return self.mix(self.pool(self.blocks(features.unsqueeze(1)))).squeeze(2)
 
-    def _embed(self, features: Tensor) -> Tensor:
-        """What the last layer decides by: (batch, embedding_size)."""
+    def embed(self, features: Tensor) -> Tensor:
+        """What the last layer decides by, and a teacher's targets are predicted from.
+
+        Returns:
+            (batch, embedding_size)
+        """
         sequence = self._sequence(features)
         weights = self.attention(sequence)
         mean = (weights * sequence).sum(dim=2)
         variance = (weights * sequence.square()).sum(dim=2) - mean.square()
         return self.norm(torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1))
 
-    def forward(
-        self, features: Tensor, with_embedding: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits (batch, classes) of features (batch, bins, frames).
-
-        With their embedding, (batch, embedding_size), which the last layer decides by, if it is
-        asked for: a teacher's targets are predicted from it.
-        """
-        embedding = self._embed(features)
-        logits = self.classifier(embedding)
-        return (logits, embedding) if with_embedding else logits
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (batch, classes) of features (batch, bins, frames)."""
+        return self.classifier(self.embed(features))
 
     def attention_weights(self, features: Tensor) -> Tensor:
         """Weight of each step of 8 frames, (batch, steps), the mean over the channels."""
