@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
@@ -51,7 +51,7 @@ def load_checkpoint(path: str | Path) -> Trained:
     Raises:
         InputError: no such file, or neither of the two.
     """
-    folder = PRETRAINED if str(path) == "pretrained" else Path(path)
+    folder = _place(path)
     checkpoint = read_exported(folder) if folder.is_dir() else read_checkpoint(path)
     try:
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
@@ -72,13 +72,22 @@ def load_checkpoint(path: str | Path) -> Trained:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 
 
+def _place(path: str | Path) -> Path:
+    return PRETRAINED if str(path) == "pretrained" else Path(path)
+
+
+def last_layer(names: Iterable[str]) -> str:
+    """Of the names of a net's weights that of its last layer, which is linear in every net."""
+    return [name for name in names if "classifier." in name][-1].rpartition(".")[0]
+
+
 def digest(path: str | Path) -> str:
     """SHA-1 of what `load_checkpoint` reads.
 
     Raises:
         InputError: no such file.
     """
-    place = PRETRAINED if str(path) == "pretrained" else Path(path)
+    place = _place(path)
     files = [place / DESCRIPTION, place / WEIGHTS] if place.is_dir() else [place]
     try:
         return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()

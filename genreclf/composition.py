@@ -12,7 +12,7 @@ from torch import nn
 
 from genreclf import fused, splits
 from genreclf.callbacks import History, callbacks
-from genreclf.checkpoint import Trained, digest, load_checkpoint
+from genreclf.checkpoint import Trained, digest, last_layer, load_checkpoint
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
@@ -231,6 +231,6 @@ def _take_over(net: nn.Module, begun: Trained, classes: list[str]) -> None:
     """All weights; with other genres, all but those of the last layer."""
     weights = begun.net.state_dict()
     if begun.classes != classes:
-        last = [name for name in weights if name.startswith("classifier.")][-1].rpartition(".")[0]
+        last = last_layer(weights)
         weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
     net.load_state_dict(weights, strict=False)

@@ -14,7 +14,13 @@ from omegaconf import DictConfig
 from scipy.special import softmax
 
 from genreclf import metrics, results
-from genreclf.checkpoint import DESCRIPTION, PRETRAINED, read_checkpoint, write_exported
+from genreclf.checkpoint import (
+    DESCRIPTION,
+    PRETRAINED,
+    last_layer,
+    read_checkpoint,
+    write_exported,
+)
 from genreclf.errors import InputError
 from genreclf.report.templates import template
 
@@ -60,8 +66,8 @@ def run(config: DictConfig) -> None:
 
 
 def _cool(weights: dict[str, Any], temperature: float) -> None:
-    """Divide the logits by the temperature: every net's last layer is linear."""
-    last = [name for name in weights if name.startswith("net.classifier.")][-1].rpartition(".")[0]
+    """Divide the logits by the temperature."""
+    last = last_layer(weights)
     for name in (f"{last}.weight", f"{last}.bias"):
         weights[name] = weights[name] / temperature
 
