@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -58,10 +60,43 @@ def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
     torch.testing.assert_close(net(clips), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("setting", [{"channels": [8, 8]}, {"kernels": [9, 4, 3, 3]}])
-def test_the_attentive_cnn_refuses_other_kernels(setting: dict[str, list[int]]) -> None:
-    with pytest.raises(InputError, match="four of each are needed"):
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"channels": [8, 8]}, "four of each are needed"),
+        ({"kernels": [9, 4, 3, 3]}, "four of each are needed"),
+        ({"kernels": [[], 5, 3, 3]}, "four of each are needed"),
+        ({"squeeze": -1}, "squeeze=-1"),
+        ({"encoders": 1, "mixed": 30}, "4 must divide"),
+        ({"segments": 0}, "segments=0"),
+    ],
+)
+def test_the_attentive_cnn_refuses_other_settings(setting: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
         AttentiveCNN(4, **setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "more"),
+    [
+        ({"kernels": [[3, 9, 15], 5, 3, 3]}, 3 * (10 * 3 + 11 * 9 + 11 * 15 - 32 * 9)),
+        ({"squeeze": 8}, sum(2 * c * (c // 8) + c // 8 + c for c in (32, 48, 96, 192))),
+        ({"encoders": 1}, 4 * (256 * 256 + 256) + 2 * (256 * 256 + 256) + 4 * 256),
+    ],
+)
+def test_the_attentive_cnn_with_more_parts_trains(setting: dict[str, Any], more: int) -> None:
+    assert parameter_count(AttentiveCNN(8, **setting)) == 663_944 + more
+    check_training(AttentiveCNN(5, **setting), (40, 50))
+
+
+def test_parts_of_a_clip_are_scored_each_for_itself_outside_of_training() -> None:
+    net, clips = AttentiveCNN(4, segments=3), torch.randn(2, 40, 64)
+    plain = AttentiveCNN(4)
+    plain.load_state_dict(net.state_dict())
+    plain.eval(), net.eval()
+    parts = [plain(clips[:, :, first : first + 32]) for first in (0, 16, 32)]
+    torch.testing.assert_close(net(clips), torch.stack(parts).mean(dim=0))
+    assert net(clips[:, :, :16]).shape == (2, 4)  # too short for parts
 
 
 def check_training(net: torch.nn.Module, shape: tuple[int, int]) -> None:

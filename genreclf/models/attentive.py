@@ -9,6 +9,7 @@ from genreclf.errors import InputError
 from genreclf.models.rates import check_rates
 
 BANDS = 8  # that the convolutions leave of 128 bins
+HEADS = 4  # of an encoder layer
 
 
 class AttentiveCNN(nn.Module):
@@ -21,13 +22,22 @@ class AttentiveCNN(nn.Module):
     Args:
         classes: number of classes.
         channels: of the four blocks.
-        kernels: bins that the kernels of the four blocks span, odd; they span 3 frames.
+        kernels: bins that the kernels of each of the four blocks span, odd; a list for kernels of
+            several heights side by side, which share the block's channels. They span 3 frames.
         mixed: channels of the convolution over all bands.
         dropout: p before the last layer; half of it after the blocks.
+        squeeze: the blocks weigh their channels (squeeze-and-excitation, Hu 2018), by a layer of so
+            many times fewer; 0 for none.
+        encoders: transformer layers (Vaswani 2017) over the steps before they are pooled.
+        segments: outside of training, logits are the mean of those of so many parts of the clip,
+            each half as long as it, evenly spread; 1 for the whole clip at once.
 
     Attributes:
         axis: "time", of the steps that attention weights.
         embedding_size: of what `embed` gives.
+
+    Raises:
+        InputError: a setting outside its range.
     """
 
     min_size = 16  # bins, which are divided by 16, and frames, by 8
@@ -37,20 +47,30 @@ class AttentiveCNN(nn.Module):
         self,
         classes: int,
         channels: Sequence[int] = (32, 48, 96, 192),
-        kernels: Sequence[int] = (9, 5, 3, 3),
+        kernels: Sequence[int | Sequence[int]] = (9, 5, 3, 3),
         mixed: int = 256,
         dropout: float = 0.3,
+        squeeze: int = 0,
+        encoders: int = 0,
+        segments: int = 1,
     ) -> None:
         super().__init__()
         check_rates(dropout=dropout)
-        if len(channels) != 4 or len(kernels) != 4 or any(size % 2 == 0 for size in kernels):
+        heights = [[size] if isinstance(size, int) else [*size] for size in kernels]
+        if len(channels) != 4 or len(heights) != 4 or not all(map(_are_odd, heights)):
             raise InputError(
                 f"model.channels={list(channels)}, model.kernels={list(kernels)}: four of each are "
                 "needed, and kernels span an odd number of bins"
             )
+        if min(squeeze, encoders) < 0 or segments < 1 or (encoders and mixed % HEADS):
+            raise InputError(
+                f"model.squeeze={squeeze}, model.encoders={encoders}, model.segments={segments}: "
+                f"at least 0, 0 and 1 are needed; with encoders, {HEADS} must divide model.mixed"
+            )
+        self.segments = segments
         inputs = (1, *channels)
         self.blocks = nn.Sequential(
-            *(_block(inputs[i], inputs[i + 1], kernels[i], pool=i < 3) for i in range(4))
+            *(_block(inputs[i], inputs[i + 1], heights[i], i < 3, squeeze) for i in range(4))
         )
         self.pool = nn.Sequential(
             nn.MaxPool2d((2, 1)), nn.AdaptiveAvgPool2d((BANDS, None)), nn.Dropout(dropout / 2)
@@ -59,6 +79,14 @@ class AttentiveCNN(nn.Module):
             nn.Conv2d(channels[-1], mixed, (BANDS, 1), bias=False),
             nn.BatchNorm2d(mixed),
             nn.ReLU(inplace=True),
+        )
+        self.encoders = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    mixed, HEADS, mixed, dropout / 2, batch_first=True, norm_first=True
+                )
+                for _ in range(encoders)
+            )
         )
         self.attention = nn.Sequential(
             nn.Conv1d(mixed, 64, 1), nn.Tanh(), nn.Conv1d(64, mixed, 1), nn.Softmax(dim=2)
@@ -71,7 +99,10 @@ class AttentiveCNN(nn.Module):
 
     def _sequence(self, features: Tensor) -> Tensor:
         """What attention looks at: (batch, mixed, steps)."""
-        return self.mix(self.pool(self.blocks(features.unsqueeze(1)))).squeeze(2)
+        sequence = self.mix(self.pool(self.blocks(features.unsqueeze(1)))).squeeze(2)
+        if len(self.encoders):
+            sequence = self.encoders(sequence.transpose(1, 2)).transpose(1, 2)
+        return sequence
 
     def embed(self, features: Tensor) -> Tensor:
         """What the last layer decides by, and a teacher's targets are predicted from.
@@ -87,18 +118,70 @@ class AttentiveCNN(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (batch, classes) of features (batch, bins, frames)."""
-        return self.classifier(self.embed(features))
+        if self.training or self.segments == 1:
+            return self.classifier(self.embed(features))
+        frames = features.shape[2]
+        length = max(self.min_size, frames // 2)
+        first = [i * (frames - length) // (self.segments - 1) for i in range(self.segments)]
+        parts = [self.classifier(self.embed(features[:, :, i : i + length])) for i in first]
+        return torch.stack(parts).mean(dim=0)
 
     def attention_weights(self, features: Tensor) -> Tensor:
         """Weight of each step of 8 frames, (batch, steps), the mean over the channels."""
         return self.attention(self._sequence(features)).mean(dim=1)
 
 
-def _block(inputs: int, outputs: int, bins: int, pool: bool) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; a max-pool that halves both."""
+class Heights(nn.ModuleList):
+    """Convolutions of several heights side by side, each with its share of the channels."""
+
+    def __init__(self, inputs: int, outputs: int, heights: Sequence[int]) -> None:
+        shares = [
+            outputs * (i + 1) // len(heights) - outputs * i // len(heights)
+            for i in range(len(heights))
+        ]
+        super().__init__(map(_convolution, [inputs] * len(heights), shares, heights))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Their values, (batch, outputs, bins, frames)."""
+        return torch.cat([convolution(values) for convolution in self], dim=1)
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs channels by what they hold on average (Hu 2018)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The same, weighed."""
+        return values * self.weigh(values)
+
+
+def _are_odd(heights: Sequence[int]) -> bool:
+    return bool(heights) and all(height % 2 for height in heights)
+
+
+def _convolution(inputs: int, outputs: int, bins: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, (bins, 3), padding=(bins // 2, 1), bias=False)
+
+
+def _block(
+    inputs: int, outputs: int, heights: Sequence[int], pool: bool, squeeze: int
+) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; a max-pool that halves both; channels weighed."""
+    several = len(heights) > 1
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, (bins, 3), padding=(bins // 2, 1), bias=False),
+        Heights(inputs, outputs, heights) if several else _convolution(inputs, outputs, heights[0]),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
         *([nn.MaxPool2d(2)] if pool else []),
+        *([SqueezeExcitation(outputs, squeeze)] if squeeze else []),
     )
