@@ -43,8 +43,9 @@ class Classifier(pl.LightningModule):
         label_smoothing: share of a training target that all genres have alike (Szegedy 2016).
         mixup: in training each clip is mixed with another of its batch, by a share from
             Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
-        teaching: size of the targets that a teacher gives, and weight of the squared error to them;
-            they are predicted by a linear layer of their own from what `net.embed` gives.
+        teaching: size of the embeddings that a teacher gives, weight of the squared error to them,
+            and share of a training target that its soft labels have, which come after them; they
+            are predicted by a linear layer of their own from what `net.embed` gives.
 
     Raises:
         InputError: a share outside 0 to 1, a negative `mixup`, or a net that cannot be taught.
@@ -60,7 +61,7 @@ class Classifier(pl.LightningModule):
         normalise: nn.Module | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
-        teaching: tuple[int, float] | None = None,
+        teaching: tuple[int, float, float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1 or mixup < 0:
@@ -69,11 +70,11 @@ class Classifier(pl.LightningModule):
                 "number of at least 0 are needed"
             )
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.student, self.teacher_weight = None, 0.0
+        self.student, self.teacher_weight, self.soft_share = None, 0.0, 0.0
         if teaching is not None:
             if not hasattr(net, "embedding_size"):
                 raise InputError("teacher: this model has no embedding to teach; attentive_cnn has")
-            size, self.teacher_weight = teaching
+            size, self.teacher_weight, self.soft_share = teaching
             self.student = nn.Linear(net.embedding_size, size)  # pyright: ignore
         self.net, self.classes, self.description = net, classes, description or {}
         self.normalise = normalise or nn.Identity()
@@ -133,26 +134,29 @@ class Classifier(pl.LightningModule):
     ) -> tuple[Tensor, Tensor]:
         """Logits, and their cross-entropy to the smoothed labels of what was mixed.
 
-        With a teacher's targets (batch, size), the error to them is part of the loss.
+        With a teacher's targets (batch, size, or more with soft labels), the labels are mixed with
+        the soft ones, and the error to the embeddings is part of the loss.
         """
-        share, others = 1.0, slice(None)
+        goal = labels
+        if self.mixup or (self.soft_share and targets is not None):
+            goal = functional.one_hot(labels, len(self.classes)).float()
+        if self.soft_share and targets is not None:
+            soft = targets[:, -len(self.classes) :]
+            goal = torch.lerp(goal, torch.where(soft.isfinite(), soft, goal), self.soft_share)
         if self.mixup:
             share = float(Beta(self.mixup, self.mixup).sample())
             others = torch.randperm(len(labels), device=labels.device)
             features = torch.lerp(features[others], features, share)
+            goal = torch.lerp(goal[others], goal, share)
+            targets = targets if targets is None else torch.lerp(targets[others], targets, share)
         if targets is None or self.student is None:
             logits, error = self(features), 0.0
         else:
             net: Any = self.net
             embedding = net.embed(self.normalise(features).to(self.dtype))
             logits = net.classifier(embedding)
-            error = _error(self.student(embedding), torch.lerp(targets[others], targets, share))
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        if self.mixup:
-            other = functional.cross_entropy(
-                logits, labels[others], label_smoothing=self.label_smoothing
-            )
-            loss = torch.lerp(other, loss, share)
+            error = _error(self.student(embedding), targets[:, : self.student.out_features])
+        loss = functional.cross_entropy(logits, goal, label_smoothing=self.label_smoothing)
         return logits, loss + self.teacher_weight * error
 
     def configure_optimizers(self) -> Any:

@@ -19,6 +19,7 @@ from genreclf.errors import InputError
 from genreclf.features import Features, Precomputed, Waveform, settings
 from genreclf.sampling import Oversampling
 from genreclf.store import Store
+from genreclf.teacher import Embeddings
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,7 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     smoothing, mixup = config.label_smoothing, config.mixup
-    teacher = instantiate(config.get("teacher"))
-    teaching = teacher and (teacher.size(), teacher.weight)
+    teaching = _teaching(instantiate(config.get("teacher")))
     two = ["a", "b"]
     checked = Classifier(
         net, two, optimizer, scheduler, None, None, smoothing, mixup, teaching=teaching
@@ -170,8 +170,12 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         normalise,
         config.label_smoothing,
         config.mixup,
-        teaching=None if data.targets is None else (data.targets.shape[1], config.teacher.weight),
+        teaching=_teaching(instantiate(config.get("teacher"))),
     )
+
+
+def _teaching(teacher: Embeddings | None) -> tuple[int, float, float] | None:
+    return teacher and (teacher.size(), teacher.weight, teacher.labels)
 
 
 def sources(config: DictConfig) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 A net that predicts embeddings which were learnt from far more music carries over to artists that it
 has not heard better; at use it needs its features alone (distillation: Hinton 2015, Romero 2015).
+Besides, what a classifier of these embeddings says of a track that it was not fitted to tells which
+genres the track might be of, and which labels are doubtful.
 """
 
 import logging
+import warnings
 from hashlib import sha1
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from genreclf.store import Store
 
 log = logging.getLogger(__name__)
 
+FOLDS = 5  # of the training tracks, for soft labels
 LARGEST = 4.0  # deviations from the mean; beyond it, values would rule the squared error
 
 
@@ -27,23 +31,43 @@ class Embeddings:
     Args:
         path: with arrays `features` (tracks, size) and `track_ids`, those of the store.
         weight: of the squared error to them, where the cross-entropy has 1.
+        labels: share of a training target that is a soft label; 0 for none. It is what a logistic
+            regression on the embeddings says of the track, fitted to the tracks of other folds.
+        C: inverse strength of the logistic regression's L2 penalty.
 
     Raises:
-        InputError: a weight that is not above 0.
+        InputError: a setting outside its range.
     """
 
-    def __init__(self, path: str | Path, weight: float = 0.5) -> None:
-        if not weight > 0:
-            raise InputError(f"teacher.weight={weight}: a number above 0 is needed")
+    def __init__(
+        self,
+        path: str | Path,
+        weight: float = 0.5,
+        labels: float = 0.0,
+        C: float = 0.01,  # noqa: N803
+    ) -> None:
+        if not weight > 0 or not 0 <= labels <= 1 or not C > 0:
+            raise InputError(
+                f"teacher.weight={weight}, teacher.labels={labels}, teacher.C={C}: above 0, from 0 "
+                "to 1, and above 0 are needed"
+            )
         self.path, self.weight = Path(str(path)).expanduser(), weight
+        self.labels, self.C = labels, C
 
     def targets(self, store: Store, rows: np.ndarray) -> Tensor:
-        """Of each row of the store, float32 (len(store), size); NaN where the archive lacks it.
+        """Of each row of the store, float32; NaN where the archive lacks it.
 
-        They have mean 0 and standard deviation 1 over the given rows, which are to be trained on.
+        Args:
+            store: whose tracks they are.
+            rows: to be trained on; over them, embeddings have mean 0 and standard deviation 1.
+
+        Returns:
+            Embeddings (len(store), size); where `labels` is above 0, soft labels (len(store),
+            classes) beside them, for these rows alone.
 
         Raises:
-            InputError: no such archive, arrays missing or of another shape, or none of the rows.
+            InputError: no such archive, arrays missing or of another shape, none of the rows, or
+                too few of each genre for soft labels.
         """
         ids, embeddings = self._read()
         place = {track_id: number for number, track_id in enumerate(ids)}
@@ -57,7 +81,34 @@ class Embeddings:
         scale = np.where(deviation > 0, deviation, 1)
         targets = ((embeddings - trained.mean(axis=0)) / scale).clip(-LARGEST, LARGEST)
         of_rows = np.where(known[:, None] >= 0, targets[known], np.nan)
+        if self.labels:
+            taught = rows[known[rows] >= 0]
+            soft = np.full((len(store), len(store.classes)), np.nan)
+            soft[taught] = self._soft_labels(of_rows[taught], store.labels[taught], soft.shape[1])
+            of_rows = np.hstack([of_rows, soft])
         return torch.from_numpy(of_rows.astype(np.float32))
+
+    def _soft_labels(self, embeddings: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+        """Probabilities (tracks, classes), each from a classifier that has not seen the track."""
+        from sklearn.linear_model import LogisticRegression  # slow to import, and rarely needed
+        from sklearn.model_selection import StratifiedKFold
+
+        soft = np.zeros((len(labels), classes))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")
+            try:
+                folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+                for others, fold in folds.split(embeddings, labels):
+                    regression = LogisticRegression(C=self.C, max_iter=1000)
+                    regression.fit(embeddings[others], labels[others])
+                    soft[np.ix_(fold, regression.classes_)] = regression.predict_proba(
+                        embeddings[fold]
+                    )
+            except ValueError as error:
+                raise InputError(
+                    f"teacher.labels={self.labels}: {len(labels)} tracks are too few ({error})"
+                ) from None
+        return soft
 
     def digest(self) -> str:
         """SHA-1 of the archive; InputError where there is none."""

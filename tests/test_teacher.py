@@ -67,14 +67,61 @@ def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", features=np.ones((2, 3)))
     with pytest.raises(InputError, match="track_ids"):
         Embeddings(tmp_path / "a.npz").targets(store, np.array([0]))
-    with pytest.raises(InputError, match=r"teacher\.weight=0"):
-        Embeddings("a.npz", weight=0)
+    for setting in ({"weight": 0}, {"labels": 1.5}, {"C": 0}):
+        with pytest.raises(InputError, match=r"above 0, from 0 to 1, and above 0"):
+            Embeddings("a.npz", **setting)
+
+
+def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    tracks = [Track(str(n), "abc"[n % 3], "", "", "") for n in range(60)]
+    store = make_store(tracks, random_rows(60))
+    embeddings = np.random.default_rng(0).normal(0, 0.2, (60, 8))
+    embeddings[np.arange(60), store.labels] += 3
+    embeddings[1, :3] = [3, 0, 0]  # labelled b, but like all those of a
+    rows = np.arange(51)
+    teacher = Embeddings(archive(tmp_path, np.arange(60), embeddings), labels=0.5, C=1.0)
+    targets = teacher.targets(store, rows).numpy()
+    assert targets.shape == (60, 8 + 3)
+    soft = targets[:, 8:]
+    assert np.isnan(soft[51:]).all()
+    assert np.isfinite(targets[51:, :8]).all()
+    np.testing.assert_allclose(soft[rows].sum(axis=1), 1, atol=1e-6)
+    right = soft[rows].argmax(axis=1) == store.labels[rows]
+    assert not right[1]
+    assert soft[1, 0] > 0.9
+    assert right.sum() == 50
+    shuffled = np.random.default_rng(1).normal(0, 1, (60, 8))  # nothing but its labels could tell
+    teacher = Embeddings(archive(tmp_path, np.arange(60), shuffled), labels=0.5, C=100.0)
+    guessed = teacher.targets(store, rows).numpy()[rows, 8:].argmax(axis=1)
+    assert (guessed == store.labels[rows]).mean() < 0.6
+
+
+def test_soft_labels_of_too_few_tracks_are_refused(store: Store, tmp_path: Path) -> None:
+    teacher = Embeddings(archive(tmp_path, np.arange(6), np.eye(6)), labels=0.5)
+    with pytest.raises(InputError, match="6 tracks are too few"):
+        teacher.targets(store, np.arange(6))
+
+
+def test_soft_labels_take_their_share_of_the_target() -> None:
+    torch.manual_seed(0)
+    net = AttentiveCNN(3, dropout=0.0).eval()
+    classifier = Classifier(
+        net, list("abc"), teaching=(4, 1e-9, 0.25), label_smoothing=0.1, mixup=0.0
+    )
+    clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
+    soft = torch.tensor([[0.2, 0.8, 0.0], [torch.nan] * 3])
+    logits, loss = classifier._training_loss(clips, labels, torch.hstack([torch.zeros(2, 4), soft]))
+    goal = torch.tensor([[0.75 + 0.25 * 0.2, 0.25 * 0.8, 0], [0, 0, 1]]) * 0.9 + 0.1 / 3
+    expected = -(goal * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(loss, expected)
 
 
 def test_the_error_to_the_known_targets_joins_the_loss() -> None:
     torch.manual_seed(0)
     net = AttentiveCNN(3, dropout=0.0).eval()
-    classifier = Classifier(net, list("abc"), teaching=(4, 0.5))
+    classifier = Classifier(net, list("abc"), teaching=(4, 0.5, 0.0))
     clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
     targets = torch.stack([torch.randn(4), torch.full((4,), torch.nan)])
     logits, loss = classifier._training_loss(clips, labels, targets)
@@ -90,7 +137,7 @@ def test_the_error_to_the_known_targets_joins_the_loss() -> None:
 
 def test_a_net_without_an_embedding_is_refused() -> None:
     with pytest.raises(InputError, match="no embedding to teach; attentive_cnn has"):
-        Classifier(EfficientCNN(2), ["a", "b"], teaching=(4, 0.5))
+        Classifier(EfficientCNN(2), ["a", "b"], teaching=(4, 0.5, 0.0))
 
 
 def test_a_taught_net_is_kept_without_its_teacher(
@@ -102,7 +149,8 @@ def test_a_taught_net_is_kept_without_its_teacher(
     ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
     taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
     settings = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8", "mixup=0.2"]
-    result = train(*settings, "teacher=embeddings", f"teacher.path={taught}")
+    settings += ["teacher=embeddings", f"teacher.path={taught}", "teacher.labels=0.5"]
+    result = train(*settings)
     trained = load_checkpoint(result["folder"] / "best.ckpt")
     assert isinstance(trained.net, AttentiveCNN)
     assert trained.net(torch.randn(1, 32, 54)).shape == (1, 4)
@@ -111,5 +159,5 @@ def test_a_taught_net_is_kept_without_its_teacher(
     archive(tmp_path, ids, np.random.default_rng(1).normal(size=(len(ids), 6)))
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        train(*settings, "teacher=embeddings", f"teacher.path={taught}")
+        train(*settings)
     assert "the files of teacher=... have changed" in capsys.readouterr().err
