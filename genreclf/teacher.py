@@ -42,8 +42,8 @@ class Embeddings:
     def __init__(
         self,
         path: str | Path,
-        weight: float = 0.5,
-        labels: float = 0.0,
+        weight: float = 1.0,
+        labels: float = 0.5,
         C: float = 0.01,  # noqa: N803
     ) -> None:
         if not weight > 0 or not 0 <= labels <= 1 or not C > 0:

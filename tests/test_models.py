@@ -43,7 +43,7 @@ def test_the_conventional_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> No
 @pytest.mark.parametrize("shape", [(16, 16), (17, 40), (40, 130), (128, 64), (200, 20)])
 def test_the_attentive_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> None:
     assert AttentiveCNN.min_size == 16
-    assert parameter_count(AttentiveCNN(8)) == 663_944
+    assert parameter_count(AttentiveCNN(8)) == 955_000
     check_training(AttentiveCNN(5), shape)
 
 
@@ -51,7 +51,7 @@ def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
     net, clips = AttentiveCNN(4).eval(), torch.randn(3, 128, 80)
     sequence = net._sequence(clips)
     weights = net.attention(sequence)
-    torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 256))
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 304))
     torch.testing.assert_close(net.attention_weights(clips), weights.mean(dim=1))
     mean = (weights * sequence).sum(dim=2, keepdim=True)
     deviation = (weights * (sequence - mean).square()).sum(dim=2).clamp(min=1e-5).sqrt()
@@ -80,12 +80,12 @@ def test_the_attentive_cnn_refuses_other_settings(setting: dict[str, Any], line:
     ("setting", "more"),
     [
         ({"kernels": [[3, 9, 15], 5, 3, 3]}, 3 * (10 * 3 + 11 * 9 + 11 * 15 - 32 * 9)),
-        ({"squeeze": 8}, sum(2 * c * (c // 8) + c // 8 + c for c in (32, 48, 96, 192))),
-        ({"encoders": 1}, 4 * (256 * 256 + 256) + 2 * (256 * 256 + 256) + 4 * 256),
+        ({"squeeze": 8}, sum(2 * c * (c // 8) + c // 8 + c for c in (32, 64, 128, 224))),
+        ({"encoders": 1}, 4 * (304 * 304 + 304) + 2 * (304 * 304 + 304) + 4 * 304),
     ],
 )
 def test_the_attentive_cnn_with_more_parts_trains(setting: dict[str, Any], more: int) -> None:
-    assert parameter_count(AttentiveCNN(8, **setting)) == 663_944 + more
+    assert parameter_count(AttentiveCNN(8, **setting)) == 955_000 + more
     check_training(AttentiveCNN(5, **setting), (40, 50))
 
 

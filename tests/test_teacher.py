@@ -31,7 +31,7 @@ def test_targets_are_standardised_over_the_training_rows(store: Store, tmp_path:
     embeddings[0] = 1000  # far beyond the others
     ids = np.array([5, 3, 2, 1, 0, 99, 98])  # in another order; track 4 is not there
     rows = np.array([0, 1, 2, 3, 4])
-    targets = Embeddings(archive(tmp_path, ids, embeddings)).targets(store, rows).numpy()
+    targets = Embeddings(archive(tmp_path, ids, embeddings), labels=0).targets(store, rows).numpy()
     assert targets.shape == (6, 5)
     assert targets.dtype == np.float32
     known = targets[[0, 1, 2, 3]]
@@ -58,7 +58,7 @@ def test_other_archives_are_refused(
     store: Store, tmp_path: Path, ids: Any, features: Any, line: str
 ) -> None:
     with pytest.raises(InputError, match=line):
-        Embeddings(archive(tmp_path, ids, features)).targets(store, np.array([0, 1]))
+        Embeddings(archive(tmp_path, ids, features), labels=0).targets(store, np.array([0, 1]))
 
 
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_taught_net_is_kept_without_its_teacher(
     ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
     taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
     settings = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8", "mixup=0.2"]
-    settings += ["teacher=embeddings", f"teacher.path={taught}", "teacher.labels=0.5"]
+    settings += ["teacher=embeddings", f"teacher.path={taught}"]
     result = train(*settings)
     trained = load_checkpoint(result["folder"] / "best.ckpt")
     assert isinstance(trained.net, AttentiveCNN)

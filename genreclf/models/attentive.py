@@ -13,7 +13,7 @@ HEADS = 4  # of an encoder layer
 
 
 class AttentiveCNN(nn.Module):
-    """Four convolutional blocks, one over all bands, attentive statistics: 663,944 parameters.
+    """Four convolutional blocks, one over all bands, attentive statistics: 955,000 parameters.
 
     The first kernels are tall, so that they see the partials of a tone together; the frames that
     attention weights, each channel for itself, give a mean and a deviation over time (Okabe 2018).
@@ -46,9 +46,9 @@ class AttentiveCNN(nn.Module):
     def __init__(
         self,
         classes: int,
-        channels: Sequence[int] = (32, 48, 96, 192),
+        channels: Sequence[int] = (32, 64, 128, 224),
         kernels: Sequence[int | Sequence[int]] = (9, 5, 3, 3),
-        mixed: int = 256,
+        mixed: int = 304,
         dropout: float = 0.3,
         squeeze: int = 0,
         encoders: int = 0,
