@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench pretrained test lint typecheck clean
+.PHONY: help demo reproduce bench pretrained ablations test lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,20 @@ NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, 
 pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes with genreclf
 	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
+
+ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
+	for change in '' teacher.labels=0 teacher.weight=2 augmentation.segment=1 augmentation.masks=0 \
+	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
+	  'oversampling.genres=[Pop]' label_smoothing=0 normalise=none ema=null scheduler=none \
+	  'model.channels=[32,48,96,192] model.mixed=256' 'model.kernels=[3,3,3,3]' model.frames=5 \
+	  'model.kernels=[[3,9,15],5,3,3]' model.squeeze=8 'model.encoders=1 model.mixed=192' \
+	  model.segments=3; \
+	do $(ABLATION) $(TEACHER) $$change || exit; done
+	$(ABLATION)
+	$(BIN)/genreclf summary runs=outputs/ablations/train file=docs/results/ablations.csv
+
+ABLATION = $(BIN)/genreclf train experiment=best trainer.max_epochs=8 split=official $(DATA) \
+  outputs=outputs/ablations report=false
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest

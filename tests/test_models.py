@@ -63,9 +63,10 @@ def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ({"channels": [8, 8]}, "four of each are needed"),
-        ({"kernels": [9, 4, 3, 3]}, "four of each are needed"),
-        ({"kernels": [[], 5, 3, 3]}, "four of each are needed"),
+        ({"channels": [8, 8]}, "four of the first two are needed"),
+        ({"kernels": [9, 4, 3, 3]}, "kernels span odd numbers"),
+        ({"kernels": [[], 5, 3, 3]}, "kernels span odd numbers"),
+        ({"frames": 2}, "frames=2"),
         ({"squeeze": -1}, "squeeze=-1"),
         ({"encoders": 1, "mixed": 30}, "4 must divide"),
         ({"segments": 0}, "segments=0"),
@@ -80,6 +81,7 @@ def test_the_attentive_cnn_refuses_other_settings(setting: dict[str, Any], line:
     ("setting", "more"),
     [
         ({"kernels": [[3, 9, 15], 5, 3, 3]}, 3 * (10 * 3 + 11 * 9 + 11 * 15 - 32 * 9)),
+        ({"frames": 5}, 2 * (32 * 9 + 32 * 64 * 5 + 64 * 128 * 3 + 128 * 224 * 3)),
         ({"squeeze": 8}, sum(2 * c * (c // 8) + c // 8 + c for c in (32, 64, 128, 224))),
         ({"encoders": 1}, 4 * (304 * 304 + 304) + 2 * (304 * 304 + 304) + 4 * 304),
     ],

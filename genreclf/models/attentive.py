@@ -1,6 +1,7 @@
 """A convolutional network with attentive statistics pooling, for music by other artists."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ class AttentiveCNN(nn.Module):
         classes: number of classes.
         channels: of the four blocks.
         kernels: bins that the kernels of each of the four blocks span, odd; a list for kernels of
-            several heights side by side, which share the block's channels. They span 3 frames.
+            several heights side by side, which share the block's channels.
+        frames: that the kernels span, odd.
         mixed: channels of the convolution over all bands.
         dropout: p before the last layer; half of it after the blocks.
         squeeze: the blocks weigh their channels (squeeze-and-excitation, Hu 2018), by a layer of so
@@ -48,6 +50,7 @@ class AttentiveCNN(nn.Module):
         classes: int,
         channels: Sequence[int] = (32, 64, 128, 224),
         kernels: Sequence[int | Sequence[int]] = (9, 5, 3, 3),
+        frames: int = 3,
         mixed: int = 304,
         dropout: float = 0.3,
         squeeze: int = 0,
@@ -57,10 +60,10 @@ class AttentiveCNN(nn.Module):
         super().__init__()
         check_rates(dropout=dropout)
         heights = [[size] if isinstance(size, int) else [*size] for size in kernels]
-        if len(channels) != 4 or len(heights) != 4 or not all(map(_are_odd, heights)):
+        if len(channels) != 4 or len(heights) != 4 or not all(map(_are_odd, [*heights, [frames]])):
             raise InputError(
-                f"model.channels={list(channels)}, model.kernels={list(kernels)}: four of each are "
-                "needed, and kernels span an odd number of bins"
+                f"model.channels={list(channels)}, model.kernels={list(kernels)}, model.frames="
+                f"{frames}: four of the first two are needed; kernels span odd numbers"
             )
         if min(squeeze, encoders) < 0 or segments < 1 or (encoders and mixed % HEADS):
             raise InputError(
@@ -70,7 +73,10 @@ class AttentiveCNN(nn.Module):
         self.segments = segments
         inputs = (1, *channels)
         self.blocks = nn.Sequential(
-            *(_block(inputs[i], inputs[i + 1], heights[i], i < 3, squeeze) for i in range(4))
+            *(
+                _block(inputs[i], inputs[i + 1], [(h, frames) for h in heights[i]], i < 3, squeeze)
+                for i in range(4)
+            )
         )
         self.pool = nn.Sequential(
             nn.MaxPool2d((2, 1)), nn.AdaptiveAvgPool2d((BANDS, None)), nn.Dropout(dropout / 2)
@@ -131,15 +137,15 @@ class AttentiveCNN(nn.Module):
         return self.attention(self._sequence(features)).mean(dim=1)
 
 
-class Heights(nn.ModuleList):
-    """Convolutions of several heights side by side, each with its share of the channels."""
+class Sizes(nn.ModuleList):
+    """Convolutions with kernels of several sizes side by side, each with its share of channels."""
 
-    def __init__(self, inputs: int, outputs: int, heights: Sequence[int]) -> None:
-        shares = [
-            outputs * (i + 1) // len(heights) - outputs * i // len(heights)
-            for i in range(len(heights))
-        ]
-        super().__init__(map(_convolution, [inputs] * len(heights), shares, heights))
+    def __init__(self, inputs: int, outputs: int, sizes: Sequence[tuple[int, int]]) -> None:
+        ends = [outputs * i // len(sizes) for i in range(len(sizes) + 1)]
+        super().__init__(
+            _convolution(inputs, end - start, size)
+            for (start, end), size in zip(pairwise(ends), sizes, strict=True)
+        )
 
     def forward(self, values: Tensor) -> Tensor:
         """Their values, (batch, outputs, bins, frames)."""
@@ -165,21 +171,22 @@ class SqueezeExcitation(nn.Module):
         return values * self.weigh(values)
 
 
-def _are_odd(heights: Sequence[int]) -> bool:
-    return bool(heights) and all(height % 2 for height in heights)
+def _are_odd(sizes: Sequence[int]) -> bool:
+    return bool(sizes) and all(size > 0 and size % 2 for size in sizes)
 
 
-def _convolution(inputs: int, outputs: int, bins: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, (bins, 3), padding=(bins // 2, 1), bias=False)
+def _convolution(inputs: int, outputs: int, size: tuple[int, int]) -> nn.Conv2d:
+    padding = (size[0] // 2, size[1] // 2)
+    return nn.Conv2d(inputs, outputs, size, padding=padding, bias=False)
 
 
 def _block(
-    inputs: int, outputs: int, heights: Sequence[int], pool: bool, squeeze: int
+    inputs: int, outputs: int, sizes: Sequence[tuple[int, int]], pool: bool, squeeze: int
 ) -> nn.Sequential:
     """Convolution, batch norm, ReLU; a max-pool that halves both; channels weighed."""
-    several = len(heights) > 1
+    several = len(sizes) > 1
     return nn.Sequential(
-        Heights(inputs, outputs, heights) if several else _convolution(inputs, outputs, heights[0]),
+        Sizes(inputs, outputs, sizes) if several else _convolution(inputs, outputs, sizes[0]),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
         *([nn.MaxPool2d(2)] if pool else []),
