@@ -1,4 +1,7 @@
-"""Rows of features for the tracks of a corpus, in their order, by several processes."""
+"""Rows of features for the tracks of a corpus, in their order, by several processes.
+
+The processes import this module, which therefore does without PyTorch.
+"""
 
 import contextlib
 import multiprocessing
@@ -10,9 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +31,15 @@ from genreclf.features import Computed
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Row = tuple[np.ndarray, float] | str  # features and seconds, or why there are none
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a file: its begin and end in seconds, its features (bins, frames)."""
+
+    start: float
+    end: float
+    features: np.ndarray
 
 
 def available_cores() -> int:
@@ -145,3 +159,20 @@ def extract(path: str, features: Computed) -> Row:
     except audio.DecodeError as error:
         return str(error)
     return features(waveform, rate), len(waveform) / rate
+
+
+def extract_windows(path: str, features: Computed) -> list[Window] | str:
+    """The windows of a file of any length, or the reason why there are none."""
+    try:
+        if Path(path).is_dir():
+            return f"no audio file in this folder ({', '.join(audio.EXTENSIONS)})"
+        return [
+            Window(start, start + len(waveform) / rate, features(waveform, rate))
+            for start, waveform, rate in audio.windows(
+                path, features.sample_rate, features.duration
+            )
+        ]
+    except audio.DecodeError as error:
+        return str(error)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return str(error.strerror or error)

@@ -10,29 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from genreclf import audio
 from genreclf.checkpoint import Trained
 from genreclf.errors import InputError
-from genreclf.extraction import available_cores, in_order
-from genreclf.features import Computed, Precomputed
+from genreclf.extraction import Window, available_cores, extract_windows, in_order
+from genreclf.features import Precomputed
 from genreclf.fused import fuse
 
 AT_ONCE = 32  # windows that the net takes together
 FILES_A_PROCESS = 8  # for fewer, another process would take longer to begin than they take
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of a file: its begin and end in seconds, its features (bins, frames)."""
-
-    start: float
-    end: float
-    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ def predictions(files: Sequence[str], trained: Trained) -> Iterator[Prediction]:
             "evaluate it with data=npz"
         )
     score = _scorer(trained)
-    decode = partial(windows, features=trained.features)
+    decode = partial(extract_windows, features=trained.features)
     workers = min(available_cores(), math.ceil(len(files) / FILES_A_PROCESS))
     decoded = in_order(decode, files, workers)
     try:
@@ -86,24 +75,7 @@ def predictions(files: Sequence[str], trained: Trained) -> Iterator[Prediction]:
         raise InputError("a process that decodes was killed (out of memory?)") from None
 
 
-def windows(path: str, features: Computed) -> list[Window] | str:
-    """The windows of a file, or the reason why there are none."""
-    try:
-        if Path(path).is_dir():
-            return f"no audio file in this folder ({', '.join(audio.EXTENSIONS)})"
-        return [
-            Window(start, start + len(waveform) / rate, features(waveform, rate))
-            for start, waveform, rate in audio.windows(
-                path, features.sample_rate, features.duration
-            )
-        ]
-    except audio.DecodeError as error:
-        return str(error)
-    except OSError as error:  # a name that is too long, a folder that may not be entered
-        return str(error.strerror or error)
-
-
-Decoded = tuple[str, list[Window] | str]  # a path, and what `windows` gives
+Decoded = tuple[str, list[Window] | str]  # a path, and what `extract_windows` gives
 
 
 def _grouped(decoded: Iterable[Decoded]) -> Iterator[list[Decoded]]:

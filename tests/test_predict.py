@@ -202,3 +202,9 @@ def test_a_closed_pipe_is_no_error_message(checkpoint: str, music: Path) -> None
     os.close(write)
     assert done.returncode == 1
     assert not done.stderr
+
+
+def test_processes_that_decode_do_without_pytorch() -> None:
+    """To import it takes each of them longer than to decode a clip."""
+    code = "import sys, genreclf.extraction; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
