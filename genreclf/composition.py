@@ -86,7 +86,7 @@ def make_data(config: DictConfig, store: Store) -> StoreDataModule:
     silence = features.silence if computed else store.scaling.silence
     augmentation, oversampling = _augmentations(config, silence)
     teacher = instantiate(config.get("teacher"))
-    targets = teacher and teacher.targets(store, split["train"])
+    targets = teacher and teacher.targets(store, split)
     data = StoreDataModule(
         store,
         split,

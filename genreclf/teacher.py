@@ -8,6 +8,7 @@ genres the track might be of, and which labels are doubtful.
 
 import logging
 import warnings
+from collections.abc import Sequence
 from hashlib import sha1
 from pathlib import Path
 
@@ -15,13 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genreclf.checkpoint import load_checkpoint
 from genreclf.corpora.npz import open_archive, read_array, texts
 from genreclf.errors import InputError
+from genreclf.results import PREDICTIONS, Run, find_runs
+from genreclf.splits import Split
 from genreclf.store import Store
 
 log = logging.getLogger(__name__)
 
 FOLDS = 5  # of the training tracks, for soft labels
+LEAST = 1e-4  # probability of a soft label, before it joins others
 LARGEST = 4.0  # deviations from the mean; beyond it, values would rule the squared error
 
 
@@ -34,6 +39,8 @@ class Embeddings:
         labels: share of a training target that is a soft label; 0 for none. It is what a logistic
             regression on the embeddings says of the track, fitted to the tracks of other folds.
         C: inverse strength of the logistic regression's L2 penalty.
+        runs: folders of finished runs, such as those of all folds (split=fold); what they predicted
+            of tracks that they were not trained on joins the soft labels, by the geometric mean.
 
     Raises:
         InputError: a setting outside its range.
@@ -45,6 +52,7 @@ class Embeddings:
         weight: float = 1.0,
         labels: float = 0.5,
         C: float = 0.01,  # noqa: N803
+        runs: Sequence[str] = (),
     ) -> None:
         if not weight > 0 or not 0 <= labels <= 1 or not C > 0:
             raise InputError(
@@ -52,23 +60,29 @@ class Embeddings:
                 "to 1, and above 0 are needed"
             )
         self.path, self.weight = Path(str(path)).expanduser(), weight
-        self.labels, self.C = labels, C
+        self.labels, self.C, self.runs = labels, C, list(runs)
+        if runs and not labels:
+            raise InputError(
+                "teacher.runs: they give soft labels, which need teacher.labels above 0"
+            )
 
-    def targets(self, store: Store, rows: np.ndarray) -> Tensor:
+    def targets(self, store: Store, split: Split) -> Tensor:
         """Of each row of the store, float32; NaN where the archive lacks it.
 
         Args:
             store: whose tracks they are.
-            rows: to be trained on; over them, embeddings have mean 0 and standard deviation 1.
+            split: over the rows to be trained on, embeddings have mean 0 and standard deviation 1.
 
         Returns:
             Embeddings (len(store), size); where `labels` is above 0, soft labels (len(store),
             classes) beside them, for these rows alone.
 
         Raises:
-            InputError: no such archive, arrays missing or of another shape, none of the rows, or
-                too few of each genre for soft labels.
+            InputError: no such archive, arrays missing or of another shape, none of the rows, too
+                few of each genre for soft labels, or runs of other genres or trained on rows that
+                are validated or tested on here.
         """
+        rows = split["train"]
         ids, embeddings = self._read()
         place = {track_id: number for number, track_id in enumerate(ids)}
         known = np.array([place.get(track_id, -1) for track_id in store.track_ids])
@@ -85,6 +99,7 @@ class Embeddings:
             taught = rows[known[rows] >= 0]
             soft = np.full((len(store), len(store.classes)), np.nan)
             soft[taught] = self._soft_labels(of_rows[taught], store.labels[taught], soft.shape[1])
+            soft[rows] = _joined(soft[rows], self._predicted(store, split)[rows])
             of_rows = np.hstack([of_rows, soft])
         return torch.from_numpy(of_rows.astype(np.float32))
 
@@ -110,10 +125,29 @@ class Embeddings:
                 ) from None
         return soft
 
+    def _predicted(self, store: Store, split: Split) -> np.ndarray:
+        """Mean log-probabilities (len(store), classes) that the runs give; NaN where none does."""
+        place = {track_id: row for row, track_id in enumerate(store.track_ids)}
+        sums, counts = np.zeros((len(store), len(store.classes))), np.zeros((len(store), 1))
+        for run in self._finished():
+            found = run.predictions
+            if found.classes != store.classes:
+                raise InputError(f"teacher.runs: {run.folder} has other genres")
+            _check_held_out(run, store, split)
+            known = [n for n, track_id in enumerate(found.track_ids) if track_id in place]
+            of = [place[found.track_ids[n]] for n in known]
+            sums[of] += np.log(found.scores[known].clip(min=LEAST))
+            counts[of] += 1
+        return np.where(counts, sums / counts.clip(min=1), np.nan)
+
+    def _finished(self) -> list[Run]:
+        return find_runs(self.runs) if self.runs else []
+
     def digest(self) -> str:
-        """SHA-1 of the archive; InputError where there is none."""
+        """SHA-1 of the archive, and of what runs predicted; InputError where there is none."""
         self._check()
-        return sha1(self.path.read_bytes()).hexdigest()
+        files = [self.path, *(run.folder / PREDICTIONS for run in self._finished())]
+        return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
 
     def _check(self) -> None:
         if not self.path.is_file():
@@ -139,3 +173,22 @@ class Embeddings:
         if not np.isfinite(embeddings).all():
             raise InputError(f"teacher.path={self.path}: values that are not finite numbers")
         return ids, embeddings.astype(np.float64)
+
+
+def _joined(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
+    """Probabilities: the geometric mean of two, of which one may be NaN."""
+    alone = np.where(np.isnan(soft), np.exp(logarithms), soft)
+    both = np.exp((np.log(soft.clip(min=LEAST)) + logarithms) / 2)
+    mixed = np.where(np.isnan(both), alone, both)
+    return mixed / mixed.sum(axis=1, keepdims=True)
+
+
+def _check_held_out(run: Run, store: Store, split: Split) -> None:
+    """Refuse a run that has seen the tracks which this one is judged by."""
+    held_out = {store.row_sha1[row] for part in split if part != "train" for row in split[part]}
+    seen = held_out & (load_checkpoint(run.folder / "best.ckpt").trained_on or frozenset())
+    if seen:
+        raise InputError(
+            f"teacher.runs: {run.folder} was trained on {len(seen)} of the tracks that this run "
+            "validates or tests on, so that its labels would tell of them"
+        )

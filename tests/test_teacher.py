@@ -12,6 +12,7 @@ from genreclf.classifier import Classifier
 from genreclf.corpora import Track
 from genreclf.errors import InputError
 from genreclf.models import AttentiveCNN, EfficientCNN
+from genreclf.results import Run
 from genreclf.store import Store
 from genreclf.teacher import Embeddings
 
@@ -31,7 +32,11 @@ def test_targets_are_standardised_over_the_training_rows(store: Store, tmp_path:
     embeddings[0] = 1000  # far beyond the others
     ids = np.array([5, 3, 2, 1, 0, 99, 98])  # in another order; track 4 is not there
     rows = np.array([0, 1, 2, 3, 4])
-    targets = Embeddings(archive(tmp_path, ids, embeddings), labels=0).targets(store, rows).numpy()
+    targets = (
+        Embeddings(archive(tmp_path, ids, embeddings), labels=0)
+        .targets(store, {"train": rows})
+        .numpy()
+    )
     assert targets.shape == (6, 5)
     assert targets.dtype == np.float32
     known = targets[[0, 1, 2, 3]]
@@ -58,15 +63,17 @@ def test_other_archives_are_refused(
     store: Store, tmp_path: Path, ids: Any, features: Any, line: str
 ) -> None:
     with pytest.raises(InputError, match=line):
-        Embeddings(archive(tmp_path, ids, features), labels=0).targets(store, np.array([0, 1]))
+        Embeddings(archive(tmp_path, ids, features), labels=0).targets(
+            store, {"train": np.array([0, 1])}
+        )
 
 
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        Embeddings(tmp_path / "gone.npz").targets(store, np.array([0]))
+        Embeddings(tmp_path / "gone.npz").targets(store, {"train": np.array([0])})
     np.savez(tmp_path / "a.npz", features=np.ones((2, 3)))
     with pytest.raises(InputError, match="track_ids"):
-        Embeddings(tmp_path / "a.npz").targets(store, np.array([0]))
+        Embeddings(tmp_path / "a.npz").targets(store, {"train": np.array([0])})
     for setting in ({"weight": 0}, {"labels": 1.5}, {"C": 0}):
         with pytest.raises(InputError, match=r"above 0, from 0 to 1, and above 0"):
             Embeddings("a.npz", **setting)
@@ -82,7 +89,7 @@ def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
     embeddings[1, :3] = [3, 0, 0]  # labelled b, but like all those of a
     rows = np.arange(51)
     teacher = Embeddings(archive(tmp_path, np.arange(60), embeddings), labels=0.5, C=1.0)
-    targets = teacher.targets(store, rows).numpy()
+    targets = teacher.targets(store, {"train": rows}).numpy()
     assert targets.shape == (60, 8 + 3)
     soft = targets[:, 8:]
     assert np.isnan(soft[51:]).all()
@@ -94,14 +101,14 @@ def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
     assert right.sum() == 50
     shuffled = np.random.default_rng(1).normal(0, 1, (60, 8))  # nothing but its labels could tell
     teacher = Embeddings(archive(tmp_path, np.arange(60), shuffled), labels=0.5, C=100.0)
-    guessed = teacher.targets(store, rows).numpy()[rows, 8:].argmax(axis=1)
+    guessed = teacher.targets(store, {"train": rows}).numpy()[rows, 8:].argmax(axis=1)
     assert (guessed == store.labels[rows]).mean() < 0.6
 
 
 def test_soft_labels_of_too_few_tracks_are_refused(store: Store, tmp_path: Path) -> None:
     teacher = Embeddings(archive(tmp_path, np.arange(6), np.eye(6)), labels=0.5)
     with pytest.raises(InputError, match="6 tracks are too few"):
-        teacher.targets(store, np.arange(6))
+        teacher.targets(store, {"train": np.arange(6)})
 
 
 def test_soft_labels_take_their_share_of_the_target() -> None:
@@ -161,3 +168,26 @@ def test_a_taught_net_is_kept_without_its_teacher(
     with pytest.raises(SystemExit):
         train(*settings)
     assert "the files of teacher=... have changed" in capsys.readouterr().err
+
+
+def test_what_runs_predicted_joins_the_soft_labels(
+    train: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Run.read(train()["folder"])
+    store = Store(run.result["config"]["store"])
+    everything = {"train": np.arange(len(store))}
+    path = archive(tmp_path, store.track_ids, np.random.default_rng(0).normal(size=(len(store), 6)))
+    alone = Embeddings(path).targets(store, everything).numpy()[:, 6:]
+    teacher = Embeddings(path, runs=[str(run.folder)])
+    soft = teacher.targets(store, everything).numpy()[:, 6:]
+    tested = [store.track_ids.index(track_id) for track_id in run.predictions.track_ids]
+    expected = np.sqrt(alone[tested] * run.predictions.scores.clip(1e-4))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(soft[tested], expected, atol=1e-5)
+    others = np.setdiff1d(everything["train"], tested)
+    np.testing.assert_allclose(soft[others], alone[others], atol=1e-5)
+    assert teacher.digest() != Embeddings(path).digest()
+    with pytest.raises(InputError, match=r"was trained on \d of the tracks that this run"):
+        teacher.targets(store, {"train": np.array([*tested, *others[5:]]), "val": others[:5]})
+    with pytest.raises(InputError, match=r"teacher\.labels above 0"):
+        Embeddings(path, labels=0, runs=["outputs"])
