@@ -30,7 +30,8 @@ bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --musi
 NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
   official training part; the clips are under Creative Commons licences of their artists, many of them \
   for non-commercial use. In training it also learnt to predict VGGish embeddings (Hershey and others, \
-  2017) of the same tracks; it needs none in use. The genres are those that the users of FMA chose. \
+  2017) of the same tracks, and what a logistic regression on them says of their genres; it needs none in \
+  use. The genres are those that the users of FMA chose. \
   The recipe was chosen on these validation tracks, and published figures on the official test part of FMA \
   Small are lower than on its validation part: expect less of music by artists unlike these.
 
