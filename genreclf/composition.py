@@ -1,12 +1,13 @@
 """From a config to the parts of a run: split, batches, net, optimizer; all checked beforehand."""
 
 import logging
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -206,7 +207,7 @@ def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:
     features = instantiate(config.features)
     for name, own, theirs in (
         ("features", settings(features), settings(begun.features)),
-        ("model", plain["model"], begun.model),
+        ("model", plain["model"], _whole(begun.model)),
     ):
         if own != theirs:
             differing = (f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
@@ -214,6 +215,13 @@ def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:
                 f"init.checkpoint={config.init.checkpoint} has other {name}: {', '.join(differing)}"
             )
     return begun
+
+
+def _whole(model: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a net, with those that its class has got since it was trained."""
+    parameters = signature(get_class(model["_target_"])).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+    return defaults | model
 
 
 def _trained_on(data: StoreDataModule, begun: Trained | None) -> list[str]:

@@ -108,6 +108,22 @@ def test_training_begins_with_the_weights(
         assert line in capsys.readouterr().err
 
 
+def test_a_setting_that_a_net_is_older_than_has_its_default(
+    command: Command, train: Train, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
+    described = json.loads((folder / "model.json").read_text())
+    del described["model"]["squeeze"]
+    (folder / "model.json").write_text(json.dumps(described))
+    begin = ["init=pretrained", f"init.checkpoint={folder}", *SMALL]
+    begin += ["features=mel", "features.n_mels=32", "features.n_fft=1024"]
+    begin += ["features.hop_length=1024"]
+    assert train(*begin)["params"]
+    with pytest.raises(SystemExit):
+        train(*begin, "model.squeeze=2")
+    assert "has other model: squeeze=0" in capsys.readouterr().err
+
+
 def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
     begun = load_checkpoint(run / "best.ckpt")
     torch.manual_seed(1)
