@@ -54,7 +54,7 @@ ABLATION = $(BIN)/genreclf train experiment=best trainer.max_epochs=8 split=offi
   outputs=outputs/ablations report=false
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .
