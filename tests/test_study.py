@@ -240,8 +240,8 @@ def test_the_paper_has_its_54_points() -> None:
 def test_a_run_that_does_not_fit_in_memory_is_a_result(
     arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    long = ["features.duration=20", "features.n_mels=128", "features.hop_length=512"]
-    limit = 2_000_000_000  # bytes of data; 33 clips of 128 x 862 need more, 2 do not
+    long = ["features.duration=20", "features.n_mels=128", "features.hop_length=256"]
+    limit = 2_000_000_000  # bytes of data; 33 clips of 128 x 1723 need more, 2 do not
     done = finish(
         [*arguments(tmp_path, "study.phases=[tiny_batch]", *long, f"store={tmp_path}/long.h5")],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
