@@ -137,11 +137,12 @@ class Classifier(pl.LightningModule):
         With a teacher's targets (batch, size, or more with soft labels), the labels are mixed with
         the soft ones, and the error to the embeddings is part of the loss.
         """
-        goal = labels
-        if self.mixup or (self.soft_share and targets is not None):
-            goal = functional.one_hot(labels, len(self.classes)).float()
+        goal, soft = labels, None
         if self.soft_share and targets is not None:
             soft = targets[:, -len(self.classes) :]
+        if self.mixup or soft is not None:
+            goal = functional.one_hot(labels, len(self.classes)).float()
+        if soft is not None:
             goal = torch.lerp(goal, torch.where(soft.isfinite(), soft, goal), self.soft_share)
         if self.mixup:
             share = float(Beta(self.mixup, self.mixup).sample())

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genreclf.callbacks import BEST
 from genreclf.checkpoint import load_checkpoint
 from genreclf.corpora.npz import open_archive, read_array, texts
 from genreclf.errors import InputError
@@ -135,9 +136,9 @@ class Embeddings:
                 raise InputError(f"teacher.runs: {run.folder} has other genres")
             _check_held_out(run, store, split)
             known = [n for n, track_id in enumerate(found.track_ids) if track_id in place]
-            of = [place[found.track_ids[n]] for n in known]
-            sums[of] += np.log(found.scores[known].clip(min=LEAST))
-            counts[of] += 1
+            rows = [place[found.track_ids[n]] for n in known]
+            sums[rows] += np.log(found.scores[known].clip(min=LEAST))
+            counts[rows] += 1
         return np.where(counts, sums / counts.clip(min=1), np.nan)
 
     def _finished(self) -> list[Run]:
@@ -186,7 +187,7 @@ def _joined(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
 def _check_held_out(run: Run, store: Store, split: Split) -> None:
     """Refuse a run that has seen the tracks which this one is judged by."""
     held_out = {store.row_sha1[row] for part in split if part != "train" for row in split[part]}
-    seen = held_out & (load_checkpoint(run.folder / "best.ckpt").trained_on or frozenset())
+    seen = held_out & (load_checkpoint(run.folder / BEST).trained_on or frozenset())
     if seen:
         raise InputError(
             f"teacher.runs: {run.folder} was trained on {len(seen)} of the tracks that this run "
