@@ -42,7 +42,7 @@ pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
 	for change in '' teacher.labels=0 teacher.weight=2 augmentation.segment=1 augmentation.masks=0 \
 	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
-	  'oversampling.genres=[Pop]' label_smoothing=0 normalise=none ema=null scheduler=none \
+	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
 	  'model.channels=[32,48,96,192] model.mixed=256' 'model.kernels=[3,3,3,3]' model.frames=5 \
 	  'model.kernels=[[3,9,15],5,3,3]' model.squeeze=8 'model.encoders=1 model.mixed=192' \
 	  model.segments=3; \

@@ -74,8 +74,10 @@ class History(Callback):
         """The first epoch of the best value, as ModelCheckpoint chooses, or the last one.
 
         Raises:
-            InputError: training had diverged by then.
+            InputError: training had diverged by then, or there was none.
         """
+        if not self.epochs:
+            raise InputError("trainer.max_epochs: no epoch was trained; at least 1 is needed")
         if monitor == LAST_EPOCH:
             return self._finite(self.epochs[-1])
         sign = 1 if direction(monitor) == "min" else -1

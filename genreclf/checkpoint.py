@@ -40,6 +40,20 @@ class Trained:
     model: dict[str, Any] = field(default_factory=dict)  # settings of the net, with `_target_`
     dtype: str | None = None  # of the rows that were trained on, as stored; None: not known
 
+    def seen(self, hashes: Iterable[str], dtype: str) -> int | None:
+        """How many of these rows it was trained on.
+
+        Args:
+            hashes: `row_sha1` of rows of the same features.
+            dtype: of these rows, as stored.
+
+        Returns:
+            None where that cannot be told: its own rows are not known, or were stored otherwise.
+        """
+        if self.trained_on is None or self.dtype not in (None, dtype):
+            return None
+        return sum(each in self.trained_on for each in hashes)
+
 
 def load_checkpoint(path: str | Path) -> Trained:
     """Rebuild the trained net from a checkpoint alone; no pickled code is run.

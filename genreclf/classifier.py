@@ -45,7 +45,7 @@ class Classifier(pl.LightningModule):
             Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
         teaching: size of the embeddings that a teacher gives, weight of the squared error to them,
             and share of a training target that its soft labels have, which come after them; they
-            are predicted by a linear layer of their own from what `net.embed` gives.
+            are predicted by a linear layer of their own from the net's embedding.
 
     Raises:
         InputError: a share outside 0 to 1, a negative `mixup`, or a net that cannot be taught.
@@ -81,8 +81,8 @@ class Classifier(pl.LightningModule):
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         metrics = MetricCollection(
             {
-                "accuracy": MulticlassAccuracy(len(classes), average="micro"),
-                "f1_macro": MulticlassF1Score(len(classes), average="macro"),
+                "accuracy": MulticlassAccuracy(len(classes), average="micro", validate_args=False),
+                "f1_macro": MulticlassF1Score(len(classes), average="macro", validate_args=False),
             }
         )
         self.train_metrics = metrics.clone(prefix="train/")
@@ -105,8 +105,12 @@ class Classifier(pl.LightningModule):
         self._step(batch, "val", self.val_metrics, len(batch[1]))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Class probabilities (batch, classes)."""
-        return self(batch[0]).softmax(dim=1)
+        """Class probabilities (batch, classes), in the precision of the weights.
+
+        That is how the net is used later; what is rounded to bfloat16 would tie, too.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            return self(batch[0]).float().softmax(dim=1)
 
     def _step(
         self, batch: Batch, part: str, metrics: MetricCollection, count: int, weight: float = 1.0
@@ -123,7 +127,7 @@ class Classifier(pl.LightningModule):
             loss = functional.cross_entropy(logits, labels)
         loss = weight * loss
         if weight:
-            metrics(logits, labels)
+            metrics.update(logits, labels)
         at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": count}
         self.log(f"{part}/loss", loss, prog_bar=True, sync_dist=True, **at_epoch)
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
@@ -153,9 +157,7 @@ class Classifier(pl.LightningModule):
         if targets is None or self.student is None:
             logits, error = self(features), 0.0
         else:
-            net: Any = self.net
-            embedding = net.embed(self.normalise(features).to(self.dtype))
-            logits = net.classifier(embedding)
+            logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
             error = _error(self.student(embedding), targets[:, : self.student.out_features])
         loss = functional.cross_entropy(logits, goal, label_smoothing=self.label_smoothing)
         return logits, loss + self.teacher_weight * error

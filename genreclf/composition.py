@@ -1,19 +1,17 @@
 """From a config to the parts of a run: split, batches, net, optimizer; all checked beforehand."""
 
-import logging
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from genreclf import fused, splits
+from genreclf import fused, initial, splits
 from genreclf.callbacks import History, callbacks
-from genreclf.checkpoint import Trained, digest, last_layer, load_checkpoint
+from genreclf.checkpoint import digest
 from genreclf.classifier import Classifier
 from genreclf.datamodule import StoreDataModule, check_loading
 from genreclf.errors import InputError
@@ -21,8 +19,6 @@ from genreclf.features import Features, Precomputed, Waveform, settings
 from genreclf.sampling import Oversampling
 from genreclf.store import Store
 from genreclf.teacher import Embeddings
-
-log = logging.getLogger(__name__)
 
 
 def check_settings(config: DictConfig, folder: Path) -> None:
@@ -41,7 +37,8 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     )
     if any(True for _ in net.parameters()):
         checked.configure_optimizers()
-    _begun_with(config, OmegaConf.to_container(config, resolve=True))  # pyright: ignore
+    sources(config)
+    initial.begun_with(config, OmegaConf.to_container(config, resolve=True))  # pyright: ignore
     _augmentations(config, silence=(0.0,))
     features = instantiate(config.features)
     if not isinstance(features, Precomputed):
@@ -142,20 +139,20 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         plain: the same, resolved.
         data: what it will be trained on; normalisation is fitted to its training part.
     """
-    store, begun = data.store, _begun_with(config, plain)
+    store, begun = data.store, initial.begun_with(config, plain, data.shape[0])
     description = {
         "model": plain["model"],
         "features": settings(instantiate(config.features)),
         "bins": data.shape[0],
         "store": store.source.digest,
         "dtype": str(store.dtype),
-        "trained_on": _trained_on(data, begun),
+        "trained_on": initial.trained_on(data, begun),
         "sources": sources(config),
     }
     pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
     net = instantiate(config.model, classes=len(store.classes))
     if begun is not None:
-        _take_over(net, begun, store.classes)
+        initial.take_over(net, begun, store.classes)
     if config.fast:
         net = fused.fuse(net)
     if config.compile:
@@ -191,58 +188,3 @@ def sources(config: DictConfig) -> dict[str, str]:
     if "init" in config:
         found["init"] = digest(config.init.checkpoint)
     return found
-
-
-def _begun_with(config: DictConfig, plain: dict[str, Any]) -> Trained | None:
-    """The net whose weights training begins with; None for fresh ones.
-
-    Raises:
-        InputError: no checkpoint, or one of another model or other features.
-    """
-    if "init" not in config:
-        return None
-    if plain["normalise"]["_target_"] != "genreclf.normalisation.init":
-        raise InputError("init has the normalisation of its net: leave normalise=... out")
-    begun = load_checkpoint(config.init.checkpoint)
-    features = instantiate(config.features)
-    for name, own, theirs in (
-        ("features", settings(features), settings(begun.features)),
-        ("model", plain["model"], _whole(begun.model)),
-    ):
-        if own != theirs:
-            differing = (f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
-            raise InputError(
-                f"init.checkpoint={config.init.checkpoint} has other {name}: {', '.join(differing)}"
-            )
-    return begun
-
-
-def _whole(model: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a net, with those that its class has got since it was trained."""
-    parameters = signature(get_class(model["_target_"])).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
-    return defaults | model
-
-
-def _trained_on(data: StoreDataModule, begun: Trained | None) -> list[str]:
-    """Hashes of the rows that the net will have seen, those before this training among them."""
-    hashes = {part: [data.store.row_sha1[row] for row in rows] for part, rows in data.split.items()}
-    before = (begun and begun.trained_on) or frozenset()
-    for part in ("val", "test"):
-        if count := sum(each in before for each in hashes.get(part, [])):
-            log.warning(
-                "the net that training begins with was trained on %d of the %d %s tracks already",
-                count,
-                len(hashes[part]),
-                part,
-            )
-    return list(dict.fromkeys([*hashes["train"], *sorted(before)]))
-
-
-def _take_over(net: nn.Module, begun: Trained, classes: list[str]) -> None:
-    """All weights; with other genres, all but those of the last layer."""
-    weights = begun.net.state_dict()
-    if begun.classes != classes:
-        last = last_layer(weights)
-        weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
-    net.load_state_dict(weights, strict=False)

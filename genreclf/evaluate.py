@@ -111,14 +111,12 @@ def _check_size(data: StoreDataModule, trained: Trained, corpus: Corpus) -> None
 
 def _trained_on(trained: Trained, store: Store, rows: np.ndarray) -> int | None:
     """How many of these rows the checkpoint was trained on; None where that cannot be told."""
-    if trained.trained_on is None:
-        return None
-    if trained.dtype not in (None, str(store.dtype)):
+    seen = trained.seen((store.row_sha1[row] for row in rows), str(store.dtype))
+    if seen is None and trained.trained_on is not None:
         log.warning(
             "not known whether it was trained on these tracks: its rows were stored otherwise"
         )
-        return None
-    return sum(store.row_sha1[row] in trained.trained_on for row in rows)
+    return seen
 
 
 def _features(config: DictConfig, trained: Trained, corpus: Corpus) -> Features:

@@ -33,6 +33,8 @@ def run(config: DictConfig) -> None:
     """The command: write the folder, print its path."""
     path = Path(str(config.checkpoint))
     finished = results.Run.read(path.parent)
+    if str(config.folder) == "pretrained":
+        raise InputError("folder=pretrained: checkpoint=pretrained is the net of the package")
     folder = Path(str(config.folder or Path(config.outputs, "export", path.parent.name)))
     if finished.result["tested_on"] != "val":
         raise InputError(
@@ -84,11 +86,5 @@ def _described(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, 
         "shared_artists": result["data"]["leakage"]["train-val"]["tracks_of_shared_artists"],
         "unknown_artist": result["data"]["leakage"]["unknown_artist"],
         "commit": results.short_commit(result),
-        "command": "genreclf train " + " ".join(map(_without_path, result["overrides"])),
+        "command": "genreclf train " + " ".join(map(results.without_place, result["overrides"])),
     }
-
-
-def _without_path(override: str) -> str:
-    """Where data lie on one machine tells nothing on another."""
-    key, _, _ = override.partition("=")
-    return f"{key}=..." if key.endswith((".path", ".root")) else override

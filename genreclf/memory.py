@@ -20,9 +20,11 @@ def is_exhausted(error: BaseException) -> bool:
     return False
 
 
-def device_name() -> str:
-    """Where training takes place, for people."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
+def device_name(device: torch.device | None = None) -> str:
+    """Where training takes place, for people; of no device in particular: of the usual one."""
+    if device is None:
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def release() -> None:

@@ -6,6 +6,7 @@ torch.fx traces the forward, which gives the steps, their order and what each of
 import logging
 import re
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,10 @@ class _Tracer(fx.Tracer):
 
 def _nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
     """What the forward calls that gives tensors, with their shapes."""
+    given = signature(net.forward).parameters.values()
+    settings = {each.name: each.default for each in given if each.default is not Parameter.empty}
     try:
-        graph = _Tracer().trace(net)
+        graph = _Tracer().trace(net, settings)
     except (TraceError, TypeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{type(net).__name__}: torch.fx cannot trace it: {reason}") from error

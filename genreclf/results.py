@@ -26,8 +26,9 @@ PREDICTIONS = "predictions.csv"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
 NOT_IDENTITY = (  # change no number of a result
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
-    *("data.archives", "data.known_bad"),
+    *("data.archives", "data.known_bad", "trainer.enable_progress_bar"),
 )
+PLACES = (".path", ".root", ".checkpoint", ".runs")  # on one machine
 
 
 def run_digest(config: Mapping[str, Any]) -> str:
@@ -39,6 +40,12 @@ def run_digest(config: Mapping[str, Any]) -> str:
         if isinstance(part, dict):
             part.pop(name, None)
     return hashlib.sha1(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def without_place(override: str) -> str:
+    """The same, without where files lie on one machine, which tells nothing on another."""
+    key, _, _ = override.partition("=")
+    return f"{key}=..." if key.endswith(PLACES) else override
 
 
 def provenance() -> dict[str, Any]:
@@ -122,7 +129,7 @@ class Predictions:
         writer.writerow(["track_id", "genre", "predicted", *self.classes])
         for track_id, label, scores in zip(self.track_ids, self.labels, self.scores, strict=True):
             names = [track_id, self.classes[label], self.classes[scores.argmax()]]
-            writer.writerow([*names, *(f"{score:.6f}" for score in scores)])
+            writer.writerow([*names, *(f"{score:.9g}" for score in scores)])
         write_text(path, text.getvalue())
 
     @classmethod
@@ -159,8 +166,12 @@ class Run:
             raise InputError(f"{folder}: {RESULT} or {PREDICTIONS} is damaged ({error})") from None
 
 
-def find_runs(places: Sequence[str | Path]) -> list[Run]:
+def find_runs(places: Sequence[str | Path], setting: str = "runs") -> list[Run]:
     """All finished runs in or below these folders, sorted by folder.
+
+    Args:
+        places: the folders.
+        setting: that they come from, for error lines.
 
     Raises:
         InputError: a folder is missing, or no finished run is found.
@@ -168,8 +179,9 @@ def find_runs(places: Sequence[str | Path]) -> list[Run]:
     folders: set[Path] = set()
     for place in map(Path, places):
         if not place.is_dir():
-            raise InputError(f"runs={place}: no such folder")
+            raise InputError(f"{setting}={place}: no such folder")
         folders |= {file.parent for file in place.rglob(RESULT)}
     if not folders:
-        raise InputError(f"runs={', '.join(map(str, places))}: no finished run (no {RESULT}) there")
+        named = ", ".join(map(str, places))
+        raise InputError(f"{setting}={named}: no finished run (no {RESULT}) there")
     return [Run.read(folder) for folder in sorted(folders)]

@@ -19,11 +19,10 @@ from genreclf.errors import InputError
 from genreclf.report import cells, estimates
 from genreclf.report.templates import template
 
-NOT_TOLD = (  # have a column, or say what an archive means
-    *("seed", "split_seed", "split", "split.number", "allow_identical"),
-    *("data", "data.scale", "data.offset"),
+NOT_TOLD = (  # have a column, say what an archive means, or change no number
+    *("seed", "split", "split.number", "allow_identical", "cache"),
+    *("data", "data.scale", "data.offset", "data.path", "data.root", "teacher.path"),
 )
-PLACES = (".path", ".root", ".archives")  # where data lie on one machine
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Line:
 
     Args:
         run: name of its folder, which tells runs apart.
-        what: its overrides, less those that are told by the columns and where its data lie.
+        what: its overrides, less those that are told by the columns, and less places of files.
         data: corpus, number of genres and of tracks; digest of what a teacher or init is read from.
         features: shape.
         split: option of the group, and fold where it has folds.
@@ -47,6 +46,7 @@ class Line:
         epochs: trained.
         minutes: of training.
         commit: of the source.
+        device: that trained.
     """
 
     run: str
@@ -65,6 +65,7 @@ class Line:
     epochs: int
     minutes: float
     commit: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Row:
     parameters: str
     epochs: str
     minutes: str
+    device: str
 
 
 def run(config: DictConfig) -> None:
@@ -94,11 +96,9 @@ def run(config: DictConfig) -> None:
     lines = {line.run: line for line in read(file)}
     lines |= {line.run: line for line in map(line_of, results.find_runs(places))}
     ordered = sorted(lines.values(), key=lambda line: (line.split, line.what, line.seed, line.fold))
+    table, parts = file.with_suffix(".md"), tables(ordered)
     write(file, ordered)
-    table = file.with_suffix(".md")
-    results.write_text(
-        table, template("summary.md.j2").render(parts=tables(ordered), file=file.name)
-    )
+    results.write_text(table, template("summary.md.j2").render(parts=parts, file=file.name))
     print(table)
 
 
@@ -107,10 +107,9 @@ def line_of(run: results.Run) -> Line:
     result, config = run.result, run.result["config"]
     part = result["tested_on"]
     figures, split = result["test"], config["split"]
-    told = [text for text in result["overrides"] if _told(text)]
     return Line(
         run=run.folder.name,
-        what=" ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text))),
+        what=_what(result["overrides"], config["seed"]),
         data=_data(result),
         features=" x ".join(map(str, result["data"]["shape"])),
         split=split["_target_"].rpartition(".")[2],
@@ -125,7 +124,13 @@ def line_of(run: results.Run) -> Line:
         epochs=len(result["history"]),
         minutes=round(result["seconds"] / 60, 1),
         commit=results.short_commit(result),
+        device=result.get("device", ""),  # runs of before lack it
     )
+
+
+def _what(overrides: Sequence[str], seed: int) -> str:
+    told = [results.without_place(text) for text in overrides if _told(text, seed)]
+    return " ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text)))
 
 
 def _data(result: dict[str, Any]) -> str:
@@ -136,25 +141,42 @@ def _data(result: dict[str, Any]) -> str:
     return ", ".join([f"{corpus} of {len(result['data']['classes'])} genres, {tracks}", *read])
 
 
-def _told(override: str) -> bool:
-    key = override.partition("=")[0].lstrip("+~")
-    return not (key in NOT_TOLD or key.endswith(PLACES))
+def _told(override: str, seed: int) -> bool:
+    """Whether it tells rows apart; with a division for each seed, the divisions do not."""
+    key, _, value = override.lstrip("+~").partition("=")
+    return key not in NOT_TOLD and (key, value) != ("split_seed", str(seed))
 
 
 def tables(lines: Sequence[Line]) -> list[tuple[str, list[Row]]]:
-    """For each split and part the rows, the most accurate first."""
+    """For each split and part the rows, the most accurate first.
+
+    Raises:
+        InputError: two runs of a row have seed and fold in common.
+    """
     found = []
     for (split, part), group in groupby(
         sorted(lines, key=lambda line: (line.split, line.part)),
         lambda line: (line.split, line.part),
     ):
-        alike: dict[tuple[str, str, str], list[Line]] = {}
+        alike: dict[tuple, list[Line]] = {}
         for line in group:
-            alike.setdefault((line.what, line.data, line.features), []).append(line)
+            key = line.what, line.data, line.features, line.parameters
+            _check_other(line, alike.setdefault(key, []))
+            alike[key].append(line)
         ranked = sorted(alike.values(), key=lambda same: -_accuracy(same).value)
         rows = [_row(same) for same in ranked]
         found.append((f"split={split}, {'test' if part == 'test' else 'validation'} part", rows))
     return found
+
+
+def _check_other(line: Line, others: Sequence[Line]) -> None:
+    for other in others:
+        if (line.seed, line.fold) == (other.seed, other.fold):
+            raise InputError(
+                f"runs {other.run} and {line.run} are of the same row, seed and fold "
+                f"({line.what or 'defaults'}, seed {line.seed}), but of other settings, such as "
+                "those of an experiment that has changed: leave out one, its line and its folder"
+            )
 
 
 def _accuracy(lines: Sequence[Line]) -> estimates.Estimate:
@@ -181,6 +203,7 @@ def _row(lines: Sequence[Line]) -> Row:
         f"{first.parameters:,}",
         " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))),
         cells.decimal(estimates.average_of([line.minutes for line in lines]), 0),
+        ", ".join(dict.fromkeys(line.device for line in lines)),
     )
 
 

@@ -61,6 +61,8 @@ class Embeddings:
                 "to 1, and above 0 are needed"
             )
         self.path, self.weight = Path(str(path)).expanduser(), weight
+        if isinstance(runs, str):
+            raise InputError(f"teacher.runs: a list is needed: [{runs}]")
         self.labels, self.C, self.runs = labels, C, list(runs)
         if runs and not labels:
             raise InputError(
@@ -142,7 +144,7 @@ class Embeddings:
         return np.where(counts, sums / counts.clip(min=1), np.nan)
 
     def _finished(self) -> list[Run]:
-        return find_runs(self.runs) if self.runs else []
+        return find_runs(self.runs, "teacher.runs") if self.runs else []
 
     def digest(self) -> str:
         """SHA-1 of the archive, and of what runs predicted; InputError where there is none."""
@@ -185,11 +187,21 @@ def _joined(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
 
 
 def _check_held_out(run: Run, store: Store, split: Split) -> None:
-    """Refuse a run that has seen the tracks which this one is judged by."""
-    held_out = {store.row_sha1[row] for part in split if part != "train" for row in split[part]}
-    seen = held_out & (load_checkpoint(run.folder / BEST).trained_on or frozenset())
-    if seen:
+    """Refuse a run that has seen the tracks which this one is judged by, or may have."""
+    if not (run.folder / BEST).exists():
         raise InputError(
-            f"teacher.runs: {run.folder} was trained on {len(seen)} of the tracks that this run "
+            f"teacher.runs: {run.folder} has no {BEST}, which would tell what it was trained on"
+        )
+    trained = load_checkpoint(run.folder / BEST)
+    dtype = str(store.dtype)
+    if not trained.seen(store.row_sha1, dtype):
+        raise InputError(
+            f"teacher.runs: {run.folder} was trained on no row of this store, so that nobody can "
+            "tell which of its tracks it has seen: runs on the same data and features are needed"
+        )
+    held_out = {store.row_sha1[row] for part in split if part != "train" for row in split[part]}
+    if seen := trained.seen(held_out, dtype):
+        raise InputError(
+            f"teacher.runs: {run.folder} was trained on {seen} of the tracks that this run "
             "validates or tests on, so that its labels would tell of them"
         )

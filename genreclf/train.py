@@ -138,6 +138,7 @@ def _tested(fitted: Fitted, data: StoreDataModule, part: str, log_it: bool) -> r
         "test": test,
         "val": val,
         "seconds": fitted.history.seconds,
+        "device": memory.device_name(fitted.tester.strategy.root_device),
         "best_epoch": int(fitted.best["epoch"]),
         "history": fitted.history.epochs,
     }
@@ -202,7 +203,11 @@ def _description(data: StoreDataModule, leakage: dict[str, Any]) -> dict[str, An
 def _overrides() -> list[str]:
     """What the user changed, less what changes no number."""
     given: list[str] = list(HydraConfig.get().overrides.task)
-    return [text for text in given if text.partition("=")[0] not in results.NOT_IDENTITY]
+    return [text for text in given if not _changes_nothing(text.partition("=")[0].lstrip("+~"))]
+
+
+def _changes_nothing(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in results.NOT_IDENTITY)
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -61,6 +61,46 @@ def test_init_pretrained_runs_a_step(command: Callable[..., str], music: Path) -
     command("train", *data, "init=pretrained", "trainer.max_epochs=1", "split=artist")
 
 
+def test_every_ablation_runs_a_step(command: Callable[..., str], tmp_path: Path) -> None:
+    rng, ids = np.random.default_rng(0), np.arange(24)
+    np.savez(
+        tmp_path / "rows.npz",
+        features=rng.uniform(-80, 0, (24, 128, 128)).astype(np.float16),
+        labels=np.array(["Folk", "Pop"])[ids % 2],
+        track_ids=ids,
+        split=np.where(ids < 18, "training", "validation"),
+    )
+    np.savez(tmp_path / "teacher.npz", features=rng.normal(size=(24, 4)), track_ids=ids)
+    printing = tmp_path / "genreclf"
+    printing.write_text('#!/bin/sh\nprintf "%s\\n" "$*"\n')
+    printing.chmod(0o755)
+    given = {
+        "DATA": f"data=npz data.path={tmp_path}/rows.npz",
+        "TEACHER": f"teacher=embeddings teacher.path={tmp_path}/teacher.npz",
+    }
+    made = subprocess.run(
+        [
+            "make",
+            "ablations",
+            "--silent",
+            "READY=",
+            f"BIN={tmp_path}",
+            *map("=".join, given.items()),
+        ],
+        cwd=CONF.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    *trainings, last = (line.split(" ") for line in made.stdout.splitlines())
+    assert len(trainings) == 21
+    assert last[0] == "summary"
+    for name, *arguments in trainings:
+        kept = [text for text in arguments if not text.startswith(("outputs=", "trainer.max"))]
+        command(name, *kept, "trainer.max_epochs=1", "+trainer.limit_train_batches=1")
+    assert len([*tmp_path.glob("train/*/result.json")]) == 21
+
+
 def test_data_synthetic_runs_a_step(command: Callable[..., str]) -> None:
     command(
         *("train", "data.artists=3", "data.clips=3", "data.duration=2.0", "report=false"),

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import mutagen
@@ -155,6 +156,17 @@ def test_npz_reads_everything(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows[1], np.arange(20, 40).reshape(4, 5))
 
 
+def test_npz_identity_follows_its_content(tmp_path: Path) -> None:
+    identity = Npz(archive(tmp_path / "a.npz")).identity()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(tmp_path / "a.npz", tmp_path / "elsewhere" / "b.npz")
+    os.utime(tmp_path / "elsewhere" / "b.npz", (0, 0))
+    assert Npz(tmp_path / "elsewhere" / "b.npz").identity() == identity
+    assert Npz(tmp_path / "a.npz", scale=2).identity() != identity
+    archive(tmp_path / "a.npz", labels=np.array(["Rock", "Pop", "Pop"]))
+    assert Npz(tmp_path / "a.npz").identity() != identity
+
+
 def test_npz_reads_several_in_order(tmp_path: Path) -> None:
     archive(tmp_path / "features_1.npz", track_ids=np.array([4, 5, 6]), labels=np.array([0, 1, 0]))
     archive(tmp_path / "features_0.npz", labels=np.array([1, 1, 0]))
@@ -220,6 +232,12 @@ def test_npz_refuses_an_empty_archive_and_odd_numbers(tmp_path: Path) -> None:
         Npz(empty).tracks()
     with pytest.raises(InputError, match=r"data\.scale=abc: a number is needed"):
         Npz(empty, scale="abc")  # pyright: ignore[reportArgumentType]
+
+
+def test_npz_refuses_scales_that_are_no_number(tmp_path: Path) -> None:
+    assert Npz(archive(tmp_path / "a.npz", scale=np.array([0.5]))).scaling() == (0.5, 0)
+    with pytest.raises(InputError, match=r"'scale' of shape \(2,\); one number is needed"):
+        Npz(archive(tmp_path / "a.npz", scale=np.array([0.5, 1]))).scaling()
 
 
 def test_npz_refuses_other_files(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from genreclf.checkpoint import load_checkpoint
-from genreclf.composition import _take_over
+from genreclf.checkpoint import PRETRAINED, load_checkpoint
 from genreclf.errors import InputError
+from genreclf.initial import take_over
 from genreclf.metrics import temperature
 from genreclf.models import AttentiveCNN
 from genreclf.results import Predictions
@@ -99,7 +99,7 @@ def test_training_begins_with_the_weights(
     for other, line in (
         ([*begin, *mel, "features.n_fft=2048"], "has other features: n_fft=1024"),
         ([*begin, *mel, "model.mixed=16"], "has other model: mixed=8"),
-        ([*begin, *mel, "normalise=none"], "leave normalise=... out"),
+        ([*begin, *mel, "normalise=none"], "leave out normalise=..., and"),
         (["normalise=init"], "goes with init=pretrained"),
     ):
         capsys.readouterr()
@@ -108,12 +108,40 @@ def test_training_begins_with_the_weights(
         assert line in capsys.readouterr().err
 
 
+def test_training_begins_with_weights_of_the_papers_nets_too(train: Train) -> None:
+    begun = train("model=cnn_gru", "split=artist", "test=false")["folder"] / "best.ckpt"
+    begin = ["init=pretrained", f"init.checkpoint={begun}", "model=cnn_gru", "features=mel"]
+    begin += ["features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024"]
+    result = train(*begin, "split=stratified")
+    assert result["params"] == 38757
+    assert "tracks already" in (result["folder"] / "train.log").read_text()  # of other parts
+
+
+def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, music: Path) -> None:
+    described = json.loads((PRETRAINED / "model.json").read_text())
+    assert described["dtype"] == "uint8"
+    data = ["data=folder", f"data.root={music}", "report=false"]
+    result = Path(command("train", *data, "init=pretrained", "trainer.max_epochs=1"))
+    printed = (result.parent / "train.log").read_text()
+    for part in ("val", "test"):
+        assert f"begins with was trained on the {part} tracks: its rows were" in printed
+
+
+def test_the_name_of_the_packages_net_is_no_folder(
+    command: Command, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("export", f"checkpoint={run / 'best.ckpt'}", "folder=pretrained")
+    assert "checkpoint=pretrained is the net of the package" in capsys.readouterr().err
+
+
 def test_a_setting_that_a_net_is_older_than_has_its_default(
     command: Command, train: Train, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
     described = json.loads((folder / "model.json").read_text())
-    del described["model"]["squeeze"]
+    for name in ("squeeze", "kernels"):
+        del described["model"][name]
     (folder / "model.json").write_text(json.dumps(described))
     begin = ["init=pretrained", f"init.checkpoint={folder}", *SMALL]
     begin += ["features=mel", "features.n_mels=32", "features.n_fft=1024"]
@@ -129,11 +157,11 @@ def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
     torch.manual_seed(1)
     net = AttentiveCNN(3, [4, 4, 4, 4], mixed=8)
     last = net.classifier[1].weight.clone()
-    _take_over(net, begun, ["x", "y", "z"])
+    take_over(net, begun, ["x", "y", "z"])
     torch.testing.assert_close(net.classifier[1].weight, last)
     for name, value in begun.net.state_dict().items():
         if not name.startswith("classifier"):
             torch.testing.assert_close(net.state_dict()[name], value)
     four = AttentiveCNN(4, [4, 4, 4, 4], mixed=8)
-    _take_over(four, begun, begun.classes)
+    take_over(four, begun, begun.classes)
     torch.testing.assert_close(four.classifier[1].weight, begun.net.classifier[1].weight)  # pyright: ignore

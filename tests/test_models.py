@@ -50,11 +50,13 @@ def test_the_attentive_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> None:
 def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
     net, clips = AttentiveCNN(4).eval(), torch.randn(3, 128, 80)
     sequence = net._sequence(clips)
-    weights = net.attention(sequence)
+    weights = net._weights(sequence)
     torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 304))
     torch.testing.assert_close(net.attention_weights(clips), weights.mean(dim=1))
     mean = (weights * sequence).sum(dim=2, keepdim=True)
     deviation = (weights * (sequence - mean).square()).sum(dim=2).clamp(min=1e-5).sqrt()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(net._weights(sequence).sum(dim=2), torch.ones(3, 304))
     statistics = torch.cat([mean.squeeze(2), deviation], dim=1)
     expected = net.classifier(net.norm(statistics))
     torch.testing.assert_close(net(clips), expected, atol=1e-4, rtol=1e-4)

@@ -27,6 +27,7 @@ LINE = Line(
     epochs=20,
     minutes=30.0,
     commit="abc",
+    device="CPU",
 )
 
 
@@ -48,7 +49,7 @@ def test_runs_become_lines_and_stay_when_they_are_gone(
     assert line.right / line.tracks == pytest.approx(first["test"]["accuracy"])
     assert "/" not in file.read_text()  # no path of this machine
     shutil.rmtree(first["folder"])
-    train("model=efficient_cnn", "split=artist", "seed=1")
+    train("model=efficient_cnn", "split=artist", "seed=1", "+split_seed=1")
     command("summary", f"runs={tmp_path / 'train'}", f"file={file}")
     assert [line.seed for line in summary.read(file)] == [0, 1]
     text = Path(table).read_text()
@@ -80,6 +81,14 @@ def test_other_data_or_features_are_rows_of_their_own() -> None:
         "Npz of 8 genres, 7193; 128 x 1",
         "Npz of 8 genres, 7193; 128 x 128",
     ]
+
+
+def test_runs_of_other_settings_are_not_taken_together() -> None:
+    lines = [LINE, replace(LINE, run="b", parameters=5, right=80)]
+    ((_, rows),) = summary.tables(lines)
+    assert [(row.accuracy, row.seeds) for row in rows] == [("80.00", 1), ("50.00", 1)]
+    with pytest.raises(InputError, match="runs a and b are of the same row, seed and fold"):
+        summary.tables([LINE, replace(LINE, run="b")])
 
 
 def test_seeds_that_agree_have_the_interval_of_their_tracks() -> None:

@@ -132,14 +132,32 @@ def test_the_error_to_the_known_targets_joins_the_loss() -> None:
     clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
     targets = torch.stack([torch.randn(4), torch.full((4,), torch.nan)])
     logits, loss = classifier._training_loss(clips, labels, targets)
+    plain, embedding = net(clips, embedded=True)
+    torch.testing.assert_close(logits, plain)
     torch.testing.assert_close(logits, net(clips))
     assert classifier.student is not None
-    predicted = classifier.student(net.embed(clips))
+    predicted = classifier.student(embedding)
     error = (predicted[0] - targets[0]).square().mean() / 2  # the other clip has none
     expected = nn.functional.cross_entropy(logits, labels) + 0.5 * error
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in classifier.parameters() if p.grad is not None)
+
+
+def test_a_compiled_net_is_taught_compiled() -> None:
+    net, graphs = AttentiveCNN(3, (4, 4, 4, 4), mixed=8), []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    net.compile(backend=backend)
+    classifier = Classifier(net, list("abc"), teaching=(4, 0.5, 0.0))
+    batch = torch.randn(2, 32, 32), torch.tensor([0, 2]), torch.randn(2, 4)
+    _, loss = classifier._training_loss(*batch)
+    assert graphs
+    loss.backward()
+    assert all(p.grad is not None for p in classifier.parameters())
 
 
 def test_a_net_without_an_embedding_is_refused() -> None:
@@ -191,3 +209,28 @@ def test_what_runs_predicted_joins_the_soft_labels(
         teacher.targets(store, {"train": np.array([*tested, *others[5:]]), "val": others[:5]})
     with pytest.raises(InputError, match=r"teacher\.labels above 0"):
         Embeddings(path, labels=0, runs=["outputs"])
+    with pytest.raises(InputError, match=r"a list is needed: \[outputs\]"):
+        Embeddings(path, runs="outputs")
+
+
+def test_runs_that_may_have_seen_the_tracks_are_refused(
+    train: Callable[..., dict[str, Any]],
+    music: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
+    taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
+    settings = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8"]
+    settings += ["teacher=embeddings", f"teacher.path={taught}"]
+    others = train("features=mfcc")["folder"]
+    machine = train("model=svm")["folder"]
+    capsys.readouterr()
+    for folder, line in (
+        (tmp_path / "none", "teacher.runs="),
+        (others, "was trained on no row of this store"),
+        (machine, "has no best.ckpt"),
+    ):
+        with pytest.raises(SystemExit):
+            train(*settings, f"teacher.runs=[{folder}]")
+        assert line in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY
+from torch import nn
 
 from genreclf.callbacks import History
 from genreclf.checkpoint import load_checkpoint
@@ -35,6 +36,7 @@ def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str
     assert result["config"]["data"]["duration"] == 2.5
     assert result["params"] == 38_889 - 4 * 33  # 4 classes instead of 8
     assert result["seconds"] > 0
+    assert result["device"] == "CPU"
     assert result["tested_on"] == "test"
     assert len(result["history"]) == 2
     assert {"commit", "versions", "overrides"} <= set(result)
@@ -77,6 +79,33 @@ def test_the_same_config_gives_the_same_numbers(train: Train, tmp_path: Path) ->
     assert figures(first) == figures(again)
     other = train("trainer.max_epochs=2", f"outputs={tmp_path}/b", "seed=1")
     assert figures(first) != figures(other)
+
+
+def test_in_half_precision_predictions_are_those_of_the_net(train: Train) -> None:
+    result = train("trainer.precision=bf16-mixed", "logger.project=x", "logger=wandb")
+    scores = Predictions.read(result["folder"] / "predictions.csv").scores
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+    rounded = torch.from_numpy(scores).float().bfloat16().double().numpy()
+    assert (rounded != scores).mean() > 0.9
+    assert not any("logger" in text for text in result["overrides"])
+
+
+def test_no_epoch_is_too_few(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train("trainer.max_epochs=0")
+    assert "at least 1 is needed" in capsys.readouterr().err
+
+
+def test_compiled_it_trains_the_same(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = "model=efficient_cnn", "trainer.max_epochs=1"
+    plain = train(*settings, f"outputs={tmp_path}/a")
+    # Everything of torch.compile but the C++ compiler, which takes a minute or two.
+    whole = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda net: whole(net, backend="aot_eager"))
+    compiled = train(*settings, "compile=true", f"outputs={tmp_path}/b")
+    assert compiled["test"]["loss"] == pytest.approx(plain["test"]["loss"], abs=1e-3)
 
 
 def interrupt_epoch(number: int) -> Callable[[pytest.MonkeyPatch], None]:

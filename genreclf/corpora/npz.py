@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from genreclf.corpora.track import PARTS, Track, fingerprint
+from genreclf.corpora.track import PARTS, Track
 from genreclf.errors import InputError
 
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -64,16 +64,18 @@ class Npz:
         return found
 
     def identity(self) -> dict[str, Any]:
-        """How the rows are read, and name, size and time of change of each archive."""
-        files = [path.resolve() for path in self.files()]
+        """How the rows are read, and checksums of what the archives hold, wherever they lie.
+
+        Raises:
+            InputError: nothing matches the path, or it is no archive.
+        """
         return {
             "name": self.name,
             "scale": self._scale,
             "offset": self._offset,
             "classes": self.classes,
             "silence": self.silence,
-            "path": str(Path(self.path).expanduser().resolve()),
-            "files": fingerprint(files, Path(files[0].anchor)),
+            "arrays": [_checksums(file) for file in self.files()],
         }
 
     def tracks(self) -> list[Track]:
@@ -141,10 +143,7 @@ class Npz:
 
     def _own_scaling(self, file: Path) -> tuple[float, float]:
         with open_archive(file) as archive:
-            return (
-                float(archive["scale"]) if "scale" in archive else 1.0,
-                float(archive["offset"]) if "offset" in archive else 0.0,
-            )
+            return _scalar(archive, file, "scale", 1.0), _scalar(archive, file, "offset", 0.0)
 
     def _tracks(self, file: Path) -> Iterator[Track]:
         with open_archive(file) as archive:
@@ -174,6 +173,15 @@ class Npz:
         return [self.classes[label] for label in labels]
 
 
+def _checksums(file: Path) -> dict[str, str]:
+    """CRC-32 and size of each array, which a .npz file, a ZIP archive, lists without being read."""
+    with open_archive(file) as archive:
+        return {
+            member.filename: f"{member.CRC:08x} {member.file_size}"
+            for member in archive.zip.infolist()
+        }
+
+
 def open_archive(file: Path) -> Any:
     """An archive of named arrays, which are read one by one; InputError where it is none."""
     try:
@@ -201,6 +209,15 @@ def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
     except DAMAGE as error:
         raise InputError(f"{file}: '{name}' is damaged ({error})") from None
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _scalar(archive: Any, file: Path, name: str, default: float) -> float:
+    if name not in archive:
+        return default
+    value = read_array(archive, file, name)
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise InputError(f"{file}: '{name}' of shape {value.shape}; one number is needed")
+    return float(value.item())
 
 
 def texts(column: np.ndarray) -> list[str]:

@@ -36,7 +36,8 @@ class AttentiveCNN(nn.Module):
 
     Attributes:
         axis: "time", of the steps that attention weights.
-        embedding_size: of what `embed` gives.
+        embedding_size: of what the last layer decides by, and a teacher's targets are predicted
+            from.
 
     Raises:
         InputError: a setting outside its range.
@@ -94,9 +95,7 @@ class AttentiveCNN(nn.Module):
                 for _ in range(encoders)
             )
         )
-        self.attention = nn.Sequential(
-            nn.Conv1d(mixed, 64, 1), nn.Tanh(), nn.Conv1d(64, mixed, 1), nn.Softmax(dim=2)
-        )
+        self.attention = nn.Sequential(nn.Conv1d(mixed, 64, 1), nn.Tanh(), nn.Conv1d(64, mixed, 1))
         self.embedding_size = 2 * mixed
         self.norm = nn.LayerNorm(self.embedding_size)
         self.classifier = nn.Sequential(
@@ -110,31 +109,37 @@ class AttentiveCNN(nn.Module):
             sequence = self.encoders(sequence.transpose(1, 2)).transpose(1, 2)
         return sequence
 
-    def embed(self, features: Tensor) -> Tensor:
-        """What the last layer decides by, and a teacher's targets are predicted from.
-
-        Returns:
-            (batch, embedding_size)
-        """
+    def _embed(self, features: Tensor) -> Tensor:
+        """(batch, embedding_size)."""
         sequence = self._sequence(features)
-        weights = self.attention(sequence)
-        mean = (weights * sequence).sum(dim=2)
-        variance = (weights * sequence.square()).sum(dim=2) - mean.square()
-        return self.norm(torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1))
+        weights, values = self._weights(sequence), sequence.float()
+        mean = (weights * values).sum(dim=2)
+        variance = (weights * (values - mean[:, :, None]).square()).sum(dim=2)
+        pooled = torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1)
+        return self.norm(pooled.to(sequence.dtype))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
-        if self.training or self.segments == 1:
-            return self.classifier(self.embed(features))
+    def _weights(self, sequence: Tensor) -> Tensor:
+        """Of each step and channel; in float32, as sums over steps need."""
+        return self.attention(sequence).float().softmax(dim=2)
+
+    def forward(self, features: Tensor, embedded: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (batch, classes) of features (batch, bins, frames).
+
+        With `embedded` besides, of the clip as a whole, the embedding (batch, embedding_size).
+        """
+        if self.training or self.segments == 1 or embedded:
+            embedding = self._embed(features)
+            logits = self.classifier(embedding)
+            return (logits, embedding) if embedded else logits
         frames = features.shape[2]
         length = max(self.min_size, frames // 2)
         first = [i * (frames - length) // (self.segments - 1) for i in range(self.segments)]
-        parts = [self.classifier(self.embed(features[:, :, i : i + length])) for i in first]
+        parts = [self.classifier(self._embed(features[:, :, i : i + length])) for i in first]
         return torch.stack(parts).mean(dim=0)
 
     def attention_weights(self, features: Tensor) -> Tensor:
         """Weight of each step of 8 frames, (batch, steps), the mean over the channels."""
-        return self.attention(self._sequence(features)).mean(dim=1)
+        return self._weights(self._sequence(features)).mean(dim=1)
 
 
 class Sizes(nn.ModuleList):

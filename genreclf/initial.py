@@ -1,0 +1,97 @@
+"""Weights that training begins with: `init=...`."""
+
+import logging
+from inspect import Parameter, signature
+from typing import Any
+
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from genreclf.checkpoint import Trained, last_layer, load_checkpoint
+from genreclf.datamodule import StoreDataModule
+from genreclf.errors import InputError
+from genreclf.features import settings
+
+log = logging.getLogger(__name__)
+
+
+def begun_with(
+    config: DictConfig, plain: dict[str, Any], bins: int | None = None
+) -> Trained | None:
+    """The net whose weights training begins with; None for fresh ones.
+
+    Args:
+        config: of the run.
+        plain: the same, resolved.
+        bins: of its features; None where the data are not there yet.
+
+    Raises:
+        InputError: no checkpoint, or one of another model or other features.
+    """
+    if "init" not in config:
+        return None
+    if plain["normalise"]["_target_"] != "genreclf.normalisation.init":
+        raise InputError(
+            "init has the normalisation of its net: leave out normalise=..., and experiments that "
+            "set it (init=pretrained has the recipe of experiment=best already)"
+        )
+    begun = load_checkpoint(config.init.checkpoint)
+    features = instantiate(config.features)
+    for name, own, theirs in (
+        ("features", settings(features), settings(begun.features)),
+        ("model", _whole(plain["model"]), _whole(begun.model)),
+    ):
+        if own != theirs:
+            differing = (f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
+            raise InputError(
+                f"init.checkpoint={config.init.checkpoint} has other {name}: {', '.join(differing)}"
+            )
+    if bins not in (None, begun.bins):
+        raise InputError(
+            f"init.checkpoint={config.init.checkpoint} was trained on features of {begun.bins} "
+            f"bins; these have {bins}"
+        )
+    return begun
+
+
+def _whole(model: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a net, with those that its class has got since it was trained."""
+    parameters = signature(get_class(model["_target_"])).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+    plain = {
+        key: [*value] if isinstance(value, tuple) else value for key, value in defaults.items()
+    }
+    return plain | model
+
+
+def trained_on(data: StoreDataModule, begun: Trained | None) -> list[str]:
+    """Hashes of the rows that the net will have seen, those before this training among them."""
+    hashes = {part: [data.store.row_sha1[row] for row in rows] for part, rows in data.split.items()}
+    if begun is None:
+        return list(dict.fromkeys(hashes["train"]))
+    for part in [name for name in hashes if name != "train"]:
+        seen = begun.seen(hashes[part], str(data.store.dtype))
+        if seen is None:
+            log.warning(
+                "not known whether the net that training begins with was trained on the %s tracks: "
+                "its rows were stored otherwise",
+                part,
+            )
+        elif seen:
+            log.warning(
+                "the net that training begins with was trained on %d of the %d %s tracks already",
+                seen,
+                len(hashes[part]),
+                part,
+            )
+    return list(dict.fromkeys([*hashes["train"], *sorted(begun.trained_on or ())]))
+
+
+def take_over(net: nn.Module, begun: Trained, classes: list[str]) -> None:
+    """All weights; with other genres, all but those of the last layer."""
+    weights = begun.net.state_dict()
+    if begun.classes != classes:
+        last = last_layer(weights)
+        weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
+    net.load_state_dict(weights, strict=False)
