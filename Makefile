@@ -40,6 +40,7 @@ pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes 
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
+	@test -n "$(DATA)" -a -n "$(TEACHER)" || { echo 'make ablations: DATA="data=..." and TEACHER="teacher=..." are needed'; exit 2; }
 	for change in '' teacher.labels=0 teacher.weight=2 augmentation.segment=1 augmentation.masks=0 \
 	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
 	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
@@ -50,7 +51,7 @@ ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: D
 	$(ABLATION)
 	$(BIN)/genreclf summary runs=outputs/ablations/train file=docs/results/ablations.csv
 
-ABLATION = $(BIN)/genreclf train experiment=best trainer.max_epochs=8 split=official $(DATA) \
+ABLATION = $(BIN)/genreclf train experiment=best trainer.max_epochs=8 split=official test=false $(DATA) \
   outputs=outputs/ablations report=false
 
 test: $(READY)  ## Run the tests

@@ -22,6 +22,7 @@ from genreclf.results import read_json, write_json
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported net
+TRAINED_ON = "trained_on."  # and a dtype: names of an exported net's tensors of hashes
 SHA1 = 20  # bytes
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -34,25 +35,27 @@ class Trained:
     classes: list[str]
     features: Features
     bins: int
-    trained_on: frozenset[str] | None  # `row_sha1` of the training rows; None: not known
+    trained_on: dict[str, frozenset[str]] | None  # by dtype, `row_sha1` of rows; None: not known
     epoch: int = 0  # of the weights, from 0
     normalise: nn.Module = field(default_factory=nn.Identity)  # of features, before the net
     model: dict[str, Any] = field(default_factory=dict)  # settings of the net, with `_target_`
-    dtype: str | None = None  # of the rows that were trained on, as stored; None: not known
 
     def seen(self, hashes: Iterable[str], dtype: str) -> int | None:
-        """How many of these rows it was trained on.
+        """How many of these rows it was trained on, as far as that is known.
 
         Args:
             hashes: `row_sha1` of rows of the same features.
             dtype: of these rows, as stored.
 
         Returns:
-            None where that cannot be told: its own rows are not known, or were stored otherwise.
+            None where none is known to be, but that cannot be told of all: some of its own rows
+            are not known, or were stored otherwise.
         """
-        if self.trained_on is None or self.dtype not in (None, dtype):
+        if self.trained_on is None:
             return None
-        return sum(each in self.trained_on for each in hashes)
+        known = self.trained_on.get(dtype, frozenset())
+        count = sum(each in known for each in hashes)
+        return count if count or not self.trained_on.keys() - {dtype} else None
 
 
 def load_checkpoint(path: str | Path) -> Trained:
@@ -76,11 +79,10 @@ def load_checkpoint(path: str | Path) -> Trained:
             described["classes"],
             from_settings(described["features"]),
             described["bins"],
-            frozenset(described["trained_on"]),
+            {dtype: frozenset(rows) for dtype, rows in described["trained_on"].items()},
             checkpoint["epoch"],
             _normalise(weights),
             described["model"],
-            described.get("dtype"),
         )
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
@@ -112,9 +114,10 @@ def digest(path: str | Path) -> str:
 def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
     """Write what `read_exported` reads: the net of a checkpoint, without what trained it."""
     described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
-    hashes = np.frombuffer(bytes.fromhex("".join(described.pop("trained_on"))), np.uint8)
     kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
-    kept["trained_on"] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
+    for dtype, rows in described.pop("trained_on").items():
+        hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
+        kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(save({key: kept[key].contiguous() for key in sorted(kept)}))
     write_json(folder / DESCRIPTION, {**described, "epoch": checkpoint["epoch"]})
@@ -131,8 +134,14 @@ def read_exported(folder: Path) -> dict[str, Any]:
         if described["format"] != FORMAT:
             raise InputError(f"checkpoint={folder}: of another version of genreclf")
         weights = load((folder / WEIGHTS).read_bytes())
-        described["trained_on"] = [row.numpy().tobytes().hex() for row in weights["trained_on"]]
+        described["trained_on"] = {
+            name.removeprefix(TRAINED_ON): [row.numpy().tobytes().hex() for row in rows]
+            for name, rows in weights.items()
+            if name.startswith(TRAINED_ON)
+        }
         return {"genreclf": described, "epoch": described["epoch"], "state_dict": weights}
+    except InputError:
+        raise
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
         raise InputError(f"checkpoint={folder}: no {missing} in this folder") from None
@@ -157,7 +166,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(
             f"checkpoint={path}: not a checkpoint of this program; a best.ckpt that genreclf train "
-            "wrote is needed (for a plain PyTorch state dict, name its genres too: classes=[...])"
+            "wrote is needed (genreclf evaluate takes a plain PyTorch state dict: classes=[...])"
         )
     return checkpoint
 

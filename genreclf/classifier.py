@@ -37,7 +37,8 @@ class Classifier(pl.LightningModule):
         scheduler: makes Lightning's scheduler config from the optimizer.
         description: plain values that a checkpoint keeps, so that it can be used alone: `model`
             (settings of the net, with `_target_`), `features` (`features.settings`), `bins`,
-            `store` (digest), `dtype` (of its rows), `trained_on` (`row_sha1` of the training rows)
+            `store` (digest), `trained_on` (by dtype of the stored rows, `row_sha1` of those that it
+            was trained on), `seen_before` (by part, tracks that it knew from an earlier training)
             and `sources` (digests of what else it is made from).
         normalise: applied to features before the net; None leaves them as they are.
         label_smoothing: share of a training target that all genres have alike (Szegedy 2016).

@@ -30,7 +30,10 @@ def check_settings(config: DictConfig, folder: Path) -> None:
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     smoothing, mixup = config.label_smoothing, config.mixup
-    teaching = _teaching(instantiate(config.get("teacher")))
+    teacher = instantiate(config.get("teacher"))
+    teaching = _teaching(teacher)
+    if teacher:
+        teacher.check_place(folder)
     two = ["a", "b"]
     checked = Classifier(
         net, two, optimizer, scheduler, None, None, smoothing, mixup, teaching=teaching
@@ -145,8 +148,8 @@ def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataMo
         "features": settings(instantiate(config.features)),
         "bins": data.shape[0],
         "store": store.source.digest,
-        "dtype": str(store.dtype),
-        "trained_on": initial.trained_on(data, begun),
+        "trained_on": initial.trained_on(store, data.split, begun),
+        "seen_before": initial.seen_before(store, data.split, begun) if begun else {},
         "sources": sources(config),
     }
     pl.seed_everything(config.seed, verbose=False)  # of the net's first weights

@@ -85,6 +85,7 @@ def _described(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, 
         "split": result["data"]["split"],
         "shared_artists": result["data"]["leakage"]["train-val"]["tracks_of_shared_artists"],
         "unknown_artist": result["data"]["leakage"]["unknown_artist"],
+        "seen_before": result["data"].get("seen_before", {}).get("val", 0),
         "commit": results.short_commit(result),
         "command": "genreclf train " + " ".join(map(results.without_place, result["overrides"])),
     }

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from genreclf import allocator, composition, loggers, processes, results
+from genreclf import allocator, composition, loggers, memory, processes, results
 from genreclf.callbacks import BEST, LAST, History, ProgressBar, callbacks
 from genreclf.checkpoint import Trained, load_checkpoint, read_checkpoint
 from genreclf.classifier import Classifier
@@ -39,6 +39,7 @@ class Fitted:
     logger: Logger
     tester: pl.Trainer  # for predictions, which are made by this process alone
     fast: bool  # how these are to be computed
+    device: str  # that trained
 
 
 def fit(
@@ -74,7 +75,8 @@ def fit(
         _fit(trainer, classifier, data, folder)
     tester = trainer if team.size == 1 else _tester(config, **team.settings_alone())
     best = history.best_epoch(config.monitor)
-    return Fitted(folder, _best(folder, best), best, history, logger, tester, config.fast)
+    device = memory.device_name(trainer.strategy.root_device)
+    return Fitted(folder, _best(folder, best), best, history, logger, tester, config.fast, device)
 
 
 def check_data(file: Path, digest: str, source: Source) -> None:
@@ -158,11 +160,11 @@ def _fit_at_once(
         classifier.classes,
         instantiate(config.features),
         data.shape[0],
-        frozenset(data.store.row_sha1[row] for row in rows),
+        {str(data.store.dtype): frozenset(data.store.row_sha1[row] for row in rows)},
         normalise=classifier.normalise,
     )
     tester = _tester(config, **processes.Team(config.trainer).settings_alone())
-    return Fitted(folder, trained, {"epoch": 0}, history, logger, tester, config.fast)
+    return Fitted(folder, trained, {"epoch": 0}, history, logger, tester, config.fast, "CPU")
 
 
 def _best(folder: Path, best: dict[str, float]) -> Trained:

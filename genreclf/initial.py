@@ -1,19 +1,18 @@
 """Weights that training begins with: `init=...`."""
 
-import logging
 from inspect import Parameter, signature
 from typing import Any
 
+import numpy as np
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
 from genreclf.checkpoint import Trained, last_layer, load_checkpoint
-from genreclf.datamodule import StoreDataModule
 from genreclf.errors import InputError
 from genreclf.features import settings
-
-log = logging.getLogger(__name__)
+from genreclf.splits import Split
+from genreclf.store import Store
 
 
 def begun_with(
@@ -29,9 +28,12 @@ def begun_with(
     Raises:
         InputError: no checkpoint, or one of another model or other features.
     """
+    inherited = plain["normalise"]["_target_"] == "genreclf.normalisation.init"
     if "init" not in config:
+        if inherited:
+            raise InputError("normalise=init goes with init=pretrained; choose another")
         return None
-    if plain["normalise"]["_target_"] != "genreclf.normalisation.init":
+    if not inherited:
         raise InputError(
             "init has the normalisation of its net: leave out normalise=..., and experiments that "
             "set it (init=pretrained has the recipe of experiment=best already)"
@@ -65,27 +67,22 @@ def _whole(model: dict[str, Any]) -> dict[str, Any]:
     return plain | model
 
 
-def trained_on(data: StoreDataModule, begun: Trained | None) -> list[str]:
+def trained_on(store: Store, split: Split, begun: Trained | None) -> dict[str, list[str]]:
     """Hashes of the rows that the net will have seen, those before this training among them."""
-    hashes = {part: [data.store.row_sha1[row] for row in rows] for part, rows in data.split.items()}
-    if begun is None:
-        return list(dict.fromkeys(hashes["train"]))
-    for part in [name for name in hashes if name != "train"]:
-        seen = begun.seen(hashes[part], str(data.store.dtype))
-        if seen is None:
-            log.warning(
-                "not known whether the net that training begins with was trained on the %s tracks: "
-                "its rows were stored otherwise",
-                part,
-            )
-        elif seen:
-            log.warning(
-                "the net that training begins with was trained on %d of the %d %s tracks already",
-                seen,
-                len(hashes[part]),
-                part,
-            )
-    return list(dict.fromkeys([*hashes["train"], *sorted(begun.trained_on or ())]))
+    before = (begun.trained_on or {}) if begun else {}
+    found = {dtype: sorted(rows) for dtype, rows in before.items()}
+    rows = [*_hashes(store, split["train"]), *found.get(str(store.dtype), ())]
+    return found | {str(store.dtype): list(dict.fromkeys(rows))}
+
+
+def seen_before(store: Store, split: Split, begun: Trained) -> dict[str, int | None]:
+    """Of each part but the training part how many tracks the net was trained on; None: unknown."""
+    parts = [part for part in split if part != "train"]
+    return {part: begun.seen(_hashes(store, split[part]), str(store.dtype)) for part in parts}
+
+
+def _hashes(store: Store, rows: np.ndarray) -> list[str]:
+    return [store.row_sha1[row] for row in rows]
 
 
 def take_over(net: nn.Module, begun: Trained, classes: list[str]) -> None:

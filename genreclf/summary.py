@@ -6,7 +6,8 @@ call adds those that it finds, so that a table grows over days and machines.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +20,8 @@ from genreclf.errors import InputError
 from genreclf.report import cells, estimates
 from genreclf.report.templates import template
 
-NOT_TOLD = (  # have a column, say what an archive means, or change no number
-    *("seed", "split", "split.number", "allow_identical", "cache"),
+NOT_TOLD = (  # have a column, or say what an archive means
+    *("seed", "split", "split.number", "allow_identical", "test"),
     *("data", "data.scale", "data.offset", "data.path", "data.root", "teacher.path"),
 )
 
@@ -46,7 +47,7 @@ class Line:
         epochs: trained.
         minutes: of training.
         commit: of the source.
-        device: that trained.
+        device: that trained; empty where a run of before does not tell.
     """
 
     run: str
@@ -65,7 +66,7 @@ class Line:
     epochs: int
     minutes: float
     commit: str
-    device: str
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Row:
     interval: str
     f1_macro: str
     seeds: int
-    folds: int
+    folds: str
     parameters: str
     epochs: str
     minutes: str
@@ -109,7 +110,7 @@ def line_of(run: results.Run) -> Line:
     figures, split = result["test"], config["split"]
     return Line(
         run=run.folder.name,
-        what=_what(result["overrides"], config["seed"]),
+        what=_what(result["overrides"], config["seed"], config["data"]["_target_"]),
         data=_data(result),
         features=" x ".join(map(str, result["data"]["shape"])),
         split=split["_target_"].rpartition(".")[2],
@@ -124,12 +125,14 @@ def line_of(run: results.Run) -> Line:
         epochs=len(result["history"]),
         minutes=round(result["seconds"] / 60, 1),
         commit=results.short_commit(result),
-        device=result.get("device", ""),  # runs of before lack it
+        device=result.get("device", ""),
     )
 
 
-def _what(overrides: Sequence[str], seed: int) -> str:
+def _what(overrides: Sequence[str], seed: int, corpus: str) -> str:
     told = [results.without_place(text) for text in overrides if _told(text, seed)]
+    if corpus.endswith(".Npz"):  # where it says what the rows are, not what becomes of them
+        told = [text for text in told if not text.startswith("features=")]
     return " ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text)))
 
 
@@ -144,7 +147,9 @@ def _data(result: dict[str, Any]) -> str:
 def _told(override: str, seed: int) -> bool:
     """Whether it tells rows apart; with a division for each seed, the divisions do not."""
     key, _, value = override.lstrip("+~").partition("=")
-    return key not in NOT_TOLD and (key, value) != ("split_seed", str(seed))
+    where_read = key == "cache" and value != "float16"  # which alone changes numbers
+    its_own = (key, value) == ("split_seed", str(seed))
+    return key not in NOT_TOLD and not where_read and not its_own
 
 
 def tables(lines: Sequence[Line]) -> list[tuple[str, list[Row]]]:
@@ -174,8 +179,9 @@ def _check_other(line: Line, others: Sequence[Line]) -> None:
         if (line.seed, line.fold) == (other.seed, other.fold):
             raise InputError(
                 f"runs {other.run} and {line.run} are of the same row, seed and fold "
-                f"({line.what or 'defaults'}, seed {line.seed}), but of other settings, such as "
-                "those of an experiment that has changed: leave out one, its line and its folder"
+                f"({line.what or 'defaults'}, seed {line.seed}); they differ in what no table "
+                "tells, such as where the data lie, or in an experiment that has changed: leave "
+                "out one, its line and its folder"
             )
 
 
@@ -191,7 +197,6 @@ def _accuracy(lines: Sequence[Line]) -> estimates.Estimate:
 
 def _row(lines: Sequence[Line]) -> Row:
     accuracy, first = _accuracy(lines), lines[0]
-    epochs = sorted(line.epochs for line in lines)
     return Row(
         first.what or "(defaults)",
         f"{first.data}; {first.features}",
@@ -199,12 +204,18 @@ def _row(lines: Sequence[Line]) -> Row:
         cells.bounds(accuracy),
         cells.decimal(estimates.average_of([line.f1_macro for line in lines]), 3),
         len({line.seed for line in lines}),
-        len({line.fold for line in lines}),
+        _range(Counter(line.seed for line in lines).values()),
         f"{first.parameters:,}",
-        " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))),
+        _range(line.epochs for line in lines),
         cells.decimal(estimates.average_of([line.minutes for line in lines]), 0),
-        ", ".join(dict.fromkeys(line.device for line in lines)),
+        ", ".join(dict.fromkeys(line.device for line in lines if line.device)),
     )
+
+
+def _range(numbers: Iterable[int]) -> str:
+    """Such as 5, or 1 to 5."""
+    ordered = sorted(numbers)
+    return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1]))))
 
 
 def read(file: Path) -> list[Line]:

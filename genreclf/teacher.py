@@ -41,7 +41,8 @@ class Embeddings:
             regression on the embeddings says of the track, fitted to the tracks of other folds.
         C: inverse strength of the logistic regression's L2 penalty.
         runs: folders of finished runs, such as those of all folds (split=fold); what they predicted
-            of tracks that they were not trained on joins the soft labels, by the geometric mean.
+            of training tracks that they were not trained on joins the soft labels, by the geometric
+            mean.
 
     Raises:
         InputError: a setting outside its range.
@@ -131,17 +132,39 @@ class Embeddings:
     def _predicted(self, store: Store, split: Split) -> np.ndarray:
         """Mean log-probabilities (len(store), classes) that the runs give; NaN where none does."""
         place = {track_id: row for row, track_id in enumerate(store.track_ids)}
+        taught = set(split["train"].tolist())
         sums, counts = np.zeros((len(store), len(store.classes))), np.zeros((len(store), 1))
         for run in self._finished():
             found = run.predictions
             if found.classes != store.classes:
                 raise InputError(f"teacher.runs: {run.folder} has other genres")
-            _check_held_out(run, store, split)
-            known = [n for n, track_id in enumerate(found.track_ids) if track_id in place]
-            rows = [place[found.track_ids[n]] for n in known]
-            sums[rows] += np.log(found.scores[known].clip(min=LEAST))
+            heard = _heard(run, store, split)
+            told = {
+                place[track_id]: number
+                for number, track_id in enumerate(found.track_ids)
+                if place.get(track_id) in taught and store.row_sha1[place[track_id]] not in heard
+            }
+            if not told:
+                raise InputError(
+                    f"teacher.runs: {run.folder} predicted no training track of this run that it "
+                    "was not trained on itself: leave it out"
+                )
+            rows = list(told)
+            sums[rows] += np.log(found.scores[list(told.values())].clip(min=LEAST))
             counts[rows] += 1
+        if self.runs:
+            known = np.count_nonzero(counts)
+            log.info("runs give soft labels of %d of %d training tracks", known, len(taught))
         return np.where(counts, sums / counts.clip(min=1), np.nan)
+
+    def check_place(self, folder: Path) -> None:
+        """Refuse, with InputError, runs among which the new one, in this folder, would be."""
+        parents = folder.resolve().parents
+        if inside := [place for place in self.runs if Path(place).resolve() in parents]:
+            raise InputError(
+                f"teacher.runs={inside[0]}: this run itself will lie there; runs that teach need "
+                "a place of their own (outputs=... when they are trained)"
+            )
 
     def _finished(self) -> list[Run]:
         return find_runs(self.runs, "teacher.runs") if self.runs else []
@@ -186,22 +209,33 @@ def _joined(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
     return mixed / mixed.sum(axis=1, keepdims=True)
 
 
-def _check_held_out(run: Run, store: Store, split: Split) -> None:
-    """Refuse a run that has seen the tracks which this one is judged by, or may have."""
+def _heard(run: Run, store: Store, split: Split) -> frozenset[str]:
+    """Hashes of the rows that a run was trained on.
+
+    Raises:
+        InputError: it has seen tracks which this run is judged by, or may have.
+    """
     if not (run.folder / BEST).exists():
         raise InputError(
             f"teacher.runs: {run.folder} has no {BEST}, which would tell what it was trained on"
         )
     trained = load_checkpoint(run.folder / BEST)
-    dtype = str(store.dtype)
-    if not trained.seen(store.row_sha1, dtype):
+    heard = (trained.trained_on or {}).get(str(store.dtype), frozenset())
+    if heard.isdisjoint(store.row_sha1):
         raise InputError(
             f"teacher.runs: {run.folder} was trained on no row of this store, so that nobody can "
             "tell which of its tracks it has seen: runs on the same data and features are needed"
         )
-    held_out = {store.row_sha1[row] for part in split if part != "train" for row in split[part]}
-    if seen := trained.seen(held_out, dtype):
+    held_out = [store.row_sha1[row] for part in split if part != "train" for row in split[part]]
+    seen = trained.seen(held_out, str(store.dtype))
+    if seen is None:
+        raise InputError(
+            f"teacher.runs: {run.folder} began with weights that were trained on rows stored "
+            "otherwise, so that nobody can tell which of its tracks it has seen"
+        )
+    if seen:
         raise InputError(
             f"teacher.runs: {run.folder} was trained on {seen} of the tracks that this run "
             "validates or tests on, so that its labels would tell of them"
         )
+    return heard

@@ -95,13 +95,14 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     classifier = composition.make_classifier(config, plain, data)
     known = {
         "params": parameter_count(classifier.net),
-        "data": _description(data, leakage),
+        "data": _description(data, leakage, classifier.description["seen_before"]),
         "sources": classifier.description["sources"],
         **provenance,
         "overrides": _overrides(),
         "config": plain,
     }
     _announce(data, known["params"], leakage)
+    _announce_seen(data, known["data"]["seen_before"])
     logger: Logger = instantiate(config.logger, save_dir=folder)
     try:
         fitted = fitting.fit(config, plain, data, classifier, folder, logger)
@@ -138,7 +139,7 @@ def _tested(fitted: Fitted, data: StoreDataModule, part: str, log_it: bool) -> r
         "test": test,
         "val": val,
         "seconds": fitted.history.seconds,
-        "device": memory.device_name(fitted.tester.strategy.root_device),
+        "device": fitted.device,
         "best_epoch": int(fitted.best["epoch"]),
         "history": fitted.history.epochs,
     }
@@ -182,11 +183,30 @@ def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
         )
 
 
+def _announce_seen(data: StoreDataModule, seen_before: dict[str, int | None]) -> None:
+    for part, count in seen_before.items():
+        if count is None:
+            log.warning(
+                "not known whether the net that training begins with was trained on the %s tracks: "
+                "its rows were stored otherwise",
+                part,
+            )
+        elif count:
+            log.warning(
+                "the net that training begins with was trained on %d of the %d %s tracks already",
+                count,
+                len(data.split[part]),
+                part,
+            )
+
+
 def _figures(predictions: results.Predictions) -> dict[str, Any]:
     return evaluate(predictions.labels, predictions.scores, predictions.classes)
 
 
-def _description(data: StoreDataModule, leakage: dict[str, Any]) -> dict[str, Any]:
+def _description(
+    data: StoreDataModule, leakage: dict[str, Any], seen_before: dict[str, int | None]
+) -> dict[str, Any]:
     store = data.store
     return {
         "store": str(store.path),
@@ -196,6 +216,7 @@ def _description(data: StoreDataModule, leakage: dict[str, Any]) -> dict[str, An
         "shape": list(data.shape),
         "split": splits.sizes(store, data.split),
         "leakage": leakage,
+        "seen_before": seen_before,
         "rejected": store.rejected,
     }
 

@@ -1,13 +1,15 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from genreclf.checkpoint import PRETRAINED, load_checkpoint
+from genreclf.checkpoint import Trained, load_checkpoint
 from genreclf.errors import InputError
+from genreclf.features import Precomputed
 from genreclf.initial import take_over
 from genreclf.metrics import temperature
 from genreclf.models import AttentiveCNN
@@ -114,17 +116,49 @@ def test_training_begins_with_weights_of_the_papers_nets_too(train: Train) -> No
     begin += ["features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024"]
     result = train(*begin, "split=stratified")
     assert result["params"] == 38757
-    assert "tracks already" in (result["folder"] / "train.log").read_text()  # of other parts
+    seen = result["data"]["seen_before"]["test"]  # in the other split
+    assert f"was trained on {seen} of the" in (result["folder"] / "train.log").read_text()
+    assert seen > 0
 
 
 def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, music: Path) -> None:
-    described = json.loads((PRETRAINED / "model.json").read_text())
-    assert described["dtype"] == "uint8"
-    data = ["data=folder", f"data.root={music}", "report=false"]
-    result = Path(command("train", *data, "init=pretrained", "trainer.max_epochs=1"))
+    before = load_checkpoint("pretrained").trained_on
+    assert before is not None
+    assert list(before) == ["uint8"]
+    data = ["data=folder", f"data.root={music}"]
+    result = Path(command("train", *data, "init=pretrained", "trainer.max_epochs=1", "test=false"))
     printed = (result.parent / "train.log").read_text()
     for part in ("val", "test"):
         assert f"begins with was trained on the {part} tracks: its rows were" in printed
+    assert json.loads(result.read_text())["data"]["seen_before"] == {"val": None, "test": None}
+    assert "It is not known whether the net" in (result.parent / "report.html").read_text()
+    after = load_checkpoint(result.parent / "best.ckpt")
+    assert after.trained_on is not None
+    assert set(after.trained_on) == {"uint8", "float32"}
+    assert after.trained_on["uint8"] == before["uint8"]
+    assert after.seen(["new"], "float32") is None
+    card = Path(command("export", f"checkpoint={result.parent / 'best.ckpt'}"), "README.md")
+    assert "It is not known whether the weights" in card.read_text()
+
+
+def test_what_a_net_has_seen_is_told_as_far_as_it_is_known() -> None:
+    net = AttentiveCNN(2, [4, 4, 4, 4], mixed=8)
+    trained = Trained(net, ["a", "b"], Precomputed(), 16, {"uint8": frozenset("ab")})
+    assert trained.seen(["a", "c"], "uint8") == 1
+    assert trained.seen(["c"], "uint8") == 0
+    assert trained.seen(["a"], "float32") is None
+    both = replace(trained, trained_on={"uint8": frozenset("ab"), "float32": frozenset("d")})
+    assert both.seen(["d", "c"], "float32") == 1
+    assert both.seen(["c"], "float32") is None
+    assert replace(trained, trained_on=None).seen(["a"], "uint8") is None
+
+
+def test_a_net_of_another_version_is_refused(command: Command, run: Path, tmp_path: Path) -> None:
+    folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(described | {"format": 2}))
+    with pytest.raises(InputError, match=r"g: of another version of genreclf$"):
+        load_checkpoint(folder)
 
 
 def test_the_name_of_the_packages_net_is_no_folder(

@@ -67,10 +67,13 @@ def test_a_seed_is_the_mean_of_its_folds(tmp_path: Path) -> None:
     ]
     ((title, (best, paper)),) = summary.tables(folds)
     assert title == "split=fold, test part"
-    assert (best.what, best.accuracy, best.seeds, best.folds) == ("experiment=best", "90.00", 1, 1)
+    found = (best.what, best.accuracy, best.seeds, best.folds)
+    assert found == ("experiment=best", "90.00", 1, "1")
     assert paper.accuracy == "77.50"  # the mean of 75 and 80
     assert paper.interval == "45.7 to 100.0"  # 77.5 +- 12.706 * 2.5
-    assert (paper.seeds, paper.folds) == (2, 2)
+    assert (paper.seeds, paper.folds) == (2, "2")
+    ((_, (_, incomplete)),) = summary.tables(folds[:3] + folds[4:])
+    assert (incomplete.seeds, incomplete.folds) == (2, "1 to 2")
 
 
 def test_other_data_or_features_are_rows_of_their_own() -> None:
@@ -81,6 +84,13 @@ def test_other_data_or_features_are_rows_of_their_own() -> None:
         "Npz of 8 genres, 7193; 128 x 1",
         "Npz of 8 genres, 7193; 128 x 128",
     ]
+
+
+def test_of_an_archive_its_features_only_say_what_the_rows_are() -> None:
+    given = ["data=npz", "features=mel_frames", "cache=device", "test=false", "experiment=best"]
+    assert summary._what(given, 0, "genreclf.corpora.Npz") == "experiment=best"
+    of_files = summary._what([*given, "cache=float16"], 0, "genreclf.corpora.Folder")
+    assert of_files == "experiment=best cache=float16 features=mel_frames"
 
 
 def test_runs_of_other_settings_are_not_taken_together() -> None:

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,15 @@ def test_what_runs_predicted_joins_the_soft_labels(
         Embeddings(path, runs="outputs")
 
 
+def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path:
+    """A run that had been trained on these rows as well."""
+    shutil.copytree(run, folder)
+    checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
+    checkpoint["genreclf"]["trained_on"] |= trained_on
+    torch.save(checkpoint, folder / "best.ckpt")
+    return folder
+
+
 def test_runs_that_may_have_seen_the_tracks_are_refused(
     train: Callable[..., dict[str, Any]],
     music: Path,
@@ -225,11 +235,16 @@ def test_runs_that_may_have_seen_the_tracks_are_refused(
     settings += ["teacher=embeddings", f"teacher.path={taught}"]
     others = train("features=mfcc")["folder"]
     machine = train("model=svm")["folder"]
+    unsaid = train("test=false", f"outputs={tmp_path}/a")["folder"]
+    begun = copy_with(unsaid, tmp_path / "begun", {"uint8": ["00"]})
     capsys.readouterr()
     for folder, line in (
         (tmp_path / "none", "teacher.runs="),
         (others, "was trained on no row of this store"),
         (machine, "has no best.ckpt"),
+        (unsaid, "predicted no training track of this run"),
+        (begun, "nobody can tell which of its tracks"),
+        (tmp_path, "this run itself will lie there"),
     ):
         with pytest.raises(SystemExit):
             train(*settings, f"teacher.runs=[{folder}]")

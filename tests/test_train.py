@@ -102,9 +102,15 @@ def test_compiled_it_trains_the_same(
     settings = "model=efficient_cnn", "trainer.max_epochs=1"
     plain = train(*settings, f"outputs={tmp_path}/a")
     # Everything of torch.compile but the C++ compiler, which takes a minute or two.
-    whole = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda net: whole(net, backend="aot_eager"))
+    whole, compiling = nn.Module.compile, []
+
+    def compile_without_it(net: nn.Module) -> None:
+        compiling.append(type(net).__name__)
+        whole(net, backend="aot_eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_without_it)
     compiled = train(*settings, "compile=true", f"outputs={tmp_path}/b")
+    assert compiling == ["EfficientCNN"]
     assert compiled["test"]["loss"] == pytest.approx(plain["test"]["loss"], abs=1e-3)
 
 
