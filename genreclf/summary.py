@@ -7,7 +7,7 @@ call adds those that it finds, so that a table grows over days and machines.
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -78,6 +78,7 @@ class Row:
     accuracy: str
     interval: str
     f1_macro: str
+    loss: str
     seeds: int
     folds: str
     parameters: str
@@ -110,7 +111,7 @@ def line_of(run: results.Run) -> Line:
     figures, split = result["test"], config["split"]
     return Line(
         run=run.folder.name,
-        what=_what(result["overrides"], config["seed"], config["data"]["_target_"]),
+        what=_what(result["overrides"], config),
         data=_data(result),
         features=" x ".join(map(str, result["data"]["shape"])),
         split=split["_target_"].rpartition(".")[2],
@@ -129,10 +130,8 @@ def line_of(run: results.Run) -> Line:
     )
 
 
-def _what(overrides: Sequence[str], seed: int, corpus: str) -> str:
-    told = [results.without_place(text) for text in overrides if _told(text, seed)]
-    if corpus.endswith(".Npz"):  # where it says what the rows are, not what becomes of them
-        told = [text for text in told if not text.startswith("features=")]
+def _what(overrides: Sequence[str], config: Mapping[str, Any]) -> str:
+    told = [results.without_place(text) for text in overrides if _told(text, config)]
     return " ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text)))
 
 
@@ -144,12 +143,17 @@ def _data(result: dict[str, Any]) -> str:
     return ", ".join([f"{corpus} of {len(result['data']['classes'])} genres, {tracks}", *read])
 
 
-def _told(override: str, seed: int) -> bool:
-    """Whether it tells rows apart; with a division for each seed, the divisions do not."""
+def _told(override: str, config: Mapping[str, Any]) -> bool:
+    """Whether it tells rows apart."""
     key, _, value = override.lstrip("+~").partition("=")
-    where_read = key == "cache" and value != "float16"  # which alone changes numbers
-    its_own = (key, value) == ("split_seed", str(seed))
-    return key not in NOT_TOLD and not where_read and not its_own
+    match key:
+        case "split_seed":  # with a division for each seed, the divisions do not
+            return config["split_seed"] != config["seed"]
+        case "features":  # of an archive it says what the rows are, not what becomes of them
+            return not config["data"]["_target_"].endswith(".Npz")
+        case "cache":
+            return value == "float16"  # which alone changes numbers
+    return key not in NOT_TOLD
 
 
 def tables(lines: Sequence[Line]) -> list[tuple[str, list[Row]]]:
@@ -203,6 +207,9 @@ def _row(lines: Sequence[Line]) -> Row:
         cells.percent(accuracy.value),
         cells.bounds(accuracy),
         cells.decimal(estimates.average_of([line.f1_macro for line in lines]), 3),
+        cells.decimal(estimates.average_of([line.loss for line in lines]), 3)
+        if first.parameters  # what a support vector machine gives are no probabilities
+        else cells.NONE,
         len({line.seed for line in lines}),
         _range(Counter(line.seed for line in lines).values()),
         f"{first.parameters:,}",

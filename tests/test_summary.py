@@ -88,9 +88,12 @@ def test_other_data_or_features_are_rows_of_their_own() -> None:
 
 def test_of_an_archive_its_features_only_say_what_the_rows_are() -> None:
     given = ["data=npz", "features=mel_frames", "cache=device", "test=false", "experiment=best"]
-    assert summary._what(given, 0, "genreclf.corpora.Npz") == "experiment=best"
-    of_files = summary._what([*given, "cache=float16"], 0, "genreclf.corpora.Folder")
-    assert of_files == "experiment=best cache=float16 features=mel_frames"
+    config = {"data": {"_target_": "genreclf.corpora.Npz"}, "seed": 1, "split_seed": 1}
+    given += ["seed=1", r"+split_seed=$\{seed\}"]
+    assert summary._what(given, config) == "experiment=best"
+    config |= {"data": {"_target_": "genreclf.corpora.Folder"}, "split_seed": 2}
+    of_files = "experiment=best +split_seed=2 cache=float16 features=mel_frames"
+    assert summary._what([*given[:5], "cache=float16", "+split_seed=2"], config) == of_files
 
 
 def test_runs_of_other_settings_are_not_taken_together() -> None:

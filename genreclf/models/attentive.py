@@ -1,7 +1,9 @@
 """A convolutional network with attentive statistics pooling, for music by other artists."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,25 +62,13 @@ class AttentiveCNN(nn.Module):
     ) -> None:
         super().__init__()
         check_rates(dropout=dropout)
-        heights = [[size] if isinstance(size, int) else [*size] for size in kernels]
-        if len(channels) != 4 or len(heights) != 4 or not all(map(_are_odd, [*heights, [frames]])):
-            raise InputError(
-                f"model.channels={list(channels)}, model.kernels={list(kernels)}, model.frames="
-                f"{frames}: four of the first two are needed; kernels span odd numbers"
-            )
         if min(squeeze, encoders) < 0 or segments < 1 or (encoders and mixed % HEADS):
             raise InputError(
                 f"model.squeeze={squeeze}, model.encoders={encoders}, model.segments={segments}: "
                 f"at least 0, 0 and 1 are needed; with encoders, {HEADS} must divide model.mixed"
             )
         self.segments = segments
-        inputs = (1, *channels)
-        self.blocks = nn.Sequential(
-            *(
-                _block(inputs[i], inputs[i + 1], [(h, frames) for h in heights[i]], i < 3, squeeze)
-                for i in range(4)
-            )
-        )
+        self.blocks = nn.Sequential(*_blocks(channels, kernels, frames, squeeze))
         self.pool = nn.Sequential(
             nn.MaxPool2d((2, 1)), nn.AdaptiveAvgPool2d((BANDS, None)), nn.Dropout(dropout / 2)
         )
@@ -87,13 +77,9 @@ class AttentiveCNN(nn.Module):
             nn.BatchNorm2d(mixed),
             nn.ReLU(inplace=True),
         )
+        layer: Any = partial(nn.TransformerEncoderLayer, batch_first=True, norm_first=True)
         self.encoders = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    mixed, HEADS, mixed, dropout / 2, batch_first=True, norm_first=True
-                )
-                for _ in range(encoders)
-            )
+            *(layer(mixed, HEADS, mixed, dropout / 2) for _ in range(encoders))
         )
         self.attention = nn.Sequential(nn.Conv1d(mixed, 64, 1), nn.Tanh(), nn.Conv1d(64, mixed, 1))
         self.embedding_size = 2 * mixed
@@ -183,6 +169,20 @@ def _are_odd(sizes: Sequence[int]) -> bool:
 def _convolution(inputs: int, outputs: int, size: tuple[int, int]) -> nn.Conv2d:
     padding = (size[0] // 2, size[1] // 2)
     return nn.Conv2d(inputs, outputs, size, padding=padding, bias=False)
+
+
+def _blocks(
+    channels: Sequence[int], kernels: Sequence[int | Sequence[int]], frames: int, squeeze: int
+) -> list[nn.Sequential]:
+    heights = [[size] if isinstance(size, int) else [*size] for size in kernels]
+    if len(channels) != 4 or len(heights) != 4 or not all(map(_are_odd, [*heights, [frames]])):
+        raise InputError(
+            f"model.channels={list(channels)}, model.kernels={list(kernels)}, model.frames="
+            f"{frames}: four of the first two are needed; kernels span odd numbers"
+        )
+    sizes = [[(height, frames) for height in of_block] for of_block in heights]
+    ends = pairwise((1, *channels))
+    return [_block(*pair, sizes[i], pool=i < 3, squeeze=squeeze) for i, pair in enumerate(ends)]
 
 
 def _block(
