@@ -40,7 +40,7 @@ pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes 
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
-	@test -n "$(DATA)" -a -n "$(TEACHER)" || { echo 'make ablations: DATA="data=..." and TEACHER="teacher=..." are needed'; exit 2; }
+	$(if $(and $(DATA),$(TEACHER)),,$(error ablations: DATA="data=..." and TEACHER="teacher=..." are needed))
 	for change in '' teacher.labels=0 teacher.weight=2 augmentation.segment=1 augmentation.masks=0 \
 	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
 	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
