@@ -30,33 +30,6 @@ def run(config: DictConfig) -> None:
     """The command: write evaluation.json and predictions.csv; print the path of the first."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     trained = _trained(config)
-    data = _data(config, trained)
-    numbers = _class_numbers(data.store, trained)
-    alone = processes.Team(config.trainer).settings_alone()
-    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)
-    scores = predict(trainer, trained, data, data.tested_part, config.fast)
-    rows = data.split[data.tested_part]
-    labels = numbers[data.store.labels[rows]]
-    track_ids = [data.store.track_ids[row] for row in rows]
-    predictions = results.Predictions(track_ids, labels, scores, trained.classes)
-    predictions.write(folder / results.PREDICTIONS)
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
-    evaluation = {
-        **metrics.evaluate(labels, scores, trained.classes),
-        "classes": trained.classes,
-        "tested_on": data.tested_part,
-        "trained_on": _trained_on(trained, data.store, rows),
-        "rejected": data.store.rejected,
-        **results.provenance(),
-        "config": plain,
-    }
-    results.write_json(folder / EVALUATION, evaluation)
-    log.info("%s", metrics.in_words(evaluation))
-    print(folder / EVALUATION)
-
-
-def _data(config: DictConfig, trained: Trained) -> StoreDataModule:
-    """The tracks, as the checkpoint takes them."""
     corpus = instantiate(config.data)
     features = _features(config, trained, corpus)
     store = store_for(
@@ -66,7 +39,36 @@ def _data(config: DictConfig, trained: Trained) -> StoreDataModule:
         path=config.store,
         workers=config.workers,
     )
+    numbers = _class_numbers(store, trained)
     _announce(trained, features)
+    data = _data(config, trained, corpus, features, store)
+    alone = processes.Team(config.trainer).settings_alone()
+    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)
+    scores = predict(trainer, trained, data, data.tested_part, config.fast)
+    rows = data.split[data.tested_part]
+    labels = numbers[store.labels[rows]]
+    track_ids = [store.track_ids[row] for row in rows]
+    predictions = results.Predictions(track_ids, labels, scores, trained.classes)
+    predictions.write(folder / results.PREDICTIONS)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    evaluation = {
+        **metrics.evaluate(labels, scores, trained.classes),
+        "classes": trained.classes,
+        "tested_on": data.tested_part,
+        "trained_on": _trained_on(trained, store, rows),
+        "rejected": store.rejected,
+        **results.provenance(),
+        "config": plain,
+    }
+    results.write_json(folder / EVALUATION, evaluation)
+    log.info("%s", metrics.in_words(evaluation))
+    print(folder / EVALUATION)
+
+
+def _data(
+    config: DictConfig, trained: Trained, corpus: Corpus, features: Features, store: Store
+) -> StoreDataModule:
+    """The tracks, which the checkpoint must be able to take."""
     split = instantiate(config.split)(store)
     data = StoreDataModule(store, split, config.batch_size, config.num_workers, features=features)
     _check_size(data, trained, corpus)

@@ -166,23 +166,28 @@ def test_a_net_without_an_embedding_is_refused() -> None:
         Classifier(EfficientCNN(2), ["a", "b"], teaching=(4, 0.5, 0.0))
 
 
+def taught_with(music: Path, folder: Path, seed: int = 0) -> list[str]:
+    """Options of a small net and its teacher, whose archive is written."""
+    ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
+    path = archive(folder, ids, np.random.default_rng(seed).normal(size=(len(ids), 6)))
+    net = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8"]
+    return [*net, "teacher=embeddings", f"teacher.path={path}"]
+
+
 def test_a_taught_net_is_kept_without_its_teacher(
     train: Callable[..., dict[str, Any]],
     music: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
-    taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
-    settings = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8", "mixup=0.2"]
-    settings += ["teacher=embeddings", f"teacher.path={taught}"]
+    settings = [*taught_with(music, tmp_path), "mixup=0.2"]
     result = train(*settings)
     trained = load_checkpoint(result["folder"] / "best.ckpt")
     assert isinstance(trained.net, AttentiveCNN)
     assert trained.net(torch.randn(1, 32, 54)).shape == (1, 4)
     with pytest.raises(SystemExit):
-        train("teacher=embeddings", f"teacher.path={taught}")  # of cnn_gru
-    archive(tmp_path, ids, np.random.default_rng(1).normal(size=(len(ids), 6)))
+        train(*settings[3:5])  # of cnn_gru
+    taught_with(music, tmp_path, seed=1)
     capsys.readouterr()
     with pytest.raises(SystemExit):
         train(*settings)
@@ -229,10 +234,7 @@ def test_runs_that_may_have_seen_the_tracks_are_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
-    taught = archive(tmp_path, ids, np.random.default_rng(0).normal(size=(len(ids), 6)))
-    settings = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8"]
-    settings += ["teacher=embeddings", f"teacher.path={taught}"]
+    settings = taught_with(music, tmp_path)
     others = train("features=mfcc")["folder"]
     machine = train("model=svm")["folder"]
     unsaid = train("test=false", f"outputs={tmp_path}/a")["folder"]
