@@ -46,7 +46,7 @@ ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: D
 	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
 	  'model.channels=[32,48,96,192] model.mixed=256' 'model.kernels=[3,3,3,3]' model.frames=5 \
 	  'model.kernels=[[3,9,15],5,3,3]' model.squeeze=8 'model.encoders=1 model.mixed=192' \
-	  model.segments=3; \
+	  model.attention=0 model.segments=3; \
 	do $(ABLATION) $(TEACHER) $$change || exit; done
 	$(ABLATION)
 	$(BIN)/genreclf summary runs=outputs/ablations/train file=docs/results/ablations.csv

@@ -71,6 +71,7 @@ def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
         ({"frames": 2}, "frames=2"),
         ({"squeeze": -1}, "squeeze=-1"),
         ({"encoders": 1, "mixed": 30}, "4 must divide"),
+        ({"attention": -1}, "attention=-1"),
         ({"segments": 0}, "segments=0"),
     ],
 )
@@ -86,11 +87,21 @@ def test_the_attentive_cnn_refuses_other_settings(setting: dict[str, Any], line:
         ({"frames": 5}, 2 * (32 * 9 + 32 * 64 * 5 + 64 * 128 * 3 + 128 * 224 * 3)),
         ({"squeeze": 8}, sum(2 * c * (c // 8) + c // 8 + c for c in (32, 64, 128, 224))),
         ({"encoders": 1}, 4 * (304 * 304 + 304) + 2 * (304 * 304 + 304) + 4 * 304),
+        ({"attention": 0}, -2 * 304 * 64 - 64 - 304),
     ],
 )
 def test_the_attentive_cnn_with_more_parts_trains(setting: dict[str, Any], more: int) -> None:
     assert parameter_count(AttentiveCNN(8, **setting)) == 955_000 + more
     check_training(AttentiveCNN(5, **setting), (40, 50))
+
+
+def test_without_attention_every_step_weighs_the_same() -> None:
+    net, clips = AttentiveCNN(4, attention=0).eval(), torch.randn(2, 40, 64)
+    torch.testing.assert_close(net.attention_weights(clips), torch.full((2, 8), 1 / 8))
+    sequence = net._sequence(clips)
+    deviation = sequence.var(2, correction=0).clamp(min=1e-5).sqrt()
+    expected = net.classifier(net.norm(torch.cat([sequence.mean(2), deviation], dim=1)))
+    torch.testing.assert_close(net(clips), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_parts_of_a_clip_are_scored_each_for_itself_outside_of_training() -> None:

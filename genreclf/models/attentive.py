@@ -33,6 +33,7 @@ class AttentiveCNN(nn.Module):
         squeeze: the blocks weigh their channels (squeeze-and-excitation, Hu 2018), by a layer of so
             many times fewer; 0 for none.
         encoders: transformer layers (Vaswani 2017) over the steps before they are pooled.
+        attention: units by which each step gets its weight; 0 for the same weight everywhere.
         segments: outside of training, logits are the mean of those of so many parts of the clip,
             each half as long as it, evenly spread; 1 for the whole clip at once.
 
@@ -58,14 +59,16 @@ class AttentiveCNN(nn.Module):
         dropout: float = 0.3,
         squeeze: int = 0,
         encoders: int = 0,
+        attention: int = 64,
         segments: int = 1,
     ) -> None:
         super().__init__()
         check_rates(dropout=dropout)
-        if min(squeeze, encoders) < 0 or segments < 1 or (encoders and mixed % HEADS):
+        if min(squeeze, encoders, attention) < 0 or segments < 1 or (encoders and mixed % HEADS):
             raise InputError(
-                f"model.squeeze={squeeze}, model.encoders={encoders}, model.segments={segments}: "
-                f"at least 0, 0 and 1 are needed; with encoders, {HEADS} must divide model.mixed"
+                f"model.squeeze={squeeze}, model.encoders={encoders}, model.attention={attention}, "
+                f"model.segments={segments}: at least 0, 0, 0 and 1 are needed; with encoders, "
+                f"{HEADS} must divide model.mixed"
             )
         self.segments = segments
         self.blocks = nn.Sequential(*_blocks(channels, kernels, frames, squeeze))
@@ -81,7 +84,11 @@ class AttentiveCNN(nn.Module):
         self.encoders = nn.Sequential(
             *(layer(mixed, HEADS, mixed, dropout / 2) for _ in range(encoders))
         )
-        self.attention = nn.Sequential(nn.Conv1d(mixed, 64, 1), nn.Tanh(), nn.Conv1d(64, mixed, 1))
+        self.attention = (
+            nn.Sequential(nn.Conv1d(mixed, attention, 1), nn.Tanh(), nn.Conv1d(attention, mixed, 1))
+            if attention
+            else None
+        )
         self.embedding_size = 2 * mixed
         self.norm = nn.LayerNorm(self.embedding_size)
         self.classifier = nn.Sequential(
@@ -106,7 +113,8 @@ class AttentiveCNN(nn.Module):
 
     def _weights(self, sequence: Tensor) -> Tensor:
         """Of each step and channel; in float32, as sums over steps need."""
-        return self.attention(sequence).float().softmax(dim=2)
+        scores = self.attention(sequence) if self.attention else torch.zeros_like(sequence)
+        return scores.float().softmax(dim=2)
 
     def forward(self, features: Tensor, embedded: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (batch, classes) of features (batch, bins, frames).
