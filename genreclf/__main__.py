@@ -54,7 +54,7 @@ COMMANDS = {
     "predict": Command(
         None,
         "tell the genres of your own audio files",
-        "genreclf predict music --checkpoint RUN/best.ckpt --format json",
+        "genreclf predict music --format json",
     ),
     "export": Command(
         "export",

@@ -50,13 +50,7 @@ def keep_interrupts() -> None:
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exits where it fails."""
-    # Hydra's parser wants flags before all overrides, which is not where one adds -m.
-    for flag in FLAGS:
-        if f"--{flag}" in arguments:
-            others = (text for text in arguments if text != f"--{flag}")
-            arguments = [*others, f"{flag}=true", *NO_TRACE]
-    flags_first = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
-    sys.argv = [f"genreclf {name}", *flags_first]
+    sys.argv = [f"genreclf {name}", *_for_hydra(arguments)]
     # Hydra then raises what went wrong instead of printing its own account of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     OmegaConf.register_new_resolver("run_name", _name_by("data", "model"), replace=True)
@@ -98,6 +92,15 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         _fail(f"hydra/launcher: {_explain(error)}")
     finally:
         _end_idle_workers()
+
+
+def _for_hydra(arguments: list[str]) -> list[str]:
+    """Our flags as overrides; Hydra's first, which is not where one adds -m."""
+    for flag in FLAGS:
+        if f"--{flag}" in arguments:
+            others = (text for text in arguments if text != f"--{flag}")
+            arguments = [*others, f"{flag}=true", *NO_TRACE]
+    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 def _end_idle_workers() -> None:

@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         default="pretrained",
-        help="a best.ckpt that genreclf train wrote, or a folder of genreclf export; the net that "
-        "comes with genreclf unless given",
+        help="a best.ckpt that genreclf train wrote, or a folder of genreclf export; pretrained, "
+        "the default: the net that comes with genreclf",
     )
     parser.add_argument(
         "--top", type=_positive, metavar="N", help="genres a file; table: 3, json and csv: all"
