@@ -215,7 +215,7 @@ def _row(lines: Sequence[Line]) -> Row:
         f"{first.parameters:,}",
         _range(line.epochs for line in lines),
         cells.decimal(estimates.average_of([line.minutes for line in lines]), 0),
-        ", ".join(dict.fromkeys(line.device for line in lines if line.device)),
+        ", ".join(sorted({line.device for line in lines if line.device})),
     )
 
 
