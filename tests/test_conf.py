@@ -93,7 +93,7 @@ def test_every_ablation_runs_a_step(command: Callable[..., str], tmp_path: Path)
         text=True,
     )
     *trainings, last = (line.split(" ") for line in made.stdout.splitlines())
-    assert len(trainings) == 21
+    assert len(trainings) == 22
     assert last[0] == "summary"
     for name, *arguments in trainings:
         kept = [text for text in arguments if not text.startswith(("outputs=", "trainer.max"))]

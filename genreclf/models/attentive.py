@@ -113,7 +113,9 @@ class AttentiveCNN(nn.Module):
 
     def _weights(self, sequence: Tensor) -> Tensor:
         """Of each step and channel; in float32, as sums over steps need."""
-        scores = self.attention(sequence) if self.attention else torch.zeros_like(sequence)
+        scores = (
+            self.attention(sequence) if self.attention is not None else torch.zeros_like(sequence)
+        )
         return scores.float().softmax(dim=2)
 
     def forward(self, features: Tensor, embedded: bool = False) -> Tensor | tuple[Tensor, Tensor]:
