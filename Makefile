@@ -40,8 +40,8 @@ pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes 
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
-	$(if $(and $(DATA),$(TEACHER)),,$(error ablations: DATA="data=..." and TEACHER="teacher=..." are needed))
-	for change in '' teacher.labels=0 teacher.weight=2 augmentation.segment=1 augmentation.masks=0 \
+	$(if $(and $(DATA),$(TEACHER)),,$(error ablations: DATA="data=..." and TEACHER="distillation=..." are needed))
+	for change in '' distillation.labels=0 distillation.weight=2 augmentation.segment=1 augmentation.masks=0 \
 	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
 	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
 	  'model.channels=[32,48,96,192] model.mixed=256' 'model.kernels=[3,3,3,3]' model.frames=5 \

@@ -109,11 +109,11 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         print(f"genreclf {name}: {command.summary}\n\n  {command.example}\n", flush=True)
     if command.config is None:
-        sys.exit(importlib.import_module(f"genreclf.{name}").main(arguments))
-    from genreclf import app  # imports Hydra, which the lines above can do without
+        sys.exit(importlib.import_module(f"genreclf.commands.{name}").main(arguments))
+    from genreclf.commands import hydra_app  # imports Hydra, which the lines above can do without
 
-    app.keep_interrupts()
-    app.run(name, command.config, arguments)
+    hydra_app.keep_interrupts()
+    hydra_app.run(name, command.config, arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ class InputError(ValueError):
     """
 
 
-def one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """What an exception says, in one line; of Hydra's own, what a constructor said below it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genreclf import app
 from genreclf.__main__ import COMMANDS
-from genreclf.corpora import Synthetic, Track
-from genreclf.store import Scaling, Source, Store
-from genreclf.store_writer import StoreWriter
+from genreclf.commands import hydra_app
+from genreclf.data.datasets import Synthetic, Track
+from genreclf.data.store import Scaling, Source, Store
+from genreclf.data.store_writer import StoreWriter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # Small enough for many runs: 2.5 s clips, 32 x 54 features.
@@ -31,9 +31,9 @@ def heed_ctrl_c() -> None:
 @pytest.fixture(scope="session")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 4 genres x 4 artists x 3 tagged MP3 clips of 2.5 s."""
-    corpus = Synthetic(tmp_path_factory.mktemp("music"), duration=2.5, artists=4, clips=3)
-    corpus.files()
-    return corpus.root
+    dataset = Synthetic(tmp_path_factory.mktemp("music"), duration=2.5, artists=4, clips=3)
+    dataset.files()
+    return dataset.root
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def command(
         place = [] if any(a.startswith("outputs=") for a in arguments) else [f"outputs={tmp_path}"]
         config = COMMANDS[name].config
         assert config, f"{name} takes no overrides"
-        app.run(name, config, [*arguments, *place])
+        hydra_app.run(name, config, [*arguments, *place])
         lines = capsys.readouterr().out.splitlines()
         return lines[-1] if lines else ""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from genreclf.corpora import synthesis
+from genreclf.data.datasets import synthesis
 
 GENRES = (
     *("Electronic", "Experimental", "Folk", "Hip-Hop"),

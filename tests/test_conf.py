@@ -13,7 +13,7 @@ CONF = Path(__file__).parents[1] / "conf"
 GROUPS = {
     (file.parent.name, file.stem)
     for file in CONF.glob("*/*.yaml")
-    if file.parent.name not in ("data", "study", "teacher", "init")
+    if file.parent.name not in ("data", "study", "distillation", "init")
 }
 NOT_FOR_AUDIO = {
     ("features", "precomputed"),
@@ -70,13 +70,13 @@ def test_every_ablation_runs_a_step(command: Callable[..., str], tmp_path: Path)
         track_ids=ids,
         split=np.where(ids < 18, "training", "validation"),
     )
-    np.savez(tmp_path / "teacher.npz", features=rng.normal(size=(24, 4)), track_ids=ids)
+    np.savez(tmp_path / "distillation.npz", features=rng.normal(size=(24, 4)), track_ids=ids)
     printing = tmp_path / "genreclf"
     printing.write_text('#!/bin/sh\nprintf "%s\\n" "$*"\n')
     printing.chmod(0o755)
     given = {
         "DATA": f"data=npz data.path={tmp_path}/rows.npz",
-        "TEACHER": f"teacher=embeddings teacher.path={tmp_path}/teacher.npz",
+        "TEACHER": f"distillation=embeddings distillation.path={tmp_path}/distillation.npz",
     }
     made = subprocess.run(
         [

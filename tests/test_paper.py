@@ -49,7 +49,7 @@ def test_the_final_setting(experiment: str) -> None:
     config = composed(experiment)
     assert config["batch_size"] == 16
     assert config["trainer"]["max_epochs"] == 60
-    assert config["normalise"]["_target_"] == "genreclf.normalisation.none"
+    assert config["normalise"]["_target_"] == "genreclf.training.keep_features"
     model = {"cell": "gru", "cnn_dropout": 0.2, "classifier_dropout": 0.4, "unused_gate": False}
     assert config["model"].items() >= model.items()
     adamw = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.03}
@@ -86,10 +86,10 @@ def test_fma_is_fetched_from_where_it_is_published(subset: str) -> None:
     place = "https://os.unil.cloud.switch.ch/fma"
     names = ("fma_metadata", f"fma_{subset}")
     assert found == {f"{place}/{name}.zip": ARCHIVES[name] for name in names}
-    corpus = hydra.utils.instantiate(data)
-    assert (corpus.name, corpus.subset) == (f"fma_{subset}", subset)
+    dataset = hydra.utils.instantiate(data)
+    assert (dataset.name, dataset.subset) == (f"fma_{subset}", subset)
     bad = {"98565", "98567", "98569", "99134", "107535", "108925", "133297"}
-    assert set(corpus.known_bad) == bad
+    assert set(dataset.known_bad) == bad
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,8 @@
-"""Networks: features (batch, bins, frames) -> logits (batch, classes).
+"""Networks, (batch, bins, frames) -> logits (batch, classes), and the files of their weights.
 
 A config, and a checkpoint, name one as `genreclf.models.NAME`.
 """
 
-from torch import nn
+import lazy_loader
 
-from genreclf.models.attentive import AttentiveCNN
-from genreclf.models.paper import CNNRNN, ConventionalCNN, EfficientCNN
-from genreclf.models.svm import SVM
-
-__all__ = ["CNNRNN", "SVM", "AttentiveCNN", "ConventionalCNN", "EfficientCNN", "parameter_count"]
-
-
-def parameter_count(net: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

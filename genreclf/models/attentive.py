@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genreclf.errors import InputError
-from genreclf.models.rates import check_rates
+from genreclf.models.layers import check_rates
 
 BANDS = 8  # that the convolutions leave of 128 bins
 HEADS = 4  # of an encoder layer
@@ -39,7 +39,7 @@ class AttentiveCNN(nn.Module):
 
     Attributes:
         axis: "time", of the steps that attention weights.
-        embedding_size: of what the last layer decides by, and a teacher's targets are predicted
+        embedding_size: of what the last layer decides by, and a distillation's targets are predicted
             from.
 
     Raises:
@@ -71,7 +71,7 @@ class AttentiveCNN(nn.Module):
                 f"{HEADS} must divide model.mixed"
             )
         self.segments = segments
-        self.blocks = nn.Sequential(*_blocks(channels, kernels, frames, squeeze))
+        self.blocks = nn.Sequential(*_make_blocks(channels, kernels, frames, squeeze))
         self.pool = nn.Sequential(
             nn.MaxPool2d((2, 1)), nn.AdaptiveAvgPool2d((BANDS, None)), nn.Dropout(dropout / 2)
         )
@@ -144,7 +144,7 @@ class Sizes(nn.ModuleList):
     def __init__(self, inputs: int, outputs: int, sizes: Sequence[tuple[int, int]]) -> None:
         ends = [outputs * i // len(sizes) for i in range(len(sizes) + 1)]
         super().__init__(
-            _convolution(inputs, end - start, size)
+            _make_convolution(inputs, end - start, size)
             for (start, end), size in zip(pairwise(ends), sizes, strict=True)
         )
 
@@ -176,12 +176,12 @@ def _are_odd(sizes: Sequence[int]) -> bool:
     return bool(sizes) and all(size > 0 and size % 2 for size in sizes)
 
 
-def _convolution(inputs: int, outputs: int, size: tuple[int, int]) -> nn.Conv2d:
+def _make_convolution(inputs: int, outputs: int, size: tuple[int, int]) -> nn.Conv2d:
     padding = (size[0] // 2, size[1] // 2)
     return nn.Conv2d(inputs, outputs, size, padding=padding, bias=False)
 
 
-def _blocks(
+def _make_blocks(
     channels: Sequence[int], kernels: Sequence[int | Sequence[int]], frames: int, squeeze: int
 ) -> list[nn.Sequential]:
     heights = [[size] if isinstance(size, int) else [*size] for size in kernels]
@@ -192,16 +192,18 @@ def _blocks(
         )
     sizes = [[(height, frames) for height in of_block] for of_block in heights]
     ends = pairwise((1, *channels))
-    return [_block(*pair, sizes[i], pool=i < 3, squeeze=squeeze) for i, pair in enumerate(ends)]
+    return [
+        _make_block(*pair, sizes[i], pool=i < 3, squeeze=squeeze) for i, pair in enumerate(ends)
+    ]
 
 
-def _block(
+def _make_block(
     inputs: int, outputs: int, sizes: Sequence[tuple[int, int]], pool: bool, squeeze: int
 ) -> nn.Sequential:
     """Convolution, batch norm, ReLU; a max-pool that halves both; channels weighed."""
     several = len(sizes) > 1
     return nn.Sequential(
-        Sizes(inputs, outputs, sizes) if several else _convolution(inputs, outputs, sizes[0]),
+        Sizes(inputs, outputs, sizes) if several else _make_convolution(inputs, outputs, sizes[0]),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
         *([nn.MaxPool2d(2)] if pool else []),

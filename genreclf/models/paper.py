@@ -11,12 +11,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from genreclf.errors import InputError
-from genreclf.models.rates import check_rates
+from genreclf.models.layers import check_rates
 
 TRUNK_CHANNELS = 128
 
 
-def separable_block(inputs: int, outputs: int) -> nn.Sequential:
+def make_separable_block(inputs: int, outputs: int) -> nn.Sequential:
     """Depthwise 3x3 and pointwise 1x1 convolution, each with batch norm and ReLU; 2x2 max-pool.
 
     Depthwise separable convolutions: Howard 2017.
@@ -32,7 +32,7 @@ def separable_block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def trunk(dropout: float) -> nn.Sequential:
+def make_trunk(dropout: float) -> nn.Sequential:
     """(batch, 1, bins, frames) -> (batch, 128, bins // 8, frames // 8).
 
     Whole channels are dropped: with `dropout / 2` after the second block, `dropout` after the last.
@@ -45,15 +45,15 @@ def trunk(dropout: float) -> nn.Sequential:
                 nn.ReLU(inplace=True),
                 nn.MaxPool2d(2),
             ),
-            block2=separable_block(32, 64),
+            block2=make_separable_block(32, 64),
             drop2=nn.Dropout2d(dropout / 2),
-            block3=separable_block(64, TRUNK_CHANNELS),
+            block3=make_separable_block(64, TRUNK_CHANNELS),
             drop3=nn.Dropout2d(dropout),
         )
     )
 
 
-def conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+def make_conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     """Two 3x3 convolutions, each with batch norm and ReLU; then 2x2 max-pool and dropout."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
@@ -84,7 +84,7 @@ class ConventionalCNN(nn.Module):
         check_rates(dropout=dropout)
         channels = (1, 32, 64, 128, 256)
         self.blocks = nn.Sequential(
-            *(conventional_block(*pair, dropout) for pair in pairwise(channels))
+            *(make_conventional_block(*pair, dropout) for pair in pairwise(channels))
         )
         self.pool = nn.AdaptiveAvgPool2d(4)
         self.classifier = nn.Sequential(
@@ -119,7 +119,7 @@ class EfficientCNN(nn.Module):
     ) -> None:
         super().__init__()
         check_rates(cnn_dropout=cnn_dropout, classifier_dropout=classifier_dropout)
-        self.trunk = trunk(cnn_dropout)
+        self.trunk = make_trunk(cnn_dropout)
         self.classifier = nn.Sequential(
             nn.Dropout(classifier_dropout),
             nn.Linear(TRUNK_CHANNELS, 32),
@@ -187,7 +187,7 @@ class CNNRNN(nn.Module):
         if axis not in pooled_axes:
             raise InputError(f"model.axis={axis!r}: choose time or frequency")
         self.axis, self.pooled_axis = axis, pooled_axes[axis]
-        self.trunk = trunk(cnn_dropout)
+        self.trunk = make_trunk(cnn_dropout)
         self.rnn = cells[cell](TRUNK_CHANNELS, hidden, num_layers=2, batch_first=True)
         self.residual = nn.Linear(TRUNK_CHANNELS, hidden)
         self.attention = Attention(hidden)

@@ -38,7 +38,7 @@ class SVM(nn.Module):
 
     def fit(self, batches: Iterable[Tensor], labels: np.ndarray) -> None:
         """Learn from batches of features (batch, bins, frames) and all their labels (tracks,)."""
-        self.machine.fit(np.concatenate([statistics(batch) for batch in batches]), labels)
+        self.machine.fit(np.concatenate([compute_statistics(batch) for batch in batches]), labels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Decision values (batch, classes) of features (batch, bins, frames); the highest wins.
@@ -47,7 +47,7 @@ class SVM(nn.Module):
 
         A class that was not trained on has minus infinity.
         """
-        decided = self.machine.decision_function(statistics(features))
+        decided = self.machine.decision_function(compute_statistics(features))
         known = self.machine[-1].classes_
         if len(known) == 2:
             decided = np.stack([-decided, decided], axis=1)
@@ -56,7 +56,7 @@ class SVM(nn.Module):
         return values.to(features.device)
 
 
-def statistics(features: Tensor) -> np.ndarray:
+def compute_statistics(features: Tensor) -> np.ndarray:
     """(tracks, bins, frames) -> (tracks, 3 * bins), or (tracks, bins) where there is one frame."""
     values = features.cpu().double()
     if values.shape[2] == 1:

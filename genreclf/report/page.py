@@ -1,13 +1,15 @@
 """The page: what it says, in the order in which it is read."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from genreclf import figures
+from genreclf.evaluation.runs import Run
+from genreclf.figures import curves
+from genreclf.files import write_text
 from genreclf.paper import BY_TRUE_NAME, Genre
 from genreclf.report.templates import template
-from genreclf.results import Run
 
 PAIRS = ("train-test", "train-val", "val-test")
 
@@ -42,9 +44,10 @@ def _section(run: Run, label: str, number: int) -> dict[str, Any]:
         "name": run.folder.name,
         "label": label,
         "result": result,
-        "curves": result["history"] and figures.curves(result["history"], result["best_epoch"]),
-        "confusion": figures.confusion(result["test"]["confusion"], result["data"]["classes"]),
-        "roc": figures.roc_curves(run.predictions),
+        "curves": result["history"]
+        and curves.draw_history(result["history"], result["best_epoch"]),
+        "confusion": curves.draw_confusion(result["test"]["confusion"], result["data"]["classes"]),
+        "roc": curves.draw_roc_curves(run.predictions),
         "leakage": _leakage(result["data"]["leakage"]),
         "paper": _paper(result["data"]["classes"]),
         "config": yaml.safe_dump(result["config"], sort_keys=False),
@@ -62,8 +65,13 @@ def _leakage(audit: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _comparison(runs: list[Run], names: list[str]) -> str:
     tests = [run.result["test"] for run in runs]
-    return figures.comparison(
+    return curves.draw_comparison(
         names,
         [test["accuracy"] for test in tests],
         [test["interval"] for test in tests],
     )
+
+
+def write(runs: list[Run], page: Path) -> None:
+    """Write the page of these runs."""
+    write_text(page, render(runs))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from genreclf.phase import Study
+from genreclf.files import write_text
 from genreclf.report import (
     study_artists,
     study_data,
@@ -18,7 +18,7 @@ from genreclf.report import (
 )
 from genreclf.report.section import Report, Section
 from genreclf.report.templates import template
-from genreclf.results import write_text
+from genreclf.studies.study import Study
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 PAPER: list[tuple[str, list[Callable[[Study], Section]]]] = [  # by phase, in the paper's order

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from genreclf.phase import Phase, Point, Study
-from genreclf.report import cells, study_figures
-from genreclf.report.estimates import accuracy, average_of, difference
+from genreclf.evaluation.intervals import compute_mean, estimate_accuracy, estimate_difference
+from genreclf.evaluation.runs import Run
+from genreclf.figures import comparison
+from genreclf.report import cells
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
-from genreclf.results import Run
+from genreclf.studies.study import Phase, Point, Study
 
 REFERENCE = "stratified"  # the paper's
 NAMES = {"stratified": "random (stratified)", "artist": "by artist", "official": "official"}
@@ -24,13 +25,13 @@ def shared_artists(runs: Sequence[Run]) -> float:
         pair = f"train-{run.result['tested_on']}"
         known = run.result["data"]["leakage"][pair]["tracks_of_shared_artists"]
         counts.append(known / run.result["test"]["n"])
-    return average_of(counts)
+    return compute_mean(counts)
 
 
 def artists(study: Study) -> Section:
     """Accuracy of each split, and what is lost against the paper's."""
-    phase = cells.named(study, "splits")
-    measured = cells.by_setting(phase, "split")
+    phase = cells.find_phase(study, "splits")
+    measured = cells.group_by_setting(phase, "split")
     columns = [
         Column("split"),
         Column("accuracy, %", MEASURED),
@@ -52,27 +53,27 @@ def artists(study: Study) -> Section:
         *("artists", title, text),
         Table(columns, rows) if rows else None,
         pictures=_picture(measured),
-        notes=[*_notes(study, measured), *cells.remarks(phase)],
-        command=cells.command(phase),
+        notes=[*_notes(study, measured), *cells.list_remarks(phase)],
+        command=cells.format_command(phase),
     )
 
 
 def _split(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
     point, reference = measured[key], measured.get(REFERENCE)
     name = NAMES.get(key, key)
-    if why := cells.state(phase, point, "split", key):
+    if why := cells.describe_state(phase, point, "split", key):
         return [name, why, *[cells.NONE] * 6]
     runs = point.runs
-    score = accuracy(runs, "test")
+    score = estimate_accuracy(runs, "test")
     gap = gap_between = cells.NONE
     if reference is not None and reference is not point and reference.runs:
-        lost = difference(tested(point), tested(reference))
-        gap, gap_between = cells.points(lost.value), cells.bounds(lost, signed=True)
+        lost = estimate_difference(tested(point), tested(reference))
+        gap, gap_between = cells.format_points(lost.value), cells.format_bounds(lost, signed=True)
     counts = sorted({run.result["test"]["n"] for run in runs})
     part = "" if runs[0].result["tested_on"] == "test" else " (validation)"
     return [
-        *(name, cells.percent(score.value), cells.bounds(score), gap, gap_between),
-        cells.percent(shared_artists(runs), 1),
+        *(name, cells.format_percent(score.value), cells.format_bounds(score), gap, gap_between),
+        cells.format_percent(shared_artists(runs), 1),
         " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))) + part,
         str(len(runs)),
     ]
@@ -80,14 +81,14 @@ def _split(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
 
 def _picture(measured: dict[str, Point]) -> list[Picture]:
     rows = {
-        NAMES.get(key, key): (tested(point), accuracy(point.runs, "test"))
+        NAMES.get(key, key): (tested(point), estimate_accuracy(point.runs, "test"))
         for key, point in measured.items()
         if point.runs
     }
     if not rows:
         return []
     caption = "Accuracy on each split: every seed a dot, the mean a bar with its 95 % interval."
-    return [Picture("artists", study_figures.accuracies(rows), caption)]
+    return [Picture("artists", comparison.draw_accuracies(rows), caption)]
 
 
 def _notes(study: Study, measured: dict[str, Point]) -> list[str]:
@@ -98,7 +99,7 @@ def _notes(study: Study, measured: dict[str, Point]) -> list[str]:
     if len(study.seeds) < 2:
         notes = ["With one seed a difference has no interval."]
     divided = any(
-        cells.select(run.result["config"], "split_seed") is not None
+        cells.select_point(run.result["config"], "split_seed") is not None
         for point in measured.values()
         for run in point.runs
     )

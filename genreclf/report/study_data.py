@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from genreclf import paper, spectrogram
-from genreclf.callbacks import BEST
-from genreclf.checkpoint import load_checkpoint
+from genreclf import paper
+from genreclf.audio.features import Waveform, build_features
+from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.features import Waveform, from_settings
-from genreclf.phase import Phase, Point, Study
-from genreclf.report import audio_files, cells, study_figures
-from genreclf.report.estimates import average
+from genreclf.evaluation.intervals import average_figure
+from genreclf.evaluation.runs import BEST, Run
+from genreclf.figures import comparison, spectrogram
+from genreclf.models.checkpoint import load_checkpoint
+from genreclf.report import audio_files, cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
-from genreclf.results import Run
-from genreclf.store import Store
+from genreclf.studies.study import Phase, Point, Study
 
 SHOWN = ("2", "000002")  # FMA's number of the clip in Fig. 1, "Food" by AWOL
 
@@ -30,7 +30,7 @@ def store_of(run: Run) -> Store | None:
 
 def _audio(study: Study) -> audio_files.AudioFiles | None:
     """Of the tracks of the first run whose store is there; None where nothing can be read."""
-    for run in cells.all_runs(study):
+    for run in cells.collect_runs(study):
         if (store := store_of(run)) is not None:
             found = audio_files.read(tuple(store.paths))
             return found if found.files else None
@@ -51,7 +51,7 @@ def audio(study: Study) -> Section:
     for name, printed in paper.AUDIO.items():
         common = found.specs[name].most_common(5) if found else []
         value, count = common[0] if common else (cells.NONE, 0)
-        part = cells.percent(count / found.files, 1) if found else cells.NONE
+        part = cells.format_percent(count / found.files, 1) if found else cells.NONE
         others = ", ".join(f"{other} ({number})" for other, number in common[1:])
         rows.append([name, printed, value, part, others or cells.NONE])
     text = (
@@ -66,7 +66,7 @@ def audio(study: Study) -> Section:
 def clip(study: Study) -> Section:
     """Fig. 1."""
     title = "Fig. 1: features of a clip"
-    for run in cells.best_runs(study) or cells.all_runs(study):
+    for run in cells.collect_best_runs(study) or cells.collect_runs(study):
         if (store := store_of(run)) is not None:
             svg, caption = _draw(run, store)
             return Section("fig-1", title, pictures=[Picture("fig-1", svg, caption)])
@@ -78,26 +78,26 @@ def _draw(run: Run, store: Store) -> tuple[str, str]:
     row = next((store.track_ids.index(name) for name in SHOWN if name in store.track_ids), 0)
     scale, offset = store.scaling.scale, store.scaling.offset
     values = scale * store.read([row])[0].astype(np.float32) + offset
-    features: Any = from_settings(store.source.features)
+    features: Any = build_features(store.source.features)
     if isinstance(features, Waveform) and (run.folder / BEST).exists():
         features = load_checkpoint(run.folder / BEST).features  # computed of waveforms
         values = features(values[0], features.sample_rate)
     genre, path = store.classes[store.labels[row]], Path(store.paths[row])
-    name = spectrogram.title(path) if path.is_file() else f"Track {store.track_ids[row]}"
+    name = spectrogram.read_title(path) if path.is_file() else f"Track {store.track_ids[row]}"
     kind = "features as the data bring them" if features.name == "precomputed" else features.name
     caption = f"{name}, {genre}: {kind}, {values.shape[0]} × {values.shape[1]}."
     if store.track_ids[row] not in SHOWN:
         caption += " The paper shows “Food” by AWOL, Hip-Hop, which is not among these tracks."
     seconds = float(store.durations[row])
     if getattr(features, "sample_rate", None) is None:  # no frequencies to mark
-        return study_figures.features(values, seconds), caption
+        return comparison.draw_features(values, seconds), caption
     drawn = spectrogram.Clip(name, features, values, features.sample_rate, seconds)
-    return study_figures.spectrogram(drawn), caption
+    return comparison.draw_spectrogram(drawn), caption
 
 
 def features(study: Study) -> Section:
     """Table II."""
-    phase = cells.named(study, "features")
+    phase = cells.find_phase(study, "features")
     columns = [
         Column("feature"),
         Column("dimensions", PAPER, text=True),
@@ -115,11 +115,15 @@ def features(study: Study) -> Section:
     rows = [
         [
             *(f"{origin.printed} (audio files)", origin.dimensions, "samples × channels"),
-            *(cells.size(origin.size), cells.size(found.bytes) if found else cells.NONE, *none),
+            *(
+                cells.format_size(origin.size),
+                cells.format_size(found.bytes) if found else cells.NONE,
+                *none,
+            ),
         ]
     ]
-    measured = cells.by_setting(phase, "features")
-    for key in cells.together(paper.FEATURES, measured):
+    measured = cells.group_by_setting(phase, "features")
+    for key in cells.merge_keys(paper.FEATURES, measured):
         rows.append(_feature(phase, measured.get(key), key))
     notes = [
         "Sizes: the paper's are of compressed archives, the measured ones of the file of features "
@@ -128,30 +132,33 @@ def features(study: Study) -> Section:
         "accuracy is taken with dropout and augmentation, validation accuracy without, so that "
         "validation can be higher, as in the paper.",
         "The paper's “MFCG” is read as chroma, which is what 12 chroma bins are.",
-        *cells.remarks(phase),
+        *cells.list_remarks(phase),
     ]
     return Section(
         *("table-2", "Table II: features", []),
         Table(columns, rows),
         notes=notes,
-        command=cells.command(phase),
+        command=cells.format_command(phase),
     )
 
 
 def _feature(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.FEATURES.get(key, paper.Feature(key, cells.NONE, 0))
-    name = cells.label(phase, point, printed.printed)
+    name = cells.format_label(phase, point, printed.printed)
     shape = size = gap = cells.NONE
-    val_accuracy, between = cells.measured_accuracy(phase, point, "features", key)
-    if point is not None and not cells.state(phase, point):
+    val_accuracy, between = cells.format_measured_accuracy(phase, point, "features", key)
+    if point is not None and not cells.describe_state(phase, point):
         bins, frames = point.runs[0].result["data"]["shape"]
-        shape, size = f"{bins} × {frames}", cells.size(point.runs[0].result["data"]["store_bytes"])
-        gap = cells.percent(average(point.runs, _gap))
+        shape, size = (
+            f"{bins} × {frames}",
+            cells.format_size(point.runs[0].result["data"]["store_bytes"]),
+        )
+        gap = cells.format_percent(average_figure(point.runs, _gap))
     return [
         *(name, printed.dimensions, shape),
-        *(cells.size(printed.size) if printed.size else cells.NONE, size),
-        *(cells.percent(printed.val_accuracy), val_accuracy, between),
-        *(cells.percent(printed.gap), gap),
+        *(cells.format_size(printed.size) if printed.size else cells.NONE, size),
+        *(cells.format_percent(printed.val_accuracy), val_accuracy, between),
+        *(cells.format_percent(printed.gap), gap),
     ]
 
 

@@ -4,19 +4,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
-from genreclf.phase import Phase, Point, Study
+from genreclf.evaluation.intervals import (
+    compute_mean,
+    count_correct,
+    estimate_accuracy,
+    estimate_recall,
+)
+from genreclf.evaluation.runs import Run
 from genreclf.report import cells
-from genreclf.report.estimates import accuracy, average_of, recall_of, right_of
 from genreclf.report.section import MEASURED, PAPER, Column, Section, Table
-from genreclf.results import Run
+from genreclf.studies.study import Phase, Point, Study
 
 OPTION = "oversampling.copies"
 
 
 def augmentation(study: Study) -> Section:
     """Table VII."""
-    phase = cells.named(study, "enhancement")
-    runs = _strong_runs(phase) or cells.best_runs(study)
+    phase = cells.find_phase(study, "enhancement")
+    runs = _strong_runs(phase) or cells.collect_best_runs(study)
     columns = [
         Column("augmentation"),
         *(Column("standard", PAPER, text=True), Column("all tracks", MEASURED, text=True)),
@@ -51,7 +56,7 @@ def augmentation(study: Study) -> Section:
 
 def _strong_runs(phase: Phase) -> list[Run]:
     points = [point for point in phase.points if point.runs]
-    strong = [point for point in points if cells.setting(point, OPTION) != "0"]
+    strong = [point for point in points if cells.get_setting(point, OPTION) != "0"]
     return next((point.runs for point in [*strong, *points]), [])
 
 
@@ -77,7 +82,7 @@ def _settings(given: dict[str, Any], copies: int, applied_to: str) -> list[str]:
 
 def enhancement(study: Study) -> Section:
     """Table VIII."""
-    phase = cells.named(study, "enhancement")
+    phase = cells.find_phase(study, "enhancement")
     columns = [
         Column("enhancement (extra copies of each track)"),
         *(Column("true positives", PAPER), Column("true positives", MEASURED)),
@@ -87,8 +92,8 @@ def enhancement(study: Study) -> Section:
         *(Column("val accuracy, %", PAPER), Column("val accuracy, %", MEASURED)),
         Column("95 % interval", MEASURED),
     ]
-    measured = cells.by_setting(phase, OPTION)
-    keys = cells.together(paper.ENHANCEMENT, measured)
+    measured = cells.group_by_setting(phase, OPTION)
+    keys = cells.merge_keys(paper.ENHANCEMENT, measured)
     rows = [_enhancement(phase, measured.get(key), key) for key in keys]
     rows.append(_improvement([measured[key] for key in paper.ENHANCEMENT if key in measured]))
     runs = _strong_runs(phase)
@@ -100,13 +105,13 @@ def enhancement(study: Study) -> Section:
         "genres otherwise than they name them.",
         "The paper's gain mixes two changes: with the extra copies its scripts also took all "
         "augmentation from the other tracks. Here the rows differ in the extra copies alone.",
-        *cells.remarks(phase),
+        *cells.list_remarks(phase),
     ]
     return Section(
         *("table-8", "Table VIII: one genre, enhanced", [f"{text}Experimental."]),
         Table(columns, rows),
         notes=notes,
-        command=cells.command(phase),
+        command=cells.format_command(phase),
     )
 
 
@@ -123,25 +128,39 @@ def _genre(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _enhancement(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.ENHANCEMENT.get(key)
-    score, between = cells.state(phase, point, OPTION, key), cells.NONE
+    score, between = cells.describe_state(phase, point, OPTION, key), cells.NONE
     right, recall, recall_between, f1 = [cells.NONE] * 4
     if point is not None and point.runs:
-        overall = accuracy(point.runs)
-        score, between = cells.percent(overall.value), cells.bounds(overall)
+        overall = estimate_accuracy(point.runs)
+        score, between = cells.format_percent(overall.value), cells.format_bounds(overall)
         if genre := _genre(point.runs):
-            estimate = recall_of(genre)
-            recall, recall_between = cells.percent(estimate.value), cells.bounds(estimate)
-            right = f"{average_of([right_of(each) for each in genre]):g} of {genre[0]['support']}"
-            f1 = cells.decimal(average_of([each["f1"] for each in genre]))
+            estimate = estimate_recall(genre)
+            recall, recall_between = (
+                cells.format_percent(estimate.value),
+                cells.format_bounds(estimate),
+            )
+            right = compute_mean([count_correct(each) for each in genre])
+            right = f"{right:g} of {genre[0]['support']}"
+            f1 = cells.format_decimal(compute_mean([each["f1"] for each in genre]))
     if printed is None:
         return [
-            *(cells.label(phase, point, key), cells.NONE, right, cells.NONE, recall),
+            *(cells.format_label(phase, point, key), cells.NONE, right, cells.NONE, recall),
             *(recall_between, cells.NONE, f1, cells.NONE, score, between),
         ]
     return [
-        *(cells.label(phase, point, printed.printed), f"{printed.true_positives} of 106", right),
-        *(cells.percent(printed.recall, 0), recall, recall_between),
-        *(cells.decimal(printed.f1), f1, cells.percent(printed.val_accuracy), score, between),
+        *(
+            cells.format_label(phase, point, printed.printed),
+            f"{printed.true_positives} of 106",
+            right,
+        ),
+        *(cells.format_percent(printed.recall, 0), recall, recall_between),
+        *(
+            cells.format_decimal(printed.f1),
+            f1,
+            cells.format_percent(printed.val_accuracy),
+            score,
+            between,
+        ),
     ]
 
 
@@ -151,18 +170,22 @@ def _improvement(pair: Sequence[Point]) -> list[str]:
     right = recall = f1 = score = cells.NONE
     if len(pair) == 2 and all(point.runs for point in pair):
         standard, strong = (_genre(point.runs) for point in pair)
-        score = cells.points(accuracy(pair[1].runs).value - accuracy(pair[0].runs).value)
+        score = cells.format_points(
+            estimate_accuracy(pair[1].runs).value - estimate_accuracy(pair[0].runs).value
+        )
         if standard and strong:
-            gains = [[right_of(each) for each in genre] for genre in (standard, strong)]
-            right = _signed(average_of(gains[1]) - average_of(gains[0]), "g")
-            recall = cells.points(recall_of(strong).value - recall_of(standard).value)
-            scores = [average_of([each["f1"] for each in genre]) for genre in (standard, strong)]
+            gains = [[count_correct(each) for each in genre] for genre in (standard, strong)]
+            right = _signed(compute_mean(gains[1]) - compute_mean(gains[0]), "g")
+            recall = cells.format_points(
+                estimate_recall(strong).value - estimate_recall(standard).value
+            )
+            scores = [compute_mean([each["f1"] for each in genre]) for genre in (standard, strong)]
             f1 = _signed(scores[1] - scores[0])
     return [
         *("strong less standard", f"+{after.true_positives - before.true_positives}", right),
-        *(cells.points(after.recall - before.recall), recall, cells.NONE),
+        *(cells.format_points(after.recall - before.recall), recall, cells.NONE),
         *(_signed(after.f1 - before.f1), f1),
-        *(cells.points(after.val_accuracy - before.val_accuracy), score, cells.NONE),
+        *(cells.format_points(after.val_accuracy - before.val_accuracy), score, cells.NONE),
     ]
 
 

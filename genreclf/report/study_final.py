@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genreclf import figures, paper
-from genreclf.phase import Study
+from genreclf import paper
+from genreclf.evaluation.intervals import Estimate, compute_mean, estimate_accuracy, estimate_recall
+from genreclf.evaluation.runs import Run
+from genreclf.figures import curves
 from genreclf.report import cells
-from genreclf.report.estimates import Estimate, accuracy, average_of, recall_of
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
-from genreclf.results import Run
+from genreclf.studies.study import Study
 
 FIGURES = ("precision", "recall", "f1")
 
 
 def final(study: Study) -> Section:
     """Table IX."""
-    phase = cells.named(study, "final")
-    runs = cells.best_runs(study) if any(point.runs for point in phase.points) else []
+    phase = cells.find_phase(study, "final")
+    runs = cells.collect_best_runs(study) if any(point.runs for point in phase.points) else []
     classes = runs[0].result["data"]["classes"] if runs else []
     same = set(classes) == set(paper.CLASSES) or not runs
     columns = [Column("genre"), *[Column("printed there as", PAPER, text=True)] * same]
@@ -35,13 +36,13 @@ def final(study: Study) -> Section:
         if same
         else "These genres are not the paper's, so only its averages are shown.",
         *_part_note(runs),
-        *cells.remarks(phase),
+        *cells.list_remarks(phase),
     ]
     return Section(
         *("table-9", "Table IX: the final model by genre", []),
         Table(columns, rows),
         notes=notes,
-        command=cells.command(phase),
+        command=cells.format_command(phase),
     )
 
 
@@ -57,33 +58,36 @@ def _tested(name: str, runs: Sequence[Run], same: bool) -> list[str]:
     found = [run.result["test"]["per_genre"][name] for run in runs]
     row = [name, *[printed.printed if printed else cells.NONE] * same]
     for figure in FIGURES:
-        row += [cells.decimal(getattr(printed, figure, None)), _decimal([e[figure] for e in found])]
+        row += [
+            cells.format_decimal(getattr(printed, figure, None)),
+            _decimal([e[figure] for e in found]),
+        ]
         if figure == "recall":
-            row.append(cells.bounds(recall_of(found)) if found else cells.NONE)
-    support = f"{average_of([each['support'] for each in found]):g}" if found else cells.NONE
+            row.append(cells.format_bounds(estimate_recall(found)) if found else cells.NONE)
+    support = f"{compute_mean([each['support'] for each in found]):g}" if found else cells.NONE
     return [*row, str(printed.support) if printed else cells.NONE, support]
 
 
 def _decimal(values: Sequence[float]) -> str:
     """The mean, if there is one."""
-    return cells.decimal(average_of(values)) if values else cells.NONE
+    return cells.format_decimal(compute_mean(values)) if values else cells.NONE
 
 
 def _averages(runs: Sequence[Run], same: bool) -> list[list[str]]:
     """Macro and weighted averages, and the accuracy."""
     blank = [""] * same
     rows = []
-    total = f"{average_of([run.result['test']['n'] for run in runs]):g}" if runs else cells.NONE
+    total = f"{compute_mean([run.result['test']['n'] for run in runs]):g}" if runs else cells.NONE
     for name, weighted in (("macro average", False), ("weighted average", True)):
         row = [name, *blank]
         for figure, printed in zip(FIGURES, paper.AVERAGES, strict=True):
             values = [_average(run.result["test"]["per_genre"], figure, weighted) for run in runs]
-            row += [cells.decimal(printed), _decimal(values)]
+            row += [cells.format_decimal(printed), _decimal(values)]
             row += [cells.NONE] * (figure == "recall")
         rows.append([*row, f"{paper.TEST_TRACKS:,}", total])
-    score = accuracy(runs, "test") if runs else Estimate(0)
-    percent = f"{cells.percent(score.value)} %" if runs else cells.NONE
-    right = [f"{cells.percent(paper.TEST_ACCURACY)} %", percent, cells.bounds(score)]
+    score = estimate_accuracy(runs, "test") if runs else Estimate(0)
+    percent = f"{cells.format_percent(score.value)} %" if runs else cells.NONE
+    right = [f"{cells.format_percent(paper.TEST_ACCURACY)} %", percent, cells.format_bounds(score)]
     last = [cells.NONE] * 2
     return [*rows, ["accuracy", *blank, *last, *right, *last, f"{paper.TEST_TRACKS:,}", total]]
 
@@ -97,12 +101,12 @@ def _average(per_genre: dict[str, dict[str, float]], figure: str, weighted: bool
 
 def confusion(study: Study) -> Section:
     """Fig. 6."""
-    runs = cells.best_runs(study)
+    runs = cells.collect_best_runs(study)
     title = "Fig. 6: confusion matrix on the validation part"
     if not runs:
         return Section("fig-6", title, ["Not run yet."])
     val, classes = runs[0].result["val"], runs[0].result["data"]["classes"]
-    svg = figures.confusion(val["confusion"], classes)
+    svg = curves.draw_confusion(val["confusion"], classes)
     caption = f"Best configuration, {val['n']} validation tracks: counts, shaded by the share of "
     picture = Picture("fig-6", svg, f"{caption}the true genre{_seed(runs)}.")
     return Section("fig-6", title, pictures=[picture], notes=_names_note(classes))
@@ -110,14 +114,16 @@ def confusion(study: Study) -> Section:
 
 def roc(study: Study) -> Section:
     """Fig. 7."""
-    phase = cells.named(study, "final")
-    runs = cells.best_runs(study) if any(point.runs for point in phase.points) else []
+    phase = cells.find_phase(study, "final")
+    runs = cells.collect_best_runs(study) if any(point.runs for point in phase.points) else []
     title = "Fig. 7: ROC curves of the final model"
     if not runs:
-        return Section("fig-7", title, notes=cells.remarks(phase))
+        return Section("fig-7", title, notes=cells.list_remarks(phase))
     part = "test" if runs[0].result["tested_on"] == "test" else "validation"
     caption = f"Each genre against the rest, on the {part} part; in brackets the area below"
-    picture = Picture("fig-7", figures.roc_curves(runs[0].predictions), f"{caption}{_seed(runs)}.")
+    picture = Picture(
+        "fig-7", curves.draw_roc_curves(runs[0].predictions), f"{caption}{_seed(runs)}."
+    )
     classes = runs[0].result["data"]["classes"]
     return Section("fig-7", title, pictures=[picture], notes=_names_note(classes))
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
-from genreclf.phase import Phase, Point, Study, ranked
-from genreclf.report import cells, study_figures
+from genreclf.figures import comparison
+from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
+from genreclf.studies.study import Phase, Point, Study, rank_points
 
 KEYS = {  # of the config, by the names of the paper
     "optimizer.beta2": "β2",
@@ -18,8 +19,8 @@ KEYS = {  # of the config, by the names of the paper
 
 def top(study: Study) -> Section:
     """Table VI."""
-    phase = cells.named(study, "grid")
-    order = ranked(phase.points, study.metric or "val/accuracy")
+    phase = cells.find_phase(study, "grid")
+    order = rank_points(phase.points, study.metric or "val/accuracy")
     columns = [
         Column("configuration"),
         *(Column(name) for name in KEYS.values()),
@@ -31,20 +32,20 @@ def top(study: Study) -> Section:
     rows = [_printed(number, point, order) for number, point in enumerate(paper.GRID)]
     rows.append(_baseline(study))
     for number, point in enumerate(order[:3]):
-        settings = [_text(cells.select(point.runs[0].result["config"], key)) for key in KEYS]
-        name = cells.label(phase, point, f"measured, rank {number + 1}")
-        rows.append([name, *settings, cells.NONE, *cells.measured(point), str(number + 1)])
+        settings = [_text(cells.select_point(point.runs[0].result["config"], key)) for key in KEYS]
+        name = cells.format_label(phase, point, f"measured, rank {number + 1}")
+        rows.append([name, *settings, cells.NONE, *cells.format_measured(point), str(number + 1)])
     notes = [
         "Each of the paper's configurations stands beside what the same configuration gave here.",
         "The baseline is the net that was best in Table III, with dropouts of 0.3.",
         "The best of many runs reads too high: it was chosen for a figure that is part chance.",
-        *cells.remarks(phase),
+        *cells.list_remarks(phase),
     ]
     return Section(
         *("table-6", "Table VI: the best of the grid", []),
         Table(columns, rows),
         notes=notes,
-        command=cells.command(phase),
+        command=cells.format_command(phase),
     )
 
 
@@ -58,39 +59,39 @@ def _printed(number: int, printed: paper.GridPoint, order: Sequence[Point]) -> l
     measured = [cells.NONE] * 3
     for rank, point in enumerate(order):
         config = point.runs[0].result["config"]
-        if [cells.select(config, key) for key in KEYS] == settings:
-            measured = [*cells.measured(point), f"{rank + 1} of {len(order)}"]
+        if [cells.select_point(config, key) for key in KEYS] == settings:
+            measured = [*cells.format_measured(point), f"{rank + 1} of {len(order)}"]
     name = f"paper, rank {number + 1}"
-    return [name, *map(_text, settings), cells.percent(score), *measured]
+    return [name, *map(_text, settings), cells.format_percent(score), *measured]
 
 
 def _baseline(study: Study) -> list[str]:
     """The best net before any tuning."""
-    point = cells.named(study, "models").chosen
+    point = cells.find_phase(study, "models").chosen
     settings, measured = ["N/A", "0.3", "0.3", "N/A"], [cells.NONE] * 2
     if point is not None:
         config = point.runs[0].result["config"]
-        settings = [_text(cells.select(config, key)) for key in KEYS]
-        measured = cells.measured(point)
-    return ["baseline", *settings, cells.percent(paper.BASELINE), *measured, cells.NONE]
+        settings = [_text(cells.select_point(config, key)) for key in KEYS]
+        measured = cells.format_measured(point)
+    return ["baseline", *settings, cells.format_percent(paper.BASELINE), *measured, cells.NONE]
 
 
 def impact(study: Study) -> Section:
     """Fig. 5."""
-    phase = cells.named(study, "grid")
+    phase = cells.find_phase(study, "grid")
     keys = list(dict.fromkeys(text.partition("=")[0] for p in phase.points for text in p.overrides))
     panels = {KEYS.get(key, key): _by_value(phase, key) for key in keys}
     panels = {name: values for name, values in panels.items() if len(values) > 1}
     pictures = []
     if panels:
         caption = "Every run a dot, the mean of each value a line, with its figure at the top."
-        pictures = [Picture("fig-5", study_figures.impact(panels), caption)]
+        pictures = [Picture("fig-5", comparison.draw_impact(panels), caption)]
     text = "The paper draws this figure without printing numbers; the numbers here are measured."
     return Section(
         *("fig-5", "Fig. 5: impact of each hyperparameter", [text]),
         pictures=pictures,
-        notes=cells.remarks(phase),
-        command=cells.command(phase),
+        notes=cells.list_remarks(phase),
+        command=cells.format_command(phase),
     )
 
 
@@ -98,6 +99,6 @@ def _by_value(phase: Phase, key: str) -> dict[str, list[float]]:
     """Validation accuracies of the runs with each value of a key."""
     found: dict[str, list[float]] = {}
     for point in phase.points:
-        if (value := cells.setting(point, key)) is not None and point.runs:
+        if (value := cells.get_setting(point, key)) is not None and point.runs:
             found.setdefault(value, []).extend(point.values("val/accuracy"))
     return found

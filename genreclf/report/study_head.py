@@ -3,21 +3,25 @@
 from collections.abc import Sequence
 
 from genreclf import paper
-from genreclf.metrics import interval
-from genreclf.phase import Phase, Study
+from genreclf.evaluation.intervals import (
+    Estimate,
+    compute_wilson_interval,
+    estimate_accuracy,
+    estimate_difference,
+)
+from genreclf.evaluation.runs import Run
 from genreclf.report import cells, study_artists
-from genreclf.report.estimates import Estimate, accuracy, difference
 from genreclf.report.section import MEASURED, PAPER, Column, Section, Table
-from genreclf.results import Run
+from genreclf.studies.study import Phase, Study
 
 BEFORE = "No test accuracy yet"
 
 
 def headline(study: Study) -> tuple[str, str]:
     """The main figure of a study, and the words after it."""
-    final, splits = cells.named(study, "final"), cells.named(study, "splits")
+    final, splits = cells.find_phase(study, "final"), cells.find_phase(study, "splits")
     if any(point.runs for point in final.points):
-        return _accuracy(cells.best_runs(study))
+        return _accuracy(cells.collect_best_runs(study))
     if final in study.phases:
         return BEFORE, f"because the phase “final” has no run. The paper: {_paper()}."
     if any(point.runs for point in splits.points):
@@ -27,46 +31,48 @@ def headline(study: Study) -> tuple[str, str]:
 
 def _paper() -> str:
     right = round(paper.TEST_ACCURACY * paper.TEST_TRACKS)
-    between = cells.bounds(Estimate(0, *interval(right, paper.TEST_TRACKS)))
+    between = cells.format_bounds(Estimate(0, *compute_wilson_interval(right, paper.TEST_TRACKS)))
     return (
-        f"{cells.percent(paper.TEST_ACCURACY)} % ({between}; n = {paper.TEST_TRACKS:,}, a random "
+        f"{cells.format_percent(paper.TEST_ACCURACY)} % ({between}; n = "
+        f"{paper.TEST_TRACKS:,}, a random "
         "split, one seed)"
     )
 
 
 def _accuracy(runs: Sequence[Run]) -> tuple[str, str]:
-    score, result = accuracy(runs, "test"), runs[0].result
+    score, result = estimate_accuracy(runs, "test"), runs[0].result
     tested = result["tested_on"] == "test"
     seeds = "one seed" if len(runs) == 1 else f"mean of {len(runs)} seeds"
     words = (
         f"{'test' if tested else 'validation'} accuracy of the final model, 95 % interval "
-        f"{cells.bounds(score)} % (n = {result['test']['n']:,}, {seeds}). The paper: {_paper()}."
+        f"{cells.format_bounds(score)} % (n = {result['test']['n']:,}, {seeds}). "
+        f"The paper: {_paper()}."
     )
     if not tested:
         words += (
             " These tracks were not set apart for a test: epochs and settings were chosen on them, "
             "so this figure reads too high."
         )
-    return f"{cells.percent(score.value)} %", words
+    return f"{cells.format_percent(score.value)} %", words
 
 
 def _gap(phase: Phase) -> tuple[str, str]:
     """Of a study of the artist effect."""
-    found = cells.by_setting(phase, "split")
+    found = cells.group_by_setting(phase, "split")
     pair = [found[key] for key in ("artist", study_artists.REFERENCE) if key in found]
     if len(pair) < 2 or not all(point.runs for point in pair):
         return BEFORE, "of both a random split and a split by artist."
-    lost = difference(*map(study_artists.tested, pair))
-    between = cells.bounds(lost, signed=True)
+    lost = estimate_difference(*map(study_artists.tested, pair))
+    between = cells.format_bounds(lost, signed=True)
     words = "of accuracy when no artist is on both sides of the split, against a random split"
-    return f"{cells.points(lost.value)} points", words + (
+    return f"{cells.format_points(lost.value)} points", words + (
         f"; 95 % interval {between}." if lost.low is not None else "; one seed, so no interval."
     )
 
 
 def facts(study: Study) -> Section:
     """What was run on what, beside the paper's."""
-    runs = cells.best_runs(study) or cells.all_runs(study)
+    runs = cells.collect_best_runs(study) or cells.collect_runs(study)
     columns = [Column(""), Column("value", PAPER, text=True), Column("value", MEASURED, text=True)]
     text = [
         "This report repeats the tables and figures of “Music Genre Classification Project Report” "
@@ -94,7 +100,7 @@ def _facts(study: Study, runs: Sequence[Run]) -> list[list[str]]:
     result = runs[0].result
     data, config = result["data"], result["config"]
     sizes = {part: sum(genres.values()) for part, genres in data["split"].items()}
-    every = cells.all_runs(study)
+    every = cells.collect_runs(study)
     splits = dict.fromkeys(_split(run) for run in every)
     return [
         ["data", "FMA Small, 8,000 clips of 30 s", _data(config)],
@@ -114,14 +120,15 @@ def _facts(study: Study, runs: Sequence[Run]) -> list[list[str]]:
         [
             "runs",
             "13 h for the 54 of the grid on an RTX 4060",
-            f"{len(every)}, {cells.duration(sum(run.result['seconds'] for run in every))} of "
+            f"{len(every)}, "
+            f"{cells.format_duration(sum(run.result['seconds'] for run in every))} of "
             "training in all",
         ],
     ]
 
 
 def _split(run: Run) -> str:
-    name = str(cells.select(run.result["config"], "split._target_")).rpartition(".")[2]
+    name = str(cells.select_point(run.result["config"], "split._target_")).rpartition(".")[2]
     return study_artists.NAMES.get(name, name)
 
 
@@ -153,13 +160,26 @@ def summary(study: Study) -> Section:
 
 def _summary(phase: Phase, metric: str | None) -> list[str]:
     runs = [run for point in phase.points for run in point.runs]
-    time = cells.duration(sum(run.result["seconds"] for run in runs)) if runs else cells.NONE
+    time = cells.format_duration(sum(run.result["seconds"] for run in runs)) if runs else cells.NONE
     count = f"{phase.finished()} of {phase.total()}" if phase.total() else cells.NONE
     chosen = phase.chosen
     if metric is None and runs:
         return [phase.name, "compared, not chosen", *[cells.NONE] * 2, count, time]
     if chosen is None or not chosen.runs:
-        return [phase.name, cells.pending(phase) or "unfinished", *[cells.NONE] * 2, count, time]
-    score = accuracy(chosen.runs)
+        return [
+            phase.name,
+            cells.describe_pending(phase) or "unfinished",
+            *[cells.NONE] * 2,
+            count,
+            time,
+        ]
+    score = estimate_accuracy(chosen.runs)
     name = chosen.name or "nothing varied"
-    return [phase.name, name, cells.percent(score.value), cells.bounds(score), count, time]
+    return [
+        phase.name,
+        name,
+        cells.format_percent(score.value),
+        cells.format_bounds(score),
+        count,
+        time,
+    ]

@@ -4,19 +4,20 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from genreclf import figures, network, paper
-from genreclf.checkpoint import build_net
+from genreclf import paper
 from genreclf.errors import InputError
-from genreclf.models import ConventionalCNN, EfficientCNN, parameter_count
-from genreclf.phase import Phase, Point, Study
+from genreclf.figures import network, style
+from genreclf.models import ConventionalCNN, EfficientCNN, count_parameters
+from genreclf.models.checkpoint import build_model
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
+from genreclf.studies.study import Phase, Point, Study
 
 
 def structure(study: Study) -> Section:
     """Fig. 2."""
     title = "Fig. 2: structure"
-    runs = cells.best_runs(study) or cells.all_runs(study)
+    runs = cells.collect_best_runs(study) or cells.collect_runs(study)
     if not runs:
         return Section("fig-2", title, ["Not run yet."])
     result = runs[0].result
@@ -25,7 +26,7 @@ def structure(study: Study) -> Section:
     pictures = [Picture(*efficient, "Efficient CNN, the net of the paper's Fig. 2.")]
     text = "Drawn from the modules themselves. Arrows carry channels × bins × frames."
     try:
-        net = build_net(result["config"]["model"], classes)
+        net = build_model(result["config"]["model"], classes)
     except InputError as error:  # a net from elsewhere
         return Section("fig-2", title, [text], pictures=pictures, notes=[f"{error}."])
     if isinstance(net, EfficientCNN):
@@ -36,12 +37,12 @@ def structure(study: Study) -> Section:
 
 
 def _drawn(name: str, net: nn.Module, shape: Sequence[int]) -> tuple[str, str]:
-    return name, figures.svg(network.drawing(network.trace(net, *shape)))
+    return name, style.render_svg(network.draw_network(network.trace_network(net, *shape)))
 
 
 def models(study: Study) -> Section:
     """Table III."""
-    phase = cells.named(study, "models")
+    phase = cells.find_phase(study, "models")
     columns = [
         Column("model"),
         Column("parameters", PAPER),
@@ -52,17 +53,17 @@ def models(study: Study) -> Section:
         Column("val accuracy, %", MEASURED),
         Column("95 % interval", MEASURED),
     ]
-    runs = cells.all_runs(study)
+    runs = cells.collect_runs(study)
     count = len(runs[0].result["data"]["classes"]) if runs else len(paper.CLASSES)
-    conventional = f"{parameter_count(ConventionalCNN(count)):,}"
+    conventional = f"{count_parameters(ConventionalCNN(count)):,}"
     rows = [
         [
             *("Conventional CNN", paper.CONVENTIONAL_CNN, conventional),
             *("not trained", "not trained", *[cells.NONE] * 3),
         ]
     ]
-    measured = cells.by_setting(phase, "model")
-    for key in cells.together(paper.MODELS, measured):
+    measured = cells.group_by_setting(phase, "model")
+    for key in cells.merge_keys(paper.MODELS, measured):
         rows.append(_model(phase, measured.get(key), key))
     notes = [
         "The paper dropped the conventional CNN for its size before training it; its parameters "
@@ -72,13 +73,13 @@ def models(study: Study) -> Section:
         "“CNN-GRU” and “CNN-GRU-Attention” are one network: attention is in it from the start.",
         "Times depend on the machine and on early stopping. The paper's is an RTX 4060.",
         *_classes_note(count),
-        *cells.remarks(phase),
+        *cells.list_remarks(phase),
     ]
     return Section(
         *("table-3", "Table III: models", []),
         Table(columns, rows),
         notes=notes,
-        command=cells.command(phase),
+        command=cells.format_command(phase),
     )
 
 
@@ -90,14 +91,18 @@ def _classes_note(count: int) -> list[str]:
 
 def _model(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.MODELS.get(key)
-    val_accuracy, between = cells.measured_accuracy(phase, point, "model", key)
+    val_accuracy, between = cells.format_measured_accuracy(phase, point, "model", key)
     params = time = cells.NONE
-    if point is not None and not cells.state(phase, point):
+    if point is not None and not cells.describe_state(phase, point):
         params = f"{point.runs[0].result['params']:,}"
-        time = cells.training_time(point)
+        time = cells.format_training_time(point)
     return [
-        cells.label(phase, point, printed.printed if printed else key),
+        cells.format_label(phase, point, printed.printed if printed else key),
         *(f"{printed.params:,}" if printed else cells.NONE, params),
-        *(cells.duration(printed.seconds) if printed else cells.NONE, time),
-        *(cells.percent(printed.val_accuracy) if printed else cells.NONE, val_accuracy, between),
+        *(cells.format_duration(printed.seconds) if printed else cells.NONE, time),
+        *(
+            cells.format_percent(printed.val_accuracy) if printed else cells.NONE,
+            val_accuracy,
+            between,
+        ),
     ]

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from genreclf import paper
-from genreclf.phase import Phase, Study
-from genreclf.report import cells, study_artists, study_figures
-from genreclf.report.estimates import accuracy
+from genreclf.evaluation.intervals import estimate_accuracy
+from genreclf.evaluation.runs import Run
+from genreclf.figures import comparison
+from genreclf.report import cells, study_artists
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
-from genreclf.results import Run
+from genreclf.studies.study import Phase, Study
 
 
 def phase_of_ones_own(phase: Phase) -> Section:
@@ -23,29 +24,32 @@ def phase_of_ones_own(phase: Phase) -> Section:
     ]
     rows, measured = [], {}
     for point in phase.points:
-        name, why = cells.label(phase, point, point.name or "as it was"), cells.state(phase, point)
+        name, why = (
+            cells.format_label(phase, point, point.name or "as it was"),
+            cells.describe_state(phase, point),
+        )
         cells_of_row = [why, cells.NONE]
         if not why:
-            score = accuracy(point.runs)
-            cells_of_row = [cells.percent(score.value), cells.bounds(score)]
+            score = estimate_accuracy(point.runs)
+            cells_of_row = [cells.format_percent(score.value), cells.format_bounds(score)]
             each = [run.result["val"]["accuracy"] for run in point.runs]
             measured[point.name or "as it was"] = (each, score)
         rows.append([name, *cells_of_row, str(len(point.runs))])
     caption = "Validation accuracy: every seed a dot, the mean a bar with its 95 % interval."
     anchor = f"phase-{phase.name}"
-    drawn = study_figures.accuracies(measured) if len(measured) > 1 else ""
+    drawn = comparison.draw_accuracies(measured) if len(measured) > 1 else ""
     return Section(
         *(anchor, f"Phase {phase.name}", ["The paper has no such phase."]),
         Table(columns, rows) if rows else None,
         pictures=[Picture(anchor, drawn, caption)] if drawn else [],
-        notes=cells.remarks(phase),
-        command=cells.command(phase),
+        notes=cells.list_remarks(phase),
+        command=cells.format_command(phase),
     )
 
 
 def protocol(study: Study) -> Section:
     """Where the paper, its published scripts and this study do different things."""
-    runs = cells.best_runs(study) or cells.all_runs(study)
+    runs = cells.collect_best_runs(study) or cells.collect_runs(study)
     notes = _differences(runs[0]) if runs else []
     text = "The paper's scripts are public; where they do not do what it says, both are told here."
     return Section("protocol", "Where protocols differ", [text], notes=notes)
@@ -57,7 +61,7 @@ def _differences(run: Run) -> list[str]:
     tracks = sum(sum(genres.values()) for genres in data["split"].values())
     axis, augmentation = config["model"].get("axis"), config["augmentation"]
     fill, unit = augmentation.get("fill"), augmentation.get("noise_unit")
-    shared = f"{cells.percent(study_artists.shared_artists([run]), 1)} %"
+    shared = f"{cells.format_percent(study_artists.shared_artists([run]), 1)} %"
     filled = "silence" if fill is None else f"{fill:g} dB"
     whole = config["augmentation"]["_target_"].endswith("Identity")
     none = "nothing, without augmentation" if whole else "the clip's mean"
@@ -92,7 +96,7 @@ def _differences(run: Run) -> list[str]:
 def rejected(study: Study) -> Section:
     """How many tracks gave no features, and why."""
     lost = {}
-    for run in cells.all_runs(study):
+    for run in cells.collect_runs(study):
         for track in run.result["data"]["rejected"]:
             lost.setdefault(str(track["track_id"]), track)
     if not lost:
@@ -114,7 +118,7 @@ def rejected(study: Study) -> Section:
 
 def made(study: Study, folder: Path) -> Section:
     """Code, versions, and the commands that make it again."""
-    runs = cells.all_runs(study)
+    runs = cells.collect_runs(study)
     commits = _each(run.result["commit"] or "unknown (not run from a checkout)" for run in runs)
     versions = _each(_versions(run.result) for run in runs)
     again = shlex.join(["genreclf", "report", f"runs={folder}"])

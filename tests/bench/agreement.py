@@ -10,8 +10,8 @@ def first_losses(
     import reference
     import torch
 
-    from genreclf.fused import fuse
     from genreclf.models import CNNRNN
+    from genreclf.models.fused import fuse
 
     noise = np.random.default_rng(0).normal(-40, 15, (clips, bins, frames)).clip(-80, 0)
     features = torch.from_numpy(noise.astype(np.float32))

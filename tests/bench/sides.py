@@ -32,15 +32,15 @@ def librosa_extraction(paths: list[Path], stored: bool) -> Repeat:
 
 def extraction(folder: Path, clips: int, workers: int) -> Repeat:
     """MP3 to the HDF5 store, by `genreclf prepare`'s function."""
-    from genreclf.corpora import Folder
-    from genreclf.features import Mel
-    from genreclf.prepare import store_for
+    from genreclf.audio.features import Mel
+    from genreclf.data.build_store import build_store
+    from genreclf.data.datasets import Folder
 
     place = Path(tempfile.mkdtemp())
 
     def work() -> None:
         shutil.rmtree(place, ignore_errors=True)
-        store = store_for(Folder(folder), Mel(), outputs=place, workers=workers)
+        store = build_store(Folder(folder), Mel(), outputs=place, workers=workers)
         assert len(store) == clips
 
     return lambda: _rate(clips, work)
@@ -93,14 +93,14 @@ def reference_inference(clips: int, frames: int) -> Repeat:
 
 def _store(clips: int, frames: int) -> Any:
     """An HDF5 store of such rows."""
-    from genreclf.corpora import Npz
-    from genreclf.features import Precomputed
-    from genreclf.prepare import store_for
+    from genreclf.audio.features import Precomputed
+    from genreclf.data.build_store import build_store
+    from genreclf.data.datasets import Npz
 
     place = Path(tempfile.mkdtemp())
     features, labels = rows(clips, frames)
     np.savez(place / "rows.npz", features=features, labels=labels, track_ids=np.arange(clips))
-    return store_for(Npz(place / "rows.npz"), Precomputed(), outputs=place)
+    return build_store(Npz(place / "rows.npz"), Precomputed(), outputs=place)
 
 
 def training(clips: int, frames: int, cache: str = "none", cold: bool = False) -> Repeat:
@@ -108,17 +108,17 @@ def training(clips: int, frames: int, cache: str = "none", cold: bool = False) -
 
     Where it is cold, each row comes from the disk: so it is with a store that memory does not hold.
     """
-    from genreclf import allocator
+    from genreclf.audio import workers
 
-    allocator.keep_memory()
+    workers.keep_memory()
     import pytorch_lightning as pl
     import torch
     from pytorch_lightning.profilers import SimpleProfiler
 
-    from genreclf.classifier import Classifier
-    from genreclf.datamodule import StoreDataModule
-    from genreclf.fused import fuse
+    from genreclf.data.datamodule import StoreDataModule
     from genreclf.models import CNNRNN
+    from genreclf.models.fused import fuse
+    from genreclf.training.classifier import Classifier
 
     store = _store(clips, frames)
     part = np.arange(clips)
@@ -159,19 +159,19 @@ def _forget(path: Path) -> None:
 
 def inference(clips: int, frames: int) -> Repeat:
     """All tracks of a store through the net, as `genreclf evaluate` does it."""
-    from genreclf import allocator
+    from genreclf.audio import workers
 
-    allocator.keep_memory()
+    workers.keep_memory()
     import pytorch_lightning as pl
 
-    from genreclf.checkpoint import Trained
-    from genreclf.classifier import predict
-    from genreclf.datamodule import StoreDataModule
-    from genreclf.features import Precomputed
+    from genreclf.audio.features import Precomputed
+    from genreclf.data.datamodule import StoreDataModule
     from genreclf.models import CNNRNN
+    from genreclf.models.checkpoint import Trained
+    from genreclf.training.classifier import predict_part
 
     store = _store(clips, frames)
     data = StoreDataModule(store, {"val": np.arange(clips)})
     trained = Trained(CNNRNN(8).eval(), store.classes, Precomputed(), 128, None)
     trainer = pl.Trainer(**QUIET)
-    return lambda: _rate(clips, lambda: predict(trainer, trained, data, "val"))
+    return lambda: _rate(clips, lambda: predict_part(trainer, trained, data, "val"))

@@ -1,0 +1,10 @@
+from .decode import DecodeError as DecodeError
+from .decode import read_audio as read_audio
+from .decode import read_windows as read_windows
+from .features import MFCC as MFCC
+from .features import Chroma as Chroma
+from .features import Features as Features
+from .features import Mel as Mel
+from .features import MelFrames as MelFrames
+from .features import Precomputed as Precomputed
+from .features import Waveform as Waveform

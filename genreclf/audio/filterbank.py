@@ -1,0 +1,73 @@
+"""Short-time power spectra of a clip, summed by a bank of filters.
+
+librosa's `stft(center=True)`, `abs() ** 2` and `filters @` in one go: some frames at a time, which
+stay in the cache, and each filter over no more than the frequencies that it lets through. The
+values are librosa's but for rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+FRAMES = 64  # at a time
+FILTERS = 16  # in one product
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Filters, in groups of neighbours.
+
+    Each group is (filters, columns, weights): which filters of the bank; over which columns of a
+    spectrum that has the squares of real and imaginary part side by side; and by which weights
+    (columns, filters).
+    """
+
+    size: int
+    groups: Sequence[tuple[slice, slice, np.ndarray]]
+
+
+def group_filters(filters: np.ndarray) -> Bank:
+    """A bank of filters float (filters, 1 + n_fft // 2)."""
+    groups = []
+    for first in range(0, len(filters), FILTERS):
+        weights = np.repeat(filters[first : first + FILTERS], 2, axis=1).astype(np.float32)
+        passed = np.flatnonzero(weights.any(axis=0))
+        columns = slice(passed[0], passed[-1] + 1) if len(passed) else slice(0, 0)
+        rows = slice(first, first + len(weights))
+        groups.append((rows, columns, np.ascontiguousarray(weights[:, columns].T)))
+    return Bank(len(filters), groups)
+
+
+@lru_cache
+def build_mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Bank:
+    """Slaney's mel filters, up to half the sample rate in Hz."""
+    import librosa
+
+    return group_filters(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
+
+
+@lru_cache
+def build_chroma_filters(sample_rate: int, n_fft: int, n_chroma: int) -> Bank:
+    """Filters of pitch classes, as librosa has them, A' at 440 Hz."""
+    import librosa
+
+    return group_filters(librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, n_chroma=n_chroma))
+
+
+def apply_filters(clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int) -> np.ndarray:
+    """Power float32 (filters, 1 + samples // hop_length) of a clip (samples,): Hann windows."""
+    from scipy import fft
+
+    padded = np.pad(clip.astype(np.float32, copy=False), n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    power = np.empty((len(frames), filters.size), np.float32)
+    for first in range(0, len(frames), FRAMES):
+        spectra: Any = fft.rfft(frames[first : first + FRAMES] * window, overwrite_x=True)
+        squares = np.square(spectra.view(np.float32))
+        for rows, columns, weights in filters.groups:
+            np.matmul(squares[:, columns], weights, out=power[first : first + FRAMES, rows])
+    return np.ascontiguousarray(power.T)

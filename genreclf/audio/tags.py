@@ -1,0 +1,29 @@
+"""Tags of audio files, whatever their format."""
+
+from pathlib import Path
+from typing import Any
+
+import mutagen
+
+# mutagen's plain name, then the ID3 frames of formats for which it has none, such as WAV.
+NAMES = {
+    "title": ("title", "TIT2"),
+    "artist": ("artist", "TPE1", "albumartist", "TPE2"),
+    "album": ("album", "TALB"),
+}
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """Title, artist and album of a file; empty where there is none or it cannot be parsed."""
+    try:
+        file = mutagen.File(path, easy=True)  # pyright: ignore[reportPrivateImportUsage]
+    except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
+        file = None
+    tags = (file.tags if file is not None else None) or {}
+    return {name: _find_first(tags, names) for name, names in NAMES.items()}
+
+
+def _find_first(tags: Any, names: tuple[str, ...]) -> str:
+    """The first of these that is there and not empty."""
+    found = ("; ".join(map(str, tags[name])).strip() for name in names if name in tags)
+    return next(filter(None, found), "")

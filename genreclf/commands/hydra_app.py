@@ -1,0 +1,228 @@
+"""Runs one command as a Hydra application, and tells the user in one line what went wrong."""
+
+import _thread
+import difflib
+import errno
+import importlib
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from genreclf.errors import InputError, format_error
+
+CONF = "pkg://genreclf.conf"
+USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
+FLAGS = ("status", "estimate")  # of genreclf study: true where --status, --estimate are given
+NO_TRACE = ("hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.run.dir=.")
+LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # of this package
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EEXIST),
+}
+
+
+def keep_interrupts() -> None:
+    """Bring back a Ctrl-C that fell into a finaliser, where Python reports it and forgets it."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()  # once the finaliser is left
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def run(name: str, config_name: str, arguments: list[str]) -> None:
+    """Run the command `name` with these Hydra arguments; exits where it fails."""
+    sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
+    # Hydra then raises what went wrong instead of printing its own account of it.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    OmegaConf.register_new_resolver("run_name", _make_namer("data", "model"), replace=True)
+    OmegaConf.register_new_resolver("study_name", _make_namer("study", "data"), replace=True)
+
+    def task(config: DictConfig) -> None:
+        try:
+            _check_types(config, config_name)
+            if config.get("fast"):
+                from genreclf.audio.workers import keep_memory  # --help does without NumPy
+
+                keep_memory()
+            command = importlib.import_module(f"genreclf.commands.{name}")
+            _quiet_lightning()  # after its import, which sets the level itself
+            command.run(config)
+        except USER_ERRORS as error:
+            message = _explain_error(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
+                print(f"genreclf: {message}", file=sys.stderr)
+                raise InputError(message) from None  # a cause gets lost between processes
+            _fail(message)
+
+    try:
+        hydra.main(CONF, config_name, version_base="1.3")(task)()
+    except USER_ERRORS as error:
+        _fail(_explain_error(error) + _suggest_key(str(error), name, config_name))
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _fail("null is no option of a group; most groups have one called none (see --help)")
+    except OSError as error:
+        if error.errno is None or error.errno not in DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{os.strerror(error.errno)}; mend that, or choose another place: outputs=...")
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", 130)
+    except Exception as error:
+        if not _was_raised_by_launcher(error):
+            raise
+        _fail(f"hydra/launcher: {_explain_error(error)}")
+    finally:
+        _stop_idle_workers()
+
+
+def _arrange_arguments(arguments: list[str]) -> list[str]:
+    """Our flags as overrides; Hydra's first, which is not where one adds -m."""
+    for flag in FLAGS:
+        if f"--{flag}" in arguments:
+            others = (text for text in arguments if text != f"--{flag}")
+            arguments = [*others, f"{flag}=true", *NO_TRACE]
+    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+
+
+def _stop_idle_workers() -> None:
+    """End the workers of hydra/launcher=joblib, which a study would wait minutes for."""
+    if "hydra_plugins.hydra_joblib_launcher._core" in sys.modules:
+        loky = importlib.import_module("joblib.externals.loky")
+        loky.get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+
+
+def _quiet_lightning() -> None:
+    """Hide what Lightning says of things that are as they should be."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
+        ".*does not have many workers.*",  # a batch is read in some milliseconds
+        ".*LeafSpec.*is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"genreclf: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _was_raised_by_launcher(error: Exception) -> bool:
+    """Whether a launcher failed itself: what a job raises is raised again outside of it."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals["__name__"].startswith("hydra_plugins.") for frame, _ in frames)
+
+
+def _explain_error(error: BaseException) -> str:
+    """One line for the user."""
+    # Ray and submitit bring an error from elsewhere as the text of its traceback.
+    raised = re.findall(r"^[\w.]+(?:Error|Exception): (.+)$", str(error), re.MULTILINE)
+    text = raised[-1] if raised else format_error(error)
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]}=... is needed"
+    launcher = re.search(r"Could not find 'hydra/launcher/(([a-z]+)\w*)'", text)
+    if launcher and launcher[2] in LAUNCHER_EXTRAS:
+        extra = LAUNCHER_EXTRAS[launcher[2]]
+        return f"hydra/launcher={launcher[1]} is not installed: pip install 'genreclf[{extra}]'"
+    for technical in ("Config search path", "To append to your", "full_key:", "See https://hydra"):
+        text = text.partition(technical)[0]
+    if isinstance(error, OverrideParseException):
+        text += " (quote what holds = , [ ] { } ~ or spaces: 'key=\"value\"')"
+    return text.strip()
+
+
+def _suggest_key(message: str, name: str, config_name: str) -> str:
+    """A known key like the mistyped one."""
+    mistyped = re.search(r"Could not override '([^']+)'", message)
+    if not mistyped:
+        return ""
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        known = _list_keys(OmegaConf.to_container(hydra.compose(config_name)))
+    near = difflib.get_close_matches(mistyped[1], known, 1)
+    if near and near[0] != mistyped[1]:
+        return f" Did you mean {near[0]}?"
+    return f" genreclf {name} --help lists the keys."
+
+
+def _list_keys(config: Any, prefix: str = "") -> list[str]:
+    if not isinstance(config, dict):
+        return []
+    names = [name for name in config if not name.startswith("_")]
+    return [
+        key
+        for name in names
+        for key in (prefix + name, *_list_keys(config[name], f"{prefix}{name}."))
+    ]
+
+
+def _check_types(config: DictConfig, config_name: str) -> None:
+    """Refuse a value of another kind than its default: the YAML files are the schema.
+
+    Raises:
+        InputError: a number or a truth value is needed.
+    """
+    choices = HydraConfig.get().runtime.choices
+    chosen = [f"{g}={c}" for g, c in choices.items() if c and not g.startswith("hydra/")]
+    default = hydra.compose(config_name, chosen)
+    for key in _list_keys(OmegaConf.to_container(default)):
+        expected, value = OmegaConf.select(default, key), OmegaConf.select(config, key)
+        if OmegaConf.is_dict(expected) and not OmegaConf.is_dict(value):
+            group = next((g for g in choices if g.rpartition("@")[2] == key), key)
+            raise InputError(f"{key}={value}: it has settings of its own, see {group}=...")
+        if value is None and expected is not None and _may_be_null(key, config_name):
+            continue  # an experiment has set what may be left unset
+        numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
+        kinds = (int, float) if isinstance(expected, float) else (type(expected),)
+        if isinstance(expected, bool | int | float) and type(value) not in kinds:
+            number = "a number" if float in kinds else "an integer"
+            kind = number if numeric else "true or false"
+            raise InputError(f"{key}={value}: {kind} is needed (the default is {expected})")
+
+
+def _may_be_null(key: str, config_name: str) -> bool:
+    plain = hydra.compose(config_name)
+    known = _list_keys(OmegaConf.to_container(plain))
+    return key in known and OmegaConf.select(plain, key) is None
+
+
+def _make_namer(*groups: str) -> Callable[..., str]:
+    """Resolver of a folder's name: these groups' options, and a digest of the resolved config."""
+
+    def name(*, _root_: Any) -> str:
+        from genreclf.evaluation.runs import (
+            NOT_IDENTITY,
+            digest_config,  # not needed to print a config
+        )
+
+        values = {key: _root_[key] for key in _root_ if key not in ("hydra", *NOT_IDENTITY)}
+        plain = {
+            key: OmegaConf.to_container(value, resolve=True)
+            if OmegaConf.is_config(value)
+            else value
+            for key, value in values.items()
+        }
+        choices = _root_.hydra.runtime.choices
+        parts = [choices[group] for group in groups if choices.get(group)]
+        return "-".join([*parts, digest_config(plain)])
+
+    return name

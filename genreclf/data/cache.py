@@ -1,0 +1,46 @@
+"""All values of a store, kept where batches are taken from."""
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genreclf.data.store import Store
+
+KINDS = ("none", "memory", "float16", "device")
+ROWS_AT_ONCE = 256
+log = logging.getLogger(__name__)
+
+
+def fill_cache(store: Store, kind: str, device: torch.device) -> Tensor | None:
+    """Stored values (rows, bins, frames); None for the kind "none".
+
+    Args:
+        store: whose values.
+        kind: "memory" of this machine; "float16", which is that, with larger types rounded; or
+            "device", which is memory again where the device has not twice the room.
+        device: that trains.
+    """
+    if kind == "none":
+        return None
+    dtype = store.dtype
+    if kind == "float16" and dtype.itemsize > 2:
+        dtype = np.dtype(np.float16)
+    size = len(store) * int(np.prod(store.shape)) * dtype.itemsize
+    if kind == "device" and 2 * size > _measure_free_memory(device):
+        log.warning("cache=device: %.1f GB are too much for it; cache=memory", size / 1e9)
+        kind = "memory"
+    values = torch.empty(
+        (len(store), *store.shape),
+        dtype=torch.from_numpy(np.empty(0, dtype)).dtype,
+        device=device if kind == "device" else "cpu",
+    )
+    for rows in np.array_split(np.arange(len(values)), -(-len(values) // ROWS_AT_ONCE)):
+        values[rows[0] : rows[-1] + 1] = torch.from_numpy(store.read(rows))
+    return values
+
+
+def _measure_free_memory(device: torch.device) -> float:
+    """Free bytes of a GPU; no limit for what is main memory."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")

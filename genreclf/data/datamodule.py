@@ -1,0 +1,214 @@
+"""Batches of a store: the LightningDataModule.
+
+A batch travels to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
+which tracks are extra copies, bool (batch,), and their rows, int64 (batch,). There it becomes
+(features, labels), the features float32, augmented in training; where the store holds waveforms,
+they are computed there. Where there is a distillation, its targets (batch, size) come third in training.
+
+With a cache, all values are read at the start; what comes from the loader are the rows alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from genreclf.audio.features import Features, Precomputed
+from genreclf.audio.on_device import build_batch_features
+from genreclf.data import cache
+from genreclf.data.sampling import EpochShuffle, Oversampling, Shares
+from genreclf.data.splits import Split
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+
+StoredBatch = tuple[Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+
+
+class StoreDataset(Dataset):
+    """Some rows of a store, then extra copies; a whole batch is read in one call.
+
+    Args:
+        store: that is read.
+        rows: of it.
+        copies: rows that come again.
+        read: false where somebody else does that, who is given the rows in place of their values.
+    """
+
+    def __init__(
+        self, store: Store, rows: np.ndarray, copies: np.ndarray | None = None, read: bool = True
+    ) -> None:
+        copies = rows[:0] if copies is None else copies
+        self.store, self.rows = store, np.concatenate([rows, copies])
+        self.copied = np.arange(len(self.rows)) >= len(rows)
+        self.read = read
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
+        """The batch of these items; DataLoader prefers this to one call an item."""
+        rows = self.rows[np.asarray(numbers)]
+        values = self.store.read(rows) if self.read else rows
+        arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
+        values, labels, copied, rows = map(torch.from_numpy, arrays)
+        return values, labels, copied, rows
+
+
+def _keep_batch(batch: Any) -> StoredBatch:
+    """Collation: `StoreDataset.__getitems__` has made a batch already."""
+    return batch
+
+
+def check_loading(batch_size: int, num_workers: int, cached: str = "none") -> None:
+    """Refuse impossible numbers, with InputError."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
+    if not isinstance(num_workers, int) or num_workers < 0:
+        raise InputError(f"num_workers={num_workers!r}: a whole number of at least 0 is needed")
+    if cached not in cache.KINDS:
+        raise InputError(f"cache={cached}: choose one of {', '.join(cache.KINDS)}")
+
+
+class StoreDataModule(pl.LightningDataModule):
+    """Training, validation and test batches of a split store.
+
+    Args:
+        store: where the features are, or the waveforms of which they are computed.
+        split: rows of each part; "val" serves as "test" where there is no such part.
+        batch_size: tracks a batch.
+        num_workers: processes that read; the numbers do not depend on it.
+        augmentation: applied to training batches on the device.
+        oversampling: which training tracks come more than once, and how the copies are augmented.
+        seed: of the order of the training tracks.
+        features: which the store was made for.
+        cached: where all stored values are kept, of `cache.KINDS`; "none": each batch is read from
+            the file.
+        targets: of a distillation, float32 (len(store), size), for training.
+
+    Attributes:
+        shape: (bins, frames) of the features.
+        copies: rows of the training part that come again.
+        predicted_part: the part that `predict_dataloader` reads; the tested one unless changed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        split: Split,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        augmentation: nn.Module | None = None,
+        oversampling: Oversampling | None = None,
+        seed: int = 0,
+        features: Features | None = None,
+        cached: str = "none",
+        targets: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        check_loading(batch_size, num_workers, cached)
+        self.store, self.split, self.seed = store, split, seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.augmentation = augmentation or nn.Identity()
+        self.oversampling = oversampling or Oversampling()
+        features = features or Precomputed()
+        self.shape = store.shape if isinstance(features, Precomputed) else features.shape
+        self.batch_features = build_batch_features(features)
+        self.copies = self.oversampling.rows(store, split.get("train", np.arange(0)))
+        self.predicted_part = self.tested_part
+        self.cached, self.targets = cached, targets
+        self._values: Tensor | None = None  # all that are stored
+
+    def setup(self, stage: str) -> None:
+        """Fill the cache, in each process that trains."""
+        if self._values is None:
+            trainer: Any = self.trainer
+            device = trainer.strategy.root_device if trainer else torch.device("cpu")
+            self._values = cache.fill_cache(self.store, self.cached, device)
+
+    @property
+    def tested_part(self) -> str:
+        """The part that `test_dataloader` reads: "test", or "val" where there is no test part."""
+        return "test" if "test" in self.split else "val"
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled training batches."""
+        tracks = StoreDataset(
+            self.store, self.split["train"], self.copies, read=self._values is None
+        )
+        # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
+        progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
+        epoch = progress.processed if progress else 0
+        order = EpochShuffle(len(tracks), self.seed, epoch)
+        if self.trainer is None or self.trainer.world_size == 1:
+            return self._make_loader(tracks, batch_size=self.batch_size, sampler=order)
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        return self._make_loader(
+            tracks, batch_sampler=Shares(order, self.batch_size, rank, processes)
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation batches, in the order of the rows; each process has all of them."""
+        return self._make_ordered_loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Batches of the tested part, in the order of the rows."""
+        return self._make_ordered_loader(self.tested_part)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Batches of the predicted part, in the order of the rows."""
+        return self._make_ordered_loader(self.predicted_part)
+
+    def _make_ordered_loader(self, part: str) -> DataLoader:
+        tracks = StoreDataset(self.store, self.split[part], read=self._values is None)
+        return self._make_loader(tracks, batch_size=self.batch_size)
+
+    def _make_loader(self, tracks: StoreDataset, **batches: Any) -> DataLoader:
+        return DataLoader(
+            tracks,
+            **batches,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=_keep_batch,
+            generator=torch.Generator(),  # else each epoch takes a number from the global one
+        )
+
+    def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> Batch:
+        """Stored values to features, augmented in training."""
+        stored, labels, copied, rows = batch
+        features = self.compute_features(stored)
+        if self.trainer is None or not self.trainer.training:
+            return features, labels
+        features = self._augment(features, copied)
+        if self.targets is None:
+            return features, labels
+        self.targets = self.targets.to(features.device)
+        return features, labels, self.targets[rows]
+
+    def compute_features(self, stored: Tensor) -> Tensor:
+        """Features float32 (batch, bins, frames) of what was stored, on its device.
+
+        Args:
+            stored: values (batch, bins, frames), or their rows where there is a cache.
+        """
+        if self._values is not None:
+            stored = self._values[stored.to(self._values.device)].to(stored.device)
+        scaling = self.store.scaling
+        values = stored.float() * scaling.scale + scaling.offset
+        return self.batch_features.to(values.device)(values)
+
+    def iterate_training_features(self) -> Iterator[Tensor]:
+        """Features of the training part in the order of its rows, neither copied nor augmented."""
+        for stored, *_ in self._make_ordered_loader("train"):
+            yield self.compute_features(stored)
+
+    def _augment(self, features: Tensor, copied: Tensor) -> Tensor:
+        augmented = self.augmentation(features)
+        if not len(self.copies):
+            return augmented
+        copies = self.oversampling.augmentation(features)
+        return torch.where(copied[:, None, None], copies, augmented)

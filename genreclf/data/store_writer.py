@@ -1,0 +1,216 @@
+"""Writes a store (the layout is in `store.py`), row by row, so that it survives interruption.
+
+While it is written the file is called `NAME.partial`. All its rows are allocated at the start and
+a `state` is kept for each track, so that a killed writer leaves a readable file and the next one
+goes on where it stopped.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from genreclf.data.datasets.track import Track
+from genreclf.data.store import SCHEMA, Scaling, Source
+from genreclf.errors import InputError
+
+ACCEPTED, REJECTED = 1, 2
+TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "license", "path")}
+TRACK_COLUMNS["id"] = "track_id"
+TEXT = h5py.string_dtype("utf-8")
+PROGRESS = np.dtype([("state", "u1"), ("duration", "f4"), ("row_sha1", "S40"), ("reason", "S300")])
+
+
+class StoreWriter:
+    """Writes the rows of `tracks` in their order; a context manager.
+
+    Args:
+        path: of the finished store.
+        source: what the rows are made from.
+        tracks: all tracks, in the order in which rows will come.
+        shape: (bins, frames) of a row.
+        dtype: of the stored values.
+
+    Raises:
+        InputError: not enough free disk for all rows, or an unfinished store of another source.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        tracks: Sequence[Track],
+        shape: Sequence[int],
+        dtype: np.dtype,
+    ) -> None:
+        self.path, self.source, self.tracks = path, source, tracks
+        self.shape, self.dtype = tuple(shape), dtype
+        self.partial = path.with_name(path.name + ".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.done = 0
+        with self._disk_errors():
+            self._file: Any = self._reopen() or self._create()
+            # Handles are kept, for to open a data set takes as long as to write a row.
+            self._features, self._progress = self._file["features"], self._file["progress"]
+        self._row = len(self._by_state(ACCEPTED))
+        self.done = self._row + len(self._by_state(REJECTED))
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    @property
+    def rejected(self) -> int:
+        """Number of tracks rejected so far."""
+        return self.done - self._row
+
+    def _reopen(self) -> Any:
+        """The unfinished file, if there is one that can be read."""
+        if not self.partial.exists():
+            return None
+        try:
+            file: Any = h5py.File(self.partial, "r+", rdcc_nbytes=0)
+        except OSError:
+            return None
+        if file.attrs.get("digest") != self.source.digest:
+            file.close()
+            raise InputError(
+                f"{self.partial}: an unfinished store of other data or other features; delete it, "
+                "or name another store=..."
+            )
+        if isinstance(file.get("progress"), h5py.Dataset):
+            return file
+        file.close()
+        return None
+
+    def _create(self) -> h5py.File:
+        count = len(self.tracks)
+        self._check_disk(count * int(np.prod(self.shape)) * self.dtype.itemsize)
+        # Without a chunk cache a full disk shows at the row that does not fit, not at the end.
+        file = h5py.File(self.partial, "w", rdcc_nbytes=0)
+        allocate_now = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        allocate_now.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        allocate_now.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        file.create_dataset("progress", data=np.zeros(count, PROGRESS))
+        file.create_dataset(
+            "features",
+            (count, *self.shape),
+            self.dtype,
+            chunks=(1, *self.shape),
+            maxshape=(count, *self.shape),
+            dcpl=allocate_now,
+        )
+        file.attrs["digest"] = self.source.digest
+        file.flush()
+        return file
+
+    def _check_disk(self, needed: int) -> None:
+        free = shutil.disk_usage(self.path.parent).free
+        if free < needed:
+            raise InputError(
+                f"{self.path.parent}: the store needs {needed / 1e6:,.0f} MB and "
+                f"{free / 1e6:,.0f} MB are free; free some, or choose another place: outputs=..."
+            )
+
+    def accept(self, features: np.ndarray, duration: float) -> None:
+        """Store the next track's row; `duration` is in seconds.
+
+        Raises:
+            InputError: the row has another shape than the store, or the disk is full.
+        """
+        if features.shape != self.shape:
+            raise InputError(
+                f"track {self.tracks[self.done].id}: features of shape {features.shape}, "
+                f"the store has {self.shape}"
+            )
+        row = np.ascontiguousarray(features, self.dtype)
+        sha1 = hashlib.sha1(row.data).hexdigest()
+        with self._disk_errors():
+            self._features[self._row] = row
+            self._advance(ACCEPTED, duration, sha1.encode(), b"")
+        self._row += 1
+
+    def reject(self, reason: str) -> None:
+        """Note why the next track has no row."""
+        with self._disk_errors():
+            self._advance(REJECTED, 0.0, b"", reason.encode()[:300])
+
+    def _advance(self, *progress: object) -> None:
+        self._progress[self.done] = np.array(progress, PROGRESS)
+        self._file.flush()
+        self.done += 1
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+            raise InputError(
+                f"{self.partial}: cannot be written after {self.done} of {len(self.tracks)} "
+                f"tracks ({reason}); free some disk and start again, it goes on from there"
+            ) from None
+
+    def finish(self, scaling: Scaling) -> None:
+        """Add the columns, cut the rows that rejected tracks left, and swap the file in.
+
+        Raises:
+            InputError: no track at all was accepted.
+        """
+        accepted, rejected = self._by_state(ACCEPTED), self._by_state(REJECTED)
+        reasons = self._progress["reason"][rejected]
+        reasons = [reason.decode(errors="replace") for reason in reasons]
+        if not len(accepted):
+            first = self.tracks[0].path or self.tracks[0].id
+            raise InputError(
+                f"no track of {len(self.tracks)} gave features; the first: {first}: {reasons[0]}"
+            )
+        with self._disk_errors():
+            self._add_columns(accepted, rejected, reasons, scaling)
+            self._file.close()
+        self.partial.replace(self.path)
+
+    def _add_columns(
+        self, accepted: np.ndarray, rejected: np.ndarray, reasons: list[str], scaling: Scaling
+    ) -> None:
+        self._features.resize(len(accepted), axis=0)
+        classes = sorted({self.tracks[i].genre for i in accepted})
+        labels = [classes.index(self.tracks[i].genre) for i in accepted]
+        self._add("label", np.array(labels))
+        for name in ("duration", "row_sha1"):
+            self._add(name, self._progress[name][accepted])
+        for name in ("id", "artist", "album", "split", "license", "path"):
+            self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
+        for name in ("id", "genre", "path"):
+            self._add(f"rejected/{TRACK_COLUMNS[name]}", self._texts(name, rejected))
+        self._add("rejected/reason", np.array(reasons, TEXT))
+        attributes = {"schema": SCHEMA, "classes": classes, **dataclasses.asdict(scaling)}
+        attributes["features"] = json.dumps(self.source.features)
+        attributes["dataset"] = json.dumps(self.source.dataset)
+        self._file.attrs.update(attributes)
+        del self._file["progress"]
+
+    def _by_state(self, state: int) -> np.ndarray:
+        return np.flatnonzero(self._progress["state"] == state)
+
+    def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
+        """Values of a field as HDF5 can keep them: old file names and tags can be no UTF-8."""
+        values = (getattr(self.tracks[i], field) for i in rows)
+        kept = (value.encode(errors="backslashreplace").decode() for value in values)
+        return np.array([value.replace("\0", "") for value in kept], TEXT)
+
+    def _add(self, name: str, column: np.ndarray) -> None:
+        if name in self._file:  # left by a finish that was interrupted
+            del self._file[name]
+        self._file[name] = column

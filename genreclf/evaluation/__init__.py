@@ -1,0 +1,5 @@
+"""Metrics, confidence intervals, run folders, and inference on audio files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

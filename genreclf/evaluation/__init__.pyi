@@ -1,0 +1,2 @@
+from .inference import Prediction as Prediction
+from .runs import Run as Run

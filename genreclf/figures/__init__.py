@@ -1,0 +1,1 @@
+"""One picture each, drawn with matplotlib."""

@@ -1,0 +1,219 @@
+"""`genreclf network`: what a net consists of, as a drawing and as a table.
+
+torch.fx traces the forward, which gives the steps, their order and what each of them reads.
+"""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from inspect import Parameter, signature
+from itertools import groupby
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
+from torch.fx.proxy import TraceError
+
+from genreclf.errors import InputError
+from genreclf.figures import flow
+
+log = logging.getLogger(__name__)
+Shape = tuple[int, ...]  # without the batch
+AXES = ("batch", "channels", "frequency", "time")  # of what a convolution takes and gives
+OPERATIONS = {  # outside modules, by kind; a view is not worth a step
+    "view": "getitem unsqueeze squeeze transpose permute view reshape flatten expand contiguous",
+    "activation": "relu gelu silu tanh sigmoid softmax",
+    "pooling": "mean amax amin sum",
+    "sum": "add iadd",
+}
+LAYERS: dict[Any, tuple[str, str]] = {  # kind, and text with attributes of the module
+    nn.Conv1d | nn.Conv2d: ("convolution", "{name} {size}, {in_channels} to {out_channels}"),
+    nn.Linear: ("linear", "Linear {in_features} to {out_features}"),
+    nn.RNNBase: ("recurrent", "{mode}, {num_layers} layers, {input_size} to {hidden_size}"),
+    nn.Dropout: ("dropout", "dropout {p:g}"),
+    nn.Dropout2d: ("dropout", "dropout {p:g} of channels"),
+    nn.MaxPool2d | nn.AvgPool2d: ("pooling", "{plain} {size}"),
+    nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d: ("pooling", "{plain} to {size}"),
+    nn.Flatten | nn.Unflatten | nn.Identity: ("view", "{name}"),
+}
+MARKS = {"Attention": "attention", "Norm": "norm", "nn.modules.activation": "activation"}
+
+
+@dataclass
+class Step:
+    """What a net does to a tensor, or to several."""
+
+    names: list[str]  # of the modules that do it; none for an operation outside modules
+    kind: str  # one of figures.KINDS, or another
+    layers: list[str]  # what it does, in lines
+    parameters: int = 0  # trainable ones, counted where they are used first
+    shape: Shape | None = None  # of the output; None: the net leaves it out
+    reads: dict[int, Shape] = field(default_factory=dict)  # which steps' outputs, in which shape
+
+    @property
+    def name(self) -> str:
+        """Such as trunk.pool1, or classifier.1-2 for several modules."""
+        first, *others = self.names or [""]
+        return f"{first}-{others[-1].rpartition('.')[2]}" if others else first
+
+
+def draw_network(steps: list[Step]) -> Figure:
+    """Boxes and arrows, and the number of parameters below."""
+    total = f"{sum(step.parameters for step in steps):,} parameters"
+    if unused := sum(step.parameters for step in steps if step.shape is None):
+        total += f", {unused:,} of them unused"
+    return flow.draw_flow([_make_box(step) for step in steps if step.shape is not None], total)
+
+
+def format_table(steps: list[Step]) -> str:
+    """Name, layers, output shape and parameters of each step, as text."""
+    rows = [("name", "layers", "output", "parameters")]
+    for step in steps:
+        shape = "unused" if step.shape is None else _join_sizes(step.shape)
+        rows.append((step.name, step.layers[0], shape, f"{step.parameters:,}"))
+        rows += [("", line, "", "") for line in step.layers[1:]]
+    name, layers, shape, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = (f"{a:<{name}}  {b:<{layers}}  {c:<{shape}}  {d:>10}" for a, b, c, d in rows)
+    return "\n".join(map(str.rstrip, lines))
+
+
+def _join_sizes(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _make_box(step: Step) -> flow.Box:
+    detail = f"{step.name}, {step.parameters:,} params" if step.parameters else ""
+    inputs = {number: _join_sizes(shape) for number, shape in step.reads.items()}
+    if step.kind == "dropout":  # at work in training alone
+        return flow.Box(step.kind, [], step.layers[0], inputs)
+    return flow.Box(step.kind, step.layers, detail, inputs)
+
+
+def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
+    """The steps from the features to the scores; then the modules that the net leaves out.
+
+    The net, (batch, bins, frames) -> (batch, classes), is left in evaluation mode.
+
+    Raises:
+        InputError: the net needs more bins or frames, or torch.fx cannot trace it.
+    """
+    least = getattr(net, "min_size", 1)
+    if min(bins, frames) < least:
+        raise InputError(f"bins={bins} frames={frames}: this model needs {least} x {least}")
+    steps = list[Step]()
+    sources: dict[fx.Node, int] = {}  # for each node the step that made what it gives
+    for node in _trace_nodes(net.eval(), torch.zeros(1, bins, frames)):
+        given = [each for each in node.all_input_nodes if each in sources]
+        step = _make_step(net, node)
+        step.shape = _get_shape(node)
+        step.reads = {sources[each]: _get_shape(each) for each in given}
+        sole_reader = list(step.reads) == [len(steps) - 1] and len(given[0].users) == 1
+        if sole_reader and _continues(steps[-1], step):
+            _merge_steps(net, steps[-1], step)
+        elif step.kind != "view":
+            steps.append(step)
+        sources[node] = sources[given[0]] if step.kind == "view" else len(steps) - 1
+    _count_parameters(net, steps)
+    return steps
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Told as one: the layers of PyTorch, and an attention of any class."""
+        return describe_module(m)[0] == "attention" or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+def _trace_nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
+    """What the forward calls that gives tensors, with their shapes."""
+    given = signature(net.forward).parameters.values()
+    settings = {each.name: each.default for each in given if each.default is not Parameter.empty}
+    try:
+        graph = _Tracer().trace(net, settings)
+    except (TraceError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{type(net).__name__}: torch.fx cannot trace it: {reason}") from error
+    with torch.no_grad():
+        ShapeProp(fx.GraphModule(net, graph)).propagate(features)
+    return [node for node in graph.nodes if "tensor_meta" in node.meta]
+
+
+def _get_shape(node: fx.Node) -> Shape:
+    """Of what a node gives, or of the first of several."""
+    given = node.meta["tensor_meta"]
+    return tuple((given if isinstance(given, TensorMetadata) else given[0]).shape[1:])
+
+
+def _make_step(net: nn.Module, node: fx.Node) -> Step:
+    """What a node does; of kind "view" if it is not worth a step."""
+    name = getattr(node.target, "__name__", str(node.target))
+    match node.op:
+        case "placeholder":
+            return Step([], "input", ["features"])
+        case "output":
+            return Step([], "output", [f"scores of {_get_shape(node)[0]} classes"])
+        case "get_attr":
+            return Step([name], "other", ["parameters"])
+        case "call_module":
+            return Step([name], *describe_module(net.get_submodule(name)))
+    name = name.strip("_")  # of an operation outside modules
+    kind = next((kind for kind, names in OPERATIONS.items() if name in names.split()), "operation")
+    if kind == "pooling":
+        dims: Any = node.kwargs.get("dim", [*node.args, None][1])
+        count = 1 + len(_get_shape(node.all_input_nodes[0]))
+        dims = [dims] if isinstance(dims, int) else dims or range(1, count)
+        axes = [AXES[dim] if count == len(AXES) else f"axis {dim}" for dim in dims]
+        name = f"{name} over {' and '.join(axes)}"
+    return Step([], kind, ["+" if kind == "sum" else name])
+
+
+def _continues(last: Step, step: Step) -> bool:
+    """A norm or an activation goes with its layer, and so do layers of one kind in a row."""
+    parents = {name.rpartition(".")[0] for name in last.names + step.names}
+    goes = step.kind in ("norm", "activation", last.kind)
+    return last.kind in ("convolution", "linear") and goes and len(parents) == 1
+
+
+def _merge_steps(net: nn.Module, last: Step, step: Step) -> None:
+    """Make a step part of the last one, and name the module that consists of both."""
+    if step.kind != last.kind:
+        step.layers = [f"{last.layers.pop()} + {step.layers[0]}"]
+    last.layers += step.layers
+    last.names += step.names
+    last.shape = step.shape
+    parent = last.names[0].rpartition(".")[0]
+    if last.names == [f"{parent}.{name}" for name, _ in net.get_submodule(parent).named_children()]:
+        last.names = [parent]
+
+
+def _count_parameters(net: nn.Module, steps: list[Step]) -> None:
+    """Give each parameter to the first step that has it; add the modules of those left."""
+    left = {name: p.numel() for name, p in net.named_parameters() if p.requires_grad}
+    for step in steps:
+        owners = tuple(f"{name}." for name in step.names)
+        for name in [name for name in left if f"{name}.".startswith(owners)]:
+            step.parameters += left.pop(name)
+    for name, owned in groupby(left, lambda name: name.rpartition(".")[0]):
+        unused = sum(left[parameter] for parameter in owned)
+        steps.append(Step([name], "other", describe_module(net.get_submodule(name))[1], unused))
+
+
+def describe_module(module: nn.Module) -> tuple[str, list[str]]:
+    """Kind of a module, and what it is in a line or two."""
+    name, fields = type(module).__name__, vars(module)
+    plain = re.sub(r"\dd$", "", name)  # BatchNorm2d: the shapes tell how many dimensions
+    size = fields.get("kernel_size") or fields.get("output_size")
+    size = "x".join(map(str, size if isinstance(size, tuple) else (size, size)))
+    if 1 < fields.get("groups", 1) == fields.get("in_channels"):
+        return "convolution", [f"depthwise {size}, {fields['out_channels']}"]
+    for layer, (kind, text) in LAYERS.items():
+        if isinstance(module, layer):
+            return kind, [text.format_map(fields | {"name": name, "plain": plain, "size": size})]
+    place = f"{type(module).__module__}.{name}"
+    kind = next((kind for mark, kind in MARKS.items() if mark in place), "other")
+    parts = [part for part in module.modules() if part is not module and not any(part.children())]
+    within = " + ".join(describe_module(part)[1][0] for part in parts)
+    return kind, [plain, within] if 0 < len(parts) < 5 else [plain]

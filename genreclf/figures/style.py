@@ -1,0 +1,66 @@
+"""Figures: of the report, as SVG text that inherits the page's width, and as files of their own.
+
+Colours are those of Okabe and Ito, safe for colour-blind readers, and lines differ in their dashes
+as well, so that a print in grey stays legible.
+"""
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from genreclf.errors import InputError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+DASHES = ("-", "--", "-.", ":")
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: searchable, and in the reader's font
+    "svg.hashsalt": "genreclf",  # the same figure gives the same file
+    "pdf.fonttype": 42,  # TrueType, which printers ask for
+}
+SUFFIXES = (".svg", ".png", ".pdf")
+
+
+def render_svg(figure: Figure) -> str:
+    """The figure as SVG text, without what comes before its tag; the same each time."""
+    text = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+
+
+def choose_picture_path(chosen: str | None, default: Path) -> Path:
+    """Where a picture is to be written.
+
+    Raises:
+        InputError: a suffix that is not one of `SUFFIXES`.
+    """
+    path = Path(str(chosen)) if chosen else default
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"file={path}: its name must end in {', '.join(SUFFIXES)}")
+    return path
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all, in the format of its suffix; the same one each time."""
+    suffix = path.suffix.lower()
+    dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a title in another script
+        dated = {"metadata": dates.get(suffix)}
+        figure.savefig(unfinished, format=suffix[1:], bbox_inches="tight", dpi=300, **dated)
+    unfinished.replace(path)

@@ -1,0 +1,259 @@
+"""Convolution, batch norm, ReLU and max-pool as one operation of the CPU.
+
+One after the other, each of the four writes a tensor of the convolution's size, and autograd keeps
+three of them. Here the convolution goes a few clips at a time, which stay in the cache. Of it are
+kept for the backward pass the values that were not pooled away, and not even those where they are
+many: the convolution is repeated then. With or without the max-pool, that is possible since
+
+- ReLU and max-pool can change places;
+- batch norm is `a * x + b` in each channel: where `a` is not negative it can follow the max-pool,
+  and a negative one is made positive by turning the signs of the convolution's weights;
+- the gradient of batch norm, `a * (g - mean(g) - z * mean(g * z))` with normalised values z
+  (Ioffe and Szegedy 2015), needs sums over pooled values alone, as g is zero elsewhere.
+
+The results are those of the four but for rounding.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv2d, max_pool2d
+
+aten = torch.ops.aten
+AT_ONCE = 4_000_000  # values of a convolution, 16 MB; but one clip at least
+KEPT = 8_000_000  # values of a convolution, after the pool, that are kept for the backward pass
+
+
+def fuse(net: nn.Module) -> nn.Module:
+    """The same net, with the same parameters under the same names, made fast.
+
+    Its memory format is channels last, and each `nn.Sequential` with batch norm takes the four
+    together where it can, which is on the CPU.
+    """
+    for name, child in net.named_children():
+        setattr(net, name, fuse(child))
+    if type(net) is nn.Sequential and any(isinstance(m, nn.BatchNorm2d) for m in net):
+        net = FusedSequential(OrderedDict(net.named_children())).train(net.training)
+    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+class FusedSequential(nn.Sequential):
+    """`nn.Sequential` that takes convolution, norm, ReLU and pool together where it can."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """What the modules give, one after the other."""
+        values, modules = input, [*self]
+        while modules:
+            if _can_fuse(values, modules[:3]):
+                convolution, norm, _, *modules = modules
+                if pool := bool(modules) and _is_halving(modules[0]):
+                    del modules[0]
+                values = apply_conv_norm_relu(values, convolution, norm, pool)  # pyright: ignore
+            else:
+                values = modules.pop(0)(values)
+        return values
+
+
+def _can_fuse(values: Tensor, modules: Sequence[Any]) -> bool:
+    """Whether these are the three in float32 on the CPU, with settings as in the paper's nets."""
+    if [type(module) for module in modules] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]:
+        return False
+    convolution, norm, _ = modules
+    return (
+        values.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and values.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and (convolution.stride, convolution.dilation) == ((1, 1), (1, 1))
+        and (convolution.padding_mode, type(convolution.padding)) == ("zeros", tuple)
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+    )
+
+
+def _is_halving(module: nn.Module) -> bool:
+    """Whether this is a max-pool as in the paper's nets."""
+    return type(module) is nn.MaxPool2d and (
+        (module.kernel_size, module.stride, module.padding, module.dilation) == (2, 2, 0, 1)
+        and not module.ceil_mode
+    )
+
+
+def apply_conv_norm_relu(
+    values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, pool: bool
+) -> Tensor:
+    """(batch, channels, height, width) -> (batch, outputs, height, width), or halves of both.
+
+    In training, mean and variance are the batch's, and go into the norm's running averages.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    kernel, bias = convolution.weight, convolution.bias
+    form: Any = {"padding": convolution.padding, "groups": convolution.groups}
+    if norm.training:
+        arguments = values, kernel, bias, norm.weight, norm.bias, norm.eps, form, pool
+        result, of_batch, unbiased = _Training.apply(*arguments)  # pyright: ignore
+        with torch.no_grad():
+            mean.lerp_(of_batch, norm.momentum or 0.0)
+            variance.lerp_(unbiased, norm.momentum or 0.0)
+            norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
+        return result
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    shift = norm.bias - mean * scale + (0.0 if bias is None else bias * scale)
+    kernel = kernel * scale[:, None, None, None]
+    parts = values.split(_count_clips(values, kernel))
+    return torch.cat([_pool(conv2d(part, kernel, shift, **form), pool).relu() for part in parts])
+
+
+def _count_clips(values: Tensor, kernel: Tensor) -> int:
+    """How many clips to convolve at once, so that each time it is about the same number."""
+    clips, _, height, width = values.shape
+    times = min(clips, math.ceil(clips * len(kernel) * height * width / AT_ONCE))
+    return math.ceil(clips / times)
+
+
+def _pool(values: Tensor, pool: bool) -> Tensor:
+    return max_pool2d(values, 2) if pool else values
+
+
+def _reshape_column(values: Tensor) -> Tensor:
+    """(channels,) -> (channels, 1, 1)."""
+    return values[:, None, None]
+
+
+def _compute_moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel.
+
+    PyTorch adds the values of a channel in this memory format one by one, which loses three digits
+    over a long clip. So they go into up to 64 sums a channel, as if those were channels, too.
+    """
+    count = values[:, 0].numel()
+    sums = math.gcd(count, 64)
+    columns = values.permute(0, 2, 3, 1).reshape(count // sums, -1, 1, 1)
+    means, variances = torch.batch_norm_update_stats(columns, None, None, 0.0)
+    return _combine_moments(
+        torch.full((sums, 1), 1 / sums), means.view(sums, -1), variances.view(sums, -1)
+    )
+
+
+def _combine_moments(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a whole of parts: (parts, channels) -> (channels,)."""
+    mean = (shares * means).sum(0)
+    return mean, (shares * (variances + (means - mean).square())).sum(0)
+
+
+def _normalise_centred(
+    centred: Tensor, norm: Sequence[Tensor], out: Tensor | None = None
+) -> Tensor:
+    """Batch norm of values with mean 0."""
+    scale, gain, offset = norm
+    return torch.addcmul(_reshape_column(offset), centred, _reshape_column(gain * scale), out=out)
+
+
+class _Training(torch.autograd.Function):
+    """Values after ReLU and pool, and mean and unbiased variance of the convolution."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        kernel: Tensor,
+        bias: Tensor | None,
+        gain: Tensor,
+        offset: Tensor,
+        eps: float,
+        form: dict[str, Any],
+        pool: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gain and offset are the norm's, form the further settings of the convolution."""
+        sign = torch.where(gain < 0, -1.0, 1.0)
+        kernel = kernel * sign[:, None, None, None]
+        bias = torch.zeros_like(gain) if bias is None else bias * sign
+        moments, counts, parts = [], [], []
+        clips = _count_clips(values, kernel)
+        for part in values.split(clips):
+            convolved = conv2d(part, kernel, bias, **form)
+            moments.append(_compute_moments(convolved))
+            counts.append(convolved[:, 0].numel())
+            parts.append(_pool(convolved, pool))
+        shares = torch.tensor(counts)[:, None] / sum(counts)
+        mean, variance = _combine_moments(shares, *map(torch.stack, zip(*moments, strict=True)))
+        norm = (variance + eps).rsqrt(), gain.abs(), offset
+        shape = len(values), *parts[0].shape[1:]
+        output = torch.empty(shape, memory_format=torch.channels_last)
+        for part, place in zip(parts, output.split(clips), strict=True):
+            _normalise_centred(part.sub_(_reshape_column(mean)), norm, out=place).relu_()
+        kept = parts if output.numel() <= KEPT else []
+        ctx.save_for_backward(values, kernel, bias - mean, sign, *norm, *kept)
+        ctx.form, ctx.pool, ctx.count = form, pool, sum(counts)
+        statistics = mean * sign, variance * ctx.count / (ctx.count - 1)
+        ctx.mark_non_differentiable(*statistics)
+        return output, *statistics
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        """Gradients of `forward`'s first five arguments."""
+        values, kernel, bias, sign, scale, gain, offset, *kept = ctx.saved_tensors
+        norm = scale, gain, offset
+        clips = _count_clips(values, kernel)
+        parts = list(
+            zip(values.split(clips), gradients[0].split(clips), kept or repeat(None), strict=False)
+        )
+        of_offset, of_gain = torch.zeros_like(offset), torch.zeros_like(gain)
+        for part, of_output, centred in parts:
+            if centred is None:
+                centred = _pool(conv2d(part, kernel, bias, **ctx.form), ctx.pool)
+            gradient = aten.threshold_backward(of_output, _normalise_centred(centred, norm), 0)
+            of_offset += gradient.sum((0, 2, 3))
+            of_gain += gradient.mul_(centred).sum((0, 2, 3)) * scale
+        # The convolution's gradient: factor * gradient - constant - slope * centred convolution.
+        factor = gain * scale
+        slope = factor * scale * of_gain / ctx.count
+        constant = factor * of_offset / ctx.count
+        of_values = torch.empty_like(values) if ctx.needs_input_grad[0] else None
+        of_kernel = torch.zeros_like(kernel)
+        for number, (part, of_output, centred) in enumerate(parts):
+            convolved = centred
+            if ctx.pool or centred is None:
+                convolved = conv2d(part, kernel, bias, **ctx.form)
+            if centred is None:
+                centred = _pool(convolved, ctx.pool)
+            gradient = aten.threshold_backward(of_output, _normalise_centred(centred, norm), 0)
+            gradient.mul_(_reshape_column(factor))
+            if ctx.pool:
+                gradient = _backpropagate_max_pool(gradient, convolved)
+            gradient -= torch.addcmul(_reshape_column(constant), convolved, _reshape_column(slope))
+            needed = ctx.needs_input_grad[0]
+            of_part, more = _backpropagate_convolution(gradient, part, kernel, ctx.form, needed)
+            of_kernel += more
+            if of_values is not None and of_part is not None:
+                of_values[number * clips :][: len(part)] = of_part
+        of_kernel *= sign[:, None, None, None]
+        # The norm takes out again what a bias adds.
+        of_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
+        return of_values, of_kernel, of_bias, of_gain * sign, of_offset, None, None, None
+
+
+def _backpropagate_max_pool(gradient: Tensor, values: Tensor) -> Tensor:
+    """The gradient of what a max-pool takes."""
+    _, places = aten.max_pool2d_with_indices(values, 2)
+    form = [2, 2], [2, 2], [0, 0], [1, 1], False
+    return aten.max_pool2d_with_indices_backward(gradient, values, *form, places)
+
+
+def _backpropagate_convolution(
+    gradient: Tensor, values: Tensor, kernel: Tensor, form: dict[str, Any], of_values: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Gradients of what a convolution takes, where that is needed, and of its kernel."""
+    ones, needed = [1, 1], [of_values, True, False]
+    further = None, ones, form["padding"], ones, False, [0, 0], form["groups"]
+    return aten.convolution_backward(gradient, values, kernel, *further, needed)[:2]

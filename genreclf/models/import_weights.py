@@ -1,0 +1,152 @@
+"""Plain PyTorch state dicts of the paper's networks, such as the weights that its authors publish.
+
+The modules of such a file may have any names: which of our networks it is, and which tensor goes
+where, follows from the kinds and shapes of its modules' tensors, in order. Pickled code is not run.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genreclf import paper
+from genreclf.audio.features import Computed, Mel, Precomputed
+from genreclf.errors import InputError
+from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN
+from genreclf.models.checkpoint import Trained, load_checkpoint, read_file
+
+# Numbers such as a best accuracy, which training scripts save beside the weights.
+NUMBERS: list[Any] = [
+    np.dtype,
+    np.ndarray,
+    np._core.multiarray.scalar,  # pyright: ignore[reportAttributeAccessIssue]
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+]
+
+
+def load_any_checkpoint(
+    path: str | Path,
+    classes: Sequence[Any] | str | None,
+    axis: str,
+    features: Computed | Precomputed,
+) -> Trained:
+    """A checkpoint of `genreclf train`; or a plain state dict, where its classes are named.
+
+    Args:
+        path: of the file.
+        classes: of a plain state dict: names by number, or "paper" for the published order.
+        axis: of a plain state dict.
+        features: of a plain state dict; `Precomputed` stands for the paper's own, `Mel()`.
+
+    Raises:
+        InputError: as `load_checkpoint` and `load_state_dict`.
+    """
+    if classes is None:
+        return load_checkpoint(path)
+    if isinstance(classes, str) and classes != "paper":
+        raise InputError(f"classes={classes}: a list of genres by number is needed, or paper")
+    names = paper.CLASSES if classes == "paper" else [str(name) for name in classes]
+    if len({name.casefold() for name in names}) < len(names):
+        raise InputError(f"classes: a genre is named twice in {', '.join(names)}")
+    computed = Mel() if isinstance(features, Precomputed) else features
+    return load_state_dict(path, names, computed, axis)
+
+
+def load_state_dict(
+    path: str | Path, classes: Sequence[str], features: Computed, axis: str = "frequency"
+) -> Trained:
+    """The network whose weights a file holds.
+
+    Args:
+        path: made by `torch.save(net.state_dict(), path)`, or of a dict that holds such a one.
+        classes: names of the genres, by number.
+        features: that the network was trained on; shapes do not tell.
+        axis: of the sequence of a CNN-RNN; shapes do not tell. The published scripts average time
+            away, so theirs is "frequency".
+
+    Raises:
+        InputError: no such file, no state dict in it, not one of these networks, another number of
+            classes, no such axis, or a checkpoint of `genreclf train`.
+    """
+    if axis not in ("time", "frequency"):
+        raise InputError(f"axis={axis!r}: choose time or frequency")
+    content = read_file(path, NUMBERS)
+    if content is None:
+        raise InputError(
+            f"checkpoint={path}: damaged, or it holds pickled code, which is not run; save the "
+            "weights alone: torch.save(net.state_dict(), path)"
+        )
+    if isinstance(content, dict) and "genreclf" in content:
+        raise InputError(
+            f"checkpoint={path}: written by genreclf train, so it names its classes itself; leave "
+            "classes=..., axis=... and features=... out"
+        )
+    theirs = _find_state_dict(content)
+    if not theirs:
+        raise InputError(f"checkpoint={path}: no state dict in it (names and tensors)")
+    for net in _build_candidates(len(classes), axis):
+        matched = match_weights(theirs, net.state_dict())
+        if matched is not None:
+            net.load_state_dict(matched)
+            return Trained(net.eval(), list(classes), features, features.shape[0], trained_on=None)
+    raise InputError(
+        f"checkpoint={path}: its {len(theirs)} tensors are those of none of the paper's networks "
+        f"with {len(classes)} classes; classes=[...] names every genre, by number"
+    )
+
+
+def _find_state_dict(content: Any) -> dict[str, Tensor]:
+    """The first dict of tensors alone, at the top or one level below; empty if there is none."""
+    if not isinstance(content, dict):
+        return {}
+    for candidate in (content, *content.values()):
+        values = list(candidate.values()) if isinstance(candidate, dict) else []
+        if values and all(isinstance(value, Tensor) for value in values):
+            return {str(name): value for name, value in candidate.items()}
+    return {}
+
+
+def _build_candidates(classes: int, axis: Any) -> list[nn.Module]:
+    recurrent = [
+        CNNRNN(classes, cell, axis, unused_gate=gate)
+        for cell, gate in itertools.product(("gru", "lstm"), (False, True))
+    ]
+    return [*recurrent, EfficientCNN(classes), ConventionalCNN(classes)]
+
+
+def match_weights(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Their tensors under our names; None if any of either is left over.
+
+    Where the names are the same, these decide. Else each of our modules takes the next of theirs
+    whose tensors have the same kinds (`weight`, `running_mean`, `weight_ih_l0`) and shapes; so
+    modules that differ in that may come in another order than ours.
+    """
+    if _get_shapes(theirs) == _get_shapes(ours):
+        return theirs
+    unused = list(_group_by_module(theirs).values())
+    matched = dict(ours)  # for the numbers of batches, which old files lack
+    for name, module in _group_by_module(ours).items():
+        found = next((other for other in unused if _get_shapes(other) == _get_shapes(module)), None)
+        if found is None:
+            return None
+        unused = [other for other in unused if other is not found]
+        matched |= {f"{name}.{kind}": tensor for kind, tensor in found.items()}
+    return None if unused else matched
+
+
+def _group_by_module(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by module, then by kind, the last part of their name; no numbers of batches."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        module, _, kind = name.rpartition(".")
+        if kind != "num_batches_tracked":
+            modules.setdefault(module, {})[kind] = tensor
+    return modules
+
+
+def _get_shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

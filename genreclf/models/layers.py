@@ -1,0 +1,17 @@
+"""What several networks share."""
+
+from torch import nn
+
+from genreclf.errors import InputError
+
+
+def check_rates(**rates: float) -> None:
+    """Refuse dropout rates outside 0 to 1, with InputError."""
+    for name, rate in rates.items():
+        if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise InputError(f"model.{name}={rate!r}: a rate of at least 0 and under 1 is needed")
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)

@@ -1,0 +1,1 @@
+"""Many runs: phases, sweeps, progress, and estimates of time."""

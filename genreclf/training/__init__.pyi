@@ -1,0 +1,16 @@
+from .augmentation import NoiseShiftMask as NoiseShiftMask
+from .augmentation import SegmentEqualiseMask as SegmentEqualiseMask
+from .classifier import Classifier as Classifier
+from .distillation import Embeddings as Embeddings
+from .loggers import make_tensorboard_logger as make_tensorboard_logger
+from .normalisation import fit_per_bin as fit_per_bin
+from .normalisation import fit_unit_range as fit_unit_range
+from .normalisation import keep_features as keep_features
+from .normalisation import require_pretrained as require_pretrained
+from .optimizers import follow_cosine as follow_cosine
+from .optimizers import keep_learning_rate as keep_learning_rate
+from .optimizers import make_adam as make_adam
+from .optimizers import make_adamw as make_adamw
+from .optimizers import make_sgd as make_sgd
+from .optimizers import reduce_on_plateau as reduce_on_plateau
+from .wandb import make_wandb_logger as make_wandb_logger

@@ -1,0 +1,34 @@
+"""Memory that is not there: how to tell, and how to go on."""
+
+import gc
+
+import torch
+
+# What PyTorch's allocator of main memory says; of a GPU's there is an exception of its own.
+REFUSED = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an exception, or one of its causes, says that memory was refused."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(cause, RuntimeError) and any(text in str(cause) for text in REFUSED):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def name_device(device: torch.device | None = None) -> str:
+    """Where training takes place, for people; of no device in particular: of the usual one."""
+    if device is None:
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+def release_memory() -> None:
+    """Give back what nothing holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,50 @@
+"""What is done to the features before the net, by statistics of the training part.
+
+Each function takes the training features in batches (batch, bins, frames) and returns a module of
+that shape to the same; its numbers are kept in the checkpoint.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from genreclf.errors import InputError
+from genreclf.models.normalise import Normalise
+
+
+def keep_features(batches: Iterable[Tensor]) -> nn.Module:
+    """Nothing: features go into the net as they are, as in the paper."""
+    return nn.Identity()
+
+
+def require_pretrained(batches: Iterable[Tensor]) -> nn.Module:
+    """That of the net whose weights training begins with, which takes this function's place.
+
+    Raises:
+        InputError: training begins with fresh weights.
+    """
+    raise InputError("normalise=init goes with init=pretrained, and with nothing else")
+
+
+def fit_per_bin(batches: Iterable[Tensor]) -> Normalise:
+    """Mean 0 and standard deviation 1 of each bin over the training part; a constant bin is 0."""
+    count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+    for batch in batches:
+        values = batch.double().transpose(0, 1).flatten(1)  # (bins, batch * frames)
+        count += values.shape[1]
+        total = total + values.sum(dim=1)
+        squares = squares + values.square().sum(dim=1)
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    constant = deviation <= 1e-6 * mean.abs()  # but for what rounding makes of it
+    scale = torch.where(constant, 1.0, deviation)
+    return Normalise(mean[:, None], scale[:, None])
+
+
+def fit_unit_range(batches: Iterable[Tensor]) -> Normalise:
+    """The least value of the training part becomes 0, the greatest 1; others may lie beyond."""
+    extremes = [torch.stack(torch.aminmax(batch)) for batch in batches]
+    low, high = torch.stack(extremes).amin(dim=0)[0], torch.stack(extremes).amax(dim=0)[1]
+    scale = torch.where(high > low, high - low, 1.0)
+    return Normalise(low.reshape(1, 1), scale.reshape(1, 1))

@@ -1,0 +1,96 @@
+"""Optimizers and schedulers with flat settings, so that each can be swept by name."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, ReduceLROnPlateau
+
+from genreclf.errors import InputError
+from genreclf.evaluation.metrics import find_direction
+
+
+def make_adam(
+    parameters: Iterable[Parameter], lr: float, beta1: float, beta2: float, weight_decay: float
+) -> Adam:
+    """Adam; weight decay is added to the gradient (L2)."""
+    return Adam(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
+
+
+def make_adamw(
+    parameters: Iterable[Parameter], lr: float, beta1: float, beta2: float, weight_decay: float
+) -> AdamW:
+    """AdamW; weight decay acts on the weights themselves (Loshchilov and Hutter 2017)."""
+    return AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
+
+
+def make_sgd(
+    parameters: Iterable[Parameter],
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> SGD:
+    """Stochastic gradient descent; weight decay is added to the gradient (L2)."""
+    return SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+
+
+def reduce_on_plateau(
+    optimizer: Optimizer, monitor: str, patience: int, factor: float, mode: str | None = None
+) -> dict[str, Any]:
+    """Multiply the learning rate by `factor` after `patience` epochs without a better `monitor`.
+
+    Args:
+        optimizer: whose learning rate it is.
+        monitor: a logged metric.
+        patience: epochs.
+        factor: above 0, under 1.
+        mode: "min" or "max", which is better; None: "min" for a loss, "max" for the others.
+
+    Returns:
+        Lightning's scheduler config; ReduceLROnPlateau is the paper's scheduler.
+
+    Raises:
+        InputError: training logs no such metric, or there is no such mode.
+    """
+    if mode not in (None, "min", "max"):
+        raise InputError(f"scheduler.mode={mode}: choose min or max; null chooses by the metric")
+    usual = find_direction(monitor)
+    better: Any = mode or usual
+    scheduler = ReduceLROnPlateau(optimizer, mode=better, patience=patience, factor=factor)
+    return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}
+
+
+def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float) -> dict[str, Any]:
+    """Rise evenly to the full learning rate, then fall along half a cosine (Loshchilov 2016).
+
+    Args:
+        optimizer: whose learning rate it is.
+        epochs: of the whole course; afterwards the rate stays at its floor.
+        warmup: share of the epochs that the rise takes.
+        floor: share of the full rate that is left at the end.
+
+    Raises:
+        InputError: no epochs, or a share outside 0 to 1.
+    """
+    if epochs < 1 or not 0 <= warmup < 1 or not 0 <= floor <= 1:
+        raise InputError(
+            f"scheduler: epochs={epochs}, warmup={warmup}, floor={floor}; at least 1 epoch and "
+            "shares from 0 to 1 are needed"
+        )
+    rising = round(warmup * epochs)
+
+    def share(epoch: int) -> float:
+        if epoch < rising:
+            return (epoch + 1) / (rising + 1)
+        progress = min((epoch - rising) / max(epochs - rising, 1), 1.0)
+        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+    return {"scheduler": LambdaLR(optimizer, share)}
+
+
+def keep_learning_rate(optimizer: Optimizer) -> dict[str, Any]:
+    """No scheduler: the learning rate stays."""
+    return {"scheduler": ConstantLR(optimizer, factor=1.0)}

@@ -1,0 +1,188 @@
+"""Weights & Biases: its logger, and what it shows of a finished run."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from genreclf.data.datamodule import StoreDataModule
+from genreclf.evaluation import metrics
+from genreclf.evaluation.runs import BEST, Predictions, Run
+from genreclf.figures.style import STYLE
+
+NAME_LENGTH = 128  # characters that W&B takes
+SPECTROGRAMS = 6  # of tested tracks, that are shown
+WRONG = ("track_id", "artist", "genre", "predicted", "probability", "probability of genre")
+
+
+# W&B's own charts: the definition, which its server has, and the column that each field shows.
+CONFUSION = (
+    "wandb/confusion_matrix/v1",
+    {name: name for name in ("Actual", "Predicted", "nPredictions")},
+)
+ROC = ("wandb/area-under-curve/v0", {"x": "fpr", "y": "tpr", "class": "class"})
+
+
+def make_wandb_logger(
+    save_dir: str | Path,
+    project: str,
+    entity: str | None = None,
+    group: str | None = None,
+    job_type: str | None = None,
+    name: str | None = None,
+) -> WandbLogger:
+    """A W&B run below a folder; offline unless the user is logged in.
+
+    `WANDB_MODE` in the environment decides where it is set; `wandb sync` uploads an offline run.
+
+    Args:
+        save_dir: the run's folder.
+        project: of W&B.
+        entity: team or user; None is the user's default.
+        group: the study.
+        job_type: the phase.
+        name: what differs from the defaults; None or empty is the name of the folder.
+    """
+    import wandb
+
+    folder = Path(save_dir)
+    offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
+    return WandbLogger(
+        name=_shorten_name(name or folder.name, folder),
+        save_dir=folder,
+        project=project,
+        entity=entity,
+        group=group,
+        job_type=job_type,
+        mode="offline" if offline else None,  # Lightning's own switch comes too late after login()
+    )
+
+
+def _shorten_name(name: str, folder: Path) -> str:
+    """The name; of one that is too long, the beginning and the folder's digest."""
+    end = f"... {folder.name[-8:]}"
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - len(end)] + end
+
+
+def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> None:
+    """Show W&B what a run came to: figures, charts, wrong tracks, spectrograms, checkpoint.
+
+    Args:
+        loggers: of the run; those that are not of W&B have had their figures.
+        run: with `metrics`, `best_epoch`, `tested_on`, `params` and `seconds` in its result.
+        data: where the tested tracks are.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(_summarise_result(run.result))
+            logger.experiment.log(_make_media(run, data))
+            logger.experiment.log_artifact(_make_artifact(run), aliases=["best"])
+
+
+def _summarise_result(result: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the kept epoch; under their plain names W&B has those of the last one."""
+    figures = result["metrics"].items()
+    best = {f"best/{key}": value for key, value in figures if not key.startswith("test/")}
+    return best | {key: result[key] for key in ("best_epoch", "params", "seconds")}
+
+
+def _make_media(run: Run, data: StoreDataModule) -> dict[str, Any]:
+    import wandb
+
+    part, found = run.result["tested_on"], run.predictions
+    counts, rates = (
+        _list_confusions(run.result["test"]["confusion"], found.classes),
+        _list_roc_points(found),
+    )
+    order = _rank_by_error(found)
+    wrong = [number for number in order if found.scores[number].argmax() != found.labels[number]]
+    rows = [_describe_track(number, run, data) for number in wrong]
+    return {
+        "confusion_matrix": _make_chart(*CONFUSION, counts, f"Confusion matrix, {part} part"),
+        "roc": _make_chart(*ROC, rates, f"ROC, {part} part"),
+        "wrong_tracks": wandb.Table(columns=list(WRONG), data=rows),
+        "spectrograms": [_draw_spectrogram(number, run, data) for number in order[:SPECTROGRAMS]],
+    }
+
+
+def _rank_by_error(found: Predictions) -> np.ndarray:
+    """Numbers of all tested tracks, from that whose genre was thought least probable."""
+    return np.argsort(found.scores[np.arange(len(found.labels)), found.labels], kind="stable")
+
+
+def _describe_track(number: int, run: Run, data: StoreDataModule) -> list[Any]:
+    """A tested track, as `WRONG` has it."""
+    found = run.predictions
+    label, scores = found.labels[number], found.scores[number]
+    return [
+        found.track_ids[number],
+        data.store.artists[data.split[run.result["tested_on"]][number]],
+        found.classes[label],
+        found.classes[scores.argmax()],
+        float(scores.max()),
+        float(scores[label]),
+    ]
+
+
+def _make_chart(definition: str, fields: dict[str, str], rows: list[list[Any]], title: str) -> Any:
+    import wandb
+
+    table = wandb.Table(columns=list(fields.values()), data=rows)
+    return wandb.plot_table(definition, table, fields, {"title": title})
+
+
+def _list_confusions(confusion: list[list[int]], classes: list[str]) -> list[list[Any]]:
+    """Of tracks, for each true and each predicted genre."""
+    return [
+        [true, predicted, count]
+        for true, counts in zip(classes, confusion, strict=True)
+        for predicted, count in zip(classes, counts, strict=True)
+    ]
+
+
+def _list_roc_points(found: Predictions) -> list[list[Any]]:
+    """Points of each genre's ROC curve; W&B's own `roc_curve` needs pandas."""
+    curves = metrics.compute_roc_curves(found.labels, found.scores, found.classes)
+    return [
+        [float(false_rate), float(true_rate), name]
+        for name, (false_rates, true_rates, _) in curves.items()
+        for false_rate, true_rate in zip(false_rates, true_rates, strict=True)
+    ]
+
+
+def _draw_spectrogram(number: int, run: Run, data: StoreDataModule) -> Any:
+    """The features of a tested track, as the net had them."""
+    import torch
+    import wandb
+
+    row = data.split[run.result["tested_on"]][number]
+    features = data.compute_features(torch.from_numpy(data.store.read([row])))[0].numpy()
+    track, artist, genre, predicted, probability, _ = _describe_track(number, run, data)
+    without_grid: dict[Any, Any] = {**STYLE, "axes.grid": False}
+    with mpl.rc_context(without_grid):
+        figure = Figure(figsize=(6, 2.5), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(features, "magma", origin="lower", aspect="auto", interpolation="none")
+        axes.set(xlabel="frame", ylabel="bin")
+        axes.set_title(f"{genre}, taken for {predicted}", parse_math=False)
+    caption = f"{track} {artist}: {genre}, taken for {predicted} ({100 * probability:.0f} %)"
+    return wandb.Image(figure, caption=caption)
+
+
+def _make_artifact(run: Run) -> Any:
+    """The checkpoint; W&B counts the versions of one name, and here that is one config."""
+    import wandb
+
+    name = re.sub(r"[^\w.-]", "-", f"model-{run.folder.name}")[:NAME_LENGTH]
+    described = {"best_epoch": run.result["best_epoch"], **run.result["metrics"]}
+    artifact = wandb.Artifact(name, type="model", metadata=described)
+    # As it lies in the run's folder: a copy of each would fill the home directory.
+    if (run.folder / BEST).exists():  # a support vector machine has none
+        artifact.add_file(str(run.folder / BEST), policy="immutable", skip_cache=True)
+    return artifact

@@ -1,0 +1,32 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+from genreclf.audio import workers
+if sys.argv[1] == "kept":
+    workers.keep_memory()
+import torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        a = torch.ones(10_000_000)  # 40 MB
+        b = torch.ones(10_000_000)
+        del a, b
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_is_kept_for_the_next_step() -> None:
+    faults = {
+        way: int(subprocess.check_output([sys.executable, "-c", FAULTS, way]))
+        for way in ("kept", "given back")
+    }
+    assert faults["given back"] > 10_000  # pages of 4 kB, of 800 MB
+    assert faults["kept"] < 100

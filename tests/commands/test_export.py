@@ -1,0 +1,201 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genreclf.audio.features import Precomputed
+from genreclf.errors import InputError
+from genreclf.evaluation.metrics import fit_temperature
+from genreclf.evaluation.runs import Predictions
+from genreclf.models import AttentiveCNN
+from genreclf.models.checkpoint import Trained, load_checkpoint
+from genreclf.training.finetune import copy_weights
+
+Train = Callable[..., dict[str, Any]]
+Command = Callable[..., str]
+SMALL = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8"]
+
+
+@pytest.fixture
+def run(train: Train) -> Path:
+    """A run that left its test part alone."""
+    return train(*SMALL, "normalise=per_bin", "split=artist", "test=false")["folder"]
+
+
+def test_the_folder_gives_the_net_its_logits_divided_by_the_temperature(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gift"
+    checkpoint = f"checkpoint={run / 'best.ckpt'}"
+    assert command("export", checkpoint, f"folder={folder}") == str(folder)
+    before, after = load_checkpoint(run / "best.ckpt"), load_checkpoint(folder)
+    assert (after.classes, after.features, after.trained_on, after.model) == (
+        before.classes,
+        before.features,
+        before.trained_on,
+        before.model,
+    )
+    clips = torch.randn(5, 32, 54) * 10 - 40
+    torch.testing.assert_close(after.normalise(clips), before.normalise(clips))
+    predictions = Predictions.read(run / "predictions.csv")
+    cooling = fit_temperature(predictions.labels, predictions.scores)
+    torch.testing.assert_close(after.net(clips), before.net(clips) / cooling)
+    card = (folder / "README.md").read_text()
+    assert f"temperature of {cooling:.3f}" in card
+    assert "data.root=..." in card
+    assert "| Ambient |" in card
+
+
+def test_evaluation_and_prediction_take_the_folder(
+    command: Command, run: Path, tmp_path: Path, music: Path
+) -> None:
+    folder = command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'gift'}")
+    data = ["data=folder", f"data.root={music}", "split=artist"]
+    whole = json.loads(Path(command("evaluate", f"checkpoint={folder}", *data)).read_text())
+    own = json.loads(Path(command("evaluate", f"checkpoint={run}/best.ckpt", *data)).read_text())
+    assert whole["confusion"] == own["confusion"]
+    assert whole["trained_on"] == own["trained_on"] == 0
+
+
+def test_a_run_that_was_tested_is_not_calibrated_on_its_test_part(
+    command: Command, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(*SMALL)["folder"]
+    with pytest.raises(SystemExit):
+        command("export", f"checkpoint={run / 'best.ckpt'}")
+    assert "train with test=false" in capsys.readouterr().err
+
+
+def test_damaged_folders_are_named(command: Command, run: Path, tmp_path: Path) -> None:
+    folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        load_checkpoint(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no model\.safetensors in this folder"):
+        load_checkpoint(folder)
+    with pytest.raises(InputError, match=r"no model\.json in this folder"):
+        load_checkpoint(run)
+
+
+def test_training_begins_with_the_weights(
+    command: Command, train: Train, run: Path, music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["init=pretrained", f"init.checkpoint={run / 'best.ckpt'}", *SMALL]
+    mel = ["features=mel", "features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024"]
+    still = ["optimizer.lr=1e-12", "augmentation=none", "optimizer.weight_decay=0"]
+    result = train(*begin, *mel, *still, "split=artist", "test=false", "ema=null")
+    before, after = (
+        load_checkpoint(run / "best.ckpt"),
+        load_checkpoint(result["folder"] / "best.ckpt"),
+    )
+    for name, value in before.net.named_parameters():
+        torch.testing.assert_close(after.net.get_parameter(name), value)
+    clips = torch.randn(5, 32, 54)
+    torch.testing.assert_close(after.normalise(clips), before.normalise(clips))
+    for other, line in (
+        ([*begin, *mel, "features.n_fft=2048"], "has other features: n_fft=1024"),
+        ([*begin, *mel, "model.mixed=16"], "has other model: mixed=8"),
+        ([*begin, *mel, "normalise=none"], "leave out normalise=..., and"),
+        (["normalise=init"], "goes with init=pretrained"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            train(*other)
+        assert line in capsys.readouterr().err
+
+
+def test_training_begins_with_weights_of_the_papers_nets_too(train: Train) -> None:
+    begun = train("model=cnn_gru", "split=artist", "test=false")["folder"] / "best.ckpt"
+    begin = ["init=pretrained", f"init.checkpoint={begun}", "model=cnn_gru", "features=mel"]
+    begin += ["features.n_mels=32", "features.n_fft=1024", "features.hop_length=1024"]
+    result = train(*begin, "split=stratified")
+    assert result["params"] == 38757
+    seen = result["data"]["seen_before"]["test"]  # in the other split
+    assert f"was trained on {seen} of the" in (result["folder"] / "train.log").read_text()
+    assert seen > 0
+
+
+def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, music: Path) -> None:
+    before = load_checkpoint("pretrained").trained_on
+    assert before is not None
+    assert list(before) == ["uint8"]
+    data = ["data=folder", f"data.root={music}"]
+    result = Path(command("train", *data, "init=pretrained", "trainer.max_epochs=1", "test=false"))
+    printed = (result.parent / "train.log").read_text()
+    for part in ("val", "test"):
+        assert f"begins with was trained on the {part} tracks: its rows were" in printed
+    assert json.loads(result.read_text())["data"]["seen_before"] == {"val": None, "test": None}
+    assert "It is not known whether the net" in (result.parent / "report.html").read_text()
+    after = load_checkpoint(result.parent / "best.ckpt")
+    assert after.trained_on is not None
+    assert set(after.trained_on) == {"uint8", "float32"}
+    assert after.trained_on["uint8"] == before["uint8"]
+    assert after.seen(["new"], "float32") is None
+    card = Path(command("export", f"checkpoint={result.parent / 'best.ckpt'}"), "README.md")
+    assert "It is not known whether the weights" in card.read_text()
+
+
+def test_what_a_net_has_seen_is_told_as_far_as_it_is_known() -> None:
+    net = AttentiveCNN(2, [4, 4, 4, 4], mixed=8)
+    trained = Trained(net, ["a", "b"], Precomputed(), 16, {"uint8": frozenset("ab")})
+    assert trained.seen(["a", "c"], "uint8") == 1
+    assert trained.seen(["c"], "uint8") == 0
+    assert trained.seen(["a"], "float32") is None
+    both = replace(trained, trained_on={"uint8": frozenset("ab"), "float32": frozenset("d")})
+    assert both.seen(["d", "c"], "float32") == 1
+    assert both.seen(["c"], "float32") is None
+    assert replace(trained, trained_on=None).seen(["a"], "uint8") is None
+
+
+def test_a_net_of_another_version_is_refused(command: Command, run: Path, tmp_path: Path) -> None:
+    folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(described | {"format": 2}))
+    with pytest.raises(InputError, match=r"g: of another version of genreclf$"):
+        load_checkpoint(folder)
+
+
+def test_the_name_of_the_packages_net_is_no_folder(
+    command: Command, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("export", f"checkpoint={run / 'best.ckpt'}", "folder=pretrained")
+    assert "checkpoint=pretrained is the net of the package" in capsys.readouterr().err
+
+
+def test_a_setting_that_a_net_is_older_than_has_its_default(
+    command: Command, train: Train, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
+    described = json.loads((folder / "model.json").read_text())
+    for name in ("squeeze", "kernels"):
+        del described["model"][name]
+    (folder / "model.json").write_text(json.dumps(described))
+    begin = ["init=pretrained", f"init.checkpoint={folder}", *SMALL]
+    begin += ["features=mel", "features.n_mels=32", "features.n_fft=1024"]
+    begin += ["features.hop_length=1024"]
+    assert train(*begin)["params"]
+    with pytest.raises(SystemExit):
+        train(*begin, "model.squeeze=2")
+    assert "has other model: squeeze=0" in capsys.readouterr().err
+
+
+def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
+    begun = load_checkpoint(run / "best.ckpt")
+    torch.manual_seed(1)
+    net = AttentiveCNN(3, [4, 4, 4, 4], mixed=8)
+    last = net.classifier[1].weight.clone()
+    copy_weights(net, begun, ["x", "y", "z"])
+    torch.testing.assert_close(net.classifier[1].weight, last)
+    for name, value in begun.net.state_dict().items():
+        if not name.startswith("classifier"):
+            torch.testing.assert_close(net.state_dict()[name], value)
+    four = AttentiveCNN(4, [4, 4, 4, 4], mixed=8)
+    copy_weights(four, begun, begun.classes)
+    torch.testing.assert_close(four.classifier[1].weight, begun.net.classifier[1].weight)  # pyright: ignore

@@ -1,0 +1,126 @@
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import heed_ctrl_c
+
+from genreclf.__main__ import COMMANDS
+from genreclf.commands import hydra_app
+
+
+def genreclf(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "genreclf", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_lists_the_commands() -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        done = genreclf(*arguments)
+        assert done.returncode == 0
+        assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_has_help(name: str) -> None:
+    done = genreclf(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"genreclf {name}: {COMMANDS[name].summary}")
+    assert ("outputs: outputs" if COMMANDS[name].config else "--checkpoint") in done.stdout
+
+
+def test_help_and_config_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from genreclf.__main__ import main; sys.argv = ['genreclf', *sys.argv[1:]]\n"
+        "try: main()\nfinally: print(sorted({'torch', 'librosa', 'numpy'} & set(sys.modules)))"
+    )
+    for arguments in (
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--cfg", "job"],
+        ["predict", "--help"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.splitlines()[-1] == "[]", done.stdout[-300:]
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    done = genreclf("trian")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "genreclf: no command trian; did you mean train?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model=cnn"], "Could not find 'model/cnn' Available options in 'model': attentive_cnn"),
+        (["modl=cnn_gru"], "Could not override 'modl'. Did you mean model?"),
+        (["model.cnn_dropuot=0.3"], "Did you mean model.cnn_dropout?"),
+        (["data=folder"], "data.root=... is needed"),
+        (["data=folder", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
+        (["seed=a"], "seed=a: an integer is needed (the default is 0)"),
+        (["trainer.max_epochs=2.5"], "trainer.max_epochs=2.5: an integer is needed"),
+        (["report=7"], "report=7: true or false is needed"),
+        (["batch_size=[16"], "no viable alternative"),
+    ],
+)
+def test_bad_input_is_one_line(
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        command("train", *arguments)
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("genreclf: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a"))
+
+    monkeypatch.setattr("genreclf.commands.report.find_runs", full)
+    with pytest.raises(SystemExit):
+        hydra_app.run("report", "report", [f"outputs={tmp_path}"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        f"genreclf: {tmp_path / 'a'}: No space left on device; mend that, or choose another "
+        "place: outputs=..."
+    )
+
+
+def test_an_interrupt_that_falls_into_a_finaliser_is_not_lost() -> None:
+    script = """
+import signal, time
+from genreclf.commands import hydra_app
+
+class Left:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+hydra_app.keep_interrupts()
+try:
+    Left()
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=heed_ctrl_c,
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

@@ -1,0 +1,212 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import TINY
+
+from genreclf.audio import decode
+from genreclf.audio.workers import extract
+from genreclf.commands import predict
+from genreclf.evaluation import inference
+from genreclf.models.checkpoint import load_checkpoint
+
+RATE = 22050
+
+
+@pytest.fixture(scope="session")
+def checkpoint(music: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+    place = tmp_path_factory.mktemp("predict")
+    return trained(*data, f"outputs={place}")
+
+
+def trained(*arguments: str) -> str:
+    """The checkpoint of one epoch."""
+    command = [sys.executable, "-m", "genreclf", "train", *arguments, "trainer.max_epochs=1"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return str(Path(done.stdout.splitlines()[-1]).parent / "best.ckpt")
+
+
+@pytest.fixture
+def files(tmp_path: Path, music: Path) -> Path:
+    """Good clips, one of them an MP3, at two depths; and one of each kind that cannot be used."""
+    folder = tmp_path / "my music"
+    (folder / "deep" / "er").mkdir(parents=True)
+    mp3 = next(music.rglob("*.mp3"))
+    (folder / "a.mp3").write_bytes(mp3.read_bytes())
+    (folder / "deep" / "er" / "b.MP3").write_bytes(mp3.read_bytes())
+    (folder / "notes.txt").write_text("no audio")
+    (folder / "broken.mp3").write_bytes(b"no audio either" * 100)
+    (folder / "empty.wav").touch()
+    soundfile.write(folder / "silent.wav", np.zeros(3 * RATE), RATE)
+    soundfile.write(folder / "short.wav", noise(1), RATE)
+    return folder
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * RATE))
+
+
+def test_folders_are_searched_and_each_bad_file_has_its_line(
+    checkpoint: str, files: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main([str(files), "--checkpoint", checkpoint, "--format", "json"]) == 1
+    out, err = capfd.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    found = {Path(line.pop("path")).relative_to(files).as_posix(): line for line in lines}
+    assert list(found) == sorted(found)
+    errors = {path: line["error"] for path, line in found.items() if "error" in line}
+    assert errors["empty.wav"] == "does not decode: the file is empty"
+    assert errors["short.wav"].startswith("too short: 1.00 s")
+    assert errors["silent.wav"].startswith("silent")
+    assert errors["broken.mp3"].startswith("does not decode")
+    assert set(found) - set(errors) == {"a.mp3", "deep/er/b.MP3"}
+    assert not err
+    assert found["a.mp3"] == found["deep/er/b.MP3"]
+    scores = found["a.mp3"]["scores"]
+    assert found["a.mp3"]["genre"] == next(iter(scores))
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert sum(scores.values()) == pytest.approx(1)
+
+
+def test_scores_are_those_of_the_features_and_the_net(checkpoint: str, music: Path) -> None:
+    trained = load_checkpoint(checkpoint)
+    path = sorted(music.rglob("*.mp3"))[5]
+    (prediction,) = inference.predict_files([str(path)], trained)
+    features, _ = extract(path, trained.features)
+    with torch.inference_mode():
+        rows = trained.normalise(torch.from_numpy(features)[None])
+        expected = trained.net.eval()(rows).softmax(dim=1)[0].numpy()
+    got = [prediction.scores[genre] for genre in trained.classes]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_long_file_has_a_timeline_whose_mean_are_its_scores(
+    checkpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "long.flac"
+    soundfile.write(path, noise(9.5), RATE)  # three windows of 2.5 s and 2 s, the last one whole
+    assert predict.main([str(path), "--checkpoint", checkpoint, "--format", "json"]) == 0
+    line = json.loads(capfd.readouterr().out)
+    parts = [(part["start"], part["end"]) for part in line["timeline"]]
+    np.testing.assert_allclose(parts, [(0, 2.5), (2.5, 5), (5, 7.5), (7, 9.5)])
+    parts = list(decode.read_windows(path, None, 2.5))
+    for number, (_, waveform, rate) in enumerate(parts):
+        soundfile.write(tmp_path / f"{number}.wav", waveform, rate, subtype="FLOAT")
+    paths = [str(tmp_path / f"{number}.wav") for number in range(len(parts))]
+    alone = list(inference.predict_files(paths, load_checkpoint(checkpoint)))
+    for genre, score in line["scores"].items():
+        mean = np.mean([prediction.scores[genre] for prediction in alone])
+        assert score == pytest.approx(mean, abs=1e-5)
+    for part, prediction in zip(line["timeline"], alone, strict=True):
+        assert part["score"] == pytest.approx(prediction.scores[part["genre"]], abs=1e-5)
+
+
+def test_the_table_shows_the_likeliest_genres_and_where_they_change(
+    checkpoint: str, files: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main([str(files), "--checkpoint", checkpoint, "--top", "2"]) == 1
+    out, err = capfd.readouterr()
+    first, second = out.splitlines()
+    assert first.startswith(str(files / "a.mp3"))
+    assert first.count(" %") == 2
+    assert first.partition(".mp3")[2].split() == second.partition(".MP3")[2].split()
+    assert f"genreclf: {files / 'empty.wav'}: does not decode" in err
+    timeline = [(0.0, 30.0, "Rock", 0.9), (30.0, 60.0, "Rock", 0.8), (60.0, 90.0, "Jazz", 0.7)]
+    predict.WRITERS["table"](["x"], 1)(inference.Prediction("x", {"Rock": 0.8}, timeline))
+    assert capfd.readouterr().out.splitlines() == ["x  Rock  80 %", "   (0:00 Rock, 1:00 Jazz)"]
+
+
+def test_csv_has_a_row_for_each_genre(
+    checkpoint: str, files: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(files / "a.mp3"), str(files / "empty.wav"), "--format", "csv"]
+    assert predict.main([*arguments, "--checkpoint", checkpoint]) == 1
+    rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
+    assert [bool(row["error"]) for row in rows] == [False] * 4 + [True]
+    assert sum(float(row["score"]) for row in rows[:4]) == pytest.approx(1, abs=1e-5)
+
+
+def test_many_files_are_decoded_by_several_processes_with_the_same_result(
+    checkpoint: str, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(path) for path in sorted(music.rglob("*.mp3"))]
+    trained = load_checkpoint(checkpoint)
+    monkeypatch.setattr(inference, "count_available_cores", lambda: 1)
+    alone = list(inference.predict_files(paths, trained))
+    monkeypatch.setattr(inference, "count_available_cores", lambda: 2)
+    assert list(inference.predict_files(paths, trained)) == alone
+    assert [prediction.path for prediction in alone] == paths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "required: FILE_OR_FOLDER"),
+        (["a.mp3", "--checkpoint", "x", "--top", "0"], "a whole number of at least 1 is needed"),
+        (["a.mp3", "--checkpoint", "x", "--format", "xml"], "invalid choice: 'xml'"),
+    ],
+)
+def test_wrong_usage_ends_with_2(
+    arguments: list[str], line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        predict.main(arguments)
+    assert stop.value.code == 2
+    assert line in capfd.readouterr().err
+
+
+def test_what_is_not_there_has_a_line(
+    checkpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    paths = [str(tmp_path / "nothing"), str(tmp_path / "gone.mp3")]
+    assert predict.main([*paths, "--checkpoint", checkpoint]) == 1
+    folder, file = capfd.readouterr().err.splitlines()
+    assert "nothing: no audio file in this folder" in folder
+    assert "gone.mp3: no such file" in file
+    assert predict.main([*paths, "--checkpoint", "gone.ckpt"]) == 1
+    assert "no such file" in capfd.readouterr().err
+
+
+def test_features_that_audio_does_not_give_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(
+        tmp_path / "a.npz",
+        features=np.random.default_rng(0).normal(size=(60, 8, 16)),
+        labels=np.array(["a", "b"] * 30),
+        track_ids=np.arange(60),
+    )
+    data = ["data=npz", f"data.path={tmp_path}/a.npz", "report=false"]
+    checkpoint = trained(*data, f"outputs={tmp_path}")
+    assert predict.main(["a.mp3", "--checkpoint", checkpoint]) == 1
+    assert "precomputed features, which cannot be made from audio" in capfd.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error_message(checkpoint: str, music: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "genreclf", "predict", music / "Rock", "--checkpoint", checkpoint],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert done.returncode == 1
+    assert not done.stderr
+
+
+def test_processes_that_decode_do_without_pytorch() -> None:
+    """To import it takes each of them longer than to decode a clip."""
+    code = "import sys, genreclf.audio.workers; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,229 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import heed_ctrl_c
+
+from genreclf.audio import decode
+from genreclf.audio.features import Mel, MelFrames, Precomputed
+from genreclf.data.build_store import build_store
+from genreclf.data.datasets import Folder, Npz, Synthetic
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+
+MEL = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
+
+
+def test_rows_are_the_features_of_the_files(music: Path, tmp_path: Path) -> None:
+    store = build_store(Folder(music, 2.5), MEL, outputs=tmp_path, workers=2)
+    assert len(store) == 48
+    assert store.shape == MEL.shape
+    assert store.classes == ["Ambient", "Dance", "Folk", "Rock"]
+    assert store.scaling.silence == (-80,)
+    for row in (0, 30):
+        expected = MEL(*decode.read_audio(store.paths[row], 22050, 2.5))
+        np.testing.assert_allclose(store.read([row])[0], expected, atol=1e-4)
+
+
+def test_any_number_of_workers_gives_the_same_rows(music: Path, tmp_path: Path) -> None:
+    one, two = (
+        build_store(Folder(music, 2.5), MEL, outputs=tmp_path / str(n), workers=n) for n in (1, 2)
+    )
+    assert one.row_sha1 == two.row_sha1
+
+
+def test_a_finished_store_is_reused(music: Path, tmp_path: Path) -> None:
+    first = build_store(Folder(music, 2.5), MEL, outputs=tmp_path)
+    before = first.path.stat().st_mtime_ns
+    again = build_store(Folder(music, 2.5), MEL, outputs=tmp_path)
+    assert (again.path, again.path.stat().st_mtime_ns) == (first.path, before)
+
+
+def test_a_store_of_other_settings_is_refused(music: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.h5"
+    build_store(Folder(music, 2.5), MEL, outputs=tmp_path, path=path)
+    with pytest.raises(InputError, match="features n_mels=16, the config says 128"):
+        build_store(Folder(music, 2.5), replace(MEL, n_mels=128), outputs=tmp_path, path=path)
+
+
+def test_bad_files_are_listed_never_used(music: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bad"
+    shutil.copytree(music, root)
+    whole = (music / "Rock" / "01-01.mp3").read_bytes()
+    (root / "Rock" / "cut.mp3").write_bytes(whole[: len(whole) // 4])
+    (root / "Rock" / "garbage.mp3").write_bytes(np.random.default_rng(0).bytes(50_000))
+    (root / "Folk" / "empty.wav").touch()
+    (root / "Folk" / "nowhere.mp3").symlink_to(tmp_path / "none.mp3")
+    (root / "Folk" / "folder.mp3").mkdir()
+    store = build_store(Folder(root, 2.5), MEL, outputs=tmp_path)
+    assert len(store) == 48
+    reasons = {track["track_id"]: track["reason"] for track in store.rejected}
+    bad = {"Rock/cut.mp3", "Rock/garbage.mp3", "Folk/empty.wav", "Folk/nowhere.mp3"}
+    assert set(reasons) == bad
+    assert "no such file" in reasons["Folk/nowhere.mp3"]
+    assert "too short" in reasons["Rock/cut.mp3"]
+    assert "does not decode" in reasons["Rock/garbage.mp3"]
+    assert "empty" in reasons["Folk/empty.wav"]
+
+
+def test_npz_rows_are_kept_as_they_are(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).integers(0, 256, (6, 8, 10), dtype=np.uint8)
+    features[2] = 7
+    np.savez(
+        tmp_path / "a.npz",
+        features=features,
+        labels=np.array(["a", "b"] * 3),
+        track_ids=np.arange(6),
+        scale=0.5,
+        offset=-80.0,
+    )
+    store = build_store(Npz(tmp_path / "a.npz"), Precomputed(), outputs=tmp_path)
+    np.testing.assert_array_equal(store.read(range(5)), features[[0, 1, 3, 4, 5]])
+    assert store.read([0]).dtype == np.uint8
+    assert store.scaling.scale == 0.5
+    assert store.scaling.silence == (0.5 * features.min() - 80,)
+    assert store.rejected[0]["track_id"] == "2"
+    assert "silent" in store.rejected[0]["reason"]
+
+
+def test_rows_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(3, 8, 10))
+    features[1, 0, 0] = np.nan
+    archive = tmp_path / "a.npz"
+    np.savez(archive, features=features, labels=np.array(list("abc")), track_ids=np.arange(3))
+    store = build_store(Npz(archive), Precomputed(), outputs=tmp_path)
+    assert store.track_ids == ["0", "2"]
+    assert "finite" in store.rejected[0]["reason"]
+    np.savez(
+        archive, features=features * np.nan, labels=np.array(list("abc")), track_ids=np.arange(3)
+    )
+    with pytest.raises(InputError, match="no track of 3 gave features; the first: 0: values"):
+        build_store(Npz(archive), Precomputed(), outputs=tmp_path)
+
+
+def test_features_and_dataset_must_go_together(music: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="features=precomputed goes with data=npz"):
+        build_store(Folder(music), Precomputed(), outputs=tmp_path)
+
+
+def test_rows_may_be_features_that_audio_gives_too(tmp_path: Path) -> None:
+    archive, features = tmp_path / "a.npz", MelFrames(n_mels=8, frames=16)
+    rows = np.random.default_rng(0).integers(0, 256, size=(30, 8, 16), dtype=np.uint8)
+    np.savez(archive, features=rows, labels=np.array(list("ab") * 15), track_ids=np.arange(30))
+    in_db = Npz(archive, scale=80 / 255, offset=-80)
+    store = build_store(in_db, features, outputs=tmp_path)
+    assert store.source.features["name"] == "mel_frames"
+    np.testing.assert_array_equal(store.read([3]), rows[3:4])
+    with pytest.raises(InputError, match=r"-80 to 0 dB, these rows from 0 to 255: set data\.scale"):
+        build_store(Npz(archive), features, outputs=tmp_path)
+    with pytest.raises(InputError, match="these rows from 0 to 1: set"):
+        build_store(Npz(archive, scale=1 / 255), features, outputs=tmp_path)
+    with pytest.raises(InputError, match="rows of 8 x 16 are no features=mel_frames, which are 8"):
+        build_store(in_db, MelFrames(n_mels=8, frames=20), outputs=tmp_path)
+
+
+def test_the_command_prints_the_store(command: Callable[..., str], music: Path) -> None:
+    path = command(
+        "prepare", "data=folder", f"data.root={music}", "data.duration=2.5", "features.n_mels=16"
+    )
+    assert Store(path).shape[0] == 16
+
+
+def start(music: Path, outputs: Path) -> subprocess.Popen:
+    """The real command, at the paper's setting, on many copies of the clips."""
+    root = outputs / "many"
+    if not root.is_dir():
+        for copy in range(12):
+            shutil.copytree(music / "Rock", root / "Rock" / str(copy))
+            shutil.copytree(music / "Folk", root / "Folk" / str(copy))
+    command = [sys.executable, "-m", "genreclf", "prepare", "data=folder", f"data.root={root}"]
+    return subprocess.Popen(
+        [*command, f"outputs={outputs}", "data.duration=10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
+        start_new_session=True,  # so that the signal reaches it and its workers, as Ctrl-C does
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_extraction_goes_on(
+    music: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    process = start(music, tmp_path)
+    deadline = time.monotonic() + 60
+    changes: set[int] = set()
+    while len(changes) < 5 and time.monotonic() < deadline:  # until some tracks are in
+        changes |= {file.stat().st_mtime_ns for file in tmp_path.glob("stores/*.partial")}
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == status, error
+    if number == signal.SIGINT:
+        assert error.splitlines()[-1] == "genreclf: interrupted; the same command goes on from here"
+        assert "Traceback" not in error
+    (partial,) = tmp_path.glob("stores/*.partial")
+    output, error = start(music, tmp_path).communicate(timeout=120)
+    assert "going on after" in output, output + error
+    store = Store(output.splitlines()[-1])
+    assert len(store) == 2 * 12 * 12
+    assert len(set(store.row_sha1)) == 2 * 12  # every copy alike
+    assert not partial.exists()
+
+
+def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None:
+    process = start(music, tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("stores/*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1)
+    process.kill()
+    process.communicate(timeout=60)
+
+    def alive() -> list[str]:
+        listing = subprocess.run(["ps", "-eo", "pgid=,pid=,args="], capture_output=True, text=True)
+        return [line for line in listing.stdout.splitlines() if line.split()[0] == str(process.pid)]
+
+    while alive() and time.monotonic() < deadline + 10:
+        time.sleep(0.1)
+    assert alive() == []
+
+
+SCRIPT = """
+import sys
+from genreclf.data.datasets import Folder
+from genreclf.audio import Mel
+from genreclf.data.build_store import build_store
+store = build_store(Folder(sys.argv[1], 2.5), Mel(duration=2.5, n_mels=16), outputs=sys.argv[2])
+print(len(store), "rows")
+"""
+
+
+def test_a_script_needs_no_main_guard(music: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", music, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.endswith("48 rows\n"), done.stdout + done.stderr
+    assert done.stdout.count("rows") == 1
+
+
+def test_synthetic_clips_that_are_made_again_give_the_same_store(tmp_path: Path) -> None:
+    dataset = Synthetic(tmp_path / "clips", 2.5, artists=1, clips=1)
+    first = build_store(dataset, MEL, outputs=tmp_path)
+    shutil.rmtree(dataset.root)
+    assert build_store(dataset, MEL, outputs=tmp_path).path == first.path
+    assert not list((tmp_path / "clips").glob("*.partial"))

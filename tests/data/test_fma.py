@@ -1,0 +1,174 @@
+"""FMA Small in miniature: archives of its layout, from download to evaluation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from fma_archives import (
+    BIOGRAPHY,
+    DUPLICATE,
+    GARBAGE,
+    GENRES,
+    MISSING,
+    SILENT,
+    TOO_SHORT,
+    archives,
+    row,
+    serve,
+    table,
+)
+
+from genreclf.data.datasets import FMA
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def packed() -> dict[str, bytes]:
+    return archives()
+
+
+@pytest.fixture
+def root(command: Callable[..., str], packed: dict[str, bytes], tmp_path: Path) -> Path:
+    """The data set, downloaded."""
+    with serve(packed) as server:
+        entries = ",".join(server.archive(name) for name in packed)
+        where = f"data.root={tmp_path / 'fma'}"
+        return Path(command("download", "data=fma_small", f"data.archives=[{entries}]", where))
+
+
+def test_a_full_rehearsal(
+    command: Callable[..., str], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("data=fma_small", f"data.root={root}", "data.duration=2.5")
+    store = Store(command("prepare", *data, *TINY))
+    check_store(store, root)
+    one = (*data, *TINY, "trainer.max_epochs=1", "model=efficient_cnn")
+
+    official = read(command("train", *one, "split=official"))
+    sizes = {part: sum(counts.values()) for part, counts in official["data"]["split"].items()}
+    assert sizes == {"train": 48, "val": 16, "test": 16}
+    assert official["data"]["leakage"]["duplicates"] == [[str(n) for n in DUPLICATE]]
+    for parts in ("train-test", "train-val", "val-test"):
+        assert official["data"]["leakage"][parts]["artists"] == 0
+
+    scripts = read(
+        command("train", *data, *TINY, "experiment=paper_scripts", "trainer.max_epochs=1")
+    )
+    log = (Path(scripts["folder"]) / "train.log").read_text()
+    assert "7 extra copies of training tracks" in log
+
+    paper = read(command("train", *data, *TINY, "experiment=paper", "trainer.max_epochs=1"))
+    assert paper["data"]["classes"] == list(GENRES)
+    assert sum(paper["data"]["split"]["test"].values()) == 16
+    log = (Path(paper["folder"]) / "train.log").read_text()
+    assert "7 extra copies of training tracks" in log
+    assert "all known to be bad" not in log  # a clip is missing, too
+
+    checkpoint = f"checkpoint={official['folder']}/best.ckpt"
+    evaluation = read(command("evaluate", checkpoint, *data, "split=official"))
+    assert evaluation["n"] == 16
+    assert evaluation["accuracy"] == official["test"]["accuracy"]
+    assert evaluation["trained_on"] == 0
+
+
+def read(line: str) -> dict[str, Any]:
+    return {**json.loads(Path(line).read_text()), "folder": str(Path(line).parent)}
+
+
+def check_store(store: Store, root: Path) -> None:
+    assert len(store) == 80
+    assert store.classes == list(GENRES)
+    reasons = {int(track["track_id"]): track["reason"] for track in store.rejected}
+    assert set(reasons) == {TOO_SHORT, GARBAGE, SILENT, MISSING}
+    assert reasons[TOO_SHORT].startswith("too short")
+    assert reasons[GARBAGE].startswith("does not decode")
+    assert reasons[SILENT].startswith("silent")
+    assert reasons[MISSING] == "no such file"
+    assert set(store.licenses) == {"CC BY-NC-SA 3.0"}
+    assert store.artists[store.track_ids.index("2")] == "artist 0"
+    assert store.artists.count("Artist 1") == 2
+    assert store.albums.count("Album of 1") == 2
+    assert store.splits.count("val") == 16
+    assert store.paths[0] == str(root / "fma_small/000/000002.mp3")
+
+
+def test_known_bad_clips_are_told_apart(
+    command: Callable[..., str], root: Path, tmp_path: Path
+) -> None:
+    data = ("data=fma_small", f"data.root={root}", "data.duration=2.5", *TINY)
+    store = command("prepare", *data)
+    (log,) = tmp_path.glob("prepare/*/prepare.log")
+    assert "4 tracks rejected, 1 of them not known to be bad" in log.read_text()
+    assert f"000{MISSING}.mp3: no such file" in log.read_text()
+    Path(store).unlink()
+    command("prepare", *data, f"+data.known_bad.{MISSING}='not in the archive'")
+    logs = "".join(log.read_text() for log in tmp_path.glob("prepare/*/prepare.log"))
+    assert "4 tracks rejected, all known to be bad" in logs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data set of three rows in the table and one clip of none of them."""
+    (tmp_path / "fma_metadata").mkdir()
+    for subset in ("fma_small", "fma_medium"):
+        (tmp_path / subset / "000").mkdir(parents=True)
+        (tmp_path / subset / "000/000009.mp3").write_bytes(b"music")
+    rows = [row(2, "Rock", 1, "training"), row(5, "Pop", 2, "validation")]
+    rows.append(row(7, "Jazz", 3, "test", "medium"))
+    (tmp_path / "fma_metadata/tracks.csv").write_text(table(rows), newline="")
+    return tmp_path
+
+
+def test_the_three_line_header_and_long_biographies_are_read(folder: Path) -> None:
+    assert len(BIOGRAPHY) > 131_072  # the longest field that csv allows by default
+    dataset = FMA(folder)
+    assert [(track.id, track.genre, track.split) for track in dataset.tracks()] == [
+        ("2", "Rock", "train"),
+        ("5", "Pop", "val"),
+    ]
+    assert dataset.genres() == ["Pop", "Rock"]
+    assert dataset.name == "fma_small"
+
+
+def test_medium_holds_small(folder: Path) -> None:
+    tracks = FMA(folder, "medium").tracks()
+    assert [(track.id, track.split) for track in tracks] == [
+        ("2", "train"),
+        ("5", "val"),
+        ("7", "test"),
+    ]
+    assert tracks[0].path == str(folder / "fma_medium/000/000002.mp3")
+
+
+def test_the_identity_changes_with_the_files(folder: Path) -> None:
+    before = FMA(folder).identity()
+    assert FMA(folder).identity() == before
+    clip = folder / "fma_small/000/000002.mp3"
+    clip.write_bytes(b"music")
+    assert FMA(folder).identity() != before
+
+
+def test_bad_input_is_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="no Polka; it has Pop, Rock"):
+        FMA(folder, genres=["Polka"]).tracks()
+    with pytest.raises(InputError, match=r"data\.genres=Rock: a list is needed: \[Rock\]"):
+        FMA(folder, genres="Rock")
+    with pytest.raises(InputError, match="subset"):
+        FMA(folder, subset="large")
+    whole = (folder / "fma_metadata/tracks.csv").read_text()
+    (folder / "fma_metadata/tracks.csv").write_text(whole.replace("genre_top", "genre"))
+    with pytest.raises(InputError, match=r"no column \(track, genre_top\)"):
+        FMA(folder).tracks()
+    (folder / "fma_metadata/tracks.csv").write_text("track_id,genre\n2,Rock\n")
+    with pytest.raises(InputError, match="its three header lines"):
+        FMA(folder).tracks()
+    (folder / "fma_small/000/000009.mp3").unlink()
+    with pytest.raises(InputError, match="mp3 is not there; fetch it by genreclf download"):
+        FMA(folder).tracks()
+    (folder / "fma_metadata/tracks.csv").unlink()
+    with pytest.raises(InputError, match="genreclf download data=fma_small"):
+        FMA(folder).identity()

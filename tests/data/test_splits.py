@@ -1,0 +1,257 @@
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genreclf.data import splits
+from genreclf.data.datasets import Folder, Track
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]) -> Store:
+    """4 genres x 10 artists x 6 tracks."""
+    tracks = [
+        Track(f"{genre}{artist}{n}", f"genre {genre}", f"artist {genre}{artist}", f"album {n % 2}")
+        for genre in range(4)
+        for artist in range(10)
+        for n in range(6)
+    ]
+    return make_store(tracks, random_rows(240))
+
+
+def assert_partition(split: splits.Split, count: int) -> None:
+    rows = np.concatenate(list(split.values()))
+    assert sorted(rows) == list(range(count))
+    assert all((np.diff(rows) > 0).all() for rows in split.values())
+
+
+def test_stratified_keeps_the_genres_alike(store: Store) -> None:
+    split = splits.split_stratified(store)
+    assert_partition(split, 240)
+    assert {part: len(rows) for part, rows in split.items()} == {
+        "train": 168,
+        "val": 24,
+        "test": 48,
+    }
+    assert set(Counter(store.labels[split["test"]]).values()) == {12}
+    assert splits.count_tracks(store, split)["val"]["genre 0"] == 6
+    again = splits.split_stratified(store)
+    assert all(np.array_equal(split[part], again[part]) for part in split)
+    assert not np.array_equal(split["test"], splits.split_stratified(store, seed=1)["test"])
+
+
+class FakeLabels:
+    """Labels as the published scripts had them: 7,996 usable files."""
+
+    labels = np.repeat(range(8), [998, 1000, 1000, 999, 1000, 1000, 999, 1000])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def test_stratified_sizes_of_7996_labels() -> None:
+    split = splits.split_stratified(FakeLabels())  # pyright: ignore[reportArgumentType]
+    sizes = {part: len(rows) for part, rows in split.items()}
+    assert sizes == {"train": 5596, "val": 800, "test": 1600}
+
+
+def test_artist_keeps_artists_in_one_part(store: Store) -> None:
+    split = splits.split_by_artist(store)
+    assert_partition(split, 240)
+    audit = splits.audit_split(store, split)
+    for pair in ("train-val", "train-test", "val-test"):
+        assert audit[pair]["artists"] == audit[pair]["albums"] == 0
+    sizes = {part: len(rows) / 240 for part, rows in split.items()}
+    assert sizes == pytest.approx({"train": 0.7, "val": 0.1, "test": 0.2}, abs=0.05)
+    for rows in split.values():
+        assert set(store.labels[rows]) == {0, 1, 2, 3}
+
+
+def test_artist_with_three_artists_a_genre(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(str(n), f"g{n % 2}", f"a{n % 6}") for n in range(30)]
+    split = splits.split_by_artist(make_store(tracks, random_rows(30)))
+    assert_partition(split, 30)
+    assert {part: len(rows) for part, rows in split.items()} == {"train": 10, "val": 10, "test": 10}
+
+
+def test_artist_with_few_tracks_in_all(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    """Fewer tracks a genre than folds are asked for; every seed finds a division."""
+    tracks = [Track(f"{g}{a}{n}", g, f"{g}{a}") for g in "xyz" for a in range(3) for n in range(3)]
+    store = make_store(tracks, random_rows(27))
+    for seed in range(5):
+        split = splits.split_by_artist(store, seed=seed)
+        assert_partition(split, 27)
+        assert all(set(store.labels[rows]) == {0, 1, 2} for rows in split.values())
+
+
+def test_one_small_genre_does_not_change_the_shares(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    artists = [(genre, n) for genre in range(7) for n in range(60)] + [(7, n) for n in range(3)]
+    tracks = [Track(f"{genre}-{n}", f"g{genre}", f"a{genre}-{n}") for genre, n in artists]
+    split = splits.split_by_artist(make_store(tracks, random_rows(len(tracks))))
+    shares = {part: len(rows) / len(tracks) for part, rows in split.items()}
+    assert shares == pytest.approx({"train": 0.7, "val": 0.1, "test": 0.2}, abs=0.03)
+
+
+def test_artist_refuses_too_few(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(str(n), f"g{n % 2}", f"a{n % 4}") for n in range(30)]
+    with pytest.raises(InputError, match="fewer than 3 artists"):
+        splits.split_by_artist(make_store(tracks, random_rows(30)))
+
+
+def test_artist_refuses_a_set_without_any(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    with pytest.raises(InputError, match="no track has an artist"):
+        splits.split_by_artist(make_store([Track(str(n), "g") for n in range(5)], random_rows(5)))
+
+
+def test_unknown_artists_are_counted(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(str(n), f"g{n % 2}", f"a{n}" if n < 20 else "") for n in range(40)]
+    store = make_store(tracks, random_rows(40))
+    audit = splits.audit_split(store, splits.split_by_artist(store))
+    assert audit["unknown_artist"] == 20
+    assert audit["train-test"]["artists"] == 0
+
+
+def official(make_store: Callable[..., Store], rows: np.ndarray, parts: list[str]) -> splits.Split:
+    tracks = [Track(str(n), "g", split=part) for n, part in enumerate(parts)]
+    return splits.split_officially(make_store(tracks, rows[: len(parts)]))
+
+
+def test_official(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    rows = random_rows(4)
+    split = official(make_store, rows, ["train", "val", "test", "train"])
+    assert {part: list(r) for part, r in split.items()} == {
+        "train": [0, 3],
+        "val": [1],
+        "test": [2],
+    }
+    (tmp_path / "made.h5").unlink()
+    assert set(official(make_store, rows, ["train", "val", "train"])) == {"train", "val"}
+    (tmp_path / "made.h5").unlink()
+    with pytest.raises(InputError, match=r"no val part \(the dataset names: train\)"):
+        official(make_store, rows, ["train", "train"])
+
+
+def test_official_says_what_it_leaves_out(
+    make_store: Callable[..., Store],
+    random_rows: Callable[..., np.ndarray],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    official(make_store, random_rows(4), ["train", "val", "holdout", "holdout"])
+    assert "leaves tracks out: 2 of part holdout" in caplog.text
+
+
+def test_everything(store: Store) -> None:
+    assert_partition(splits.select_all_tracks(store), 240)
+
+
+def test_audit_counts_what_is_shared(store: Store) -> None:
+    split = {"train": np.arange(0, 237), "val": np.array([237]), "test": np.array([238, 239])}
+    audit = splits.audit_split(store, split)
+    assert audit["train-test"] == {
+        "identical": [],
+        "artists": 1,
+        "albums": 2,
+        "tracks_of_shared_artists": 2,
+    }
+
+
+def test_identical_rows_are_an_error_unless_allowed(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    rows = random_rows(6)
+    rows[5] = rows[0]
+    store = make_store([Track(f"t{n}", "g") for n in range(6)], rows)
+    split = {"train": np.arange(4), "val": np.array([4]), "test": np.array([5])}
+    with pytest.raises(InputError, match=r"1 identical pairs .*\(t0 = t5\).*allow_identical"):
+        splits.audit_split(store, split)
+    for allowed in (["t5"], ["t0"], "t5", "all"):
+        assert splits.audit_split(store, split, allowed)["train-test"]["identical"] == [
+            ["t0", "t5"]
+        ]
+    with pytest.raises(InputError):
+        splits.audit_split(store, split, ["t1"])
+    inside = {"train": np.array([0, 1, 5]), "val": np.array([2]), "test": np.array([3])}
+    assert splits.audit_split(store, inside)["duplicates"] == [
+        ["t0", "t5"]
+    ]  # leaks nothing, is told
+    with pytest.raises(InputError, match="allow_identical: no track t9"):
+        splits.audit_split(store, split, ["t9"])
+
+
+def test_real_artists(real_music: Path, make_store: Callable[..., Store]) -> None:
+    tracks = Folder(real_music).tracks()
+    rows = np.arange(180, dtype=np.float32).repeat(4).reshape(180, 2, 2)
+    store = make_store(tracks, rows)
+    split = splits.split_by_artist(store)
+    assert_partition(split, 180)
+    assert splits.audit_split(store, split)["train-test"]["tracks_of_shared_artists"] == 0
+    assert {part: len(r) for part, r in split.items()} == {"train": 125, "val": 19, "test": 36}
+
+
+@pytest.fixture
+def official_store(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> Store:
+    """60 training tracks in 12 blocks of 100 ids, and 6 of validation in the blocks of others."""
+    ids = [100 * (n // 5) + 7 * (n % 5) for n in range(60)] + [100 * n + 50 for n in range(6)]
+    parts = ["train"] * 60 + ["val"] * 6
+    tracks = [
+        Track(str(number), f"g{n % 2}", split=part)
+        for n, (number, part) in enumerate(zip(ids, parts, strict=True))
+    ]
+    return make_store(tracks, random_rows(66))
+
+
+def test_folds_keep_neighbours_together(official_store: Store) -> None:
+    folds = [
+        splits.split_by_fold(official_store, number, folds=4, block=100) for number in range(4)
+    ]
+    tested = np.sort(np.concatenate([fold["test"] for fold in folds]))
+    assert list(tested) == list(range(60))
+    for fold in folds:
+        assert list(fold["val"]) == list(range(60, 66))
+        train, test = (
+            {int(official_store.track_ids[row]) // 100 for row in fold[part]}
+            for part in ("train", "test")
+        )
+        assert not train & test
+        assert len(train | test) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"number": 5}, "number from 0 to below"),
+        ({"number": 0, "block": 0}, "block of at least 1"),
+        ({"number": 0, "block": 1000}, "lie in 2 blocks of 1000"),
+    ],
+)
+def test_impossible_folds(official_store: Store, settings: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        splits.split_by_fold(official_store, **settings)
+
+
+def test_folds_need_numbers_as_ids(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(f"t{n}", "g", split=part) for n, part in enumerate(["train", "train", "val"])]
+    with pytest.raises(InputError, match="whole numbers"):
+        splits.split_by_fold(make_store(tracks, random_rows(3)), 0)

@@ -1,0 +1,231 @@
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from genreclf.data.datasets import Track
+from genreclf.data.store import Scaling, Source, Store
+from genreclf.data.store_writer import StoreWriter
+from genreclf.errors import InputError
+
+SOURCE = Source({"name": "mel", "n_mels": 8}, {"name": "folder", "files": "5 files"})
+TRACKS = [
+    Track(f"t{n}", ("Rock", "Folk")[n % 2], f"artist {n}", "album", "train", f"/m/{n}.mp3")
+    for n in range(5)
+]
+
+
+def writer(path: Path, tracks: list[Track] = TRACKS, source: Source = SOURCE) -> StoreWriter:
+    return StoreWriter(path, source, tracks, (8, 16), np.dtype(np.float32))
+
+
+@pytest.fixture
+def rows(random_rows: Callable[..., np.ndarray]) -> np.ndarray:
+    return random_rows(5)
+
+
+def write_all(path: Path, rows: np.ndarray) -> None:
+    with writer(path) as opened:
+        for number, row in enumerate(rows):
+            if number == 1:
+                opened.reject("silent: nothing")
+            else:
+                opened.accept(row, 30 + number)
+        opened.finish(Scaling(silence=(-80,)))
+
+
+def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    store = Store(tmp_path / "a.h5")
+    assert len(store) == 4
+    assert store.classes == ["Folk", "Rock"]
+    assert store.labels.tolist() == [1, 1, 0, 1]
+    assert store.track_ids == ["t0", "t2", "t3", "t4"]
+    assert store.artists[1] == "artist 2"
+    assert store.paths[3] == "/m/4.mp3"
+    assert store.durations.tolist() == [30, 32, 33, 34]
+    assert store.shape == (8, 16)
+    assert store.scaling == Scaling(1, 0, (-80,))
+    assert store.source == SOURCE
+    assert store.rejected == [
+        {"track_id": "t1", "genre": "Folk", "path": "/m/1.mp3", "reason": "silent: nothing"}
+    ]
+    np.testing.assert_array_equal(store.read([3, 0, 0, 2]), rows[[4, 0, 0, 3]])
+    assert not (tmp_path / "a.h5.partial").exists()
+
+
+def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    with h5py.File(tmp_path / "a.h5") as file:
+        texts = ["album", "artist", "license", "path", "split", "track_id"]
+        numbers = ["duration", "features", "label", "row_sha1"]
+        assert sorted(file) == sorted([*texts, *numbers, "rejected"])
+        assert {len(file[name]) for name in file if name != "rejected"} == {4}
+        assert file["features"].chunks == (1, 8, 16)
+        assert file.attrs["schema"] == 2
+        assert file.attrs["digest"] == SOURCE.digest
+
+
+def test_an_interrupted_writer_goes_on(tmp_path: Path, rows: np.ndarray) -> None:
+    write_all(tmp_path / "whole.h5", rows)
+    with writer(tmp_path / "a.h5") as opened:
+        opened.accept(rows[0], 30)
+        opened.reject("silent: nothing")
+        opened.accept(rows[2], 32)
+    assert not (tmp_path / "a.h5").exists()
+    with writer(tmp_path / "a.h5") as opened:
+        assert opened.done == 3
+        opened.accept(rows[3], 33)
+        opened.accept(rows[4], 34)
+        opened.finish(Scaling(silence=(-80,)))
+    one, other = Store(tmp_path / "a.h5"), Store(tmp_path / "whole.h5")
+    np.testing.assert_array_equal(one.read(range(4)), other.read(range(4)))
+    assert one.rejected == other.rejected
+    assert one.row_sha1 == other.row_sha1
+
+
+def test_a_partial_file_of_something_else_is_kept(tmp_path: Path, rows: np.ndarray) -> None:
+    with writer(tmp_path / "a.h5") as opened:
+        opened.accept(rows[0], 30)
+    with pytest.raises(InputError, match="unfinished store of other data"):
+        writer(tmp_path / "a.h5", source=Source({}, {}))
+    with writer(tmp_path / "a.h5") as opened:
+        assert opened.done == 1
+
+
+def test_a_damaged_partial_file_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "a.h5.partial").write_bytes(b"not HDF5")
+    with writer(tmp_path / "a.h5") as opened:
+        assert opened.done == 0
+
+
+def test_odd_names_are_kept_as_far_as_they_can_be(tmp_path: Path, rows: np.ndarray) -> None:
+    tracks = [Track("caf\udce9.mp3", "Ch\u00e2nson", "a\0b")]  # a Latin-1 file name, a NUL in a tag
+    with writer(tmp_path / "a.h5", tracks) as opened:
+        opened.accept(rows[0], 30)
+        opened.finish(Scaling())
+    store = Store(tmp_path / "a.h5")
+    assert store.track_ids == ["caf\\udce9.mp3"]
+    assert store.artists == ["ab"]
+    assert store.classes == ["Ch\u00e2nson"]
+
+
+KILLED = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from genreclf.data.datasets import Track
+from genreclf.data.store import Source
+from genreclf.data.store_writer import StoreWriter
+tracks = [Track(str(n), "Rock") for n in range(50)]
+writer = StoreWriter(Path(sys.argv[1]), Source({}, {}), tracks, (8, 16), np.dtype(np.float32))
+for number in range(int(sys.argv[2])):
+    writer.accept(np.full((8, 16), number, np.float32), 30)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_killed_writer_leaves_what_it_wrote(tmp_path: Path) -> None:
+    tracks = [Track(str(n), "Rock") for n in range(50)]
+    path = tmp_path / "a.h5"
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, "20"], check=False)
+    assert killed.returncode == -9
+    with writer(path, tracks, Source({}, {})) as opened:
+        assert opened.done == 20
+        for number in range(20, 50):
+            opened.accept(np.full((8, 16), number), 30)
+        opened.finish(Scaling())
+    assert Store(path).read(range(50))[:, 0, 0].tolist() == list(range(50))
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from genreclf.data.datasets import Track
+from genreclf.errors import InputError
+from genreclf.data.store import Source
+from genreclf.data.store_writer import StoreWriter
+tracks = [Track(str(n), "Rock") for n in range(50)]
+row = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    with StoreWriter(Path(sys.argv[1]), Source({}, {}), tracks, row.shape, row.dtype) as writer:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+        for _ in tracks:
+            writer.accept(row, 30)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r".* after \d+ of 50 tracks \(File too large\).* start again.*\n", done.stdout
+    )
+    tracks = [Track(str(n), "Rock") for n in range(50)]
+    with StoreWriter(path, Source({}, {}), tracks, (64, 64), np.dtype(np.float32)) as opened:
+        assert 5 < opened.done < 50
+
+
+def test_too_little_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1000})()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"needs 0 MB and 0 MB are free; .*outputs="):
+        writer(tmp_path / "a.h5")
+
+
+def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
+    with writer(tmp_path / "a.h5") as opened, pytest.raises(InputError, match="track t0"):
+        opened.accept(np.zeros((8, 15)), 30)
+
+
+def test_no_row_at_all_is_refused(tmp_path: Path) -> None:
+    with writer(tmp_path / "a.h5") as opened:
+        for _ in TRACKS:
+            opened.reject("does not decode")
+        with pytest.raises(InputError, match="no track of 5 gave features; the first: /m/0"):
+            opened.finish(Scaling())
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_a_store_of_other_settings_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    store = Store(tmp_path / "a.h5")
+    store.check(SOURCE)
+    with pytest.raises(InputError, match="features n_mels=8, the config says 64"):
+        store.check(Source({"name": "mel", "n_mels": 64}, SOURCE.dataset))
+    with pytest.raises(InputError, match="dataset files='5 files', the config says '6 files'"):
+        store.check(Source(SOURCE.features, {"name": "folder", "files": "6 files"}))
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
+    with pytest.raises(InputError, match="no such store"):
+        Store(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(InputError, match="not a store"):
+        Store(tmp_path / "text.h5")
+    write_all(tmp_path / "a.h5", rows)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(InputError, match="schema 99, this version reads 2"):
+        Store(tmp_path / "a.h5")
+
+
+def test_a_store_travels_to_a_worker(tmp_path: Path, rows: np.ndarray) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    store = Store(tmp_path / "a.h5")
+    store.read([0])
+    copy = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(copy.read([1]), rows[[2]])

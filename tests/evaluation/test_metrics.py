@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from genreclf.evaluation import intervals, metrics
+
+CLASSES = ["a", "b", "c"]
+
+
+def scores(predicted: list[int], sure: float = 0.8) -> np.ndarray:
+    table = np.full((len(predicted), 3), (1 - sure) / 2)
+    table[np.arange(len(predicted)), predicted] = sure
+    return table
+
+
+def test_interval_is_the_papers() -> None:
+    low, high = intervals.compute_wilson_interval(1082, 1700)  # 63.65 %: "61.3 to 65.9"
+    assert low == pytest.approx(0.6133, abs=5e-5)
+    assert high == pytest.approx(0.6590, abs=5e-5)
+    assert intervals.compute_wilson_interval(0, 10)[0] == 0
+    assert intervals.compute_wilson_interval(10, 10)[1] == 1
+
+
+def test_figures_by_hand() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    figures = metrics.evaluate(labels, scores([0, 0, 1, 1, 2, 2]), CLASSES)
+    assert figures["accuracy"] == pytest.approx(4 / 6)
+    assert figures["n"] == 6
+    assert figures["confusion"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert figures["per_genre"]["a"] == pytest.approx(
+        {"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3}
+    )
+    assert figures["f1_macro"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+    assert figures["loss"] == pytest.approx(-(4 * np.log(0.8) + 2 * np.log(0.1)) / 6)
+
+
+def test_an_absent_genre_does_not_lower_macro_f1() -> None:
+    figures = metrics.evaluate(np.array([0, 1]), scores([0, 1]), CLASSES)
+    assert figures["f1_macro"] == 1
+    assert figures["per_genre"]["c"]["support"] == 0
+
+
+def test_scores_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 labels, 3 classes"):
+        metrics.evaluate(np.array([0, 1]), np.zeros((2, 2)), CLASSES)
+
+
+def test_roc() -> None:
+    labels = np.array([0, 0, 1, 1])
+    table = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.5, 0.5, 0], [0.1, 0.9, 0]])
+    curves = metrics.compute_roc_curves(labels, table, CLASSES)
+    assert set(curves) == {"a", "b"}
+    assert curves["a"][2] == pytest.approx(0.75)
+
+
+def test_temperature_undoes_what_sharpens_the_scores() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20000, 4))
+    sure = softmax(logits, axis=1)
+    labels = np.array([rng.choice(4, p=row) for row in sure])  # so the scores are right
+    assert metrics.fit_temperature(labels, sure) == pytest.approx(1, abs=0.05)
+    assert metrics.compute_calibration_error(labels, sure) < 0.01
+    sharp = softmax(2 * logits, axis=1)
+    assert metrics.fit_temperature(labels, sharp) == pytest.approx(2, abs=0.1)
+    assert metrics.compute_calibration_error(labels, sharp) > 0.1
+
+
+def test_reliability_by_hand() -> None:
+    table = np.array([[0.95, 0.05], [0.91, 0.09], [0.45, 0.55], [0.0, 1.0]])
+    labels = np.array([0, 1, 1, 1])
+    parts = metrics.compute_reliability(labels, table)
+    assert parts == [
+        (0.55, 1.0, 1),
+        (pytest.approx((0.95 + 0.91 + 1) / 3), pytest.approx(2 / 3), 3),
+    ]
+    gap = 1 * 0.45 + 3 * abs((0.95 + 0.91 + 1) / 3 - 2 / 3)
+    assert metrics.compute_calibration_error(labels, table) == pytest.approx(gap / 4)

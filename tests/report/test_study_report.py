@@ -1,0 +1,316 @@
+"""The report of a study, of real runs that are as small as can be."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY
+from html_page import Page
+from scipy import stats
+
+from genreclf import paper
+from genreclf.commands import hydra_app
+from genreclf.evaluation import intervals
+from genreclf.evaluation.runs import FAILURE, RESULT, Run
+from genreclf.files import write_json
+from genreclf.report import cells
+from genreclf.report.page import write
+from genreclf.report.section import Report, Section
+from genreclf.report.study import assemble, write_study
+from genreclf.studies.study import Phase, Point, Study
+
+BEST = ["0.999", "0.2", "0.4", "0.03"]  # of the paper's grid
+GRID = ("optimizer.beta2", "model.cnn_dropout", "model.classifier_dropout")
+GRID_BEST = [f"{k}={v}" for k, v in zip((*GRID, "optimizer.weight_decay"), BEST, strict=True)]
+COPIES = "oversampling.copies"
+RUNS = {  # what is trained: phase and overrides
+    "mel": ("features", ["features=mel"]),
+    "mfcc": ("features", ["features=mfcc"]),
+    "efficient": ("models", ["model=efficient_cnn"]),
+    "slow": ("learning_rate", ["optimizer.lr=1e-4"]),
+    "adam": ("optimizer", ["optimizer=adam"]),
+    "best": ("grid", GRID_BEST),
+    "standard": ("enhancement", [f"{COPIES}=0"]),
+    "strong": ("enhancement", [f"{COPIES}=1"]),
+    "final": ("final", []),
+}
+POINTS = {  # of each phase: overrides and run, or none where it did not fit; the last is chosen
+    "features": {"features=mfcc": "mfcc", "features=mel": "mel"},
+    "models": {"model=efficient_cnn": "efficient", "model=cnn_gru": "mel"},
+    "batch_size": {"batch_size=64": "", "batch_size=16": "mel"},
+    "learning_rate": {"optimizer.lr=1e-4": "slow", "optimizer.lr=0.001": "mel"},
+    "optimizer": {
+        "optimizer=adam scheduler=plateau": "adam",
+        "optimizer=adamw scheduler=none": "slow",
+        "optimizer=adamw scheduler=plateau": "mel",
+    },
+    "grid": {" ".join([*GRID_BEST[:3], "optimizer.weight_decay=0.01"]): "mel"}
+    | {" ".join(GRID_BEST): "best"},
+    "enhancement": {f"{COPIES}=0": "standard", f"{COPIES}=1": "strong"},
+    "final": {"": "final"},
+}
+ITEMS = [*(f"table-{n}" for n in range(1, 10)), *(f"fig-{n}" for n in range(1, 8))]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    music: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Point]]:
+    """Trains a point; a run takes less than a second."""
+    outputs = tmp_path_factory.mktemp("study")
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", "trainer.max_epochs=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYDRA_FULL_ERROR", "1")
+
+        def train(phase: str, overrides: list[str], seeds: tuple[int, ...] = (0,)) -> Point:
+            folders = []
+            sizes = TINY if "features=mfcc" not in overrides else TINY[1:]
+            also = ["oversampling.genres=[Folk]"] * (phase in ("enhancement", "final"))
+            for seed in seeds:
+                place = outputs / "-".join([phase, *overrides, str(seed)]).replace("/", "-")
+                run = [f"seed={seed}", f"outputs={outputs}", f"hydra.run.dir='{place}'"]
+                arguments = [f"phase={phase}", *data, *sizes, *also, *overrides, *run]
+                hydra_app.run("train", "config", arguments)
+                folders.append(str(place))
+            return Point(overrides, folders)
+
+        yield train
+
+
+@pytest.fixture(scope="module")
+def study(trained: Callable[..., Point], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """All phases of the paper, one seed."""
+    large = tmp_path_factory.mktemp("large")
+    write_json(large / FAILURE, {"error": "out of memory", "out_of_memory": True})
+    folders = {name: trained(*run).folders for name, run in RUNS.items()} | {"": [str(large)]}
+    phases = []
+    for name, runs in POINTS.items():
+        points = [Point(text.split(), folders[run]) for text, run in runs.items()]
+        command = ["train", "-m", f"phase={name}", "data.root=a folder"]
+        phases.append(Phase(name, command, points, winner=len(points) - 1))
+    phases[0].left_out = {"features=chroma": "no reason"}
+    return Study("paper", "val/accuracy", [0], ["data=folder"], phases)
+
+
+@pytest.fixture(scope="module")
+def written(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """Its report: the folder, and what it consists of."""
+    folder = tmp_path_factory.mktemp("written")
+    write_study(study, folder)
+    return folder, assemble(study, folder)
+
+
+@pytest.fixture(scope="module")
+def splits(trained: Callable[..., Point]) -> Study:
+    """The artist effect, two seeds."""
+    points = [trained("splits", [f"split={name}"], (0, 1)) for name in ("stratified", "artist")]
+    phase = Phase("splits", ["train"], points, {"split=official": "no official parts"})
+    return Study("artist_effect", None, [0, 1], [], [phase])
+
+
+@pytest.fixture
+def told(written: tuple[Path, Report]) -> Report:
+    """What the report of all phases consists of."""
+    return written[1]
+
+
+def section(told: Report, anchor: str) -> Section:
+    return next(each for each in told.sections if each.anchor == anchor)
+
+
+def row(told: Report, anchor: str, name: str) -> list[str]:
+    table = section(told, anchor).table
+    assert table is not None
+    assert all(len(each) == len(table.columns) for each in table.rows)
+    return next(each for each in table.rows if each[0] == name)
+
+
+def percent(run: Run, part: str) -> str:
+    return f"{100 * run.result[part]['accuracy']:.2f}"
+
+
+def test_every_table_and_figure_is_there(written: tuple[Path, Report]) -> None:
+    html = (written[0] / "report.html").read_text()
+    page = Page(html)
+    assert page.open == []
+    outside = [link for link in page.links if not link.startswith(("#", "data:image/png"))]
+    assert outside == [], "nothing from outside"
+    anchors = re.findall(r'<section id="([^"]+)"', html)
+    assert set(ITEMS) <= set(anchors)
+    assert [link[1:] for link in re.findall(r'<li><a href="([^"]+)"', html)] == anchors
+    pictures = [name for name in ITEMS if name.startswith("fig")]
+    assert all((written[0] / "figures" / f"{name}.svg").is_file() for name in pictures)
+    for text in ("one seed", "Wilson", "8,496", "0 dB", "Pop", "data.root=a folder"):
+        assert text in page.text
+    assert "nan" not in page.text
+    assert "None" not in page.text.replace("None.", "")
+
+
+def test_markdown_says_the_same(written: tuple[Path, Report]) -> None:
+    folder, told = written
+    text = (folder / "report.md").read_text()
+    links = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert links
+    assert all((folder / link).is_file() for link in links)
+    assert set(re.findall(r"\]\(#(.*?)\)", text)) == set(re.findall(r'<a id="(.*?)"', text))
+    for each in told.sections:
+        assert f"## {each.title}" in text
+        if each.table is not None:
+            count = len(each.table.columns) + 1
+            lines = text.partition(f'<a id="{each.anchor}"')[2].partition("<a id")[0].splitlines()
+            bars = [len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")]
+            assert bars == [count] * (2 + len(each.table.rows)), each.title
+    assert "\n\n\n" not in text
+
+
+def test_measured_figures_stand_beside_the_papers(study: Study, told: Report) -> None:
+    final, mel = study.phases[-1].points[0].runs[0], study.phases[0].points[1].runs[0]
+    assert told.headline == f"{percent(final, 'test')} %"
+    assert "63.65 % (61.3 to 65.9; n = 1,700" in told.lead
+    found = row(told, "table-2", "Mel spectrogram (chosen)")
+    assert found[5:7] == ["56.35", percent(mel, "val")]
+    low, high = mel.result["val"]["interval"]
+    assert found[7] == f"{100 * low:.1f} to {100 * high:.1f}"
+    assert found[4] == cells.format_size(mel.result["data"]["store_bytes"])
+    assert row(told, "table-3", "Conventional CNN")[1] == "> 1 million"
+    assert row(told, "table-3", "Efficient CNN")[1:3] == ["16,456", "16,324"]  # of 4 genres
+    assert row(told, "table-1", "format")[1:4] == ["MP3", "MP3", "100.0"]
+    assert row(told, "table-7", "time shift")[1:] == ["±10 %", "±10 %", "±15 %", "±15 %"]
+    assert row(told, "table-9", "accuracy")[3:5] == ["63.65 %", f"{percent(final, 'test')} %"]
+
+
+def test_what_could_not_be_run_says_why(told: Report) -> None:
+    assert row(told, "table-4", "64")[1:3] == ["out of GPU memory", "did not fit in memory"]
+    assert row(told, "table-4", "32")[2] == "not swept"
+    assert row(told, "table-2", "MFCG (chroma)")[6] == "left out"
+
+
+def test_the_grid_finds_the_papers_configurations(study: Study, told: Report) -> None:
+    grid = study.phases[5]
+    best, other = grid.points[1].runs[0], grid.points[0].runs[0]
+    rank = 1 + (other.result["val"]["accuracy"] >= best.result["val"]["accuracy"])
+    found = row(told, "table-6", "paper, rank 1")
+    assert found[1:7] == [*BEST, "60.47", percent(best, "val")]
+    assert found[-1] == f"{rank} of 2"
+    assert row(told, "table-6", "paper, rank 2")[6] == cells.NONE
+    assert row(told, "table-6", "baseline")[5] == "56.35"
+
+
+def test_enhancement_is_of_the_copied_genre(study: Study, told: Report) -> None:
+    run = study.phases[6].points[1].runs[0]
+    folk = run.result["val"]["per_genre"]["Folk"]
+    found = row(told, "table-8", "strong (chosen)")
+    assert found[1:3] == [
+        "48 of 106",
+        f"{folk['recall'] * folk['support']:g} of {folk['support']}",
+    ]
+    assert "Folk" in section(told, "table-8").text[0]
+    assert row(told, "table-8", "strong less standard")[8] == "+1.65"
+
+
+@pytest.mark.parametrize("begun", [0, 3, 7])
+def test_an_unfinished_study_has_a_report(study: Study, begun: int, tmp_path: Path) -> None:
+    empty = [Phase(phase.name) for phase in study.phases[begun:]]
+    part = Study("paper", "val/accuracy", [0], [], study.phases[:begun] + empty)
+    page = Page(write_study(part, tmp_path).read_text())
+    assert "No test accuracy yet" in page.text
+    assert "Not run yet." in page.text
+
+
+def test_a_run_that_failed_says_so(study: Study, tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / FAILURE, {"error": "disk full", "out_of_memory": False})
+    phase = Phase("models", [], [Point(["model=cnn_gru"], [str(tmp_path / "a")])], error="too bad")
+    part = Study("paper", "val/accuracy", [0], [], [phase])
+    assert row(assemble(part, tmp_path), "table-3", "CNN-GRU")[6] == "failed"
+    assert "model=cnn_gru: disk full." in section(assemble(part, tmp_path), "table-3").notes
+    assert "Ended without a choice: too bad." in section(assemble(part, tmp_path), "table-3").notes
+
+
+def test_the_artist_effect_has_an_interval(splits: Study, tmp_path: Path) -> None:
+    runs = {p.name.partition("=")[2]: p.runs for p in splits.phases[0].points}
+    accuracy = {k: [run.result["test"]["accuracy"] for run in v] for k, v in runs.items()}
+    told = assemble(splits, tmp_path)
+    found = row(told, "artists", "by artist")
+    gap = np.mean(accuracy["artist"]) - np.mean(accuracy["stratified"])
+    assert found[3] == cells.format_points(float(gap))
+    assert found[5] == "0.0", "no artist is on both sides"
+    assert row(told, "artists", "random (stratified)")[5] != "0.0"
+    assert any("no official parts" in note for note in section(told, "artists").notes)
+    page = Page(write_study(splits, tmp_path).read_text())
+    assert "Table I" not in page.text, "tables of phases that the study lacks"
+    assert "t-interval" in page.text
+
+
+def test_intervals() -> None:
+    first, second = [0.5, 0.6, 0.55], [0.4, 0.45, 0.5]
+    low, high = stats.t.interval(0.95, 2, np.mean(first), stats.sem(first))
+    assert intervals.estimate_mean(first) == pytest.approx((0.55, low, high))
+    assert intervals.estimate_mean([0.5]) == (0.5, None, None)
+    welch: Any = stats.ttest_ind(first, second, equal_var=False)
+    gap = intervals.estimate_difference(first, second)
+    assert gap == pytest.approx((0.1, *welch.confidence_interval(0.95)))
+    assert intervals.estimate_difference([0.5], second).low is None
+    assert intervals.estimate_difference([0.5, 0.5], [0.25, 0.25]) == (0.25, None, None)
+    wilson = intervals.estimate_share([(1082, 1700)])
+    assert cells.format_bounds(wilson) == "61.3 to 65.9"
+
+
+def test_the_papers_genres_stand_under_their_true_names(
+    command: Callable[..., str], tmp_path: Path
+) -> None:
+    count = 10 * len(paper.CLASSES)
+    np.savez(
+        tmp_path / "a.npz",
+        features=np.random.default_rng(0).normal(size=(count, 8, 16)),
+        labels=np.array(paper.CLASSES * 10),
+        track_ids=np.arange(count),
+    )
+    data = ("data=npz", f"data.path={tmp_path}/a.npz", "trainer.max_epochs=1", "report=false")
+    folder = Path(command("train", "phase=final", *data)).parent
+    phases = [Phase("features", left_out={"features=mel": "one kind"})]
+    phases.append(Phase("final", [], [Point([], [str(folder)])], winner=0))
+    study = Study("mine", "val/accuracy", [0], [], phases)
+    write_study(study, tmp_path)
+    told = assemble(study, tmp_path)
+    assert row(told, "table-9", "Pop")[1:3] == ["Experimental", "0.44"]
+    assert row(told, "table-9", "Experimental")[1:3] == ["Pop", "0.57"]
+    assert any("Pop is Experimental" in note for note in section(told, "fig-6").notes)
+    assert "No audio files" in section(told, "table-1").text[0]
+    assert "Left out: features=mel, because one kind." in section(told, "table-2").notes
+
+
+def test_phases_of_ones_own_are_listed(study: Study, tmp_path: Path) -> None:
+    points = study.phases[1].points
+    mine = Study("mine", "val/loss", [0], [], [Phase("width", ["train"], points, winner=1)])
+    found = row(assemble(mine, tmp_path), "phase-width", "model=cnn_gru (chosen)")
+    assert found[1] == percent(points[1].runs[0], "val")
+    write_study(mine, tmp_path)
+
+
+def test_the_command_writes_it_again(
+    study: Study, written: tuple[Path, Report], command: Callable[..., str]
+) -> None:
+    folder, _ = written
+    first = (folder / "report.html").read_text()
+    study.write(folder)
+    assert command("report", f"runs={folder}") == str(folder / "report.html")
+    assert (folder / "report.html").read_text() == first
+
+
+def test_no_study_is_one_line(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("report", "runs=/nowhere")
+    assert "runs=/nowhere: no such folder" in capsys.readouterr().err
+
+
+def test_a_page_says_why_nothing_was_tested(study: Study, tmp_path: Path) -> None:
+    run = study.phases[0].points[1].runs[0]
+    assert json.loads((run.folder / RESULT).read_text())["tested_on"] == "val"
+    write([run], tmp_path / "a.html")
+    assert "The test part was left alone (test=false)" in (tmp_path / "a.html").read_text()

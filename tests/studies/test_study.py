@@ -1,0 +1,302 @@
+"""Studies with phases of their own, small enough to be run, killed and run again."""
+
+import math
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pytest
+from conftest import TINY
+
+from genreclf.evaluation.runs import Predictions
+from genreclf.files import write_json
+from genreclf.studies import sweep
+from genreclf.studies.study import Point, Study, choose_best
+
+PHASES = {
+    "tiny_model": 'model: "efficient_cnn,cnn_gru"',
+    "tiny_rate": 'optimizer.lr: "1e-4,3e-3"',
+    "tiny_last": 'seed: "0"',
+    "tiny_axis": 'model.axis: "time,depth,frequency"',
+    "tiny_batch": 'batch_size: "2,33"',
+}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of options, as a user's own."""
+    folder = tmp_path_factory.mktemp("options")
+    for group in ("phase", "study"):
+        (folder / group).mkdir()
+    for name, params in PHASES.items():
+        test = "true" if name == "tiny_last" else "false"
+        text = f"# @package _global_\nhydra: {{sweeper: {{params: {{{params}}}}}}}\ntest: {test}\n"
+        (folder / "phase" / f"{name}.yaml").write_text(text.replace('seed: "0"', ""))
+    (folder / "study" / "tiny.yaml").write_text(
+        "phases: [tiny_model, tiny_rate, tiny_last]\nbegin: [optimizer=adam]\nalso: {}\n"
+        "metric: val/loss\nseeds: [0]\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(options: Path, music: Path) -> Callable[..., list[str]]:
+    """The command line of a small study below `outputs`."""
+
+    def make(outputs: Path, *more: str) -> list[str]:
+        data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+        store = f"store={options.parent / 'study.h5'}"
+        head = [sys.executable, "-m", "genreclf", "study", "--config-dir", str(options)]
+        return [
+            *head,
+            "study=tiny",
+            *data,
+            store,
+            "trainer.max_epochs=2",
+            f"outputs={outputs}",
+            *more,
+        ]
+
+    return make
+
+
+def finish(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **settings)
+
+
+def read(outputs: Path) -> Study:
+    (folder,) = (outputs / "study").iterdir()
+    return Study.read(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a study that was not interrupted."""
+    outputs = tmp_path_factory.mktemp("whole")
+    done = finish(arguments(outputs))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith("report.html")
+    return outputs
+
+
+def test_each_phase_begins_with_what_the_one_before_chose(whole: Path) -> None:
+    study = read(whole)
+    assert [phase.name for phase in study.phases] == ["tiny_model", "tiny_rate", "tiny_last"]
+    for phase in study.phases:
+        losses = [run.result["metrics"]["val/loss"] for p in phase.points for run in p.runs]
+        assert phase.winner == losses.index(min(losses))
+        assert not any(f.startswith("seed=1") for f in phase.command)
+    model, rate, last = study.phases
+    assert [point.overrides for point in model.points] == [
+        ["model=efficient_cnn"],
+        ["model=cnn_gru"],
+    ]
+    assert model.chosen
+    assert rate.chosen
+    (run,) = last.points[0].runs
+    assert {*model.chosen.overrides, *rate.chosen.overrides, "optimizer=adam"} <= set(last.command)
+    assert run.result["config"]["optimizer"]["lr"] in (1e-4, 3e-3)
+    assert run.result["config"]["optimizer"]["_target_"].endswith("adam")
+
+
+def test_only_the_last_phase_tests(whole: Path) -> None:
+    study = read(whole)
+    tested = [run.result["tested_on"] for p in study.phases for q in p.points for run in q.runs]
+    assert tested == ["val"] * 4 + ["test"]
+    first = study.phases[0].points[0].runs[0].result
+    assert first["test"] == first["val"]
+    assert not any(name.startswith("test/") for name in first["metrics"])
+
+
+def test_the_report_is_written(whole: Path) -> None:
+    (folder,) = (whole / "study").iterdir()
+    assert "tiny_rate" in (folder / "report.html").read_text()
+    assert "tiny_rate" in (folder / "report.md").read_text()
+
+
+def results(outputs: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in outputs.glob("train/*/result.json")}
+
+
+def test_a_finished_study_runs_nothing_again(
+    whole: Path, arguments: Callable[..., list[str]]
+) -> None:
+    before = results(whole)
+    assert len(before) == 5
+    assert finish(arguments(whole)).returncode == 0
+    assert results(whole) == before
+
+
+def test_the_printed_command_repeats_a_phase(
+    whole: Path, arguments: Callable[..., list[str]]
+) -> None:
+    before = results(whole)
+    command = read(whole).phases[1].command
+    assert shlex.split(shlex.join(command)) == command
+    done = finish([sys.executable, "-m", "genreclf", *command])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("its result is reused") == 2
+    assert results(whole) == before
+
+
+def test_status_says_how_far_each_study_is_wherever_it_lies(
+    whole: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "moved")
+    for outputs in (whole, tmp_path / "moved"):
+        last = command("study", "--status", f"outputs={outputs}")
+        assert last.startswith("  tiny_last")
+        assert "1/1" in last
+    for phase in read(tmp_path / "moved").phases:
+        for point in phase.points:
+            assert [run.folder.is_relative_to(tmp_path) for run in point.runs] == [True]
+
+
+def figures(outputs: Path) -> Any:
+    """What must not depend on interruptions: everything but folders and times."""
+    return [
+        (phase.winner, [(point.overrides, [(r["history"], r["test"], r["val"]) for r in runs])])
+        for phase in read(outputs).phases
+        for point in phase.points
+        for runs in [[run.result for run in point.runs]]
+    ]
+
+
+def test_a_killed_study_ends_as_one_that_was_not(
+    whole: Path, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """SIGKILL while it begins, while a run trains, and between two runs."""
+    moments = ("study/*/study.json", "train/*/last.ckpt", "train/*/result.json")
+    for moment in moments:
+        process = subprocess.Popen(
+            arguments(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not list(tmp_path.glob(moment)):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = finish(arguments(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert figures(tmp_path) == figures(whole)
+
+
+def test_one_failed_run_lets_the_others_finish_then_stops_the_study(
+    arguments: Callable[..., list[str]], tmp_path: Path, command: Callable[..., str]
+) -> None:
+    done = finish(arguments(tmp_path, "study.phases=[tiny_axis,tiny_rate]", "model=cnn_gru"))
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert "phase tiny_axis: 1 of 3 runs failed, so that nothing is chosen" in error
+    assert "model.axis='depth': choose time or frequency" in error
+    assert "Traceback" not in done.stderr
+    assert len(results(tmp_path)) == 2
+    assert not read(tmp_path).phases[1].points
+    assert command("study", "--status", f"outputs={tmp_path}").startswith("  tiny_rate")
+
+
+@pytest.mark.parametrize(
+    ("option", "phase", "runs"),
+    [("demo", "final", 1), ("paper", "final", 1), ("artist_effect", "splits", 2)],
+)
+def test_every_study_runs(music: Path, tmp_path: Path, option: str, phase: str, runs: int) -> None:
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+    data = [text for text in data if not (option == "demo" and "hop_length" in text)]
+    head = [sys.executable, "-m", "genreclf", "study", f"study={option}", "trainer.max_epochs=1"]
+    place = [f"outputs={tmp_path}", f"study.phases=[{phase}]", "study.seeds=[1]"]
+    done = finish([*head, *data, *place])
+    assert done.returncode == 0, done.stderr
+    (only,) = read(tmp_path).phases
+    assert [len(point.runs) for point in only.points] == [1] * runs
+    if option == "artist_effect":
+        assert only.left_out == {"split=official": "the data name no official parts"}
+        assert {run.result["config"]["split"]["seed"] for p in only.points for run in p.runs} == {1}
+
+
+def test_the_paper_has_its_54_points() -> None:
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        phases = hydra.compose("study", ["study=paper"]).study.phases
+        counts = {p: math.prod(len(v) for v in sweep.read_sweep(p).values()) for p in phases}
+    assert counts == {
+        "features": 3,
+        "models": 3,
+        "batch_size": 4,
+        "learning_rate": 4,
+        "optimizer": 4,
+        "grid": 54,
+        "enhancement": 2,
+        "final": 1,
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_a_run_that_does_not_fit_in_memory_is_a_result(
+    arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    long = ["features.duration=20", "features.n_mels=128", "features.hop_length=256"]
+    limit = 2_000_000_000  # bytes of data; 33 clips of 128 x 1723 need more, 2 do not
+    done = finish(
+        [*arguments(tmp_path, "study.phases=[tiny_batch]", *long, f"store={tmp_path}/long.h5")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+    )
+    assert done.returncode == 0, done.stderr
+    (phase,) = read(tmp_path).phases
+    assert [point.fits() for point in phase.points] == [True, False]
+    assert phase.winner == 0
+    (failure,) = phase.points[1].failures()
+    assert "batch_size=33 does not fit in the memory of this machine" in failure["error"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=1e-2", "optimizer.lr=1e-2: phase tiny_rate chooses it; leave it out, or"),
+        ("seed=3", "seed=3: a study has study.seeds=[...]"),
+        ("phase=grid", "phase=grid: a study has study.phases=[...]"),
+        ("study.phases=[]", "study.phases and study.seeds: at least one of each is needed"),
+        ("study.metric=val/acc", "study.metric=val/acc: choose one of val/loss"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: Path,
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        command("study", "--config-dir", str(options), "study=tiny", override)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"genreclf: {message}")
+
+
+def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
+    last = command(
+        *("study", "--estimate", "study=paper", "study.phases=[models,grid]"),
+        *("data.duration=2.5", "data.artists=2", "features.n_mels=32", "features.hop_length=1024"),
+    )
+    assert last.startswith("training: ")
+    assert "clips/s" in last
+    assert not list(tmp_path.glob("study/*"))
+
+
+def test_ties_go_to_the_lower_number_and_what_did_not_fit_is_no_candidate(tmp_path: Path) -> None:
+    points = []
+    for number, value in enumerate([0.25, 0.5, 0.5, 0.75]):
+        folder = tmp_path / str(number)
+        write_json(folder / "result.json", {"metrics": {"val/accuracy": value}})
+        Predictions([], np.zeros(0, int), np.zeros((0, 2)), ["a", "b"]).write(
+            folder / "predictions.csv"
+        )
+        points.append(Point([f"seed={number}"], [str(folder)]))
+    write_json(tmp_path / "other" / "failure.json", {"error": "too large", "out_of_memory": True})
+    points[3].folders.append(str(tmp_path / "other"))
+    assert choose_best(points, "val/accuracy") == 1
+    assert choose_best(points[3:], "val/accuracy") is None

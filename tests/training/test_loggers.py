@@ -1,0 +1,286 @@
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from conftest import TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
+
+from genreclf.__main__ import COMMANDS
+from genreclf.commands import hydra_app
+from genreclf.training.callbacks import History
+from genreclf.training.wandb import make_wandb_logger
+
+Train = Callable[..., dict[str, Any]]
+
+
+def records(file: Path) -> Iterator[Any]:
+    """What an offline run left: LevelDB's log of protobuf records, in blocks of 32 KiB."""
+    data, place, whole = file.read_bytes(), 7, b""
+    assert data.startswith(b":W&B")
+    while place < len(data):
+        if (left := 32768 - place % 32768) < 7:
+            place += left  # no header fits in what is left of a block
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, place)
+        whole += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(whole)
+            whole = b""
+
+
+class Offline:
+    """An offline run, as `wandb sync` would send it."""
+
+    def __init__(self, folder: Path) -> None:
+        (file,) = folder.glob("*.wandb")
+        self.files = folder / "files"
+        self.config: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.artifacts: dict[str, Any] = {}
+        for record in records(file):
+            match record.WhichOneof("record_type"):
+                case "run":
+                    self.run = record.run
+                case "config":
+                    self.config |= self._plain(record.config.update)
+                case "summary":
+                    self.summary |= self._plain(record.summary.update)
+                case "history":
+                    self.history.append(self._plain(record.history.item))
+                case "artifact":
+                    self.artifacts[record.artifact.type] = record.artifact
+                case "exit":
+                    self.exit_code = record.exit.exit_code
+
+    @staticmethod
+    def _plain(items: Any) -> dict[str, Any]:
+        return {
+            ".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items
+        }
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        return [(step["epoch"], step[metric]) for step in self.history if metric in step]
+
+    def table(self, key: str) -> list[dict[str, Any]]:
+        table = json.loads((self.files / self.summary[f"{key}.path"]).read_text())
+        return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def offline_runs(place: Path) -> list[Offline]:
+    """In the order in which they began."""
+    runs = [Offline(folder) for folder in place.rglob("offline-run-*")]
+    return sorted(runs, key=lambda offline: offline.run.start_time.ToNanoseconds())
+
+
+@pytest.fixture(scope="module")
+def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run of a phase of a study: what result.json says, and as `offline` what W&B has of it."""
+    place = tmp_path_factory.mktemp("tracked")
+    arguments = [
+        *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=final"),
+        *("trainer.max_epochs=2", "seed=7", "logger=wandb", f"outputs={place}"),
+        f"store={tmp_path_factory.getbasetemp()}/shared.h5",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_RUN_GROUP", "paper-folder-1a2b3c4d")
+        hydra_app.run("train", COMMANDS["train"].config, arguments)
+    (result,) = place.rglob("result.json")
+    (offline,) = offline_runs(place)
+    return {**json.loads(result.read_text()), "folder": result.parent, "offline": offline}
+
+
+def test_wandb_knows_study_phase_and_what_differs(tracked: dict[str, Any]) -> None:
+    run = tracked["offline"].run
+    assert (run.project, run.run_group, run.job_type) == (
+        *("genreclf", "paper-folder-1a2b3c4d", "final"),
+    )
+    assert run.display_name == (
+        "data.duration=2.5 data=folder features.hop_length=1024 features.n_fft=1024 "
+        "features.n_mels=32 seed=7 trainer.max_epochs=2"
+    )
+
+
+def test_wandb_has_the_resolved_config(tracked: dict[str, Any]) -> None:
+    config = tracked["offline"].config
+    assert config["optimizer"] == tracked["config"]["optimizer"]
+    assert config["optimizer"]["beta2"] == 0.999
+    assert config["model"]["cnn_dropout"] == tracked["config"]["model"]["cnn_dropout"]
+    assert config["batch_size"] == 16
+
+
+@pytest.mark.parametrize("metric", ["lr", "train/loss", "val/accuracy", "val/loss"])
+def test_wandb_has_the_curves(tracked: dict[str, Any], metric: str) -> None:
+    assert tracked["offline"].curve(metric) == [
+        (epoch["epoch"], pytest.approx(epoch[metric])) for epoch in tracked["history"]
+    ]
+
+
+def test_wandb_has_the_best_values_as_summaries(tracked: dict[str, Any]) -> None:
+    summary = tracked["offline"].summary
+    for metric in ("train/loss", "val/loss", "val/accuracy", "val/f1_macro"):
+        assert summary[f"best/{metric}"] == pytest.approx(tracked["metrics"][metric])
+    assert summary["test/accuracy"] == tracked["test"]["accuracy"]
+    for key in ("best_epoch", "params", "seconds"):
+        assert summary[key] == tracked[key]
+
+
+def test_wandb_has_the_confusion_matrix(tracked: dict[str, Any]) -> None:
+    offline, classes = tracked["offline"], tracked["data"]["classes"]
+    assert offline.table("confusion_matrix_table") == [
+        {"Actual": true, "Predicted": predicted, "nPredictions": count}
+        for true, counts in zip(classes, tracked["test"]["confusion"], strict=True)
+        for predicted, count in zip(classes, counts, strict=True)
+    ]
+    chart = offline.config["_wandb.visualize.confusion_matrix"]["panel_config"]
+    assert chart["panelDefId"] == "wandb/confusion_matrix/v1"
+    assert chart["stringSettings"]["title"] == "Confusion matrix, test part"
+
+
+def test_wandb_has_the_roc_curves(tracked: dict[str, Any]) -> None:
+    offline = tracked["offline"]
+    points = offline.table("roc_table")
+    assert {point["class"] for point in points} == set(tracked["data"]["classes"])
+    assert points[0] == {"fpr": 0, "tpr": 0, "class": tracked["data"]["classes"][0]}
+    chart = offline.config["_wandb.visualize.roc"]["panel_config"]
+    assert chart["panelDefId"] == "wandb/area-under-curve/v0"
+
+
+def test_wandb_has_the_wrong_tracks(tracked: dict[str, Any]) -> None:
+    predictions = (tracked["folder"] / "predictions.csv").read_text().splitlines()[1:]
+    rows = [line.split(",") for line in predictions]
+    wrong = {row[0]: (row[1], row[2]) for row in rows if row[1] != row[2]}
+    table = tracked["offline"].table("wrong_tracks")
+    assert {row["track_id"]: (row["genre"], row["predicted"]) for row in table} == wrong
+    for row in table:
+        assert row["artist"].startswith(row["genre"])  # in the generated music
+        assert row["probability"] > row["probability of genre"]
+
+
+def test_wandb_has_spectrograms(tracked: dict[str, Any]) -> None:
+    offline = tracked["offline"]
+    assert offline.summary["spectrograms.count"] == 6
+    for name in offline.summary["spectrograms.filenames"]:
+        assert (offline.files / name).read_bytes().startswith(b"\x89PNG")
+    assert "taken for" in offline.summary["spectrograms.captions"][0]
+
+
+def test_wandb_has_the_checkpoint(tracked: dict[str, Any]) -> None:
+    artifact = tracked["offline"].artifacts["model"]
+    assert artifact.name == f"model-{tracked['folder'].name}"
+    (file,) = artifact.manifest.contents
+    assert Path(file.local_path) == tracked["folder"] / "best.ckpt"
+    metadata = json.loads(artifact.metadata)
+    assert metadata["val/accuracy"] == tracked["metrics"]["val/accuracy"]
+    assert "best" in artifact.aliases
+
+
+def test_a_resumed_run_logs_all_its_epochs(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = History.on_train_epoch_start
+
+    def interrupt(self: History, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+        start(self, trainer, module)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(History, "on_train_epoch_start", interrupt)
+        with pytest.raises(SystemExit):
+            train("logger=wandb", "trainer.max_epochs=3")
+    signal.signal(signal.SIGINT, handler)
+    result = train("logger=wandb", "trainer.max_epochs=3")
+    cut, resumed = offline_runs(tmp_path)
+    assert (cut.exit_code, resumed.exit_code) == (1, 0)
+    assert cut.run.display_name == resumed.run.display_name
+    assert len(cut.curve("val/accuracy")) == 2
+    for metric in ("lr", "val/accuracy"):
+        assert resumed.curve(metric) == [
+            (epoch["epoch"], pytest.approx(epoch[metric])) for epoch in result["history"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("", "folder-cnn_gru-1a2b3c4d"), ("a=1 " * 99, "a=1 " * 29 + "... 1a2b3c4d")],
+    ids=["no override", "more than W&B takes"],
+)
+def test_a_run_has_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = make_wandb_logger(tmp_path / "folder-cnn_gru-1a2b3c4d", "p", name=name)
+    assert logger._wandb_init["name"] == shown
+
+
+def test_wandb_is_online_when_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for logged_in, mode in ((True, None), (False, "offline")):
+        monkeypatch.setattr("wandb.login", lambda logged_in=logged_in, **_: logged_in)
+        assert make_wandb_logger(tmp_path, "p")._wandb_init["mode"] == mode
+
+
+def test_a_sweep_logs_offline_when_not_logged_in(
+    music: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As a user has it who never heard of W&B: no key, no terminal, no setting."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    arguments = ["train", "-m", "data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "genreclf", *arguments, "logger=wandb", "seed=0,1"),
+            *("trainer.max_epochs=1", f"outputs={tmp_path}"),
+            f"store={tmp_path_factory.getbasetemp()}/shared.h5",
+        ],
+        env={**kept, "HOME": str(tmp_path), "MPLCONFIGDIR": mpl.get_cachedir()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = offline_runs(tmp_path)
+    assert sorted(run.run.display_name.split()[-2] for run in runs) == ["seed=0", "seed=1"]
+    assert [run.run.job_type for run in runs] == ["", ""]
+
+
+def test_tensorboard_has_the_curves(train: Train) -> None:
+    result = train("logger=tensorboard", "trainer.max_epochs=2")
+    (folder,) = result["folder"].glob("tensorboard/version_*")
+    events = EventAccumulator(str(folder)).Reload()
+    for metric in ("lr", "train/loss", "val/accuracy"):
+        assert [event.value for event in events.Scalars(metric)] == [
+            pytest.approx(epoch[metric]) for epoch in result["history"]
+        ]
+    (tested,) = events.Scalars("test/accuracy")
+    assert tested.value == pytest.approx(result["test"]["accuracy"])
+
+
+def test_the_extra_is_named_where_tensorboard_is_missing(
+    train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(SystemExit):
+        train("logger=tensorboard")
+    assert "pip install 'genreclf[tensorboard]'" in capsys.readouterr().err
+
+
+def test_csv_has_the_learning_rate(train: Train) -> None:
+    result = train("logger=csv")
+    header, *rows = (result["folder"] / "csv/version_0/metrics.csv").read_text().splitlines()
+    column = header.split(",").index("lr")
+    rates = [row.split(",")[column] for row in rows if row.split(",")[column]]
+    assert [float(rate) for rate in rates] == [epoch["lr"] for epoch in result["history"]]
