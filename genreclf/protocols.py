@@ -1,0 +1,134 @@
+"""What a dataset, features, a split and a model must provide.
+
+Anything with these attributes is one: no class needs to inherit from ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from genreclf.data.datasets.track import Track
+    from genreclf.data.store import Store
+
+
+class Dataset(Protocol):
+    """Which tracks exist.
+
+    Attributes:
+        name: short, such as "folder"; the names of stores and runs begin with it.
+        duration: seconds of each track that features are made from.
+    """
+
+    name: str
+    duration: float
+
+    def tracks(self) -> Sequence[Track]:
+        """All tracks, always in the same order."""
+        ...
+
+    def genres(self) -> list[str]:
+        """Names of their genres, sorted."""
+        ...
+
+
+@runtime_checkable
+class FeatureDataset(Dataset, Protocol):
+    """A dataset that brings its features along instead of audio.
+
+    Attributes:
+        silence: value of a silent frame, in scaled units; None: the least value.
+    """
+
+    silence: float | None
+
+    def rows(self) -> Iterator[np.ndarray]:
+        """Stored features (bins, frames) of each track, in the order of `tracks()`."""
+        ...
+
+    def scaling(self) -> tuple[float, float]:
+        """(scale, offset): a stored value means `scale * stored + offset`."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """Plain values that change when the features do, wherever they lie; cheap to get."""
+        ...
+
+
+@runtime_checkable
+class DownloadableDataset(Dataset, Protocol):
+    """A dataset that `genreclf download` can fetch.
+
+    Attributes:
+        archives: mappings of `url` and `sha1`.
+        expected: how many tracks it has, known before it is downloaded.
+        known_bad: ids of tracks that are expected to be rejected, and why.
+    """
+
+    archives: Sequence[Mapping[str, str]]
+    known_bad: Mapping[str, str]
+
+    @property
+    def expected(self) -> int:
+        """How many tracks it has."""
+        ...
+
+
+class Features(Protocol):
+    """How a waveform becomes an array; settings are dataclass fields.
+
+    Attributes:
+        name: short, such as "mel".
+        version: to be raised whenever the same audio gives other values than before.
+        sample_rate: Hz of the waveforms it takes; None for each file's own.
+        duration: seconds of the waveforms it takes, at most.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    sample_rate: int | None
+    duration: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(bins, frames) of every clip."""
+        ...
+
+    @property
+    def silence(self) -> tuple[float, ...]:
+        """Values of a silent frame: one for all bins, or one a bin."""
+        ...
+
+    @property
+    def stored(self) -> Features:
+        """What a store keeps for these features: themselves, or the waveform."""
+        ...
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Features float32 (bins, frames) of a waveform (samples,)."""
+        ...
+
+
+class Split(Protocol):
+    """Which rows of a store train, validate and test."""
+
+    def __call__(self, store: Store) -> dict[str, np.ndarray]:
+        """Sorted rows of "train", "val" and, where there is one, "test"."""
+        ...
+
+
+class Model(Protocol):
+    """A network; a `torch.nn.Module` with any of these attributes besides `forward`.
+
+    Attributes:
+        min_size: bins and frames that it needs at least (default: 1).
+        embedding_size: of the embedding that `forward(features, embedded=True)` adds.
+    """
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits (batch, classes) of features (batch, bins, frames)."""
+        ...
