@@ -9,17 +9,11 @@ in `labels`, so that a set without some genre is not punished for it.
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from sklearn.metrics import (
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
 
 from genreclf.errors import InputError
-from genreclf.evaluation.intervals import compute_wilson_interval
+
+# SciPy and scikit-learn, which take most of a second to import, are imported where they are needed:
+# `genreclf study --status` only asks which metrics there are.
 
 LOGGED = [
     f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
@@ -48,6 +42,10 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
     Raises:
         ValueError: no tracks, or scores of another shape than (n, classes).
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    from genreclf.evaluation.intervals import compute_wilson_interval
+
     if not len(labels) or scores.shape != (len(labels), len(classes)):
         raise ValueError(f"{len(labels)} labels, {len(classes)} classes, scores {scores.shape}")
     numbers = list(range(len(classes)))
@@ -79,6 +77,9 @@ def fit_temperature(labels: np.ndarray, scores: np.ndarray) -> float:
 
     Above 1, the scores were too sure of themselves.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     logits = np.log(np.maximum(scores, 1e-12))
 
     def loss(log_temperature: float) -> float:
@@ -126,6 +127,8 @@ def compute_roc_curves(
 
     A genre that does not occur, or that every track has, has no curve and is left out.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     curves = {}
     for number, name in enumerate(classes):
         positive = labels == number
