@@ -9,8 +9,8 @@ Its name ends in a digest of
 - the files that a run reads besides (targets of distillation, pretrained weights), by content;
 - versions of parts that have changed their numbers since they were first released.
 
-Folders, spellings of paths, names of modules, and settings that change no number do not count. A new
-key that is left at its default does not count either; where a default has changed, `check_defaults`
+Folders, spellings of paths, names of modules, and settings that change no number do not count. A
+new key that is left at its default does not count either; where a default has changed, `check_defaults`
 refuses to reuse a run that was made with the old one.
 """
 
@@ -22,8 +22,7 @@ from typing import Any
 
 import hydra
 import yaml
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf.data.store import digest_values
 from genreclf.errors import InputError
@@ -31,16 +30,15 @@ from genreclf.errors import InputError
 DIGITS = 8
 EXPANDED = ("experiment", "phase", "init")  # groups that only choose and set
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
-NOT_IDENTITY = (  # change no number of a result
+CHANGE_NOTHING = (  # in the numbers of a result
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
     *("allow_identical", "study", "trainer.enable_progress_bar"),
-    *BY_CONTENT,
 )
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
 VERSIONS: dict[str, int] = {}  # by exported name: raise it when a part gives other numbers
 
 
-def digest_run(config: DictConfig, data: str, sources: Mapping[str, str]) -> str:
+def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
     """The digest that a run's name ends in.
 
     Args:
@@ -126,8 +124,13 @@ def _canonise(value: Any) -> Any:
 
 def _counts(key: str) -> bool:
     """Whether a group or key is part of a run's identity."""
-    ignored = any(key == name or key.startswith(f"{name}.") for name in NOT_IDENTITY)
-    return not ignored and not key.endswith(LOCATIONS)
+    return not changes_nothing(key, *BY_CONTENT) and not key.endswith(LOCATIONS)
+
+
+def changes_nothing(key: str, *more: str) -> bool:
+    """Whether no number of a result depends on a key, or it is one of `more`."""
+    names = (*CHANGE_NOTHING, *more)
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _read_outside(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -178,11 +181,3 @@ def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) 
                 f"{folder}: this run was made when the default of {key} was {old[key]}, now it is "
                 f"{new[key]}; choose {key}={old[key]}, or move that folder to train again"
             )
-
-
-def set_output_folder(folder: Path) -> None:
-    """Let `${hydra:runtime.output_dir}` name the folder of this run."""
-    runtime = HydraConfig.get().runtime
-    with open_dict(runtime):
-        OmegaConf.set_readonly(runtime, False)
-        runtime.output_dir = str(folder)

@@ -139,7 +139,7 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     return store
 
 
-def check_values(store: Store, features: Features) -> None:
+def check_values(store: Store, features: Any) -> None:
     """Refuse rows that a dataset brought along where they cannot be these features.
 
     Raises:
@@ -152,7 +152,7 @@ def check_values(store: Store, features: Features) -> None:
     values = store.read_features(np.linspace(0, len(store) - 1, 20).astype(int))
     if not low - 1 <= values.min() < high - 1 or values.max() > high + 1:
         raise InputError(
-            f"features={features.name} go from {low:g} to {high:g}, these rows from "
+            f"features={features.name} go from {low:g} to {high:g} dB, these rows from "
             f"{values.min():.4g} to {values.max():.4g}: set data.scale and data.offset"
         )
 
