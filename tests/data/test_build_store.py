@@ -221,7 +221,7 @@ def test_rows_may_be_features_that_audio_gives_too(tmp_path: Path) -> None:
         build_store(Npz(archive), features, outputs=tmp_path)
     with pytest.raises(InputError, match="these rows from 0 to 1: set"):
         build_store(Npz(archive, scale=1 / 255), features, outputs=tmp_path)
-    with pytest.raises(InputError, match="rows of 8 x 16 are no features=mel_frames, which are 8"):
+    with pytest.raises(InputError, match="rows of 8 x 16 cannot be features=mel_frames, which are"):
         build_store(in_db, MelFrames(n_mels=8, frames=20), outputs=tmp_path)
 
 
