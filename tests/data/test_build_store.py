@@ -264,11 +264,11 @@ def test_an_interrupted_extraction_goes_on(
     _, error = process.communicate(timeout=60)
     assert process.returncode == status, error
     if number == signal.SIGINT:
-        assert error.splitlines()[-1] == "genreclf: interrupted; the same command goes on from here"
+        assert error.splitlines()[-1] == "genreclf: interrupted; the same command continues from here"
         assert "Traceback" not in error
     (partial,) = tmp_path.glob("stores/*.partial")
     output, error = start(music, tmp_path).communicate(timeout=120)
-    assert "going on after" in output, output + error
+    assert "continuing after" in output, output + error
     store = Store(output.splitlines()[-1])
     assert len(store) == 2 * 12 * 12
     assert len(set(store.row_sha1)) == 2 * 12  # every copy alike
