@@ -221,9 +221,7 @@ def test_a_resumed_run_logs_all_its_epochs(
     [("", "folder-cnn_gru-1a2b3c4d"), ("a=1 " * 99, "a=1 " * 29 + "... 1a2b3c4d")],
     ids=["no override", "more than W&B takes"],
 )
-def test_a_run_has_a_name_of_its_own(
-    tmp_path: Path, name: str, shown: str
-) -> None:
+def test_a_run_has_a_name_of_its_own(tmp_path: Path, name: str, shown: str) -> None:
     logger = make_wandb_logger(tmp_path / "folder-cnn_gru-1a2b3c4d", "p", name=name)
     assert logger._wandb_init["name"] == shown
 
