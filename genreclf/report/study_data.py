@@ -9,7 +9,7 @@ from genreclf import paper
 from genreclf.audio.features import Waveform, build_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.evaluation.intervals import average_figure
+from genreclf.evaluation.intervals import average_runs
 from genreclf.evaluation.runs import BEST, Run
 from genreclf.figures import comparison, spectrogram
 from genreclf.models.checkpoint import load_checkpoint
@@ -153,7 +153,7 @@ def _feature(phase: Phase, point: Point | None, key: str) -> list[str]:
             f"{bins} × {frames}",
             cells.format_size(point.runs[0].result["data"]["store_bytes"]),
         )
-        gap = cells.format_percent(average_figure(point.runs, _gap))
+        gap = cells.format_percent(average_runs(point.runs, _gap))
     return [
         *(name, printed.dimensions, shape),
         *(cells.format_size(printed.size) if printed.size else cells.NONE, size),
