@@ -121,8 +121,8 @@ class Phase:
         real = [failure for failure in failures if not failure["out_of_memory"]]
         first = f"; {real[0]['error']} ({real[0]['folder']})" if real else ""
         self.error = (
-            f"phase {self.name}: {lacking} of {self.count_runs()} runs failed, so nothing was chosen"
-            f"{first}; run the same command again to retry them"
+            f"phase {self.name}: {lacking} of {self.count_runs()} runs failed, so nothing was "
+            f"chosen{first}; run the same command again to retry them"
         )
 
     def count_finished(self) -> int:
