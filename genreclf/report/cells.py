@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from genreclf.evaluation.intervals import Estimate, average_figure, estimate_accuracy
+from genreclf.evaluation.intervals import Estimate, average_runs, estimate_accuracy
 from genreclf.evaluation.runs import Run
 from genreclf.studies.study import Phase, Point, Study
 
@@ -150,7 +150,7 @@ def format_training_time(point: Point | None) -> str:
     """Mean over the seeds."""
     if point is None or not point.runs:
         return NONE
-    return format_duration(average_figure(point.runs, lambda result: result["seconds"]))
+    return format_duration(average_runs(point.runs, lambda result: result["seconds"]))
 
 
 def format_label(phase: Phase, point: Point | None, name: str) -> str:
