@@ -113,7 +113,7 @@ def _describe_file(file: Path, title: str) -> str:
         if "_target_" not in setting.key and "_partial_" not in setting.key
     ]
     if target.startswith("genreclf."):
-        known = {setting.key for setting in settings} | {key for key in _inherit(file)}
+        known = {setting.key for setting in settings} | set(_inherit(file))
         rows += [
             (f"+{key}", default, documented.get(key, ""))
             for key, default in _read_signature(target)
