@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -21,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genreclf.commands.run_folder import keep_log
 from genreclf.errors import InputError, format_error
 
 CONF = "pkg://genreclf.conf"
@@ -52,8 +52,6 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
     # Hydra then raises what went wrong instead of printing its own account of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    OmegaConf.register_new_resolver("run_name", _make_namer("data", "model"), replace=True)
-    OmegaConf.register_new_resolver("study_name", _make_namer("study", "data"), replace=True)
 
     def task(config: DictConfig) -> None:
         try:
@@ -64,7 +62,8 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
                 keep_memory()
             command = importlib.import_module(f"genreclf.commands.{name}")
             _quiet_lightning()  # after its import, which sets the level itself
-            command.run(config)
+            with keep_log():
+                command.run(config)
         except USER_ERRORS as error:
             message = _explain_error(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
@@ -203,26 +202,3 @@ def _may_be_null(key: str, config_name: str) -> bool:
     plain = hydra.compose(config_name)
     known = _list_keys(OmegaConf.to_container(plain))
     return key in known and OmegaConf.select(plain, key) is None
-
-
-def _make_namer(*groups: str) -> Callable[..., str]:
-    """Resolver of a folder's name: these groups' options, and a digest of the resolved config."""
-
-    def name(*, _root_: Any) -> str:
-        from genreclf.evaluation.runs import (
-            NOT_IDENTITY,
-            digest_config,  # not needed to print a config
-        )
-
-        values = {key: _root_[key] for key in _root_ if key not in ("hydra", *NOT_IDENTITY)}
-        plain = {
-            key: OmegaConf.to_container(value, resolve=True)
-            if OmegaConf.is_config(value)
-            else value
-            for key, value in values.items()
-        }
-        choices = _root_.hydra.runtime.choices
-        parts = [choices[group] for group in groups if choices.get(group)]
-        return "-".join([*parts, digest_config(plain)])
-
-    return name

@@ -38,6 +38,7 @@ class StoreWriter:
         tracks: all tracks, in the order in which rows will come.
         shape: (bins, frames) of a row.
         dtype: of the stored values.
+        contents: digest of the audio of each track; None where the rows do not come from audio.
 
     Raises:
         InputError: not enough free disk for all rows, or an unfinished store of another source.
@@ -50,8 +51,10 @@ class StoreWriter:
         tracks: Sequence[Track],
         shape: Sequence[int],
         dtype: np.dtype,
+        contents: Sequence[str] | None = None,
     ) -> None:
         self.path, self.source, self.tracks = path, source, tracks
+        self.contents = contents or [""] * len(tracks)
         self.shape, self.dtype = tuple(shape), dtype
         self.partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,6 +193,7 @@ class StoreWriter:
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
             self._add(name, self._progress[name][accepted])
+        self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in ("id", "artist", "album", "split", "license", "path"):
             self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
         for name in ("id", "genre", "path"):
@@ -197,7 +201,8 @@ class StoreWriter:
         self._add("rejected/reason", np.array(reasons, TEXT))
         attributes = {"schema": SCHEMA, "classes": classes, **dataclasses.asdict(scaling)}
         attributes["features"] = json.dumps(self.source.features)
-        attributes["dataset"] = json.dumps(self.source.dataset)
+        attributes["identity"] = json.dumps(self.source.identity)
+        attributes |= {name: getattr(self.source, name) for name in ("dataset", "audio", "table")}
         self._file.attrs.update(attributes)
         del self._file["progress"]
 

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from genreclf.data.datasets.track import PARTS, Track, fingerprint
+from genreclf.data.datasets.track import PARTS, Track
 from genreclf.errors import InputError
 
 SUBSETS = {"small": {"small"}, "medium": {"small", "medium"}}  # and how their tracks are marked
@@ -82,18 +81,6 @@ class FMA:
     def metadata(self) -> Path:
         """The table of tracks."""
         return self.root / "fma_metadata" / "tracks.csv"
-
-    def identity(self) -> dict[str, Any]:
-        """Root, subset and genres, and the size and time of change of the table and each clip."""
-        self._check_layout()
-        files = fingerprint([self.metadata, *sorted(self.audio.glob("*/*.mp3"))], self.root)
-        return {
-            "name": self.name,
-            "root": str(self.root.resolve()),
-            "subset": self.subset,
-            "genres": self.chosen,
-            "files": files,
-        }
 
     def genres(self) -> list[str]:
         """Top genres of the tracks, sorted."""

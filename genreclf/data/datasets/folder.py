@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from genreclf.audio.decode import EXTENSIONS, find_audio_files
 from genreclf.audio.tags import read_tags
-from genreclf.data.datasets.track import Track, fingerprint
+from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
 
 
@@ -56,11 +55,6 @@ class Folder:
                 )
             found += [(genre, path) for path in paths]
         return found
-
-    def identity(self) -> dict[str, Any]:
-        """Root, and the name, size and time of change of each file."""
-        files = fingerprint((path for _, path in self.files()), self.root)
-        return {"name": self.name, "root": str(self.root.resolve()), "files": files}
 
     def genres(self) -> list[str]:
         """Names of the genre folders, sorted."""

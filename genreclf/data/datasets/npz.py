@@ -70,7 +70,6 @@ class Npz:
             InputError: nothing matches the path, or it is no archive.
         """
         return {
-            "name": self.name,
             "scale": self._scale,
             "offset": self._offset,
             "classes": self.classes,
