@@ -88,6 +88,7 @@ def whole(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPath
     return outputs
 
 
+@pytest.mark.slow
 def test_each_phase_begins_with_what_the_one_before_chose(whole: Path) -> None:
     study = read(whole)
     assert [phase.name for phase in study.phases] == ["tiny_model", "tiny_rate", "tiny_last"]
@@ -127,6 +128,7 @@ def results(outputs: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in outputs.glob("train/*/result.json")}
 
 
+@pytest.mark.slow
 def test_a_finished_study_runs_nothing_again(
     whole: Path, arguments: Callable[..., list[str]]
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_finished_study_runs_nothing_again(
     assert results(whole) == before
 
 
+@pytest.mark.slow
 def test_the_printed_command_repeats_a_phase(
     whole: Path, arguments: Callable[..., list[str]]
 ) -> None:
@@ -171,6 +174,7 @@ def figures(outputs: Path) -> Any:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_study_ends_as_one_that_was_not(
     whole: Path, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -189,6 +193,7 @@ def test_a_killed_study_ends_as_one_that_was_not(
     assert figures(tmp_path) == figures(whole)
 
 
+@pytest.mark.slow
 def test_one_failed_run_lets_the_others_finish_then_stops_the_study(
     arguments: Callable[..., list[str]], tmp_path: Path, command: Callable[..., str]
 ) -> None:
@@ -203,6 +208,7 @@ def test_one_failed_run_lets_the_others_finish_then_stops_the_study(
     assert command("study", "--status", f"outputs={tmp_path}").startswith("  tiny_rate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "phase", "runs"),
     [("demo", "final", 1), ("paper", "final", 1), ("artist_effect", "splits", 2)],
@@ -237,6 +243,7 @@ def test_the_paper_has_its_54_points() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_a_run_that_does_not_fit_in_memory_is_a_result(
     arguments: Callable[..., list[str]], tmp_path: Path
@@ -277,6 +284,7 @@ def test_bad_input_is_one_line(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"genreclf: {message}")
 
 
+@pytest.mark.slow
 def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
     last = command(
         *("study", "--estimate", "study=paper", "study.phases=[models,grid]"),
