@@ -109,6 +109,7 @@ def test_each_phase_begins_with_what_the_one_before_chose(whole: Path) -> None:
     assert run.result["config"]["optimizer"]["_target_"].endswith("adam")
 
 
+@pytest.mark.slow
 def test_only_the_last_phase_tests(whole: Path) -> None:
     study = read(whole)
     tested = [run.result["tested_on"] for p in study.phases for q in p.points for run in q.runs]
@@ -118,6 +119,7 @@ def test_only_the_last_phase_tests(whole: Path) -> None:
     assert not any(name.startswith("test/") for name in first["metrics"])
 
 
+@pytest.mark.slow
 def test_the_report_is_written(whole: Path) -> None:
     (folder,) = (whole / "study").iterdir()
     assert "tiny_rate" in (folder / "report.html").read_text()
@@ -151,6 +153,7 @@ def test_the_printed_command_repeats_a_phase(
     assert results(whole) == before
 
 
+@pytest.mark.slow
 def test_status_says_how_far_each_study_is_wherever_it_lies(
     whole: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
