@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench pretrained ablations test test-fast coverage lint typecheck clean
+.PHONY: help demo reproduce bench docs pretrained ablations test test-fast coverage lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study
 
 bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --music FOLDER" for a part
 	$(BIN)/python tests/bench $(BENCH)
+
+docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
+	@echo outputs/docs/index.html
 
 NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
   official training part; the clips are under Creative Commons licences of their artists, many of them \

@@ -22,6 +22,8 @@ import numpy as np
 from genreclf.audio import filterbank
 from genreclf.errors import InputError
 
+MIN_POWER = 1e-10  # anything less is taken for this; librosa's default
+
 
 class _Features:
     """What all features have in common."""
@@ -54,11 +56,9 @@ class _FixedRate(_Features):
 
     def clip(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """The waveform (samples,), cut or filled up with zeros."""
-        import librosa
-
         if sample_rate != self.sample_rate:
             raise ValueError(f"waveform at {sample_rate} Hz, {self.sample_rate} Hz are needed")
-        return librosa.util.fix_length(waveform, size=self.samples)
+        return np.pad(waveform[: self.samples], (0, max(0, self.samples - len(waveform))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,11 @@ class Mel(_Spectral):
         return (-self.top_db,)
 
     @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Least and greatest value that is possible; None where there is no bound."""
+        return -self.top_db, 0.0
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(bins, frames) of every clip."""
         return self.n_mels, self.frames
@@ -141,6 +146,10 @@ class MFCC(Mel):
         super().__post_init__()
         if self.n_mfcc > self.n_mels:
             raise InputError(f"features.n_mfcc={self.n_mfcc}: at most n_mels={self.n_mels}")
+
+    @property
+    def value_range(self) -> None:
+        """No bound."""
 
     @property
     def silence(self) -> tuple[float, ...]:
@@ -212,6 +221,11 @@ class MelFrames(_Features):
         return (-self.top_db,)
 
     @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Least and greatest value that is possible; None where there is no bound."""
+        return -self.top_db, 0.0
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(bins, frames) of every clip."""
         return self.n_mels, self.frames
@@ -237,11 +251,12 @@ KINDS = {kind.name: kind for kind in (Mel, MFCC, Chroma, Waveform, MelFrames, Pr
 
 def _compute_mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames) -> np.ndarray:
     """Mel spectrogram (n_mels, frames) of a clip, dB relative to its loudest bin."""
-    import librosa
-
     filters = filterbank.build_mel_filters(sample_rate, setting.n_fft, setting.n_mels)
     power = filterbank.apply_filters(clip, filters, setting.n_fft, setting.hop_length)
-    return librosa.power_to_db(power, ref=np.max, top_db=setting.top_db).astype(np.float32)
+    # What `librosa.power_to_db(power, ref=np.max, top_db=...)` computes, without its imports.
+    level = 10.0 * np.log10(np.maximum(MIN_POWER, power))
+    level -= 10.0 * np.log10(np.maximum(MIN_POWER, power.max()))
+    return np.maximum(level, level.max() - setting.top_db).astype(np.float32)
 
 
 def _check_settings(features: Any) -> None:
@@ -256,9 +271,27 @@ def _check_settings(features: Any) -> None:
             object.__setattr__(features, field.name, float(value))
 
 
-def describe_features(features: Features) -> dict[str, Any]:
+def describe_features(features: Any) -> dict[str, Any]:
     """Name and settings as plain values: the identity of the features."""
     return {"name": features.name, **dataclasses.asdict(features)}
+
+
+def identify_features(features: Any) -> dict[str, Any]:
+    """What decides which values these features have: class, version, settings off their defaults.
+
+    The class goes by the name it is exported under, so that a module can move, and a new setting
+    that is left at its default changes nothing.
+    """
+    kind = type(features)
+    package, _, _ = kind.__module__.rpartition(".")
+    exported = package if package == "genreclf.audio" else kind.__module__
+    changed = {
+        field.name: getattr(features, field.name)
+        for field in dataclasses.fields(features)
+        if getattr(features, field.name) != field.default
+    }
+    version = getattr(features, "version", 1)
+    return {"class": f"{exported}.{kind.__qualname__}", "version": version, **changed}
 
 
 def build_features(stored: dict[str, Any]) -> Features:

@@ -1,6 +1,7 @@
 """`genreclf train`: from a config to a finished run."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from genreclf import files
+from genreclf.audio.features import identify_features
+from genreclf.commands.identity import (
+    changes_nothing,
+    check_defaults,
+    digest_run,
+)
+from genreclf.commands.run_folder import set_output_folder
+from genreclf.commands.stores import digest_config_split, find_store
 from genreclf.data import splits
-from genreclf.data.build_store import build_store, describe_source
+from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.store import Store
+from genreclf.data.store import Store, digest_values
 from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate, format_headline
@@ -31,19 +40,36 @@ log = logging.getLogger(__name__)
 
 def run(config: DictConfig) -> None:
     """The command: train and test, or reuse the finished run; print the path of result.json."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    store = find_store(config)
+    if isinstance(store, StorePlan):
+        build.check_settings(config)
+        build.check_genres(store.dataset.genres(), "data")
+        store = write_store(store, config.workers)
+    folder = choose_folder(config, store)
+    set_output_folder(folder)
     if processes.rank():
         fit.help_from_outside(config, folder)
         return
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
-        refused = _run(config, folder)
+        refused = _run(config, store, folder)
     if refused:
         raise InputError(refused)
     print(folder / runs.RESULT)
 
 
-def _run(config: DictConfig, folder: Path) -> str:
+def choose_folder(config: DictConfig, store: Store) -> Path:
+    """The folder of a run on this store."""
+    hydra_config = HydraConfig.get()
+    whole = OmegaConf.merge({"hydra": hydra_config}, config)
+    features = identify_features(instantiate(config.features))
+    data = digest_values([features, digest_config_split(config, store)])
+    digest = digest_run(whole, data, build.digest_sources(config))
+    name = f"{store.source.dataset}-{hydra_config.runtime.choices['model']}-{digest}"
+    return Path(str(config.outputs)) / "train" / name
+
+
+def _run(config: DictConfig, store: Store, folder: Path) -> str:
     """Train or reuse; what fails is noted in the folder. Returns what memory did not hold.
 
     That is not raised in here: an exception holds the frames in which it arose, and they the
@@ -51,7 +77,7 @@ def _run(config: DictConfig, folder: Path) -> str:
     """
     refused = ""
     try:
-        _reuse_or_train(config, folder)
+        _reuse_or_train(config, store, folder)
     except Exception as error:
         exhausted = memory.is_exhausted(error)
         text = format_error(error)
@@ -68,24 +94,17 @@ def _run(config: DictConfig, folder: Path) -> str:
     return refused
 
 
-def _reuse_or_train(config: DictConfig, folder: Path) -> None:
+def _reuse_or_train(config: DictConfig, store: Store, folder: Path) -> None:
     finished = folder / runs.RESULT
-    dataset, features = instantiate(config.data), instantiate(config.features)
-    source = describe_source(dataset, features)
     if finished.exists():
         result = files.read_json(finished)
-        fit.check_data(finished, result["data"]["digest"], source)
-        fit.check_sources(finished, result.get("sources", {}), build.digest_sources(config))
+        check_defaults(folder, result["config"], config)
         log.info("this run is finished: its result is reused; delete its folder to rerun it")
         log.info("%s", _summary(result))
         if config.report and not (folder / PAGE).exists():
             write([runs.Run.read(folder)], folder / PAGE)
     else:
-        build.check_settings(config, folder)
-        build.check_genres(dataset.genres(), "data")
-        store = build_store(
-            dataset, features, outputs=config.outputs, path=config.store, workers=config.workers
-        )
+        build.check_settings(config)
         build.check_genres(store.classes, "usable tracks")
         _train(config, store, folder)
 
@@ -100,7 +119,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     classifier = build.make_classifier(config, plain, data)
     known = {
         "params": count_parameters(classifier.net),
-        "data": _description(data, leakage, classifier.description["seen_before"]),
+        "data": _description(data, folder, leakage, classifier.description["seen_before"]),
         "sources": classifier.description["sources"],
         **provenance,
         "choices": _choices(),
@@ -211,11 +230,12 @@ def _figures(predictions: runs.Predictions) -> dict[str, Any]:
 
 
 def _description(
-    data: StoreDataModule, leakage: dict[str, Any], seen_before: dict[str, int | None]
+    data: StoreDataModule, folder: Path, leakage: dict[str, Any], seen_before: dict[str, int | None]
 ) -> dict[str, Any]:
     store = data.store
     return {
-        "store": str(store.path),
+        "store": os.path.relpath(store.path, folder),
+        "table": store.source.table,
         "store_bytes": store.path.stat().st_size,
         "digest": store.source.digest,
         "classes": store.classes,
@@ -238,11 +258,7 @@ def _choices() -> dict[str, str]:
 def _overrides() -> list[str]:
     """What the user changed, less what changes no number."""
     given: list[str] = list(HydraConfig.get().overrides.task)
-    return [text for text in given if not _changes_nothing(text.partition("=")[0].lstrip("+~"))]
-
-
-def _changes_nothing(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in runs.NOT_IDENTITY)
+    return [text for text in given if not changes_nothing(text.partition("=")[0].lstrip("+~"))]
 
 
 def _summary(result: dict[str, Any]) -> str:

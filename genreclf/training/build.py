@@ -23,19 +23,19 @@ from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
 
 
-def check_settings(config: DictConfig, folder: Path) -> None:
+def check_settings(config: DictConfig) -> None:
     """Notice what is wrong before hours of decoding, not after."""
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
     check_loading(config.batch_size, config.num_workers, config.cache)
-    make_callbacks(folder, config.monitor, config.patience, History(config.seed), config.ema)
+    make_callbacks(Path(), config.monitor, config.patience, History(config.seed), config.ema)
     net = instantiate(config.model, classes=2)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     smoothing, mixup = config.label_smoothing, config.mixup
     distillation = instantiate(config.get("distillation"))
     teaching = _teaching(distillation)
     if distillation:
-        distillation.check_place(folder)
+        distillation.check_place(Path(config.outputs, "train", "run"))
     two = ["a", "b"]
     checked = Classifier(
         net, two, optimizer, scheduler, None, None, smoothing, mixup, teaching=teaching

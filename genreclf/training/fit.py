@@ -18,12 +18,11 @@ from pytorch_lightning.loggers import Logger
 from genreclf.audio import workers
 from genreclf.data.build_store import build_store
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.store import Source, Store
-from genreclf.errors import InputError
+from genreclf.data.store import Store
 from genreclf.evaluation import runs
 from genreclf.evaluation.runs import BEST, LAST
 from genreclf.models import SVM
-from genreclf.models.checkpoint import Trained, load_checkpoint, read_checkpoint
+from genreclf.models.checkpoint import Trained, load_checkpoint
 from genreclf.training import build, loggers, memory, processes
 from genreclf.training.callbacks import History, ProgressBar, make_callbacks
 from genreclf.training.classifier import Classifier
@@ -84,25 +83,6 @@ def fit(
     )
 
 
-def check_data(file: Path, digest: str, source: Source) -> None:
-    """Refuse, with InputError, a store of another digest than the run in this folder began with."""
-    if digest != source.digest:
-        raise InputError(
-            f"{file.parent}: the data or features have changed since this run began (digest "
-            f"{digest[:8]}, now {source.digest[:8]}); move or delete that folder to train anew"
-        )
-
-
-def check_sources(file: Path, begun_with: dict[str, str], now: dict[str, str]) -> None:
-    """Refuse, with InputError, another distillation or other weights than the run began with."""
-    for name, digest in now.items():
-        if begun_with.get(name) != digest:
-            raise InputError(
-                f"{file.parent}: the files of {name}=... have changed since this run began; move "
-                "or delete that folder to train anew"
-            )
-
-
 def _make_trainer(
     config: DictConfig, folder: Path, history: History, **settings: Any
 ) -> pl.Trainer:
@@ -139,9 +119,6 @@ def _run_trainer(
     """Train; after the last finished epoch, if the run was interrupted after one."""
     last = folder / LAST
     if last.exists():
-        begun_with = read_checkpoint(last)["genreclf"]
-        check_data(last, begun_with["store"], data.store.source)
-        check_sources(last, begun_with.get("sources", {}), classifier.description["sources"])
         log.info("this run was interrupted: going on after its last finished epoch")
     try:
         trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)
