@@ -31,6 +31,7 @@ LINE = RunRecord(
 )
 
 
+@pytest.mark.slow
 def test_runs_become_lines_and_stay_when_they_are_gone(
     command: Callable[..., str], train: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
