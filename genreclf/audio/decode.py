@@ -7,15 +7,17 @@ with the sample rate.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
 EXTENSIONS = (
     *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
@@ -74,7 +76,7 @@ def read_windows(
     before. Silent windows are left out.
 
     Args:
-        path: as `load` takes it.
+        path: as `read_audio` takes it.
         sample_rate: of the windows, in Hz; None for the file's own.
         duration: of a window, in seconds; a shorter file is one shorter window.
 
@@ -82,10 +84,39 @@ def read_windows(
         Where the window begins, in seconds; float32 samples (n,); their rate.
 
     Raises:
-        DecodeError: as `load` does, at the first or a later window.
+        DecodeError: as `read_audio` does, at the first or a later window.
     """
+    yield from _make_windows(_read_stretches(Path(path), duration), sample_rate, duration)
+
+
+def split_waveform(
+    waveform: np.ndarray, native_rate: int, sample_rate: int | None, duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """The windows of a waveform in memory, as `read_windows` gives them for a file.
+
+    Args:
+        waveform: float array (samples,) or (channels, samples), nominally in [-1, 1].
+        native_rate: of the waveform, in Hz.
+        sample_rate: of the windows, in Hz; None for the waveform's own.
+        duration: of a window, in seconds.
+
+    Raises:
+        DecodeError: the waveform is shorter than 2 s, is silent, or has values that are not finite.
+    """
+    samples, size = np.atleast_2d(waveform).T, int(duration * native_rate)
+    stretches = (
+        (samples[first : first + size].astype(np.float32), native_rate)
+        for first in range(0, len(samples), size)
+    )
+    yield from _make_windows(stretches, sample_rate, duration)
+
+
+def _make_windows(
+    stretches: Iterable[tuple[np.ndarray, int]], sample_rate: int | None, duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Windows at the sample rate, without the silent ones, of samples (n, channels) in order."""
     heard = False
-    for start, waveform, rate in _read_whole_windows(Path(path), duration):
+    for start, waveform, rate in _complete_windows(stretches, duration):
         if not _is_silent(waveform):
             heard = True
             yield start, *_resample(waveform, rate, sample_rate)
@@ -93,9 +124,12 @@ def read_windows(
         raise DecodeError("silent: no sample above -80 dB of full scale")
 
 
-def _read_whole_windows(path: Path, duration: float) -> Iterator[tuple[float, np.ndarray, int]]:
+def _complete_windows(
+    stretches: Iterable[tuple[np.ndarray, int]], duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Where each window begins, in seconds, its mono samples and their rate; the last one whole."""
     first, before = 0, None
-    for samples, rate in _read_stretches(path, duration):
+    for samples, rate in stretches:
         waveform, size = _mix_down(samples), int(duration * rate)
         if len(waveform) < size and before is None:
             _check_length(len(waveform) / rate)
@@ -155,12 +189,9 @@ def _resample(
 ) -> tuple[np.ndarray, int]:
     if sample_rate in (None, native_rate):
         return waveform, native_rate
-    import librosa  # slow to import, and not needed where the rates agree
-
-    resampled = librosa.resample(
-        waveform, orig_sr=native_rate, target_sr=sample_rate, res_type="soxr_hq"
-    )
-    return resampled, sample_rate
+    resampled = soxr.resample(waveform, native_rate, sample_rate, quality="HQ")
+    size = math.ceil(len(waveform) * (sample_rate / native_rate))  # librosa rounds up, too
+    return np.pad(resampled[:size], (0, max(0, size - len(resampled)))), sample_rate
 
 
 def _mix_down(samples: np.ndarray) -> np.ndarray:

@@ -22,6 +22,8 @@ import numpy as np
 from genreclf.audio import filterbank
 from genreclf.errors import InputError
 
+MIN_POWER = 1e-10  # anything less is taken for this; librosa's default
+
 
 class _Features:
     """What all features have in common."""
@@ -54,11 +56,9 @@ class _FixedRate(_Features):
 
     def clip(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """The waveform (samples,), cut or filled up with zeros."""
-        import librosa
-
         if sample_rate != self.sample_rate:
             raise ValueError(f"waveform at {sample_rate} Hz, {self.sample_rate} Hz are needed")
-        return librosa.util.fix_length(waveform, size=self.samples)
+        return np.pad(waveform[: self.samples], (0, max(0, self.samples - len(waveform))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,11 +251,12 @@ KINDS = {kind.name: kind for kind in (Mel, MFCC, Chroma, Waveform, MelFrames, Pr
 
 def _compute_mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames) -> np.ndarray:
     """Mel spectrogram (n_mels, frames) of a clip, dB relative to its loudest bin."""
-    import librosa
-
     filters = filterbank.build_mel_filters(sample_rate, setting.n_fft, setting.n_mels)
     power = filterbank.apply_filters(clip, filters, setting.n_fft, setting.hop_length)
-    return librosa.power_to_db(power, ref=np.max, top_db=setting.top_db).astype(np.float32)
+    # What `librosa.power_to_db(power, ref=np.max, top_db=...)` computes, without its imports.
+    level = 10.0 * np.log10(np.maximum(MIN_POWER, power))
+    level -= 10.0 * np.log10(np.maximum(MIN_POWER, power.max()))
+    return np.maximum(level, level.max() - setting.top_db).astype(np.float32)
 
 
 def _check_settings(features: Any) -> None:

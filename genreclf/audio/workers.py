@@ -41,6 +41,7 @@ def keep_memory() -> None:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
 Row = tuple[np.ndarray, float] | str  # features and seconds, or why there are none
 
 
@@ -147,16 +148,19 @@ def extract(path: str, features: Computed) -> Row:
     return features(waveform, rate), len(waveform) / rate
 
 
-def extract_windows(path: str, features: Computed) -> list[Window] | str:
-    """The windows of a file of any length, or the reason why there are none."""
+def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
+    """The windows of a file or waveform of any length, or the reason why there are none."""
+    needed = features.sample_rate, features.duration
     try:
-        if Path(path).is_dir():
+        if isinstance(audio, tuple):
+            windows = decode.split_waveform(*audio, *needed)
+        elif Path(audio).is_dir():
             return f"no audio file in this folder ({', '.join(decode.EXTENSIONS)})"
+        else:
+            windows = decode.read_windows(audio, *needed)
         return [
             Window(start, start + len(waveform) / rate, features(waveform, rate))
-            for start, waveform, rate in decode.read_windows(
-                path, features.sample_rate, features.duration
-            )
+            for start, waveform, rate in windows
         ]
     except decode.DecodeError as error:
         return str(error)

@@ -166,7 +166,7 @@ class StoreWriter:
             ) from None
 
     def finish(self, scaling: Scaling) -> None:
-        """Add the columns, cut off the rows that rejected tracks left, and move the file into place.
+        """Add the columns, cut off rows that rejected tracks left, and move the file into place.
 
         Raises:
             InputError: no track at all was accepted.

@@ -264,7 +264,7 @@ def test_an_interrupted_extraction_goes_on(
     _, error = process.communicate(timeout=60)
     assert process.returncode == status, error
     if number == signal.SIGINT:
-        assert error.splitlines()[-1] == "genreclf: interrupted; the same command continues from here"
+        assert error.splitlines()[-1].endswith("interrupted; the same command continues from here")
         assert "Traceback" not in error
     (partial,) = tmp_path.glob("stores/*.partial")
     output, error = start(music, tmp_path).communicate(timeout=120)
@@ -284,13 +284,16 @@ def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None
     process.kill()
     process.communicate(timeout=60)
 
-    def alive() -> list[str]:
-        listing = subprocess.run(["ps", "-eo", "pgid=,pid=,args="], capture_output=True, text=True)
-        return [line for line in listing.stdout.splitlines() if line.split()[0] == str(process.pid)]
+    def alive() -> bool:
+        try:
+            os.killpg(process.pid, 0)  # signals nobody
+        except ProcessLookupError:
+            return False
+        return True
 
     while alive() and time.monotonic() < deadline + 10:
         time.sleep(0.1)
-    assert alive() == []
+    assert not alive()
 
 
 SCRIPT = """

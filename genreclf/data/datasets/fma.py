@@ -131,7 +131,7 @@ class FMA:
         if not tracks:
             raise self._damaged(f"no tracks of subset {self.subset}")
         if nameless := [track.id for track in tracks if not track.genre]:
-            # In the original table each track has one: skipping them would hide that this is another.
+            # In the original table each track has one: skipping them would hide a wrong table.
             raise self._damaged(f"{len(nameless)} tracks have no genre_top, such as {nameless[0]}")
         known = sorted({track.genre for track in tracks})
         if unknown := [genre for genre in self.chosen or () if genre not in known]:
