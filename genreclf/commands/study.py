@@ -23,7 +23,7 @@ from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import hydra_app
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LOGGED
-from genreclf.report.study import PAGE, write_study
+from genreclf.report.study import PAGE, write_study_report
 from genreclf.studies import estimate, status, sweep
 from genreclf.studies.study import Phase, Study
 
@@ -57,7 +57,7 @@ def run(config: DictConfig) -> None:
                 chosen = phase.chosen.overrides if phase.chosen else []
                 settings |= {sweep.get_key(text): text for text in chosen}
             if ran or phase.error or phase is study.phases[-1]:
-                write_study(study, folder)
+                write_study_report(study, folder)
             if phase.error:
                 raise InputError(f"{phase.error} (its log: {folder / phase.name}.log)")
             log.info("%s", status.describe_outcome(phase, study.metric))

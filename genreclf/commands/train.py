@@ -29,7 +29,7 @@ from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate, format_headline
 from genreclf.evaluation.runs import LAST
 from genreclf.models import count_parameters
-from genreclf.report.page import write
+from genreclf.report.page import write_report
 from genreclf.report.study import PAGE
 from genreclf.training import build, fit, loggers, memory, processes, wandb
 from genreclf.training.classifier import predict_part
@@ -102,7 +102,7 @@ def _reuse_or_train(config: DictConfig, store: Store, folder: Path) -> None:
         log.info("this run is finished: its result is reused; delete its folder to rerun it")
         log.info("%s", _summary(result))
         if config.report and not (folder / PAGE).exists():
-            write([runs.Run.read(folder)], folder / PAGE)
+            write_report([runs.Run.read(folder)], folder / PAGE)
     else:
         build.check_settings(config)
         build.check_genres(store.classes, "usable tracks")
@@ -139,7 +139,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
         raise
     loggers.close_loggers([logger], "success")
     if config.report:
-        write([run], folder / PAGE)
+        write_report([run], folder / PAGE)
     files.write_json(folder / runs.RESULT, run.result)
     (folder / LAST).unlink(missing_ok=True)
     log.info("%s", _summary(run.result))
