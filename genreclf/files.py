@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import SHARED
 
+import genreclf
 from genreclf.commands import predict
-from genreclf.evaluation.inference import predict_files
 from genreclf.models import count_parameters
 from genreclf.models.checkpoint import PRETRAINED, load_checkpoint
 
@@ -64,7 +64,7 @@ def test_a_clip_and_its_row_give_the_same_scores(clip: Path) -> None:
     trained = load_checkpoint("pretrained")
     with torch.no_grad():
         scores = trained.net(trained.normalise(torch.from_numpy(row)[None])).softmax(dim=1)[0]
-    (prediction,) = predict_files([str(clip)], trained)
+    prediction = genreclf.load(device="cpu").predict(clip)
     of_clip = [prediction.scores[genre] for genre in trained.classes]
     np.testing.assert_allclose(of_clip, scores.numpy(), atol=0.01)
 
