@@ -3,10 +3,10 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench pretrained ablations test lint typecheck clean
+.PHONY: help demo reproduce bench docs pretrained ablations test test-fast coverage lint typecheck clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml
 	@echo 'Installing into .venv, once: some minutes, and about 6 GB where PyTorch comes with CUDA'
@@ -26,6 +26,10 @@ reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study
 
 bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --music FOLDER" for a part
 	$(BIN)/python tests/bench $(BENCH)
+
+docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
+	@echo outputs/docs/index.html
 
 NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
   official training part; the clips are under Creative Commons licences of their artists, many of them \
@@ -54,16 +58,25 @@ ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: D
 ABLATION = $(BIN)/genreclf train experiment=best trainer.max_epochs=8 split=official test=false $(DATA) \
   outputs=outputs/ablations report=false
 
-test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-lint: $(READY)  ## Check style
+test: $(READY)  ## Run all tests
+	$(PYTEST) --durations=15
+
+test-fast: $(READY)  ## Run the tests that take less than some 2 s each
+	$(PYTEST) -m 'not slow'
+
+coverage: $(READY)  ## Run all tests and list the lines that none of them runs
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+lint: $(READY)  ## Check style and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 typecheck: $(READY)  ## Check types
 	$(BIN)/pyright
 
 clean:  ## Delete .venv, caches and build files; outputs/ stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .coverage* .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,8 +10,8 @@ Its name ends in a digest of
 - versions of parts that have changed their numbers since they were first released.
 
 Folders, spellings of paths, names of modules, and settings that change no number do not count. A
-new key that is left at its default does not count either; where a default has changed, `check_defaults`
-refuses to reuse a run that was made with the old one.
+new key that is left at its default does not count either; where a default has changed,
+`check_defaults` refuses to reuse a run that was made with the old one.
 """
 
 from collections.abc import Mapping

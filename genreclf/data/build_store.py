@@ -239,7 +239,7 @@ def _find_rows(
 
 def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
     if writer.done:
-        log.info("going on after %d of %d tracks", writer.done, len(writer.tracks))
+        log.info("continuing after %d of %d tracks", writer.done, len(writer.tracks))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

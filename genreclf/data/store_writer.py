@@ -2,7 +2,7 @@
 
 While it is written the file is called `NAME.partial`. All its rows are allocated at the start and
 a `state` is kept for each track, so that a killed writer leaves a readable file and the next one
-goes on where it stopped.
+continues from there.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class StoreWriter:
         self.done = 0
         with self._disk_errors():
             self._file: Any = self._reopen() or self._create()
-            # Handles are kept, for to open a data set takes as long as to write a row.
+            # Handles are kept: opening a data set takes as long as writing a row.
             self._features, self._progress = self._file["features"], self._file["progress"]
         self._row = len(self._by_state(ACCEPTED))
         self.done = self._row + len(self._by_state(REJECTED))
@@ -145,7 +145,7 @@ class StoreWriter:
         self._row += 1
 
     def reject(self, reason: str) -> None:
-        """Note why the next track has no row."""
+        """Record why the next track has no row."""
         with self._disk_errors():
             self._advance(REJECTED, 0.0, b"", reason.encode()[:300])
 
@@ -162,11 +162,11 @@ class StoreWriter:
             reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
             raise InputError(
                 f"{self.partial}: cannot be written after {self.done} of {len(self.tracks)} "
-                f"tracks ({reason}); free some disk and start again, it goes on from there"
+                f"tracks ({reason}); free some disk; the same command continues from there"
             ) from None
 
     def finish(self, scaling: Scaling) -> None:
-        """Add the columns, cut the rows that rejected tracks left, and swap the file in.
+        """Add the columns, cut off rows that rejected tracks left, and move the file into place.
 
         Raises:
             InputError: no track at all was accepted.
@@ -210,7 +210,7 @@ class StoreWriter:
         return np.flatnonzero(self._progress["state"] == state)
 
     def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Values of a field as HDF5 can keep them: old file names and tags can be no UTF-8."""
+        """Values of a field as HDF5 can keep them: file names and tags may not be UTF-8."""
         values = (getattr(self.tracks[i], field) for i in rows)
         kept = (value.encode(errors="backslashreplace").decode() for value in values)
         return np.array([value.replace("\0", "") for value in kept], TEXT)

@@ -20,7 +20,7 @@ from torch import nn
 from genreclf import models
 from genreclf.audio.features import build_features
 from genreclf.errors import InputError
-from genreclf.files import BEST, read_json, write_json
+from genreclf.files import BEST, read_json, write_atomically, write_json
 from genreclf.models.normalise import Normalise
 
 FORMAT = 1
@@ -150,8 +150,8 @@ def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
     for dtype, rows in described.pop("trained_on").items():
         hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
         kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(save({key: kept[key].contiguous() for key in sorted(kept)}))
+    with write_atomically(folder / WEIGHTS, "wb") as file:
+        file.write(save({key: kept[key].contiguous() for key in sorted(kept)}))
     write_json(folder / DESCRIPTION, {**described, "epoch": checkpoint["epoch"]})
 
 

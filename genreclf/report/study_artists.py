@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from genreclf.evaluation.intervals import compute_mean, estimate_accuracy, estimate_difference
 from genreclf.evaluation.runs import Run
-from genreclf.figures import comparison
+from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study
@@ -88,7 +88,7 @@ def _picture(measured: dict[str, Point]) -> list[Picture]:
     if not rows:
         return []
     caption = "Accuracy on each split: every seed a dot, the mean a bar with its 95 % interval."
-    return [Picture("artists", comparison.draw_accuracies(rows), caption)]
+    return [Picture("artists", curves.draw_accuracies(rows), caption)]
 
 
 def _notes(study: Study, measured: dict[str, Point]) -> list[str]:

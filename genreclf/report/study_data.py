@@ -9,9 +9,9 @@ from genreclf import paper
 from genreclf.audio.features import Waveform, build_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.evaluation.intervals import average_figure
+from genreclf.evaluation.intervals import average_runs
 from genreclf.evaluation.runs import BEST, Run
-from genreclf.figures import comparison, spectrogram
+from genreclf.figures import spectrogram, style
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.report import audio_files, cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
@@ -88,11 +88,9 @@ def _draw(run: Run, store: Store) -> tuple[str, str]:
     caption = f"{name}, {genre}: {kind}, {values.shape[0]} × {values.shape[1]}."
     if store.track_ids[row] not in SHOWN:
         caption += " The paper shows “Food” by AWOL, Hip-Hop, which is not among these tracks."
-    seconds = float(store.durations[row])
-    if getattr(features, "sample_rate", None) is None:  # no frequencies to mark
-        return comparison.draw_features(values, seconds), caption
-    drawn = spectrogram.Clip(name, features, values, features.sample_rate, seconds)
-    return comparison.draw_spectrogram(drawn), caption
+    rate, seconds = getattr(features, "sample_rate", None), float(store.durations[row])
+    drawn = spectrogram.draw_clip(spectrogram.make_clip(name, features, values, rate, seconds))
+    return style.render_svg(drawn), caption
 
 
 def features(study: Study) -> Section:
@@ -153,7 +151,7 @@ def _feature(phase: Phase, point: Point | None, key: str) -> list[str]:
             f"{bins} × {frames}",
             cells.format_size(point.runs[0].result["data"]["store_bytes"]),
         )
-        gap = cells.format_percent(average_figure(point.runs, _gap))
+        gap = cells.format_percent(average_runs(point.runs, _gap))
     return [
         *(name, printed.dimensions, shape),
         *(cells.format_size(printed.size) if printed.size else cells.NONE, size),

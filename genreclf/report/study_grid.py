@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
-from genreclf.figures import comparison
+from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study, rank_points
@@ -85,7 +85,7 @@ def impact(study: Study) -> Section:
     pictures = []
     if panels:
         caption = "Every run a dot, the mean of each value a line, with its figure at the top."
-        pictures = [Picture("fig-5", comparison.draw_impact(panels), caption)]
+        pictures = [Picture("fig-5", curves.draw_impact(panels), caption)]
     text = "The paper draws this figure without printing numbers; the numbers here are measured."
     return Section(
         *("fig-5", "Fig. 5: impact of each hyperparameter", [text]),
@@ -100,5 +100,5 @@ def _by_value(phase: Phase, key: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for point in phase.points:
         if (value := cells.get_setting(point, key)) is not None and point.runs:
-            found.setdefault(value, []).extend(point.values("val/accuracy"))
+            found.setdefault(value, []).extend(point.list_values("val/accuracy"))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from genreclf import paper
 from genreclf.evaluation.intervals import estimate_accuracy
 from genreclf.evaluation.runs import Run
-from genreclf.figures import comparison
+from genreclf.figures import curves
 from genreclf.report import cells, study_artists
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Study
@@ -37,7 +37,7 @@ def phase_of_ones_own(phase: Phase) -> Section:
         rows.append([name, *cells_of_row, str(len(point.runs))])
     caption = "Validation accuracy: every seed a dot, the mean a bar with its 95 % interval."
     anchor = f"phase-{phase.name}"
-    drawn = comparison.draw_accuracies(measured) if len(measured) > 1 else ""
+    drawn = curves.draw_accuracies(measured) if len(measured) > 1 else ""
     return Section(
         *(anchor, f"Phase {phase.name}", ["The paper has no such phase."]),
         Table(columns, rows) if rows else None,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from genreclf import paper
-from genreclf.evaluation.intervals import average_figure, estimate_difference
-from genreclf.figures import comparison
+from genreclf.evaluation.intervals import average_runs, estimate_difference
+from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study
@@ -86,7 +86,7 @@ def _curves(name: str, measured: dict[str, Point]) -> list[Picture]:
         return []
     several = max(map(len, lines.values())) > 1
     caption = "Validation accuracy and loss by epoch" + ", a line for each seed." * several
-    return [Picture(name, comparison.draw_learning_curves(lines), caption.rstrip(".") + ".")]
+    return [Picture(name, curves.draw_learning_curves(lines), caption.rstrip(".") + ".")]
 
 
 def optimizer(study: Study) -> Section:
@@ -105,7 +105,7 @@ def optimizer(study: Study) -> Section:
     notes = cells.list_remarks(phase)
     pair = [measured[key] for key in ("adamw", "adam") if key in measured]
     if len(pair) == 2 and all(point.runs for point in pair):
-        gain = estimate_difference(*(point.values("val/accuracy") for point in pair))
+        gain = estimate_difference(*(point.list_values("val/accuracy") for point in pair))
         printed = f"{cells.format_points(paper.ADAMW_GAIN)} points"
         rows.append(
             [
@@ -181,7 +181,7 @@ def _scheduler(phase: Phase, point: Point | None, key: str) -> list[str]:
     rest = [cells.NONE] * 3
     if point is not None and point.runs:
         train, *losses = (
-            average_figure(point.runs, lambda result, name=name: result["metrics"][name])
+            average_runs(point.runs, lambda result, name=name: result["metrics"][name])
             for name in ("train/accuracy", "train/loss", "val/loss")
         )
         rest = [cells.format_percent(train), *(cells.format_decimal(loss, 4) for loss in losses)]

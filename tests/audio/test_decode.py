@@ -30,7 +30,7 @@ def test_every_format_decodes_as_librosa_does(tmp_path: Path, suffix: str) -> No
 
 
 def test_a_real_mp3_decodes_as_librosa_does(real_music: Path) -> None:
-    path = real_music / "rock" / "001.mp3"
+    path = min(real_music.glob("*/*.mp3"))
     expected, _ = librosa.load(path, sr=22050, duration=30)
     np.testing.assert_array_equal(decode.read_audio(path, 22050, 30)[0], expected)
 

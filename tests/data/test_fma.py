@@ -161,7 +161,7 @@ def test_bad_input_is_told(folder: Path) -> None:
     with pytest.raises(InputError, match="its three header lines"):
         FMA(folder).tracks()
     (folder / "fma_small/000/000009.mp3").unlink()
-    with pytest.raises(InputError, match="mp3 is not there; fetch it by genreclf download"):
+    with pytest.raises(InputError, match="mp3 is missing; download it: genreclf download"):
         FMA(folder).tracks()
     (folder / "fma_metadata/tracks.csv").unlink()
     with pytest.raises(InputError, match="genreclf download data=fma_small"):

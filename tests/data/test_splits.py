@@ -142,8 +142,8 @@ def test_official(
         "val": [1],
         "test": [2],
     }
-        assert set(official(make_store, rows, ["train", "val", "train"])) == {"train", "val"}
-        with pytest.raises(InputError, match=r"no val part \(the dataset names: train\)"):
+    assert set(official(make_store, rows, ["train", "val", "train"])) == {"train", "val"}
+    with pytest.raises(InputError, match=r"no val part \(the dataset names: train\)"):
         official(make_store, rows, ["train", "train"])
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SHARED
 from torch import Tensor, nn
 
 from genreclf import models
@@ -219,11 +218,8 @@ def test_a_short_clip_is_not_followed_by_silence(clip: Path) -> None:
     assert drawn.axes[0].get_xlim() == pytest.approx((0, 2.5), abs=0.1)
 
 
-def test_the_clip_of_the_paper(command: Callable[..., str]) -> None:
-    path = SHARED / "fma_clip" / "000002.mp3"
-    if not path.is_file():
-        pytest.skip("no real audio at hand")
-    drawing = command("spectrogram", f"clip={path}")
+def test_the_clip_of_the_paper(command: Callable[..., str], fma_clip: Path) -> None:
+    drawing = command("spectrogram", f"clip={fma_clip}")
     assert {"Food by AWOL", "8,000", "30"} <= set(text_of(drawing).splitlines())
     assert Path(drawing).stat().st_size < 500_000
 

@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(music: Path, tmp_path:
             wait_until(lambda: last_epoch(tmp_path / "cut") > before)  # noqa: B023
             os.kill(process.pid, number)
         assert process.returncode == 130
-        assert "the same command goes on from here" in log.read_text()
+        assert "the same command continues from here" in log.read_text()
     run(command(music, tmp_path / "cut", *settings), log)
     (whole, _), (cut, folder) = only(tmp_path / "whole"), only(tmp_path / "cut")
     np.testing.assert_allclose(losses(cut), losses(whole), atol=TOLERANCE, rtol=0)

@@ -12,7 +12,7 @@ from genreclf.errors import InputError
 class Folder:
     """Audio files under `<root>/<genre>/`, at any depth; artist and album from their tags.
 
-    Hidden files and folders are passed over, symbolic links followed.
+    Hidden files and folders are skipped, symbolic links are followed.
 
     Args:
         root: the folder of genre folders.
