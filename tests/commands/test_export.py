@@ -138,7 +138,7 @@ def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, mu
     assert after.trained_on["uint8"] == before["uint8"]
     assert after.count_seen(["new"], "float32") is None
     card = Path(command("export", f"checkpoint={result.parent / 'best.ckpt'}"), "README.md")
-    assert "It is not known whether the weights" in card.read_text()
+    assert "It is not known whether the pretrained weights" in card.read_text()
 
 
 def test_what_a_net_has_seen_is_told_as_far_as_it_is_known() -> None:

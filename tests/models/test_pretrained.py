@@ -30,7 +30,7 @@ def test_it_is_small_knows_its_features_and_has_a_card() -> None:
         *GENRES,
         "Creative Commons",
         "Expected calibration error",
-        "not for",
+        "Limits",
         "experiment",
     ):
         assert said in card
