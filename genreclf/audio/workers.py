@@ -167,7 +167,7 @@ def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
         if isinstance(audio, tuple):
             windows = decode.split_waveform(*audio, *needed)
         elif Path(audio).is_dir():
-            return f"no audio file in this folder ({', '.join(decode.EXTENSIONS)})"
+            return "a folder; the paths of its files are needed"
         else:
             windows = decode.read_windows(audio, *needed)
         return [
