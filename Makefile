@@ -32,15 +32,15 @@ docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an erro
 	@echo outputs/docs/index.html
 
 NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
-  official training part; the clips are under Creative Commons licences of their artists, many of them \
-  for non-commercial use. In training it also learnt to predict VGGish embeddings (Hershey and others, \
-  2017) of the same tracks, and what a logistic regression on them says of their genres; it needs none in \
-  use. The genres are those that the users of FMA chose. \
-  The recipe was chosen on these validation tracks, and published figures on the official test part of FMA \
-  Small are lower than on its validation part: expect less of music by artists unlike these.
+  official training part; the clips are under Creative Commons licences of their artists, many of them for \
+  non-commercial use. It was trained with knowledge distillation: further targets were VGGish embeddings \
+  (Hershey and others, 2017) of the same tracks and the soft labels of a logistic regression on them. \
+  Neither is needed to use the model. The genres were chosen by the users of FMA. The training settings were \
+  chosen on these validation tracks, and published accuracies on the official test part of FMA Small are \
+  lower than on its validation part, so expect a lower accuracy on music by other artists.
 
-pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes with genreclf
-	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/pretrained \
+pretrained: $(READY)  ## Export RUN=outputs/train/... as the model that comes with genreclf
+	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/models/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." DISTILLATION="..."

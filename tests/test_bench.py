@@ -46,6 +46,7 @@ def _prepare(number: float):
     return lambda: {"rate": number}
 
 
+@pytest.mark.slow
 def test_sides_are_measured_in_turn() -> None:
     one, two = Side("one", _prepare, (3.0,)), Side("two", _prepare, (6.0,))
     in_turn([one, two], repetitions=3)
@@ -53,6 +54,7 @@ def test_sides_are_measured_in_turn() -> None:
     assert ratio(two, one) == {"median": 2.0, "least": 2.0, "greatest": 2.0}
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     done = subprocess.run(
         [

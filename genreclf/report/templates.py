@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|~])")  # characters that Markdown would read as markup
 
 
-def render_template(name: str, **values: Any) -> str:
-    """Fill in the template of this name, a file of this package."""
+def render_template(template: str, **values: Any) -> str:
+    """Fill in a template, a file of this package, with these values."""
     environment = Environment(
         loader=PackageLoader("genreclf.report", "."),
         autoescape=lambda name: name is None or ".md" not in name,
@@ -19,4 +19,4 @@ def render_template(name: str, **values: Any) -> str:
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}"
     environment.filters["md"] = lambda text: MARKUP.sub(r"\\\1", " ".join(text.split()))
-    return environment.get_template(name).render(**values)
+    return environment.get_template(template).render(**values)

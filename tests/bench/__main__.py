@@ -10,6 +10,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import agreement as agreeing
@@ -38,8 +39,14 @@ class Line:
 class Options:
     """What the user chose."""
 
-    music: Path
+    folder: Path | None  # of the user's music
     repetitions: int
+    scratch: Path  # emptied at the end
+
+    @cached_property
+    def music(self) -> Path:
+        """A folder of genre folders: the user's, or generated clips."""
+        return self.folder or made_music(self.scratch / "music")
 
 
 def compared(work: str, theirs: Side, ours: Side, target: str) -> Line:
@@ -212,8 +219,7 @@ def main() -> None:
     if unknown := [name for name in given.cases if name not in CASES]:
         parser.error(f"no case {unknown[0]}; choose of {', '.join(CASES)}")
     with tempfile.TemporaryDirectory() as place:
-        music = given.music or made_music(Path(place, "music"))
-        options = Options(music, given.repetitions)
+        options = Options(given.music, given.repetitions, Path(place))
         lines: list[Line] = []
         for name in given.cases or CASES:
             print(f"measuring: {name}", flush=True)

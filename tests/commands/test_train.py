@@ -96,6 +96,7 @@ def test_no_epoch_is_too_few(train: Train, capsys: pytest.CaptureFixture[str]) -
     assert "at least 1 is needed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_compiled_it_trains_the_same(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def interrupt_test(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("genreclf.commands.train._predict", interrupt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "interrupt",
     [interrupt_epoch(1), interrupt_epoch(8), interrupt_test],
@@ -168,6 +170,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     assert not (resumed["folder"] / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_else_goes_on_as_well(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ def test_the_last_epoch_of_the_averaged_weights(train: Train) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_same_command_started_twice_trains_once(music: Path, tmp_path: Path) -> None:
     arguments = ["train", "data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
     command = [sys.executable, "-m", "genreclf", *arguments]
@@ -246,6 +250,7 @@ def test_a_sweep_makes_a_run_each(train: Train, tmp_path: Path) -> None:
     assert sorted(seeds) == ["seed=0", "seed=1"]
 
 
+@pytest.mark.slow
 def test_one_failed_run_lets_the_others_finish(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,6 +354,7 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_real_audio(command: Callable[..., str], real_music: Path) -> None:
     path = command(
         *("train", "data=folder", f"data.root={real_music}", "data.genres=[classical,rock]"),
@@ -360,6 +366,7 @@ def test_real_audio(command: Callable[..., str], real_music: Path) -> None:
     assert result["test"]["accuracy"] > 0.6, "classical and rock are far apart"
 
 
+@pytest.mark.slow
 def test_features_computed_in_training_give_the_figures_of_stored_ones(
     train: Train, command: Callable[..., str], music: Path
 ) -> None:

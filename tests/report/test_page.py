@@ -50,6 +50,7 @@ def test_the_papers_genres_are_next_to_their_printed_names(
     assert re.search(r"<td>Experimental</td>.*<td>0.56</td><td class=\"text\">Pop</td>", page)
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared(
     train: Train, command: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ from genreclf.report.section import Report, Section
 from genreclf.report.study import build_report, write_study_report
 from genreclf.studies.study import Phase, Point, Study
 
+pytestmark = pytest.mark.slow  # ten short runs come first
+
 BEST = ["0.999", "0.2", "0.4", "0.03"]  # of the paper's grid
 GRID = ("optimizer.beta2", "model.cnn_dropout", "model.classifier_dropout")
 GRID_BEST = [f"{k}={v}" for k, v in zip((*GRID, "optimizer.weight_decay"), BEST, strict=True)]

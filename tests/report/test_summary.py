@@ -31,6 +31,7 @@ RECORD = RunRecord(
 )
 
 
+@pytest.mark.slow
 def test_records_stay_when_the_runs_are_deleted(
     command: Callable[..., str], train: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

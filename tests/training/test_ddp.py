@@ -106,6 +106,7 @@ def alone(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "starter", [[], [*TORCHRUN, "--nproc-per-node=2"]], ids=["own", "torchrun"]
 )
@@ -128,6 +129,7 @@ def test_two_processes_give_the_numbers_of_one(
     np.testing.assert_allclose(predictions.scores, expected.scores, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(music: Path, tmp_path: Path) -> None:
     settings = ["trainer.devices=2", "trainer.max_epochs=25", "patience=25"]
     log = tmp_path / "log"
@@ -150,6 +152,7 @@ def last_epoch(outputs: Path) -> int:
     return max((path.stat().st_mtime_ns for path in outputs.glob("train/*/last.ckpt")), default=0)
 
 
+@pytest.mark.slow
 def test_when_the_first_process_is_killed_the_others_end(music: Path, tmp_path: Path) -> None:
     settings = ["trainer.devices=2", "trainer.max_epochs=1000", "patience=1000"]
     with started(command(music, tmp_path, *settings), tmp_path / "log") as process:
@@ -161,6 +164,7 @@ def end_early(settings: dict[str, Any], status: int) -> None:
     os._exit(status)
 
 
+@pytest.mark.slow
 def test_when_another_process_ends_the_first_says_so() -> None:
     trainer = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "devices": 2}
     team = processes.Team(OmegaConf.create(trainer))
@@ -171,6 +175,7 @@ def test_when_another_process_ends_the_first_says_so() -> None:
         torch.distributed.barrier()
 
 
+@pytest.mark.slow
 def test_more_processes_than_a_batch_has_tracks_are_refused(music: Path, tmp_path: Path) -> None:
     arguments = command(music, tmp_path, "trainer.devices=2", "batch_size=1")
     output = run(arguments, tmp_path / "log", status=1)

@@ -228,6 +228,7 @@ def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_runs_that_may_have_seen_the_tracks_are_refused(
     train: Callable[..., dict[str, Any]],
     music: Path,
