@@ -43,15 +43,15 @@ pretrained: $(READY)  ## Export RUN=outputs/train/... as the model that comes wi
 	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/models/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
-ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
-	$(if $(and $(DATA),$(TEACHER)),,$(error ablations: DATA="data=..." and TEACHER="distillation=..." are needed))
+ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." DISTILLATION="..."
+	$(if $(and $(DATA),$(DISTILLATION)),,$(error ablations: DATA="data=..." and DISTILLATION="distillation=..." are needed))
 	for change in '' distillation.labels=0 distillation.weight=2 augmentation.segment=1 augmentation.masks=0 \
 	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
 	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
 	  'model.channels=[32,48,96,192] model.mixed=256' 'model.kernels=[3,3,3,3]' model.frames=5 \
 	  'model.kernels=[[3,9,15],5,3,3]' model.squeeze=8 'model.encoders=1 model.mixed=192' \
 	  model.attention=0 model.segments=3; \
-	do $(ABLATION) $(TEACHER) $$change || exit; done
+	do $(ABLATION) $(DISTILLATION) $$change || exit; done
 	$(ABLATION)
 	$(BIN)/genreclf summary runs=outputs/ablations/train file=docs/results/ablations.csv
 

@@ -76,7 +76,7 @@ def test_every_ablation_runs_a_step(command: Callable[..., str], tmp_path: Path)
     printing.chmod(0o755)
     given = {
         "DATA": f"data=npz data.path={tmp_path}/rows.npz",
-        "TEACHER": f"distillation=embeddings distillation.path={tmp_path}/distillation.npz",
+        "DISTILLATION": f"distillation=embeddings distillation.path={tmp_path}/distillation.npz",
     }
     made = subprocess.run(
         [
