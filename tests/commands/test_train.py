@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
             train(*settings, f"outputs={tmp_path}/cut")
     signal.signal(signal.SIGINT, handler)  # Lightning ignores it from then on
     assert exit_.value.code == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command continues from here" in capsys.readouterr().err
     assert not list(tmp_path.glob("cut/train/*/result.json"))
     (tmp_path / "cut").rename(tmp_path / "moved")
     resumed = train(*settings, f"outputs={tmp_path}/moved", "num_workers=2")
