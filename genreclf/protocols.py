@@ -87,15 +87,22 @@ class Features(Protocol):
 
     Attributes:
         name: short, such as "mel".
-        version: to be raised whenever the same audio gives other values than before.
-        sample_rate: Hz of the waveforms it takes; None for each file's own.
-        duration: seconds of the waveforms it takes, at most.
+        version: to be raised whenever the same audio gives other values than before; 1 if missing.
+        from_audio: whether they are computed from waveforms; False: the dataset provides them.
     """
 
     name: ClassVar[str]
-    version: ClassVar[int]
-    sample_rate: int | None
-    duration: float
+    from_audio: ClassVar[bool]
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Hz of the waveforms it takes; None for each file's own."""
+        ...
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the waveforms it takes, at most."""
+        ...
 
     @property
     def shape(self) -> tuple[int, int]:

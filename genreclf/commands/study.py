@@ -17,10 +17,11 @@ from pathlib import Path
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import compose, hydra_app
+from genreclf.commands.run_folder import set_output_folder
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LOGGED
 from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
@@ -41,9 +42,24 @@ def run(config: DictConfig) -> None:
     if config.estimate:
         print(_estimate(config, study))
         return
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = _choose_folder(config)
+    set_output_folder(folder)
     with FileLock(folder / status.LOCK):
         print(_run_phases(config, study, folder))
+
+
+def _choose_folder(config: DictConfig) -> Path:
+    """The folder of the study, named after its settings and the content of its data."""
+    from genreclf.commands.identity import digest_run, join_hydra  # --status does without h5py
+    from genreclf.commands.stores import find_store
+    from genreclf.data.store import digest_values
+
+    store, choices = find_store(config), HydraConfig.get().runtime.choices
+    settings = OmegaConf.to_container(config.study, resolve=True)
+    data = digest_values([store.source.audio, store.source.table])
+    digest = digest_run(join_hydra(config), data, {"study": digest_values(settings)})
+    name = f"{choices['study']}-{store.source.dataset}-{digest}"
+    return Path(str(config.outputs)) / "study" / name
 
 
 def _make_study(config: DictConfig) -> Study:
@@ -92,7 +108,7 @@ def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
     Raises:
         InputError: a phase ended without a choice.
     """
-    from genreclf.report.study import PAGE, write_study  # --status starts faster without it
+    from genreclf.report.study import PAGE, write_study_report  # --status does without Matplotlib
 
     study.write(folder)
     settings = {get_key(text): text for text in config.study.overrides}
@@ -115,7 +131,7 @@ def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
         if phase.chosen:
             settings |= {get_key(text): text for text in phase.chosen.overrides}
         if ran or phase.error or phase is study.phases[-1]:
-            write_study(study, folder)
+            write_study_report(study, folder)
         if phase.error:
             raise InputError(f"{phase.error} (its log: {folder / phase.name}.log)")
         log.info("%s", status.describe_outcome(phase, study.metric))

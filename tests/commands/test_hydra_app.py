@@ -24,6 +24,7 @@ def test_help_lists_the_commands() -> None:
         assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_has_help(name: str) -> None:
     done = genreclf(name, "--help")
@@ -95,7 +96,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
         hydra_app.run("report", "report", [f"outputs={tmp_path}"])
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
-        f"genreclf: {tmp_path / 'a'}: No space left on device; mend that, or choose another "
+        f"genreclf: {tmp_path / 'a'}: No space left on device; correct that, or choose another "
         "place: outputs=..."
     )
 

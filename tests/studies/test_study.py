@@ -88,6 +88,7 @@ def whole(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPath
     return outputs
 
 
+@pytest.mark.slow
 def test_each_phase_starts_from_what_the_previous_one_chose(whole: Path) -> None:
     study = read(whole)
     assert [phase.name for phase in study.phases] == ["tiny_model", "tiny_rate", "tiny_last"]
@@ -108,6 +109,7 @@ def test_each_phase_starts_from_what_the_previous_one_chose(whole: Path) -> None
     assert run.result["config"]["optimizer"]["_target_"].endswith("adam")
 
 
+@pytest.mark.slow
 def test_only_the_last_phase_tests(whole: Path) -> None:
     study = read(whole)
     tested = [run.result["tested_on"] for p in study.phases for q in p.points for run in q.runs]
@@ -117,6 +119,7 @@ def test_only_the_last_phase_tests(whole: Path) -> None:
     assert not any(name.startswith("test/") for name in first["metrics"])
 
 
+@pytest.mark.slow
 def test_the_report_is_written(whole: Path) -> None:
     (folder,) = (whole / "study").iterdir()
     assert "tiny_rate" in (folder / "report.html").read_text()
@@ -127,6 +130,7 @@ def results(outputs: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in outputs.glob("train/*/result.json")}
 
 
+@pytest.mark.slow
 def test_a_finished_study_runs_nothing_again(
     whole: Path, arguments: Callable[..., list[str]]
 ) -> None:
@@ -136,6 +140,7 @@ def test_a_finished_study_runs_nothing_again(
     assert results(whole) == before
 
 
+@pytest.mark.slow
 def test_the_printed_command_repeats_a_phase(
     whole: Path, arguments: Callable[..., list[str]]
 ) -> None:
@@ -148,6 +153,7 @@ def test_the_printed_command_repeats_a_phase(
     assert results(whole) == before
 
 
+@pytest.mark.slow
 def test_status_reports_progress_even_after_outputs_were_moved(
     whole: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -161,6 +167,7 @@ def test_status_reports_progress_even_after_outputs_were_moved(
             assert [run.folder.is_relative_to(tmp_path) for run in point.runs] == [True]
 
 
+@pytest.mark.slow
 def test_status_imports_nothing_slow(whole: Path) -> None:
     code = (
         "import sys\n"
@@ -186,6 +193,7 @@ def figures(outputs: Path) -> Any:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_study_ends_like_one_that_was_not(
     whole: Path, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -204,6 +212,7 @@ def test_a_killed_study_ends_like_one_that_was_not(
     assert figures(tmp_path) == figures(whole)
 
 
+@pytest.mark.slow
 def test_a_failed_run_stops_the_study_after_the_others_have_finished(
     arguments: Callable[..., list[str]], tmp_path: Path, command: Callable[..., str]
 ) -> None:
@@ -218,6 +227,7 @@ def test_a_failed_run_stops_the_study_after_the_others_have_finished(
     assert command("study", "--status", f"outputs={tmp_path}").startswith("  tiny_rate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "phase", "runs"),
     [("demo", "final", 1), ("paper", "final", 1), ("artist_effect", "splits", 2)],
@@ -252,6 +262,7 @@ def test_the_paper_has_its_54_points() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_a_run_that_does_not_fit_in_memory_is_a_result(
     arguments: Callable[..., list[str]], tmp_path: Path
@@ -295,6 +306,7 @@ def test_bad_input_is_one_line(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"genreclf: {message}")
 
 
+@pytest.mark.slow
 def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
     last = command(
         *("study", "--estimate", "study=paper", "study.phases=[models,grid]"),
