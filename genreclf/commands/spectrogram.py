@@ -58,6 +58,6 @@ def _predict(trained: Trained, values: np.ndarray) -> ClipPrediction:
         batch = trained.normalise(torch.from_numpy(values)[None])
         scores = net(batch)[0].softmax(dim=0).numpy()
         ranked = {trained.classes[n]: float(scores[n]) for n in np.argsort(-scores, kind="stable")}
-        if not hasattr(net, "attention_weights"):
+        if not hasattr(net, "compute_attention"):
             return ClipPrediction(ranked)
-        return ClipPrediction(ranked, net.axis, net.attention_weights(batch)[0].numpy())
+        return ClipPrediction(ranked, net.axis, net.compute_attention(batch)[0].numpy())

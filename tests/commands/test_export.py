@@ -53,7 +53,7 @@ def test_the_folder_gives_the_net_its_logits_divided_by_the_temperature(
 def test_evaluation_and_prediction_take_the_folder(
     command: Command, run: Path, tmp_path: Path, music: Path
 ) -> None:
-    folder = command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'gift'}")
+    folder = command("export", f"checkpoint={run}", f"folder={tmp_path / 'gift'}")
     data = ["data=folder", f"data.root={music}", "split=artist"]
     whole = json.loads(Path(command("evaluate", f"checkpoint={folder}", *data)).read_text())
     own = json.loads(Path(command("evaluate", f"checkpoint={run}/best.ckpt", *data)).read_text())

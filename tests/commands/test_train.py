@@ -133,7 +133,7 @@ def interrupt_test(patch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    patch.setattr("genreclf.commands.train._predict", interrupt)
+    patch.setattr("genreclf.training.run._predict", interrupt)
 
 
 @pytest.mark.slow
@@ -310,7 +310,7 @@ def test_data_that_changed_is_noticed(
     npz(tmp_path / "a.npz", 60)
     with pytest.raises(SystemExit):
         command(*arguments, "trainer.max_epochs=1")
-    assert "the data or features have changed since this run began" in capsys.readouterr().err
+    assert "the data or features have changed since this run started" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_data_that_changed_is_noticed(
         (["data.genres=[Rock]"], "one genre only (Rock) in the data; two are needed"),
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
         (["scheduler.monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
-        (["seed=-1"], "seed=-1: from 0 to"),
+        (["seed=-1"], "seed=-1: choose a number from 0 to"),
         (["workers=0"], "workers=0: at least 1 is needed"),
         (["monitor=val/accuracy", "optimizer.lr=1e30"], "training diverged: val/loss is not"),
         (["patience=0"], "patience=0: at least 1 epoch is needed"),
@@ -401,7 +401,7 @@ def test_normalisation_is_kept_in_the_checkpoint(
 def test_a_genre_to_copy_that_the_data_lacks_is_told(train: Train) -> None:
     log = train("oversampling.genres=[Rock,Experimental]")["folder"] / "train.log"
     assert "8 extra copies of training tracks" in log.read_text()
-    assert "no track is of Experimental, so nothing of it is copied" in log.read_text()
+    assert "no track is of Experimental, so none is copied" in log.read_text()
 
 
 def test_nothing_to_copy_changes_no_number(train: Train) -> None:

@@ -29,7 +29,7 @@ def test_it_is_small_knows_its_features_and_has_a_card() -> None:
     for said in (
         *GENRES,
         "Creative Commons",
-        "Expected calibration error",
+        "expected calibration error",
         "Limits",
         "experiment",
     ):
