@@ -9,22 +9,22 @@ help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml
-	@echo 'Installing into .venv, once: some minutes, and about 6 GB where PyTorch comes with CUDA'
+	@echo 'Installing into .venv: takes some minutes, and about 6 GB if PyTorch includes CUDA'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install -qq --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## The whole study in miniature, on generated clips: no audio needed
+demo: $(READY)  ## Run the whole study in miniature, on generated clips
 	$(BIN)/genreclf study study=demo hydra/launcher=joblib hydra.launcher.n_jobs=-1
 
-reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study, report
+reproduce: $(READY)  ## Reproduce the paper: download FMA Small, extract features, run the study
 	$(BIN)/genreclf study study=paper data=fma_small --estimate
 	$(BIN)/genreclf download data=fma_small
 	$(BIN)/genreclf prepare -m data=fma_small features=mel,mfcc,chroma
 	$(BIN)/genreclf study study=paper data=fma_small
 
-bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --music FOLDER" for a part
+bench: $(READY)  ## Compare speed with a plain implementation; BENCH="training --music FOLDER" for a part
 	$(BIN)/python tests/bench $(BENCH)
 
 docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
@@ -39,7 +39,7 @@ NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, 
   chosen on these validation tracks, and published accuracies on the official test part of FMA Small are \
   lower than on its validation part, so expect a lower accuracy on music by other artists.
 
-pretrained: $(READY)  ## Export RUN=outputs/train/... as the model that comes with genreclf
+pretrained: $(READY)  ## Bundle the model of RUN=outputs/train/... with genreclf
 	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/models/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
@@ -63,7 +63,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 -
 test: $(READY)  ## Run all tests
 	$(PYTEST) --durations=15
 
-test-fast: $(READY)  ## Run the tests that take less than some 2 s each
+test-fast: $(READY)  ## Run the tests that take less than about 2 s each
 	$(PYTEST) -m 'not slow'
 
 coverage: $(READY)  ## Run all tests and list the lines that none of them runs

@@ -88,9 +88,11 @@ class Features(Protocol):
     Attributes:
         name: short, such as "mel".
         version: to be raised whenever the same audio gives other values than before; 1 if missing.
+        from_audio: whether they are computed from waveforms; False: the dataset provides them.
     """
 
     name: ClassVar[str]
+    from_audio: ClassVar[bool]
 
     @property
     def sample_rate(self) -> int | None:

@@ -1,6 +1,7 @@
 """`genreclf evaluate`: test a checkpoint on any data that has its genres."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from genreclf.models import count_parameters
 from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
 from genreclf.models.import_weights import load_any_checkpoint
 from genreclf.protocols import Dataset, FeatureDataset
-from genreclf.training import processes
+from genreclf.training import process_group
 from genreclf.training.classifier import predict_part
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ def run(config: DictConfig) -> None:
     data = _make_data(config, trained, dataset, features, store)
     folder = _choose_folder(config, features, store)
     set_output_folder(folder)
-    alone = processes.Team(config.trainer).settings_alone()
-    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **alone)
+    probe = process_group.make_probe(partial(instantiate, config.trainer))
+    single = process_group.list_single_settings(probe)
+    trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **single)
     scores = predict_part(trainer, trained, data, data.tested_part, config.fast)
     rows = data.split[data.tested_part]
     labels = class_numbers[store.labels[rows]]

@@ -22,7 +22,7 @@ from genreclf.models.checkpoint import (
     read_checkpoint,
     write_exported,
 )
-from genreclf.report.templates import template
+from genreclf.report.templates import render_template
 
 log = logging.getLogger(__name__)
 CARD = "README.md"
@@ -54,7 +54,8 @@ def run(config: DictConfig) -> None:
     calibrated = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
     _divide_logits(checkpoint["state_dict"], temperature)
     write_exported(folder, checkpoint)
-    card = template("card.md.j2").render(
+    card = render_template(
+        "card.md.j2",
         **_describe(checkpoint, finished.result),
         name=config.title or checkpoint["genreclf"]["model"]["_target_"].rpartition(".")[2],
         folder="pretrained" if folder.resolve() == PRETRAINED else folder,

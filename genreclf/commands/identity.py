@@ -22,6 +22,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.data.store import digest_values
@@ -56,6 +57,11 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         "sources": dict(sources),
     }
     return digest_values(identity)[:DIGITS]
+
+
+def join_hydra(config: DictConfig) -> Any:
+    """The config of the running job, with Hydra's own."""
+    return OmegaConf.merge({"hydra": HydraConfig.get()}, config)
 
 
 def list_choices(config: DictConfig) -> dict[str, str]:

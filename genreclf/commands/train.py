@@ -1,253 +1,147 @@
-"""`genreclf train`: from a config to a finished run."""
+"""`genreclf train`: from a config to a finished run.
+
+PyTorch is imported where a run is trained, not before: a finished run is recognised without it.
+"""
 
 import logging
-import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger
+from omegaconf import DictConfig
 
 from genreclf import files
-from genreclf.audio.features import identify_features
-from genreclf.commands.identity import (
-    changes_nothing,
-    check_defaults,
-    digest_run,
-)
+from genreclf.commands import distributed
+from genreclf.commands.identity import changes_nothing, check_defaults, join_hydra
 from genreclf.commands.run_folder import set_output_folder
-from genreclf.commands.stores import digest_config_split, find_store
-from genreclf.data import splits
+from genreclf.commands.stores import choose_folder, find_store
 from genreclf.data.build_store import StorePlan, write_store
-from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.store import Store, digest_values
+from genreclf.data.store import Store
 from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
-from genreclf.evaluation.metrics import evaluate, format_headline
-from genreclf.evaluation.runs import LAST
-from genreclf.models import count_parameters
-from genreclf.report.page import write
-from genreclf.report.study import PAGE
-from genreclf.training import build, fit, loggers, memory, processes, wandb
-from genreclf.training.classifier import predict_part
-from genreclf.training.fit import TrainingResult
+from genreclf.evaluation.metrics import format_headline
+from genreclf.training import launch
 
 log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
     """The command: train and test, or reuse the finished run; print the path of result.json."""
-    store = find_store(config)
-    if isinstance(store, StorePlan):
-        build.check_settings(config)
-        build.check_genres(store.dataset.genres(), "data")
-        store = write_store(store, config.workers)
-    folder = choose_folder(config, store)
+    rank, _ = launch.read_rank()
+    if rank:
+        logging.disable()  # the process of rank 0 logs
+    store = open_store(config)
+    folder = choose_folder(join_hydra(config), store)
     set_output_folder(folder)
-    if processes.rank():
-        fit.help_from_outside(config, folder)
+    train = partial(_run_and_note_failure, config, store, folder)
+    help_rank_0 = partial(distributed.help_rank_0, config, store, folder)
+    if launch.is_child():  # of a `genreclf train` that holds the lock and prints
+        sys.exit(distributed.run_child(help_rank_0 if rank else train, folder))
+    if rank:
+        help_rank_0()
         return
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
-        refused = _run(config, store, folder)
+        refused = train()
     if refused:
         raise InputError(refused)
     print(folder / runs.RESULT)
 
 
-def choose_folder(config: DictConfig, store: Store) -> Path:
-    """The folder of a run on this store."""
-    hydra_config = HydraConfig.get()
-    whole = OmegaConf.merge({"hydra": hydra_config}, config)
-    features = identify_features(instantiate(config.features))
-    data = digest_values([features, digest_config_split(config, store)])
-    digest = digest_run(whole, data, build.digest_sources(config))
-    name = f"{store.source.dataset}-{hydra_config.runtime.choices['model']}-{digest}"
-    return Path(str(config.outputs)) / "train" / name
+def open_store(config: DictConfig) -> Store:
+    """The store of the run; what it lacks is decoded first, once all settings are checked.
+
+    Raises:
+        InputError: a setting is wrong, or the store cannot be made.
+    """
+    store = find_store(config)
+    if isinstance(store, StorePlan):
+        from genreclf.commands.parts import make_parts
+        from genreclf.training.build import check_genres, check_settings
+
+        check_settings(make_parts(config))
+        check_genres(store.dataset.genres(), "data")
+        store = write_store(store, config.workers)
+    return store
 
 
-def _run(config: DictConfig, store: Store, folder: Path) -> str:
-    """Train or reuse; what fails is noted in the folder. Returns what memory did not hold.
+def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str:
+    """Train or reuse; note in the folder what fails. Returns a line where memory ran out.
 
-    That is not raised in here: an exception holds the frames in which it arose, and they the
-    tensors, so that the next run of a sweep would find no memory either.
+    That line is not raised in here: an exception keeps the frames in which it arose, and they keep
+    the tensors, which the next run of a sweep would lack.
     """
     refused = ""
     try:
-        _reuse_or_train(config, store, folder)
+        if (folder / runs.RESULT).exists():
+            _reuse(config, folder)
+        else:
+            _train(config, store, folder)
     except Exception as error:
+        from genreclf.training import memory
+
         exhausted = memory.is_exhausted(error)
         text = format_error(error)
         if exhausted:
             refused = text = (
                 f"batch_size={config.batch_size} does not fit in the memory of "
-                f"{memory.name_device()}; a smaller one may"
+                f"{memory.name_device()}; choose a smaller one"
             )
         files.write_json(folder / runs.FAILURE, {"error": text, "out_of_memory": exhausted})
         if not exhausted:
             raise
     if refused:
+        from genreclf.training import memory
+
         memory.release_memory()
     return refused
 
 
-def _reuse_or_train(config: DictConfig, store: Store, folder: Path) -> None:
-    finished = folder / runs.RESULT
-    if finished.exists():
-        result = files.read_json(finished)
-        check_defaults(folder, result["config"], config)
-        log.info("this run is finished: its result is reused; delete its folder to rerun it")
-        log.info("%s", _summary(result))
-        if config.report and not (folder / PAGE).exists():
-            write([runs.Run.read(folder)], folder / PAGE)
-    else:
-        build.check_settings(config)
-        build.check_genres(store.classes, "usable tracks")
-        _train(config, store, folder)
+def _reuse(config: DictConfig, folder: Path) -> None:
+    """Log the result of a finished run; write its report if there is none."""
+    distributed.decide_together(config, train=False)
+    result = files.read_json(folder / runs.RESULT)
+    check_defaults(folder, result["config"], config)
+    log.info("this run is finished: its result is reused; delete its folder to rerun it")
+    log.info("%s", _summarise(result))
+    if config.report and not (folder / runs.PAGE).exists():
+        _write_report(runs.Run.read(folder))
 
 
 def _train(config: DictConfig, store: Store, folder: Path) -> None:
-    """Train, test, and fill the run's folder."""
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
-    runs.write_config(folder, plain)
-    provenance = runs.collect_provenance()  # of the code that runs, whatever is committed meanwhile
-    data = build.make_data(config, store)
-    leakage = splits.audit_split(store, data.split, config.allow_identical)
-    classifier = build.make_classifier(config, plain, data)
-    known = {
-        "params": count_parameters(classifier.net),
-        "data": _description(data, folder, leakage, classifier.description["seen_before"]),
-        "sources": classifier.description["sources"],
-        **provenance,
-        "choices": _choices(),
-        "overrides": _overrides(),
-        "config": plain,
-    }
-    _announce(data, known["params"], leakage)
-    _announce_seen(data, known["data"]["seen_before"])
-    logger: Logger = instantiate(config.logger, save_dir=folder)
-    try:
-        fitted = fit.fit(config, plain, data, classifier, folder, logger)
-        run = _tested(fitted, data, data.tested_part if config.test else "val", config.test)
-        run.result.update(known)
-        wandb.log_results([logger], run, data)
-    except BaseException:
-        loggers.close_loggers([logger], "failed")
-        raise
-    loggers.close_loggers([logger], "success")
+    """Train and test, in this process or in those that trainer=ddp asks for."""
+    from genreclf.commands.parts import make_parts
+    from genreclf.training.build import check_genres, check_settings
+    from genreclf.training.process_group import count_processes, make_probe
+    from genreclf.training.run import train_and_test
+
+    parts = make_parts(config)
+    check_settings(parts)
+    check_genres(store.classes, "usable tracks")
+    count = count_processes(make_probe(parts.make_trainer))
+    if count > 1 and launch.read_rank()[1] == 1:
+        distributed.start_processes(count, folder)
+        return
+    distributed.decide_together(config, train=True)
+    run = train_and_test(parts, store, folder)
+    run.result.update(choices=_list_choices(), overrides=_list_overrides())
     if config.report:
-        write([run], folder / PAGE)
+        _write_report(run)
     files.write_json(folder / runs.RESULT, run.result)
-    (folder / LAST).unlink(missing_ok=True)
-    log.info("%s", _summary(run.result))
+    (folder / runs.LAST).unlink(missing_ok=True)
+    log.info("%s", _summarise(run.result))
 
 
-def _tested(fitted: TrainingResult, data: StoreDataModule, part: str, log_it: bool) -> runs.Run:
-    """The run with its figures; its predictions of the part are written."""
-    predictions = _predict(fitted, data, part)
-    predictions.write(fitted.folder / runs.PREDICTIONS)
-    test = _figures(predictions)
-    val = test if part == "val" else _figures(_predict(fitted, data, "val"))
-    tested = {}
-    if log_it:
-        tested = {f"test/{name}": test[name] for name in ("loss", "accuracy", "f1_macro")}
-        fitted.logger.log_metrics(tested)
-    kept = {key: value for key, value in fitted.best.items() if "/" in key}
-    if not fitted.history.epochs:  # fitted at once
-        kept = {f"val/{name}": val[name] for name in ("loss", "accuracy", "f1_macro")}
-    result = {
-        "metrics": kept | tested,
-        "tested_on": part,
-        "test": test,
-        "val": val,
-        "seconds": fitted.history.seconds,
-        "device": fitted.device,
-        "best_epoch": int(fitted.best["epoch"]),
-        "history": fitted.history.epochs,
-    }
-    return runs.Run(fitted.folder, result, predictions)
+def _write_report(run: runs.Run) -> None:
+    from genreclf.report.page import write_report  # imports Matplotlib
+
+    write_report([run], run.folder / runs.PAGE)
 
 
-def _predict(fitted: TrainingResult, data: StoreDataModule, part: str) -> runs.Predictions:
-    scores = predict_part(fitted.tester, fitted.trained, data, part, fitted.fast)
-    rows = data.split[part]
-    track_ids = [data.store.track_ids[row] for row in rows]
-    return runs.Predictions(track_ids, data.store.labels[rows], scores, fitted.trained.classes)
-
-
-def _announce(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
-    counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    log.info("%d parameters; tracks: %s", params, counts)
-    if len(data.copies):
-        log.info("%d extra copies of training tracks", len(data.copies))
-    if unknown := data.oversampling.unknown(data.store.classes):
-        log.warning(
-            "oversampling.genres: no track is of %s, so nothing of it is copied; there are %s",
-            ", ".join(unknown),
-            ", ".join(data.store.classes),
-        )
-    if twins := leakage["duplicates"]:
-        shown = ", ".join(" = ".join(pair) for pair in twins[:3]) + ", ..." * (len(twins) > 3)
-        log.warning("%d identical pairs lie within one part: %s", len(twins), shown)
-    for parts, found in leakage.items():
-        if "-" in parts and found["identical"]:
-            count, named = len(found["identical"]), parts.replace("-", " and ")
-            log.warning("%d identical pairs lie in %s: allow_identical lets them", count, named)
-    if data.tested_part == "val":
-        log.warning("this split has no test part: the validation part is tested on")
-    shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]
-    if shared:
-        log.warning(
-            "%d of the %d %s tracks are by artists of the training part; split=artist avoids that",
-            shared,
-            len(data.split[data.tested_part]),
-            data.tested_part,
-        )
-
-
-def _announce_seen(data: StoreDataModule, seen_before: dict[str, int | None]) -> None:
-    for part, count in seen_before.items():
-        if count is None:
-            log.warning(
-                "not known whether the net that training begins with was trained on the %s tracks: "
-                "its rows were stored otherwise",
-                part,
-            )
-        elif count:
-            log.warning(
-                "the net that training begins with was trained on %d of the %d %s tracks already",
-                count,
-                len(data.split[part]),
-                part,
-            )
-
-
-def _figures(predictions: runs.Predictions) -> dict[str, Any]:
-    return evaluate(predictions.labels, predictions.scores, predictions.classes)
-
-
-def _description(
-    data: StoreDataModule, folder: Path, leakage: dict[str, Any], seen_before: dict[str, int | None]
-) -> dict[str, Any]:
-    store = data.store
-    return {
-        "store": os.path.relpath(store.path, folder),
-        "table": store.source.table,
-        "store_bytes": store.path.stat().st_size,
-        "digest": store.source.digest,
-        "classes": store.classes,
-        "shape": list(data.shape),
-        "split": splits.count_tracks(store, data.split),
-        "leakage": leakage,
-        "seen_before": seen_before,
-        "rejected": store.rejected,
-    }
-
-
-def _choices() -> dict[str, str]:
+def _list_choices() -> dict[str, str]:
     """The option of each config group that was chosen."""
     choices = HydraConfig.get().runtime.choices
     return {
@@ -255,13 +149,13 @@ def _choices() -> dict[str, str]:
     }
 
 
-def _overrides() -> list[str]:
-    """What the user changed, less what changes no number."""
+def _list_overrides() -> list[str]:
+    """What the user changed, without what changes no number."""
     given: list[str] = list(HydraConfig.get().overrides.task)
     return [text for text in given if not changes_nothing(text.partition("=")[0].lstrip("+~"))]
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summarise(result: dict[str, Any]) -> str:
     epochs = len(result["history"])
     kept = f"epoch {result['best_epoch'] + 1} of {epochs}, " if epochs else ""
     return (

@@ -1,11 +1,12 @@
 """Batches of a store: the LightningDataModule.
 
-A batch travels to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
+A batch is sent to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
 which tracks are extra copies, bool (batch,), and their rows, int64 (batch,). There it becomes
-(features, labels), the features float32, augmented in training; where the store holds waveforms,
-they are computed there. Where there is a distillation, its targets (batch, size) come third in training.
+(features, labels): the features are float32, augmented in training, and computed there where the
+store holds waveforms. With knowledge distillation, a training batch is (features, labels, targets)
+with targets (batch, size).
 
-With a cache, all values are read at the start; what comes from the loader are the rows alone.
+With a cache, all values are read at the start, and the loader gives rows instead of values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +16,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from genreclf.audio.features import Features, Precomputed
 from genreclf.audio.on_device import build_batch_features
 from genreclf.data import cache
-from genreclf.data.sampling import EpochShuffle, Oversampling, Shares
+from genreclf.data.sampling import EpochShuffle, Oversampling
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -34,9 +35,9 @@ class StoreDataset(Dataset):
 
     Args:
         store: that is read.
-        rows: of it.
-        copies: rows that come again.
-        read: false where somebody else does that, who is given the rows in place of their values.
+        rows: of the store.
+        copies: rows that are repeated.
+        read: false gives rows in place of their values, for a cache to look up.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class StoreDataset(Dataset):
         return len(self.rows)
 
     def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
-        """The batch of these items; DataLoader prefers this to one call an item."""
+        """The batch of these items; DataLoader prefers this to one call for each item."""
         rows = self.rows[np.asarray(numbers)]
         values = self.store.read(rows) if self.read else rows
         arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
@@ -60,12 +61,16 @@ class StoreDataset(Dataset):
 
 
 def _keep_batch(batch: Any) -> StoredBatch:
-    """Collation: `StoreDataset.__getitems__` has made a batch already."""
+    """Collate nothing: `StoreDataset.__getitems__` gives a batch already."""
     return batch
 
 
 def check_loading(batch_size: int, num_workers: int, cached: str = "none") -> None:
-    """Refuse impossible numbers, with InputError."""
+    """Check the settings of loading.
+
+    Raises:
+        InputError: a number that is not whole or too small, or an unknown cache.
+    """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
     if not isinstance(num_workers, int) or num_workers < 0:
@@ -78,22 +83,25 @@ class StoreDataModule(pl.LightningDataModule):
     """Training, validation and test batches of a split store.
 
     Args:
-        store: where the features are, or the waveforms of which they are computed.
-        split: rows of each part; "val" serves as "test" where there is no such part.
-        batch_size: tracks a batch.
+        store: of the features, or of the waveforms they are computed from.
+        split: rows of each part; "val" serves as "test" where there is no test part.
+        batch_size: tracks a batch; with several processes, of all together.
         num_workers: processes that read; the numbers do not depend on it.
         augmentation: applied to training batches on the device.
-        oversampling: which training tracks come more than once, and how the copies are augmented.
+        oversampling: which training tracks are repeated, and how the copies are augmented.
         seed: of the order of the training tracks.
-        features: which the store was made for.
-        cached: where all stored values are kept, of `cache.KINDS`; "none": each batch is read from
+        features: which the store was made for; None: the stored values are the features.
+        cached: where all stored values are kept, one of `cache.KINDS`; "none" reads each batch from
             the file.
-        targets: of a distillation, float32 (len(store), size), for training.
+        targets: of knowledge distillation, float32 (len(store), size), for training.
 
     Attributes:
         shape: (bins, frames) of the features.
-        copies: rows of the training part that come again.
+        copies: rows of the training part that are repeated.
         predicted_part: the part that `predict_dataloader` reads; the tested one unless changed.
+
+    Raises:
+        InputError: a batch size under 1, a negative number of workers, or an unknown cache.
     """
 
     def __init__(
@@ -107,7 +115,7 @@ class StoreDataModule(pl.LightningDataModule):
         seed: int = 0,
         features: Features | None = None,
         cached: str = "none",
-        targets: Tensor | None = None,
+        targets: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         check_loading(batch_size, num_workers, cached)
@@ -118,17 +126,22 @@ class StoreDataModule(pl.LightningDataModule):
         features = features or Precomputed()
         self.shape = store.shape if isinstance(features, Precomputed) else features.shape
         self.batch_features = build_batch_features(features)
-        self.copies = self.oversampling.rows(store, split.get("train", np.arange(0)))
+        self.copies = self.oversampling.repeat_rows(store, split.get("train", np.arange(0)))
         self.predicted_part = self.tested_part
-        self.cached, self.targets = cached, targets
-        self._values: Tensor | None = None  # all that are stored
+        self.cached = cached
+        self.targets = None if targets is None else torch.from_numpy(targets)
+        self._values: Tensor | None = None  # all stored values, where there is a cache
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str = "") -> None:
         """Fill the cache, in each process that trains."""
         if self._values is None:
             trainer: Any = self.trainer
             device = trainer.strategy.root_device if trainer else torch.device("cpu")
             self._values = cache.fill_cache(self.store, self.cached, device)
+
+    def release_cache(self) -> None:
+        """Free the memory of the cache; `setup` fills it again."""
+        self._values = None
 
     @property
     def tested_part(self) -> str:
@@ -136,20 +149,22 @@ class StoreDataModule(pl.LightningDataModule):
         return "test" if "test" in self.split else "val"
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled training batches."""
+        """Shuffled training batches; of several processes each has its share of the tracks.
+
+        Where the number of tracks cannot be divided among them, some tracks are repeated.
+        """
         tracks = StoreDataset(
             self.store, self.split["train"], self.copies, read=self._values is None
         )
-        # Workers begin to read before Lightning tells the sampler the epoch of a resumed run.
+        # Workers start to read before Lightning tells the sampler the epoch of a resumed run.
         progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
         epoch = progress.processed if progress else 0
+        processes = self.trainer.world_size if self.trainer else 1
         order = EpochShuffle(len(tracks), self.seed, epoch)
-        if self.trainer is None or self.trainer.world_size == 1:
-            return self._make_loader(tracks, batch_size=self.batch_size, sampler=order)
-        rank, processes = self.trainer.global_rank, self.trainer.world_size
-        return self._make_loader(
-            tracks, batch_sampler=Shares(order, self.batch_size, rank, processes)
-        )
+        if self.trainer and processes > 1:
+            order = DistributedSampler(tracks, processes, self.trainer.global_rank, seed=self.seed)
+            order.set_epoch(epoch)
+        return self._make_loader(tracks, self.batch_size // processes, order)
 
     def val_dataloader(self) -> DataLoader:
         """Validation batches, in the order of the rows; each process has all of them."""
@@ -165,12 +180,15 @@ class StoreDataModule(pl.LightningDataModule):
 
     def _make_ordered_loader(self, part: str) -> DataLoader:
         tracks = StoreDataset(self.store, self.split[part], read=self._values is None)
-        return self._make_loader(tracks, batch_size=self.batch_size)
+        return self._make_loader(tracks, self.batch_size)
 
-    def _make_loader(self, tracks: StoreDataset, **batches: Any) -> DataLoader:
+    def _make_loader(
+        self, tracks: StoreDataset, batch_size: int, sampler: Sampler | None = None
+    ) -> DataLoader:
         return DataLoader(
             tracks,
-            **batches,
+            batch_size=batch_size,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_keep_batch,
@@ -178,7 +196,7 @@ class StoreDataModule(pl.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> Batch:
-        """Stored values to features, augmented in training."""
+        """Turn stored values into features, augmented in training."""
         stored, labels, copied, rows = batch
         features = self.compute_features(stored)
         if self.trainer is None or not self.trainer.training:
@@ -190,10 +208,10 @@ class StoreDataModule(pl.LightningDataModule):
         return features, labels, self.targets[rows]
 
     def compute_features(self, stored: Tensor) -> Tensor:
-        """Features float32 (batch, bins, frames) of what was stored, on its device.
+        """Features float32 (batch, bins, frames) of stored values, on their device.
 
         Args:
-            stored: values (batch, bins, frames), or their rows where there is a cache.
+            stored: values (batch, bins, frames), or their rows (batch,) where there is a cache.
         """
         if self._values is not None:
             stored = self._values[stored.to(self._values.device)].to(stored.device)

@@ -15,6 +15,9 @@ import numpy as np
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
 
+# SciPy and scikit-learn, which take most of a second to import, are imported where they are needed:
+# `genreclf study --status` only asks which metrics there are.
+
 LOGGED = [
     f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
 ]

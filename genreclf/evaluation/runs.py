@@ -22,6 +22,7 @@ from genreclf.files import read_json, write_text
 RESULT = "result.json"
 FAILURE = "failure.json"
 PREDICTIONS = "predictions.csv"
+PAGE = "report.html"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
 PLACES = (".path", ".root", ".checkpoint", ".runs")  # on one machine
 

@@ -102,7 +102,7 @@ def draw_roc_curves(predictions: Predictions) -> str:
             axes.plot(false_rate, true_rate, dash, color=colour, label=f"{name} ({area:.2f})")
         axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-        legend = {"frameon": True, "framealpha": 0.85, "edgecolor": "none"}  # curves may pass below
+        legend = {"frameon": True, "framealpha": 0.6, "edgecolor": "none"}  # curves may pass below
         axes.legend(title="genre (area)", loc="lower right", **legend)
         return render_svg(figure)
 

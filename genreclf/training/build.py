@@ -1,13 +1,16 @@
-"""From a config to the parts of a run: split, batches, net, optimizer; all checked beforehand."""
+"""From the parts of a run to what Lightning trains: the data module and the classifier."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from genreclf.audio.features import Features, Precomputed, Waveform, describe_features
 from genreclf.data import splits
@@ -16,44 +19,114 @@ from genreclf.data.sampling import Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
-from genreclf.models.checkpoint import digest_checkpoint
-from genreclf.training import finetune
+from genreclf.training import finetune, process_group
 from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
+from genreclf.training.sources import digest_sources
 
 
-def check_settings(config: DictConfig) -> None:
-    """Notice what is wrong before hours of decoding, not after."""
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"seed={config.seed}: from 0 to {2**32 - 1} is needed")
-    check_loading(config.batch_size, config.num_workers, config.cache)
-    make_callbacks(Path(), config.monitor, config.patience, History(config.seed), config.ema)
-    net = instantiate(config.model, classes=2)
-    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    smoothing, mixup = config.label_smoothing, config.mixup
-    distillation = instantiate(config.get("distillation"))
-    teaching = _teaching(distillation)
-    if distillation:
-        distillation.check_place(Path(config.outputs, "train", "run"))
-    two = ["a", "b"]
-    checked = Classifier(
-        net, two, optimizer, scheduler, None, None, smoothing, mixup, teaching=teaching
-    )
-    if any(True for _ in net.parameters()):
-        checked.configure_optimizers()
-    digest_sources(config)
-    finetune.load_pretrained(config, OmegaConf.to_container(config, resolve=True))  # pyright: ignore
-    _make_augmentations(config, silence=(0.0,))
-    features = instantiate(config.features)
-    if not isinstance(features, Precomputed):
-        _check_size(net.min_size, features, features.shape)
-    precision = str(config.trainer.get("precision", ""))
-    if features.stored != features and precision.endswith("-true") and precision != "32-true":
+@dataclass(frozen=True)
+class Parts:
+    """What one training run is made of; `genreclf.commands.parts` builds it from a config.
+
+    Attributes:
+        features: what the network sees.
+        make_model: `make_model(classes=n)` gives a network with random weights.
+        split: rows of each part of a store.
+        make_augmentation: `make_augmentation(silence)`, given the values of a silent frame.
+        make_oversampling: the same for the extra copies of some genres.
+        optimizer: from parameters to an optimizer.
+        scheduler: from an optimizer to Lightning's scheduler config.
+        normalise: from batches of training features to a module that normalises them.
+        make_trainer: Lightning's Trainer, given further keyword arguments.
+        make_logger: Lightning's logger, given the run's folder.
+        distillation: knowledge distillation; None for none.
+        init: checkpoint of the pretrained weights to fine-tune; None for random weights.
+        seed: of weights, order of tracks, augmentation and dropout.
+        batch_size: tracks a batch, over all processes.
+        num_workers: processes that read batches.
+        monitor: the metric whose best epoch is kept; "last" keeps the last epoch.
+        patience: epochs without a better one before training stops.
+        ema: decay of the moving average of the weights; None for no average.
+        label_smoothing: share of a training target that is spread over all genres.
+        mixup: alpha of the Beta distribution of mixup; 0 for none.
+        tracks_per_genre: at most so many training tracks a genre; None for all.
+        fast: whether layers are fused, with the weights channels last.
+        compile: whether the network is compiled by torch.compile.
+        cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
+        allow_identical: track ids that may lie in two parts of the split; or "all".
+        test: whether the test part is used; otherwise validation stands in for it.
+        precision: of Lightning's Trainer.
+        progress_bar: whether training shows one.
+        config: the resolved config, which result.json and the loggers record.
+    """
+
+    features: Features
+    make_model: Callable[..., nn.Module]
+    split: Callable[[Store], dict[str, np.ndarray]]
+    make_augmentation: Callable[[tuple[float, ...]], nn.Module]
+    make_oversampling: Callable[[tuple[float, ...]], Oversampling]
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    scheduler: Callable[[Optimizer], dict[str, Any]]
+    normalise: Callable[[Iterable[Tensor]], nn.Module]
+    make_trainer: Callable[..., pl.Trainer]
+    make_logger: Callable[[Path], Logger]
+    distillation: Embeddings | None
+    init: str | None
+    seed: int
+    batch_size: int
+    num_workers: int
+    monitor: str
+    patience: int
+    ema: float | None
+    label_smoothing: float
+    mixup: float
+    tracks_per_genre: int | None
+    fast: bool
+    compile: bool
+    cache: str
+    allow_identical: Any
+    test: bool
+    precision: str
+    progress_bar: bool
+    config: dict[str, Any]
+
+
+def check_settings(parts: Parts) -> None:
+    """Build every part once, so that a wrong setting is found before hours of decoding.
+
+    Raises:
+        InputError: a setting is out of range, or two parts do not go together.
+    """
+    if not 0 <= parts.seed < 2**32:
+        raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
+    check_loading(parts.batch_size, parts.num_workers, parts.cache)
+    process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
+    make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
+    model = parts.make_model(classes=2)
+    classifier = Classifier(model, ["a", "b"], **_list_classifier_settings(parts))
+    if any(True for _ in model.parameters()):
+        classifier.configure_optimizers()
+    if parts.distillation is not None:
+        parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
+    digest_sources(parts.distillation, parts.init)
+    _load_pretrained(parts)
+    parts.make_augmentation((0.0,))
+    parts.make_oversampling((0.0,))
+    if not isinstance(parts.features, Precomputed):
+        _check_size(get_min_size(model), parts.features, parts.features.shape)
+    rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
+    if parts.features.stored != parts.features and rounds:
         raise InputError(
-            f"features.on_device=true with trainer.precision={precision}, which would round the "
+            f"features.on_device=true with trainer.precision={parts.precision} would round the "
             "waveforms; use bf16-mixed or 16-mixed"
         )
+
+
+def get_min_size(model: nn.Module) -> int:
+    """The least number of bins and of frames that a network takes."""
+    return getattr(model, "min_size", 1)
 
 
 def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
@@ -66,134 +139,123 @@ def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
 
 
 def check_genres(genres: list[str], where: str) -> None:
-    """Refuse what is no task: one genre, or two that are told apart by case alone."""
+    """Check that there is something to classify.
+
+    Raises:
+        InputError: there is one genre only, or two genres differ in upper and lower case alone.
+    """
     if len(genres) < 2:
         raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
     if len({name.casefold() for name in genres}) < len(genres):
         raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
 
 
-def make_data(config: DictConfig, store: Store) -> StoreDataModule:
+def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.Trained | None:
+    return finetune.load_pretrained(
+        parts.init,
+        parts.make_model(classes=2),
+        parts.config["model"],
+        parts.features,
+        parts.normalise,
+        bins,
+    )
+
+
+def make_data(parts: Parts, store: Store) -> StoreDataModule:
     """The split store with its augmentation.
 
     Raises:
         InputError: no training or no validation part, or features too small for the model.
     """
-    split = instantiate(config.split)(store)
+    split = parts.split(store)
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
-    if config.tracks_per_genre is not None:
-        split = splits.limit_training_tracks(store, split, config.tracks_per_genre)
-    features = instantiate(config.features)
-    computed = not isinstance(features, Precomputed)
-    silence = features.silence if computed else store.scaling.silence
-    augmentation, oversampling = _make_augmentations(config, silence)
-    distillation = instantiate(config.get("distillation"))
-    targets = distillation and distillation.targets(store, split)
+    if parts.tracks_per_genre is not None:
+        split = splits.limit_training_tracks(store, split, parts.tracks_per_genre)
+    features, distillation = parts.features, parts.distillation
+    precomputed = isinstance(features, Precomputed)
+    silence = store.scaling.silence if precomputed else features.silence
     data = StoreDataModule(
         store,
         split,
-        config.batch_size,
-        config.num_workers,
-        augmentation,
-        oversampling,
-        config.seed,
+        parts.batch_size,
+        parts.num_workers,
+        parts.make_augmentation(silence),
+        parts.make_oversampling(silence),
+        parts.seed,
         features,
-        config.cache,
-        targets,
+        parts.cache,
+        None if distillation is None else distillation.make_targets(store, split),
     )
-    least: int = instantiate(config.model, classes=2).min_size
+    least = get_min_size(parts.make_model(classes=2))
     _check_size(least, features, data.shape)
     _check_segments(data, least)
     return data
 
 
 def _check_segments(data: StoreDataModule, least: int) -> None:
-    """Refuse augmentation that leaves too few frames, or other numbers of them than the copies'."""
+    """Check that augmentation leaves enough frames, and as many as that of the extra copies."""
     clip = torch.zeros(1, *data.shape)
     bins, frames = data.augmentation(clip).shape[1:]
     if min(bins, frames) < least:
         raise InputError(
-            f"augmentation: segments of {bins} x {frames}; this model needs {least} x {least}: set "
-            "a greater augmentation.segment"
+            f"augmentation: segments of {bins} x {frames}; this model needs {least} x {least}: "
+            "increase augmentation.segment"
         )
     copies = data.oversampling.augmentation(clip).shape[2]
     if len(data.copies) and copies != frames:
         raise InputError(
-            f"augmentation gives {frames} frames, that of the extra copies {copies}: choose "
-            "augmentation@oversampling.augmentation accordingly"
+            f"augmentation gives {frames} frames, the augmentation of the extra copies {copies}: "
+            "set augmentation@oversampling.augmentation to give as many"
         )
 
 
-def _make_augmentations(
-    config: DictConfig, silence: tuple[float, ...]
-) -> tuple[nn.Module, Oversampling]:
-    """Of all training tracks, and of the extra copies of some genres."""
-    copies = instantiate(config.oversampling.augmentation, silence=silence)
-    return (
-        instantiate(config.augmentation, silence=silence),
-        instantiate(config.oversampling, augmentation=copies),
-    )
-
-
-def make_classifier(config: DictConfig, plain: dict[str, Any], data: StoreDataModule) -> Classifier:
-    """The net with fresh weights, its optimizer, and what its checkpoint will say of it.
+def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
+    """The network with its first weights, its optimizer, and what its checkpoint records.
 
     Args:
-        config: of the run.
-        plain: the same, resolved.
+        parts: of the run.
         data: what it will be trained on; normalisation is fitted to its training part.
-    """
-    store, begun = data.store, finetune.load_pretrained(config, plain, data.shape[0])
-    description = {
-        "model": plain["model"],
-        "features": describe_features(instantiate(config.features)),
-        "bins": data.shape[0],
-        "store": store.source.digest,
-        "trained_on": finetune.list_training_rows(store, data.split, begun),
-        "seen_before": finetune.count_seen(store, data.split, begun) if begun else {},
-        "sources": digest_sources(config),
-    }
-    pl.seed_everything(config.seed, verbose=False)  # of the net's first weights
-    net = instantiate(config.model, classes=len(store.classes))
-    if begun is not None:
-        finetune.copy_weights(net, begun, store.classes)
-    if config.fast:
-        net = fused.fuse(net)
-    if config.compile:
-        net.compile()
-    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    normalise = (
-        begun.normalise
-        if begun
-        else instantiate(config.normalise)(data.iterate_training_features())
-    )
-    return Classifier(
-        net,
-        store.classes,
-        optimizer,
-        scheduler,
-        description,
-        normalise,
-        config.label_smoothing,
-        config.mixup,
-        teaching=_teaching(instantiate(config.get("distillation"))),
-    )
-
-
-def _teaching(distillation: Embeddings | None) -> tuple[int, float, float] | None:
-    return distillation and (distillation.size(), distillation.weight, distillation.labels)
-
-
-def digest_sources(config: DictConfig) -> dict[str, str]:
-    """Digests of the files beside the data that a run is made from: of a distillation, of weights.
 
     Raises:
-        InputError: they are not there.
+        InputError: the pretrained weights do not fit model or features.
     """
-    found = {}
-    if distillation := instantiate(config.get("distillation")):
-        found["distillation"] = distillation.digest()
-    if "init" in config:
-        found["init"] = digest_checkpoint(config.init.checkpoint)
-    return found
+    store, pretrained = data.store, _load_pretrained(parts, data.shape[0])
+    description = {
+        "model": parts.config["model"],
+        "features": describe_features(parts.features),
+        "bins": data.shape[0],
+        "store": store.source.digest,
+        "trained_on": finetune.list_training_rows(store, data.split, pretrained),
+        "seen_before": finetune.count_seen(store, data.split, pretrained) if pretrained else {},
+        "sources": digest_sources(parts.distillation, parts.init),
+    }
+    pl.seed_everything(parts.seed, verbose=False)  # of the first weights
+    model = parts.make_model(classes=len(store.classes))
+    if pretrained is not None:
+        finetune.copy_weights(model, pretrained, store.classes)
+    if parts.fast:
+        model = fused.fuse(model)
+    if parts.compile:
+        model.compile()
+    normalise = (
+        pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())
+    )
+    return Classifier(
+        model,
+        store.classes,
+        description=description,
+        normalise=normalise,
+        **_list_classifier_settings(parts),
+    )
+
+
+def _list_classifier_settings(parts: Parts) -> dict[str, Any]:
+    given = parts.distillation
+    return {
+        "optimizer": parts.optimizer,
+        "scheduler": parts.scheduler,
+        "label_smoothing": parts.label_smoothing,
+        "mixup": parts.mixup,
+        "distillation": given and (given.read_size(), given.weight, given.labels),
+    }

@@ -70,7 +70,7 @@ class History(Callback):
         """From the checkpoint."""
         self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
 
-    def best_epoch(self, monitor: str) -> dict[str, float]:
+    def find_best_epoch(self, monitor: str) -> dict[str, float]:
         """The first epoch of the best value, as ModelCheckpoint chooses, or the last one.
 
         Raises:

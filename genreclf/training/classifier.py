@@ -1,12 +1,13 @@
-"""The LightningModule: net + loss + optimizer + metrics.
+"""The LightningModule: network, loss, optimizer, metrics.
 
-Metrics are logged once an epoch under fixed names: {train,val}/{loss,accuracy,f1_macro}. Those of
-training are taken as it goes, with dropout and augmentation; the test figures come from
-`predict_step` and `metrics.evaluate`.
+Metrics are logged once an epoch under fixed names: {train,val,test}/{loss,accuracy,f1_macro}. Those
+of training are computed during the epoch, with dropout and augmentation. `genreclf train` computes
+its test figures from `predict_step` and `metrics.evaluate`.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,36 +21,39 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from genreclf.data.datamodule import Batch, StoreDataModule
-from genreclf.data.sampling import Shares
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import FORMAT, Trained
+from genreclf.models.checkpoint import FORMAT, Trained, load_checkpoint, read_checkpoint
 from genreclf.models.fused import fuse
 from genreclf.training.optimizers import keep_learning_rate
 
 
 class Classifier(pl.LightningModule):
-    """Trains a net to tell genres apart.
+    """Trains a network to classify tracks by genre.
+
+    It works with any Lightning Trainer: `Trainer().fit(classifier, data)` and
+    `Trainer().test(classifier, data)`, where `data` is a StoreDataModule.
 
     Args:
         net: features (batch, bins, frames) -> logits (batch, classes).
-        classes: names of the genres, by number.
-        optimizer: makes the optimizer from the parameters; only training needs it.
-        scheduler: makes Lightning's scheduler config from the optimizer.
-        description: plain values that a checkpoint keeps, so that it can be used alone: `model`
-            (settings of the net, with `_target_`), `features` (`features.settings`), `bins`,
-            `store` (digest), `trained_on` (by dtype of the stored rows, `row_sha1` of those that it
-            was trained on), `seen_before` (by part, tracks that it knew from an earlier training)
-            and `sources` (digests of what else it is made from).
-        normalise: applied to features before the net; None leaves them as they are.
-        label_smoothing: share of a training target that all genres have alike (Szegedy 2016).
-        mixup: in training each clip is mixed with another of its batch, by a share from
-            Beta(mixup, mixup) that the batch has in common (Zhang 2018); 0 for no mixing.
-        teaching: size of the embeddings that a distillation gives, weight of the squared error to them,
-            and share of a training target that its soft labels have, which come after them; they
-            are predicted by a linear layer of their own from the net's embedding.
+        classes: names of the genres, in the order of the logits.
+        optimizer: from parameters to an optimizer; only training needs it.
+        scheduler: from an optimizer to Lightning's scheduler config.
+        description: plain values that a checkpoint keeps, and that `load_from_checkpoint` needs:
+            `model` (settings of the network, with `_target_`), `features` (as
+            `describe_features` gives), `bins`, `store` (digest), `trained_on` (by dtype of the
+            stored rows, `row_sha1` of those in the training part), `seen_before` (by part, how many
+            tracks the pretrained model was trained on) and `sources` (digests of other files).
+        normalise: applied to features before the network; None leaves them as they are.
+        label_smoothing: share of a training target that is spread over all genres (Szegedy 2016).
+        mixup: alpha of the distribution Beta(alpha, alpha) of the share by which each clip of a
+            batch is mixed with another (Zhang 2018); 0 for no mixing.
+        distillation: size of the target embeddings, weight of the squared error to them, and share
+            of a training target that the soft labels have; a linear layer on the network's
+            embedding predicts the target embeddings. None for no distillation.
 
     Raises:
-        InputError: a share outside 0 to 1, a negative `mixup`, or a net that cannot be taught.
+        InputError: a share outside 0 to 1, a negative `mixup`, or distillation with a network that
+            has no embedding.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Classifier(pl.LightningModule):
         normalise: nn.Module | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
-        teaching: tuple[int, float, float] | None = None,
+        distillation: tuple[int, float, float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1 or mixup < 0:
@@ -71,14 +75,14 @@ class Classifier(pl.LightningModule):
                 "number of at least 0 are needed"
             )
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.student, self.distillation_weight, self.soft_share = None, 0.0, 0.0
-        if teaching is not None:
+        self.embedding_head, self.distillation_weight, self.soft_share = None, 0.0, 0.0
+        if distillation is not None:
             if not hasattr(net, "embedding_size"):
                 raise InputError(
-                    "distillation: this model has no embedding to teach; attentive_cnn has"
+                    "distillation: this model has no embedding; choose model=attentive_cnn"
                 )
-            size, self.distillation_weight, self.soft_share = teaching
-            self.student = nn.Linear(net.embedding_size, size)  # pyright: ignore
+            size, self.distillation_weight, self.soft_share = distillation
+            self.embedding_head = nn.Linear(net.embedding_size, size)  # pyright: ignore
         self.net, self.classes, self.description = net, classes, description or {}
         self.normalise = normalise or nn.Identity()
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
@@ -90,48 +94,63 @@ class Classifier(pl.LightningModule):
         )
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    @classmethod
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **settings: Any
+    ) -> Self:
+        """Rebuild a classifier from a checkpoint of `genreclf train` alone; runs no pickled code.
+
+        Args:
+            checkpoint_path: of the file.
+            map_location: device that the classifier is moved to.
+            settings: further arguments of the class, such as `optimizer`, to train on.
+
+        Raises:
+            InputError: no such file, or another kind of checkpoint.
+        """
+        trained = load_checkpoint(checkpoint_path)
+        description = dict(read_checkpoint(checkpoint_path)["genreclf"])
+        del description["format"], description["classes"]
+        given = {"description": description, "normalise": trained.normalise} | settings
+        return cls(trained.net.train(), trained.classes, **given).to(map_location)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes), in the precision of the net."""
+        """Logits (batch, classes) of features (batch, bins, frames)."""
         return self.net(self.normalise(features).to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch; of a share of one, weighted by its size."""
-        shares = getattr(self.trainer.train_dataloader, "batch_sampler", None)
-        if not isinstance(shares, Shares):
-            return self._step(batch, "train", self.train_metrics, len(batch[1]))
-        count, weight = shares.count(batch_idx), shares.weight(batch_idx)
-        return self._step(batch, "train", self.train_metrics, count, weight)
+        """Loss of a batch."""
+        logits, loss = self._training_loss(*batch)
+        return self._log(loss, logits, batch[1], "train", self.train_metrics)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the figures of a batch."""
-        self._step(batch, "val", self.val_metrics, len(batch[1]))
+        self._evaluate(batch, "val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the figures of a batch."""
+        self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities (batch, classes), in the precision of the weights.
 
-        That is how the net is used later; what is rounded to bfloat16 would tie, too.
+        A trained model is used in that precision; in bfloat16, probabilities would also tie.
         """
         with torch.autocast(self.device.type, enabled=False):
             return self(batch[0]).float().softmax(dim=1)
 
-    def _step(
-        self, batch: Batch, part: str, metrics: MetricCollection, count: int, weight: float = 1.0
-    ) -> Tensor:
-        """Log and return the loss; of a share of a batch of `count` tracks, its part in the mean.
+    def _evaluate(self, batch: Batch, part: str, metrics: MetricCollection) -> None:
+        logits = self(batch[0])
+        self._log(functional.cross_entropy(logits, batch[1]), logits, batch[1], part, metrics)
 
-        So weighted, each process logs as many tracks: Lightning's mean would round them down.
-        """
-        labels = batch[1]
-        if part == "train":
-            logits, loss = self._training_loss(*batch)
-        else:
-            logits = self(batch[0])
-            loss = functional.cross_entropy(logits, labels)
-        loss = weight * loss
-        if weight:
-            metrics.update(logits, labels)
-        at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": count}
+    def _log(
+        self, loss: Tensor, logits: Tensor, labels: Tensor, part: str, metrics: MetricCollection
+    ) -> Tensor:
+        """Log the figures of a batch for the mean over the epoch; returns the loss."""
+        metrics.update(logits, labels)
+        at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{part}/loss", loss, prog_bar=True, sync_dist=True, **at_epoch)
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
         return loss
@@ -139,10 +158,14 @@ class Classifier(pl.LightningModule):
     def _training_loss(
         self, features: Tensor, labels: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits, and their cross-entropy to the smoothed labels of what was mixed.
+        """Logits (batch, classes) of the mixed clips, and the loss.
 
-        With a distillation's targets (batch, size, or more with soft labels), the labels are mixed with
-        the soft ones, and the error to the embeddings is part of the loss.
+        Args:
+            features: (batch, bins, frames).
+            labels: (batch,).
+            targets: of knowledge distillation, (batch, size) embeddings, or (batch, size + classes)
+                with soft labels after them. The labels are mixed with the soft labels, and the
+                squared error to the embeddings is added to the cross-entropy.
         """
         goal, soft = labels, None
         if self.soft_share and targets is not None:
@@ -157,12 +180,12 @@ class Classifier(pl.LightningModule):
             features = torch.lerp(features[others], features, share)
             goal = torch.lerp(goal[others], goal, share)
             targets = targets if targets is None else torch.lerp(targets[others], targets, share)
-        if targets is None or self.student is None:
+        if targets is None or self.embedding_head is None:
             logits, error = self(features), 0.0
         else:
             logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
             error = _compute_distillation_error(
-                self.student(embedding), targets[:, : self.student.out_features]
+                self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
             )
         loss = functional.cross_entropy(logits, goal, label_smoothing=self.label_smoothing)
         return logits, loss + self.distillation_weight * error
@@ -170,20 +193,20 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer and scheduler."""
         if self._make_optimizer is None:
-            raise ValueError("a Classifier without an optimizer cannot be trained")
+            raise ValueError("training needs an optimizer: Classifier(..., optimizer=...)")
         try:
-            parameters = [*self.net.parameters(), *(self.student or nn.Identity()).parameters()]
-            optimizer = self._make_optimizer(parameters)
+            head = self.embedding_head or nn.Identity()
+            optimizer = self._make_optimizer([*self.net.parameters(), *head.parameters()])
             return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
         except InputError:
             raise
-        except (ValueError, TypeError) as error:  # TypeError: a setting that it does not have
+        except (ValueError, TypeError) as error:  # TypeError: a setting that it lacks
             raise InputError(f"optimizer or scheduler: {error}") from None
 
     def on_train_epoch_end(self) -> None:
-        """Step the schedulers before the checkpoint is written, not after, as Lightning would.
+        """Step the schedulers before the checkpoint is written; Lightning would step them after.
 
-        Otherwise a resumed run would lack the step of the epoch before.
+        A resumed run would then lack the step of the epoch before.
         """
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
@@ -192,10 +215,10 @@ class Classifier(pl.LightningModule):
                 config.scheduler.step()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Nothing: `on_train_epoch_end` has done it."""
+        """Do nothing: `on_train_epoch_end` has stepped the scheduler."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint tell what it is."""
+        """Add the description, from which the classifier can be rebuilt."""
         checkpoint["genreclf"] = {
             "format": FORMAT,
             "classes": list(self.classes),
@@ -204,7 +227,7 @@ class Classifier(pl.LightningModule):
 
 
 def _compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of a batch; tracks of which the distillation knows nothing have none."""
+    """Mean squared error of a batch; tracks without targets (NaN) have no error."""
     known = targets.isfinite()
     return torch.where(known, predicted.float() - targets, 0.0).square().mean()
 
@@ -214,10 +237,15 @@ def predict_part(
 ) -> np.ndarray:
     """Class probabilities float32 (n, classes) of a part, in the order of its rows.
 
-    They are those of the plain net but for rounding, whether `fast` or not.
+    Args:
+        trainer: of a single process.
+        trained: the model.
+        data: the store and its split.
+        part: such as "test".
+        fast: whether layers are fused, which changes the rounding alone.
 
     Raises:
-        InputError: they are not numbers.
+        InputError: a probability is not a finite number.
     """
     net = fuse(trained.net) if fast else trained.net
     classifier = Classifier(net, trained.classes, normalise=trained.normalise)
@@ -226,7 +254,7 @@ def predict_part(
     scores = torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]
     if wrong := int((~np.isfinite(scores)).any(axis=1).sum()):
         raise InputError(
-            f"the net's scores of {wrong} of {len(scores)} tracks are not finite numbers: its "
-            "weights are damaged, or these are not the features that it was trained on"
+            f"the model's scores of {wrong} of {len(scores)} tracks are not finite numbers: its "
+            "weights are damaged, or it was trained on other features"
         )
     return scores

@@ -1,94 +1,111 @@
-"""Weights that training begins with: `init=...`."""
+"""Fine-tuning: pretrained weights as the first weights of a run (`init=...`)."""
 
+from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig
 from torch import nn
 
-from genreclf.audio.features import describe_features
+from genreclf.audio.features import Features, describe_features
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import Trained, find_last_layer, load_checkpoint
+from genreclf.training.normalisation import require_pretrained
 
 
 def load_pretrained(
-    config: DictConfig, plain: dict[str, Any], bins: int | None = None
+    checkpoint: str | None,
+    model: nn.Module,
+    settings: dict[str, Any],
+    features: Features,
+    normalise: Callable[..., nn.Module],
+    bins: int | None = None,
 ) -> Trained | None:
-    """The net whose weights training begins with; None for fresh ones.
+    """The model whose weights are fine-tuned; None for random weights.
 
     Args:
-        config: of the run.
-        plain: the same, resolved.
-        bins: of its features; None where the data are not there yet.
+        checkpoint: where the weights are; None for random weights.
+        model: a network as the run trains it.
+        settings: of this network, with `_target_`.
+        features: of the run.
+        normalise: of the run; with pretrained weights, `require_pretrained` or partial of it.
+        bins: of the features; None where the data are not there yet.
 
     Raises:
         InputError: no checkpoint, or one of another model or other features.
     """
-    inherited = plain["normalise"]["_target_"] == "genreclf.training.require_pretrained"
-    if "init" not in config:
+    inherited = getattr(normalise, "func", normalise) is require_pretrained
+    if checkpoint is None:
         if inherited:
-            raise InputError("normalise=init goes with init=pretrained; choose another")
+            raise InputError("normalise=init goes with init=pretrained; choose another normalise")
         return None
     if not inherited:
         raise InputError(
-            "init has the normalisation of its net: leave out normalise=..., and experiments that "
-            "set it (init=pretrained has the recipe of experiment=best already)"
+            "init uses the normalisation of the pretrained model: leave out normalise=..., and "
+            "experiments that set it (init=pretrained includes the recipe of experiment=best)"
         )
-    begun = load_checkpoint(config.init.checkpoint)
-    features = instantiate(config.features)
+    pretrained = load_checkpoint(checkpoint)
     for name, own, theirs in (
-        ("features", describe_features(features), describe_features(begun.features)),
-        ("model", _fill_defaults(plain["model"]), _fill_defaults(begun.model)),
+        ("features", describe_features(features), describe_features(pretrained.features)),
+        (
+            "model",
+            _list_defaults(model) | settings,
+            _list_defaults(pretrained.net) | pretrained.model,
+        ),
     ):
         if own != theirs:
             differing = (f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
             raise InputError(
-                f"init.checkpoint={config.init.checkpoint} has other {name}: {', '.join(differing)}"
+                f"init.checkpoint={checkpoint} has other {name}: {', '.join(differing)}"
             )
-    if bins not in (None, begun.bins):
+    if bins not in (None, pretrained.bins):
         raise InputError(
-            f"init.checkpoint={config.init.checkpoint} was trained on features of {begun.bins} "
-            f"bins; these have {bins}"
+            f"init.checkpoint={checkpoint} was trained on features of {pretrained.bins} bins; "
+            f"these have {bins}"
         )
-    return begun
+    return pretrained
 
 
-def _fill_defaults(model: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a net, with those that its class has got since it was trained."""
-    parameters = signature(get_class(model["_target_"])).parameters.values()
+def _list_defaults(model: nn.Module) -> dict[str, Any]:
+    """Defaults of a network's class, which may have gained settings since it was trained."""
+    parameters = signature(type(model)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
-    plain = {
-        key: [*value] if isinstance(value, tuple) else value for key, value in defaults.items()
-    }
-    return plain | model
+    return {key: [*value] if isinstance(value, tuple) else value for key, value in defaults.items()}
 
 
-def list_training_rows(store: Store, split: Split, begun: Trained | None) -> dict[str, list[str]]:
-    """Hashes of the rows that the net will have seen, those before this training among them."""
-    before = (begun.trained_on or {}) if begun else {}
+def list_training_rows(
+    store: Store, split: Split, pretrained: Trained | None
+) -> dict[str, list[str]]:
+    """`row_sha1` of the rows that the model will have been trained on, by dtype.
+
+    Those of the pretrained model are included.
+    """
+    before = (pretrained.trained_on or {}) if pretrained else {}
     found = {dtype: sorted(rows) for dtype, rows in before.items()}
     rows = [*_list_hashes(store, split["train"]), *found.get(str(store.dtype), ())]
     return found | {str(store.dtype): list(dict.fromkeys(rows))}
 
 
-def count_seen(store: Store, split: Split, begun: Trained) -> dict[str, int | None]:
-    """Of each part but the training part how many tracks the net was trained on; None: unknown."""
+def count_seen(store: Store, split: Split, pretrained: Trained) -> dict[str, int | None]:
+    """How many tracks of each held-out part the pretrained model was trained on.
+
+    None where that is not known.
+    """
     parts = [part for part in split if part != "train"]
-    return {part: begun.seen(_list_hashes(store, split[part]), str(store.dtype)) for part in parts}
+    dtype = str(store.dtype)
+    return {part: pretrained.seen(_list_hashes(store, split[part]), dtype) for part in parts}
 
 
 def _list_hashes(store: Store, rows: np.ndarray) -> list[str]:
     return [store.row_sha1[row] for row in rows]
 
 
-def copy_weights(net: nn.Module, begun: Trained, classes: list[str]) -> None:
-    """All weights; with other genres, all but those of the last layer."""
-    weights = begun.net.state_dict()
-    if begun.classes != classes:
+def copy_weights(model: nn.Module, pretrained: Trained, classes: list[str]) -> None:
+    """Copy all weights; with other genres, all except those of the last layer."""
+    weights = pretrained.net.state_dict()
+    if pretrained.classes != classes:
         last = find_last_layer(weights)
         weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
-    net.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights, strict=False)

@@ -53,7 +53,7 @@ def test_without_ffmpeg_the_remedy_is_named(
 ) -> None:
     monkeypatch.setattr(decode, "find_ffmpeg", lambda: None)
     (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
-    with pytest.raises(decode.DecodeError, match=r"\.m4a .*pip install genreclf\[ffmpeg\]"):
+    with pytest.raises(decode.DecodeError, match=r"\.m4a .*pip install 'genreclf\[ffmpeg\]'"):
         decode.read_audio(tmp_path / "song.m4a", 22050, 30)
 
 

@@ -24,6 +24,7 @@ def evaluate(command: Callable[..., str], checkpoint: Path, *arguments: str) -> 
     return json.loads(Path(command("evaluate", f"checkpoint={checkpoint}", *arguments)).read_text())
 
 
+@pytest.mark.slow
 def test_the_checkpoint_and_data_are_enough(
     command: Callable[..., str], checkpoint: Path, music: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_damaged_folders_are_named(command: Command, run: Path, tmp_path: Path) 
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_training_begins_with_the_weights(
     command: Command, train: Train, run: Path, music: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ def test_help_lists_the_commands() -> None:
         assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_has_help(name: str) -> None:
     done = genreclf(name, "--help")

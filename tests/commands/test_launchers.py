@@ -72,6 +72,7 @@ def reference(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fi
     return sweep(music, tmp_path_factory.mktemp("launchers") / "basic")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_sweep_gives_the_same_results_to_the_digit(
     music: Path, tmp_path: Path, reference: tuple[Figures, np.ndarray], launcher: str
@@ -84,6 +85,7 @@ def test_a_sweep_gives_the_same_results_to_the_digit(
     np.testing.assert_array_equal(stored, reference[1])
 
 
+@pytest.mark.slow
 def test_extraction_by_jobs_makes_the_same_stores(music: Path, tmp_path: Path) -> None:
     need("joblib")
     command = ["prepare", "-m", "features=mel_frames,mel"]
@@ -96,6 +98,7 @@ def test_extraction_by_jobs_makes_the_same_stores(music: Path, tmp_path: Path) -
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.slow
 def test_a_study_hands_the_launcher_to_its_sweeps(music: Path, tmp_path: Path) -> None:
     need("joblib")
     study = ["study", "study.phases=[enhancement]", "oversampling.genres=[Rock]"]

@@ -57,6 +57,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * RATE))
 
 
+@pytest.mark.slow
 def test_folders_are_searched_and_each_bad_file_has_its_line(
     checkpoint: str, files: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +181,7 @@ def test_what_is_not_there_has_a_line(
     assert "no such file" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_features_that_audio_does_not_give_are_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

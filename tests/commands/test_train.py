@@ -96,6 +96,7 @@ def test_no_epoch_is_too_few(train: Train, capsys: pytest.CaptureFixture[str]) -
     assert "at least 1 is needed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_compiled_it_trains_the_same(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,9 +133,10 @@ def interrupt_test(patch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    patch.setattr("genreclf.commands.train._predict", interrupt)
+    patch.setattr("genreclf.training.run._predict", interrupt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "interrupt",
     [interrupt_epoch(1), interrupt_epoch(8), interrupt_test],
@@ -168,6 +170,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     assert not (resumed["folder"] / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_else_goes_on_as_well(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ def test_the_last_epoch_of_the_averaged_weights(train: Train) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_same_command_started_twice_trains_once(music: Path, tmp_path: Path) -> None:
     arguments = ["train", "data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
     command = [sys.executable, "-m", "genreclf", *arguments]
@@ -246,6 +250,7 @@ def test_a_sweep_makes_a_run_each(train: Train, tmp_path: Path) -> None:
     assert sorted(seeds) == ["seed=0", "seed=1"]
 
 
+@pytest.mark.slow
 def test_one_failed_run_lets_the_others_finish(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,7 +310,7 @@ def test_data_that_changed_is_noticed(
     npz(tmp_path / "a.npz", 60)
     with pytest.raises(SystemExit):
         command(*arguments, "trainer.max_epochs=1")
-    assert "the data or features have changed since this run began" in capsys.readouterr().err
+    assert "the data or features have changed since this run started" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -316,7 +321,7 @@ def test_data_that_changed_is_noticed(
         (["data.genres=[Rock]"], "one genre only (Rock) in the data; two are needed"),
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
         (["scheduler.monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
-        (["seed=-1"], "seed=-1: from 0 to"),
+        (["seed=-1"], "seed=-1: choose a number from 0 to"),
         (["workers=0"], "workers=0: at least 1 is needed"),
         (["monitor=val/accuracy", "optimizer.lr=1e30"], "training diverged: val/loss is not"),
         (["patience=0"], "patience=0: at least 1 epoch is needed"),
@@ -349,6 +354,7 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_real_audio(command: Callable[..., str], real_music: Path) -> None:
     path = command(
         *("train", "data=folder", f"data.root={real_music}", "data.genres=[classical,rock]"),
@@ -360,6 +366,7 @@ def test_real_audio(command: Callable[..., str], real_music: Path) -> None:
     assert result["test"]["accuracy"] > 0.6, "classical and rock are far apart"
 
 
+@pytest.mark.slow
 def test_features_computed_in_training_give_the_figures_of_stored_ones(
     train: Train, command: Callable[..., str], music: Path
 ) -> None:
@@ -394,7 +401,7 @@ def test_normalisation_is_kept_in_the_checkpoint(
 def test_a_genre_to_copy_that_the_data_lacks_is_told(train: Train) -> None:
     log = train("oversampling.genres=[Rock,Experimental]")["folder"] / "train.log"
     assert "8 extra copies of training tracks" in log.read_text()
-    assert "no track is of Experimental, so nothing of it is copied" in log.read_text()
+    assert "no track is of Experimental, so none is copied" in log.read_text()
 
 
 def test_nothing_to_copy_changes_no_number(train: Train) -> None:

@@ -250,6 +250,7 @@ def start(music: Path, outputs: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_extraction_goes_on(
     music: Path, tmp_path: Path, number: int, status: int
@@ -275,6 +276,7 @@ def test_an_interrupted_extraction_goes_on(
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None:
     process = start(music, tmp_path)
     deadline = time.monotonic() + 60

@@ -63,7 +63,7 @@ def test_copies_of_a_genre_come_with_their_own_augmentation(store: Store) -> Non
     (batch,) = data.train_dataloader()
     values, labels, copied, rows = batch
     assert rows[copied].remainder(2).all()
-    assert oversampling.unknown(store.classes) == ["unheard of"]
+    assert oversampling.find_unknown_genres(store.classes) == ["unheard of"]
     assert sorted(values[copied, 0, 0].tolist()) == sorted([1, 3, 5, 7, 9, 11] * 2)
     assert sorted(values[~copied, 0, 0].tolist()) == list(range(12))
     assert labels[copied].tolist() == [1] * 12
@@ -139,7 +139,7 @@ def test_what_is_too_large_for_the_device_stays_in_memory(
     monkeypatch.setattr(cache, "_measure_free_memory", lambda device: 2 * 20 * 8 * 16 - 1)
     values = cache.fill_cache(store, "device", torch.device("meta"))
     assert values.device.type == "cpu"
-    assert "cache=device: 0.0 GB do not fit there twice; using cache=memory" in caplog.text
+    assert "do not fit there twice; using cache=memory" in caplog.text
 
 
 def test_an_unknown_cache_is_refused(store: Store) -> None:
@@ -147,8 +147,8 @@ def test_an_unknown_cache_is_refused(store: Store) -> None:
         StoreDataModule(store, SPLIT, cached="disk")
 
 
-def test_targets_of_a_teacher_come_in_training_alone(store: Store) -> None:
-    targets = torch.arange(float(len(store)))[:, None]
+def test_distillation_targets_are_given_in_training_alone(store: Store) -> None:
+    targets = np.arange(len(store), dtype=np.float32)[:, None]
     data = StoreDataModule(store, SPLIT, 5, targets=targets)
     seen: dict[str, list[Any]] = {"train": [], "val": []}
 

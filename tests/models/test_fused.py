@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from genreclf.models import CNNRNN, ConventionalCNN, fused
 from genreclf.models.fused import FusedSequential, fuse
-from genreclf.training.batch_norm import SharedBatchNorm2d
 
 
 def net_with_any_gains(make: type[nn.Module]) -> nn.Module:
@@ -87,7 +86,7 @@ def test_gradients_reach_what_came_before(pool: tuple[nn.Module, ...]) -> None:
     [
         (nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2)),
         (nn.Conv2d(1, 2, 3, padding="same"), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2)),
-        (nn.Conv2d(1, 2, 3), SharedBatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2)),
+        (nn.Conv2d(1, 2, 3), nn.SyncBatchNorm(2), nn.ReLU(), nn.MaxPool2d(2)),
         (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False), nn.ReLU(), nn.MaxPool2d(2)),
         (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GELU(), nn.MaxPool2d(2)),
         (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2)),

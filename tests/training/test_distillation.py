@@ -33,10 +33,8 @@ def test_targets_are_standardised_over_the_training_rows(store: Store, tmp_path:
     embeddings[0] = 1000  # far beyond the others
     ids = np.array([5, 3, 2, 1, 0, 99, 98])  # in another order; track 4 is not there
     rows = np.array([0, 1, 2, 3, 4])
-    targets = (
-        Embeddings(archive(tmp_path, ids, embeddings), labels=0)
-        .targets(store, {"train": rows})
-        .numpy()
+    targets = Embeddings(archive(tmp_path, ids, embeddings), labels=0).make_targets(
+        store, {"train": rows}
     )
     assert targets.shape == (6, 5)
     assert targets.dtype == np.float32
@@ -64,17 +62,17 @@ def test_other_archives_are_refused(
     store: Store, tmp_path: Path, ids: Any, features: Any, line: str
 ) -> None:
     with pytest.raises(InputError, match=line):
-        Embeddings(archive(tmp_path, ids, features), labels=0).targets(
+        Embeddings(archive(tmp_path, ids, features), labels=0).make_targets(
             store, {"train": np.array([0, 1])}
         )
 
 
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        Embeddings(tmp_path / "gone.npz").targets(store, {"train": np.array([0])})
+        Embeddings(tmp_path / "gone.npz").make_targets(store, {"train": np.array([0])})
     np.savez(tmp_path / "a.npz", features=np.ones((2, 3)))
     with pytest.raises(InputError, match="track_ids"):
-        Embeddings(tmp_path / "a.npz").targets(store, {"train": np.array([0])})
+        Embeddings(tmp_path / "a.npz").make_targets(store, {"train": np.array([0])})
     for setting in ({"weight": 0}, {"labels": 1.5}, {"C": 0}):
         with pytest.raises(InputError, match=r"above 0, from 0 to 1, and above 0"):
             Embeddings("a.npz", **setting)
@@ -90,7 +88,7 @@ def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
     embeddings[1, :3] = [3, 0, 0]  # labelled b, but like all those of a
     rows = np.arange(51)
     distillation = Embeddings(archive(tmp_path, np.arange(60), embeddings), labels=0.5, C=1.0)
-    targets = distillation.targets(store, {"train": rows}).numpy()
+    targets = distillation.make_targets(store, {"train": rows})
     assert targets.shape == (60, 8 + 3)
     soft = targets[:, 8:]
     assert np.isnan(soft[51:]).all()
@@ -102,21 +100,21 @@ def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
     assert right.sum() == 50
     shuffled = np.random.default_rng(1).normal(0, 1, (60, 8))  # nothing but its labels could tell
     distillation = Embeddings(archive(tmp_path, np.arange(60), shuffled), labels=0.5, C=100.0)
-    guessed = distillation.targets(store, {"train": rows}).numpy()[rows, 8:].argmax(axis=1)
+    guessed = distillation.make_targets(store, {"train": rows})[rows, 8:].argmax(axis=1)
     assert (guessed == store.labels[rows]).mean() < 0.6
 
 
 def test_soft_labels_of_too_few_tracks_are_refused(store: Store, tmp_path: Path) -> None:
     distillation = Embeddings(archive(tmp_path, np.arange(6), np.eye(6)), labels=0.5)
     with pytest.raises(InputError, match="6 tracks are too few"):
-        distillation.targets(store, {"train": np.arange(6)})
+        distillation.make_targets(store, {"train": np.arange(6)})
 
 
 def test_soft_labels_take_their_share_of_the_target() -> None:
     torch.manual_seed(0)
     net = AttentiveCNN(3, dropout=0.0).eval()
     classifier = Classifier(
-        net, list("abc"), teaching=(4, 1e-9, 0.25), label_smoothing=0.1, mixup=0.0
+        net, list("abc"), distillation=(4, 1e-9, 0.25), label_smoothing=0.1, mixup=0.0
     )
     clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
     soft = torch.tensor([[0.2, 0.8, 0.0], [torch.nan] * 3])
@@ -129,15 +127,15 @@ def test_soft_labels_take_their_share_of_the_target() -> None:
 def test_the_error_to_the_known_targets_joins_the_loss() -> None:
     torch.manual_seed(0)
     net = AttentiveCNN(3, dropout=0.0).eval()
-    classifier = Classifier(net, list("abc"), teaching=(4, 0.5, 0.0))
+    classifier = Classifier(net, list("abc"), distillation=(4, 0.5, 0.0))
     clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
     targets = torch.stack([torch.randn(4), torch.full((4,), torch.nan)])
     logits, loss = classifier._training_loss(clips, labels, targets)
     plain, embedding = net(clips, embedded=True)
     torch.testing.assert_close(logits, plain)
     torch.testing.assert_close(logits, net(clips))
-    assert classifier.student is not None
-    predicted = classifier.student(embedding)
+    assert classifier.embedding_head is not None
+    predicted = classifier.embedding_head(embedding)
     error = (predicted[0] - targets[0]).square().mean() / 2  # the other clip has none
     expected = nn.functional.cross_entropy(logits, labels) + 0.5 * error
     torch.testing.assert_close(loss, expected)
@@ -145,7 +143,7 @@ def test_the_error_to_the_known_targets_joins_the_loss() -> None:
     assert all(torch.isfinite(p.grad).all() for p in classifier.parameters() if p.grad is not None)
 
 
-def test_a_compiled_net_is_taught_compiled() -> None:
+def test_distillation_uses_the_compiled_model() -> None:
     net, graphs = AttentiveCNN(3, (4, 4, 4, 4), mixed=8), []
 
     def backend(graph: Any, _: Any) -> Any:
@@ -153,7 +151,7 @@ def test_a_compiled_net_is_taught_compiled() -> None:
         return graph.forward
 
     net.compile(backend=backend)
-    classifier = Classifier(net, list("abc"), teaching=(4, 0.5, 0.0))
+    classifier = Classifier(net, list("abc"), distillation=(4, 0.5, 0.0))
     batch = torch.randn(2, 32, 32), torch.tensor([0, 2]), torch.randn(2, 4)
     _, loss = classifier._training_loss(*batch)
     assert graphs
@@ -162,11 +160,11 @@ def test_a_compiled_net_is_taught_compiled() -> None:
 
 
 def test_a_net_without_an_embedding_is_refused() -> None:
-    with pytest.raises(InputError, match="no embedding to teach; attentive_cnn has"):
-        Classifier(EfficientCNN(2), ["a", "b"], teaching=(4, 0.5, 0.0))
+    with pytest.raises(InputError, match="this model has no embedding; choose model=attentive_cnn"):
+        Classifier(EfficientCNN(2), ["a", "b"], distillation=(4, 0.5, 0.0))
 
 
-def taught_with(music: Path, folder: Path, seed: int = 0) -> list[str]:
+def distillation_options(music: Path, folder: Path, seed: int = 0) -> list[str]:
     """Options of a small net and its distillation, whose archive is written."""
     ids = [path.relative_to(music).as_posix() for path in music.rglob("*.mp3")]
     path = archive(folder, ids, np.random.default_rng(seed).normal(size=(len(ids), 6)))
@@ -174,20 +172,20 @@ def taught_with(music: Path, folder: Path, seed: int = 0) -> list[str]:
     return [*net, "distillation=embeddings", f"distillation.path={path}"]
 
 
-def test_a_taught_net_is_kept_without_its_teacher(
+def test_a_checkpoint_holds_no_targets(
     train: Callable[..., dict[str, Any]],
     music: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings = [*taught_with(music, tmp_path), "mixup=0.2"]
+    settings = [*distillation_options(music, tmp_path), "mixup=0.2"]
     result = train(*settings)
     trained = load_checkpoint(result["folder"] / "best.ckpt")
     assert isinstance(trained.net, AttentiveCNN)
     assert trained.net(torch.randn(1, 32, 54)).shape == (1, 4)
     with pytest.raises(SystemExit):
         train(*settings[3:5])  # of cnn_gru
-    taught_with(music, tmp_path, seed=1)
+    distillation_options(music, tmp_path, seed=1)
     capsys.readouterr()
     with pytest.raises(SystemExit):
         train(*settings)
@@ -201,18 +199,20 @@ def test_what_runs_predicted_joins_the_soft_labels(
     store = Store(run.result["config"]["store"])
     everything = {"train": np.arange(len(store))}
     path = archive(tmp_path, store.track_ids, np.random.default_rng(0).normal(size=(len(store), 6)))
-    alone = Embeddings(path).targets(store, everything).numpy()[:, 6:]
+    alone = Embeddings(path).make_targets(store, everything)[:, 6:]
     distillation = Embeddings(path, runs=[str(run.folder)])
-    soft = distillation.targets(store, everything).numpy()[:, 6:]
+    soft = distillation.make_targets(store, everything)[:, 6:]
     tested = [store.track_ids.index(track_id) for track_id in run.predictions.track_ids]
     expected = np.sqrt(alone[tested] * run.predictions.scores.clip(1e-4))
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(soft[tested], expected, atol=1e-5)
     others = np.setdiff1d(everything["train"], tested)
     np.testing.assert_allclose(soft[others], alone[others], atol=1e-5)
-    assert distillation.digest() != Embeddings(path).digest()
+    assert distillation.compute_digest() != Embeddings(path).compute_digest()
     with pytest.raises(InputError, match=r"was trained on \d of the tracks that this run"):
-        distillation.targets(store, {"train": np.array([*tested, *others[5:]]), "val": others[:5]})
+        distillation.make_targets(
+            store, {"train": np.array([*tested, *others[5:]]), "val": others[:5]}
+        )
     with pytest.raises(InputError, match=r"distillation\.labels above 0"):
         Embeddings(path, labels=0, runs=["outputs"])
     with pytest.raises(InputError, match=r"a list is needed: \[outputs\]"):
@@ -228,13 +228,14 @@ def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_runs_that_may_have_seen_the_tracks_are_refused(
     train: Callable[..., dict[str, Any]],
     music: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings = taught_with(music, tmp_path)
+    settings = distillation_options(music, tmp_path)
     others = train("features=mfcc")["folder"]
     machine = train("model=svm")["folder"]
     unsaid = train("test=false", f"outputs={tmp_path}/a")["folder"]
@@ -245,8 +246,8 @@ def test_runs_that_may_have_seen_the_tracks_are_refused(
         (others, "was trained on no row of this store"),
         (machine, "has no best.ckpt"),
         (unsaid, "predicted no training track of this run"),
-        (begun, "nobody can tell which of its tracks"),
-        (tmp_path, "this run itself will lie there"),
+        (begun, "fine-tuned a model whose training rows were stored"),
+        (tmp_path, "this run will lie there too"),
     ):
         with pytest.raises(SystemExit):
             train(*settings, f"distillation.runs=[{folder}]")

@@ -233,6 +233,7 @@ def test_wandb_is_online_when_logged_in(tmp_path: Path, monkeypatch: pytest.Monk
         assert make_wandb_logger(tmp_path, "p")._wandb_init["mode"] == mode
 
 
+@pytest.mark.slow
 def test_a_sweep_logs_offline_when_not_logged_in(
     music: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -1,0 +1,96 @@
+"""`genreclf train` with trainer=ddp: one run by several processes.
+
+Started plainly, the command starts the processes itself; torchrun and Slurm's srun start the
+command in all of them. The process of rank 0 writes, logs and tests; the others only train.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from genreclf import files
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+from genreclf.evaluation import runs
+from genreclf.training import launch
+
+
+def start_processes(count: int, folder: Path) -> None:
+    """Run this job's command in several processes; the first writes the result to the folder.
+
+    Raises:
+        InputError: one of them failed.
+        MemoryError: one of them ran out of memory.
+    """
+    hydra = HydraConfig.get()
+    options = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    arguments = [
+        *(text for path in options for text in ("--config-dir", path)),
+        *hydra.overrides.task,
+        *(text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")),
+    ]
+    try:
+        launch.start_processes(count, ["train", *arguments])
+    except InputError:
+        if not (folder / runs.FAILURE).exists():
+            raise
+        failure = files.read_json(folder / runs.FAILURE)  # as the first process noted it
+        raise (MemoryError if failure["out_of_memory"] else InputError)(failure["error"]) from None
+
+
+def run_child(work: Callable[[], str | None], folder: Path) -> int:
+    """Do the share of a process that `start_processes` started.
+
+    Args:
+        work: of this process; returns a line where memory ran out.
+        folder: of the run.
+
+    Returns:
+        The exit status.
+    """
+    from genreclf.training.memory import is_exhausted
+    from genreclf.training.process_group import ProcessLostError
+
+    launch.exit_with_parent()
+    try:
+        return launch.EXHAUSTED if work() else 0
+    except ProcessLostError:  # the process that ended knows why
+        (folder / runs.FAILURE).unlink(missing_ok=True)
+        return launch.LOST
+    except KeyboardInterrupt:
+        return launch.INTERRUPTED
+    except Exception as error:
+        if is_exhausted(error):
+            return launch.EXHAUSTED
+        if (folder / runs.FAILURE).exists() and isinstance(error, InputError):
+            return 1  # the process that started this one reads why
+        raise
+
+
+def help_rank_0(config: DictConfig, store: Store, folder: Path) -> None:
+    """Train in a process of another rank than 0, if there is anything to train.
+
+    Raises:
+        InputError: a setting is wrong, as in the process of rank 0.
+    """
+    from genreclf.commands.parts import make_parts
+    from genreclf.training.build import check_settings
+    from genreclf.training.run import help_train
+
+    parts = make_parts(config)
+    check_settings(parts)
+    if decide_together(config, train=True):
+        help_train(parts, store, folder)
+
+
+def decide_together(config: DictConfig, train: bool) -> bool:
+    """Whether the run is to be trained: the process of rank 0 tells the others."""
+    if launch.read_rank()[1] == 1:
+        return train
+    from genreclf.training import process_group
+
+    return process_group.broadcast(partial(instantiate, config.trainer), train)

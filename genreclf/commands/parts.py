@@ -1,0 +1,60 @@
+"""From the config of a training run to its parts; nothing else instantiates them."""
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from genreclf.data import Oversampling
+from genreclf.training.build import Parts
+
+SETTINGS = (  # that reach the parts as they are
+    *("seed", "batch_size", "num_workers", "monitor", "patience", "ema", "label_smoothing"),
+    *("mixup", "tracks_per_genre", "fast", "compile", "cache", "test"),
+)
+
+
+def make_parts(config: DictConfig) -> Parts:
+    """The parts of a run.
+
+    Raises:
+        InputError: a setting of a part is out of range.
+        hydra.errors.InstantiationException: the same, of a part that Hydra has called.
+    """
+    for library in ("pytorch_lightning", "lightning_fabric"):  # which announce what they do
+        logging.getLogger(library).setLevel(logging.WARNING)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+
+    def make_augmentation(silence: tuple[float, ...]) -> nn.Module:
+        return instantiate(config.augmentation, silence=silence)
+
+    def make_oversampling(silence: tuple[float, ...]) -> Oversampling:
+        copies = instantiate(config.oversampling.augmentation, silence=silence)
+        return instantiate(config.oversampling, augmentation=copies)
+
+    def make_logger(folder: Path) -> Any:
+        return instantiate(config.logger, save_dir=folder)
+
+    return Parts(
+        features=instantiate(config.features),
+        make_model=partial(instantiate, config.model),
+        split=instantiate(config.split),
+        make_augmentation=make_augmentation,
+        make_oversampling=make_oversampling,
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler),
+        normalise=instantiate(config.normalise),
+        make_trainer=partial(instantiate, config.trainer),
+        make_logger=make_logger,
+        distillation=instantiate(config.get("distillation")),
+        init=plain["init"]["checkpoint"] if "init" in plain else None,
+        allow_identical=config.allow_identical,
+        precision=str(plain["trainer"].get("precision", "")),
+        progress_bar=plain["trainer"].get("enable_progress_bar", True),
+        config=plain,
+        **{name: plain[name] for name in SETTINGS},
+    )

@@ -1,0 +1,109 @@
+"""Settings of Lightning's Trainer for one process and for several that train one run together."""
+
+import atexit
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import distributed
+
+from genreclf.errors import InputError
+from genreclf.training.launch import read_rank
+
+
+class ProcessLostError(InputError):
+    """Another process of the run has ended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run ended (out of memory?); the same command continues after "
+            "the last finished epoch"
+        )
+
+
+def make_probe(make_trainer: Callable[..., pl.Trainer]) -> pl.Trainer:
+    """A Trainer that shows what the settings mean on this machine; it trains nothing."""
+    return make_trainer(logger=False, plugins=[LightningEnvironment()])
+
+
+def count_processes(probe: pl.Trainer) -> int:
+    """How many processes the settings of a Trainer ask for."""
+    return probe.num_devices * probe.num_nodes
+
+
+def check_processes(probe: pl.Trainer, batch_size: int) -> None:
+    """Check that the processes are there, or can be started, and can share a batch.
+
+    Raises:
+        InputError: torchrun or srun started another number of processes, nobody starts those on
+            other machines, or the batch cannot be divided among them.
+    """
+    count, started = count_processes(probe), read_rank()[1]
+    if started not in (1, count):
+        raise InputError(
+            f"torchrun or srun started {started} processes, but trainer.devices times "
+            f"trainer.num_nodes is {count}: set trainer=ddp trainer.devices=N (a machine's "
+            "processes) trainer.num_nodes=M, or start a single process"
+        )
+    if started == 1 and probe.num_nodes > 1:
+        raise InputError(
+            f"trainer.num_nodes={probe.num_nodes}: start the command on each machine, by torchrun "
+            "or srun"
+        )
+    if batch_size % count:
+        raise InputError(
+            f"batch_size={batch_size} cannot be divided among {count} processes: choose a multiple "
+            f"of {count}"
+        )
+
+
+def list_settings(probe: pl.Trainer) -> dict[str, Any]:
+    """Settings of the Trainer that trains, for this process.
+
+    Args:
+        probe: of the settings that the user chose.
+    """
+    if count_processes(probe) == 1:
+        return {"strategy": "auto", "plugins": [LightningEnvironment()]}
+    environment = TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
+    return {
+        "plugins": [environment],
+        "use_distributed_sampler": False,  # StoreDataModule shares the tracks
+        "sync_batchnorm": probe.strategy.root_device.type == "cuda",
+    }
+
+
+def list_single_settings(trainer: pl.Trainer) -> dict[str, Any]:
+    """Settings of a Trainer that uses one process, on the device of this one."""
+    device = trainer.strategy.root_device
+    return {
+        "devices": [device.index] if device.type == "cuda" else 1,
+        "num_nodes": 1,
+        "strategy": "auto",
+        "plugins": [LightningEnvironment()],
+    }
+
+
+def broadcast(make_trainer: Callable[..., pl.Trainer], value: Any) -> Any:
+    """The value that the process of rank 0 gives; waits until all processes are there."""
+    settings = list_settings(make_probe(make_trainer))
+    strategy = make_trainer(logger=False, **settings).strategy
+    if not distributed.is_initialized():
+        atexit.register(_leave)
+    strategy.setup_environment()
+    return strategy.broadcast(value)
+
+
+def _leave() -> None:
+    """Close the connections; PyTorch may abort where they are open at exit."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether an exception says that another process has ended."""
+    return isinstance(error, distributed.DistError) or "gloo/transport" in str(error)

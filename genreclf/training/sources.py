@@ -1,0 +1,31 @@
+"""The files that a run reads besides its data.
+
+Imports no PyTorch: a finished run is recognised without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genreclf.training.distillation import Embeddings
+
+
+def digest_sources(distillation: Embeddings | None, init: str | None) -> dict[str, str]:
+    """SHA-1 digests of the distillation's files and of the pretrained weights.
+
+    Args:
+        distillation: None without knowledge distillation.
+        init: checkpoint of the pretrained weights; None for random weights.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    digests = {}
+    if distillation is not None:
+        digests["distillation"] = distillation.compute_digest()
+    if init is not None:
+        from genreclf.models.checkpoint import digest_checkpoint  # imports PyTorch
+
+        digests["init"] = digest_checkpoint(init)
+    return digests
