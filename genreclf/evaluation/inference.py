@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from genreclf.audio.workers import (
@@ -155,7 +156,7 @@ class Model:
         """
         self._check_features()
         checked = _check_audio(audio)
-        windows = extract_windows(checked, self.features)
+        windows = _decode(checked, self.features)
         if isinstance(windows, str):
             raise InputError(f"{_name_audio(checked) or 'waveform'}: {windows}")
         return self._compute([window.features for window in windows], self._embed_batch).mean(0)
@@ -193,7 +194,10 @@ class Model:
         count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough where it is unknown
         workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
         named, decoded = itertools.tee(map(_check_audio, audio))  # the latter is some files ahead
-        windows = map(decode, decoded) if count < 2 else map_in_order(decode, decoded, workers)
+        if count < 2:
+            windows = (_decode(item, self.features) for item in decoded)
+        else:
+            windows = map_in_order(decode, decoded, workers)
         for found in windows:
             yield _name_audio(next(named)), found
 
@@ -202,7 +206,8 @@ class Model:
     ) -> np.ndarray:
         """Results float32 (len(rows), size) for features (bins, frames), a batch at a time."""
         parts = []
-        with torch.inference_mode():
+        cores = 1 if len(rows) == 1 else None  # more only wait for each other; None: all
+        with torch.inference_mode(), threadpool_limits(cores):
             for start in range(0, len(rows), BATCH):
                 batch = torch.from_numpy(np.stack(rows[start : start + BATCH])).to(self.device)
                 parts.append(compute(self._normalise(batch)).float().cpu().numpy())
@@ -287,6 +292,12 @@ def _check_audio(audio: Any) -> Audio:
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not rate >= 1:
         raise InputError(f"sample_rate={rate!r}: a number of Hz is needed")
     return waveform, round(float(rate))
+
+
+def _decode(audio: Audio, features: Any) -> list[Window] | str:
+    """`extract_windows` on one core; on all, a clip takes as long but ten times the CPU time."""
+    with threadpool_limits(1):
+        return extract_windows(audio, features)
 
 
 def _name_audio(audio: Audio) -> str:

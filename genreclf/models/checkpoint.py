@@ -79,9 +79,6 @@ class TrainedModel:
     seen = count_seen  # the former name, until its last callers have changed
 
 
-Trained = TrainedModel  # the former name, until its last users have changed
-
-
 def load_checkpoint(path: str | Path) -> TrainedModel:
     """Rebuild the trained model from a checkpoint alone; no pickled code is run.
 
