@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from genreclf.errors import InputError
 from genreclf.figures import style
 from genreclf.figures.spectrogram import ClipPrediction, draw_clip, read_clip
-from genreclf.models.checkpoint import Trained
+from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.import_weights import load_any_checkpoint
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def run(config: DictConfig) -> None:
     print(picture)
 
 
-def _choose_features(trained: Trained) -> Any:
+def _choose_features(trained: TrainedModel) -> Any:
     """Return the checkpoint's features; the command line must not ask for others."""
     for override in HydraConfig.get().overrides.task:
         if override.startswith(("features", "data.")):
@@ -51,7 +51,7 @@ def _choose_features(trained: Trained) -> Any:
     return trained.features
 
 
-def _predict(trained: Trained, values: np.ndarray) -> ClipPrediction:
+def _predict(trained: TrainedModel, values: np.ndarray) -> ClipPrediction:
     """Predict the genre from features (bins, frames), with attention where the model has it."""
     net: Any = trained.net
     with torch.no_grad():
