@@ -12,8 +12,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "gener
 root_doc = "index"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# Tables in docs/results, written by `genreclf summary`, begin with a second-level heading.
-suppress_warnings = ["myst.header"]
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"

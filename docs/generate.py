@@ -291,9 +291,17 @@ def _make_directive(describe: Callable[[], str], restructured: bool = False) -> 
     return Generated
 
 
+def _add_title(app: Sphinx, page: str, source: list[str]) -> None:
+    """Tables of `genreclf summary` have no title of their own; the site needs one."""
+    if page.startswith("results/") and not source[0].startswith("# "):
+        name = page.partition("/")[2].replace("_", " ")
+        source[0] = f"# {name[:1].upper()}{name[1:]}\n\n{source[0]}"
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("command-line", _make_directive(describe_commands))
     app.add_directive("configuration", _make_directive(describe_configuration))
     app.add_directive("public-api", _make_directive(describe_api, restructured=True))
+    app.connect("source-read", _add_title)
     return {"parallel_read_safe": True}

@@ -105,7 +105,8 @@ def _reuse(config: DictConfig, folder: Path) -> None:
     distributed.decide_together(config, train=False)
     result = files.read_json(folder / runs.RESULT)
     check_defaults(folder, result["config"], config)
-    log.info("this run is finished: its result is reused; delete its folder to rerun it")
+    made_by = runs.shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
+    log.info("this run is finished (%s): its result is reused; delete %s to rerun", made_by, folder)
     log.info("%s", _summarise(result))
     if config.report and not (folder / runs.PAGE).exists():
         _write_report(runs.Run.read(folder))

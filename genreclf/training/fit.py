@@ -50,6 +50,7 @@ def fit(
     classifier: Classifier,
     folder: Path,
     logger: Logger | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> TrainingResult | None:
     """Train in this process, together with the others where there are several.
 
@@ -59,6 +60,7 @@ def fit(
         classifier: with its first weights.
         folder: of the run.
         logger: None in the processes of other ranks than 0.
+        provenance: commit and versions, which the checkpoint keeps for each start of the run.
 
     Returns:
         None in the processes of other ranks than 0.
@@ -66,7 +68,7 @@ def fit(
     Raises:
         InputError: training diverged, or another process ended.
     """
-    history = History(parts.seed)
+    history = History(parts.seed, provenance)
     probe = process_group.make_probe(parts.make_trainer)
     single = process_group.list_single_settings(probe)
     if hasattr(classifier.net, "fit"):

@@ -168,6 +168,10 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     resumed = train(*settings, f"outputs={tmp_path}/moved", "num_workers=2")
     assert figures(resumed) == figures(whole)
     assert not (resumed["folder"] / "last.ckpt").exists()
+    if interrupt is not interrupt_test:  # A7: each start that trained is on record
+        first, second = resumed["sessions"]
+        assert first["epoch"] == 0 < second["epoch"]
+        assert first["commit"] == whole["commit"]
 
 
 @pytest.mark.slow
