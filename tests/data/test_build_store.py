@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import heed_ctrl_c
 
-import genreclf.data.build_store as build
+import genreclf.data.rows as rows_module
 from genreclf.audio import decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store
@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(Path(path).name)
             yield function(path)
 
-    monkeypatch.setattr(build, "map_in_order", extract_here)
+    monkeypatch.setattr(rows_module, "map_in_order", extract_here)
     return names
 
 
