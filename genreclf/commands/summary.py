@@ -18,7 +18,7 @@ def run(config: DictConfig) -> None:
     if file.suffix != ".csv":
         raise InputError(f"file={file}: its name must end in .csv; the tables go next to it")
     records = {record.run: record for record in read_records(file)}
-    records |= {record.run: record for record in map(make_record, runs.find_runs(places))}
+    records |= {record.run: record for record in map(make_record, runs.read_runs(places))}
     ordered = sorted(records.values(), key=lambda r: (r.split, r.settings, r.seed, r.fold))
     page, tables = file.with_suffix(".md"), make_tables(ordered)
     write_records(file, ordered)

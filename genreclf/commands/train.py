@@ -132,7 +132,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     if config.report:
         _write_report(run)
     files.write_json(folder / runs.RESULT, run.result)
-    (folder / runs.LAST).unlink(missing_ok=True)
+    (folder / files.LAST).unlink(missing_ok=True)
     log.info("%s", _summarise(run.result))
 
 

@@ -15,8 +15,6 @@ import numpy as np
 import yaml
 
 from genreclf.errors import InputError
-from genreclf.files import BEST as BEST
-from genreclf.files import LAST as LAST
 from genreclf.files import read_json, write_text
 
 RESULT = "result.json"
@@ -228,8 +226,3 @@ def read_runs(
         named = ", ".join(map(str, places))
         raise InputError(f"{setting}={named}: no finished run (no {RESULT}) in there")
     return Runs(Run.read(folder) for folder in sorted(found))
-
-
-def find_runs(places: Sequence[str | Path], setting: str = "runs") -> list[Run]:
-    """`read_runs` as a list; the former name, until its last callers have changed."""
-    return list(read_runs(places, setting))

@@ -76,8 +76,6 @@ class TrainedModel:
         count = sum(each in known for each in hashes)
         return count if count or not self.trained_on.keys() - {dtype} else None
 
-    seen = count_seen  # the former name, until its last callers have changed
-
 
 def load_checkpoint(path: str | Path) -> TrainedModel:
     """Rebuild the trained model from a checkpoint alone; no pickled code is run.

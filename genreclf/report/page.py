@@ -1,5 +1,6 @@
 """The page of one run, or of several with a comparison."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from genreclf.report.templates import render_template
 PAIRS = ("train-test", "train-val", "val-test")
 
 
-def write_report(runs: list[Run], page: Path) -> None:
+def write_report(runs: Sequence[Run], page: Path) -> None:
     """Write one self-contained HTML page: a comparison if there are several runs, then each run."""
     names = label_runs(runs)
     order = sorted(range(len(runs)), key=lambda number: names[number])
@@ -30,7 +31,7 @@ def write_report(runs: list[Run], page: Path) -> None:
     write_text(page, html)
 
 
-def label_runs(runs: list[Run]) -> list[str]:
+def label_runs(runs: Sequence[Run]) -> list[str]:
     """Name each run by the overrides that not all share; by its folder where it has none."""
     overrides = [run.result["overrides"] for run in runs]
     common = set(overrides[0]).intersection(*overrides)

@@ -13,8 +13,9 @@ from genreclf.audio.features import build_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import average_runs
-from genreclf.evaluation.runs import BEST, Run
+from genreclf.evaluation.runs import Run
 from genreclf.figures import spectrogram, style
+from genreclf.files import BEST
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import (
 
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import find_direction
-from genreclf.evaluation.runs import BEST, LAST
+from genreclf.files import BEST, LAST
 from genreclf.training import memory
 
 LAST_EPOCH = "last"  # as `monitor`

@@ -95,7 +95,7 @@ def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str
     """
     parts = [part for part in split if part != "train"]
     dtype = str(store.dtype)
-    return {part: pretrained.seen(_list_hashes(store, split[part]), dtype) for part in parts}
+    return {part: pretrained.count_seen(_list_hashes(store, split[part]), dtype) for part in parts}
 
 
 def _list_hashes(store: Store, rows: np.ndarray) -> list[str]:

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.evaluation.runs import BEST, LAST
+from genreclf.files import BEST, LAST
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import loggers, memory, process_group
 from genreclf.training.build import Parts

@@ -13,8 +13,9 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.evaluation import metrics
-from genreclf.evaluation.runs import BEST, Predictions, Run
+from genreclf.evaluation.runs import Predictions, Run
 from genreclf.figures.style import STYLE
+from genreclf.files import BEST
 
 NAME_LENGTH = 128  # characters that W&B takes
 SPECTROGRAMS = 6  # of tested tracks, that are shown

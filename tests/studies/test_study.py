@@ -1,4 +1,4 @@
-"""Studies with phases of their own, small enough to be run, killed and run again."""
+"""Studies with small phases that can be run, killed and resumed within a test."""
 
 import math
 import resource
@@ -33,7 +33,7 @@ PHASES = {
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of options, as a user's own."""
+    """A folder of config options, like a user's own."""
     folder = tmp_path_factory.mktemp("options")
     for group in ("phase", "study"):
         (folder / group).mkdir()
@@ -167,8 +167,24 @@ def test_status_reports_progress_even_after_outputs_were_moved(
             assert [run.folder.is_relative_to(tmp_path) for run in point.runs] == [True]
 
 
+@pytest.mark.slow
+def test_status_imports_nothing_slow(whole: Path) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['genreclf', 'study', '--status', 'outputs={whole}']\n"
+        "from genreclf.__main__ import main\n"
+        "main()\n"
+        "print(*sys.modules)"
+    )
+    done = finish([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    slow = {"torch", "pytorch_lightning", "sklearn", "scipy", "h5py", "matplotlib", "librosa"}
+    assert not imported & slow
+
+
 def figures(outputs: Path) -> Any:
-    """What must not depend on interruptions: everything but folders and times."""
+    """What interruptions must not change: everything but folders and times."""
     return [
         (phase.winner, [(point.overrides, [(r["history"], r["test"], r["val"]) for r in runs])])
         for phase in read(outputs).phases
@@ -181,7 +197,7 @@ def figures(outputs: Path) -> Any:
 def test_a_killed_study_ends_like_one_that_was_not(
     whole: Path, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    """SIGKILL while it begins, while a run trains, and between two runs."""
+    """SIGKILL while it starts, while a run trains, and between two runs."""
     moments = ("study/*/study.json", "train/*/last.ckpt", "train/*/result.json")
     for moment in moments:
         process = subprocess.Popen(
