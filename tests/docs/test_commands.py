@@ -153,7 +153,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page in PAGES:
         write_files(page, folder)
     torch.save(CNNRNN(3).state_dict(), folder / "net.pth")
-    data = ["data=folder", "data.root=music", "split=artist", "init=pretrained", "store=music.h5"]
+    data = ["data=folder", "data.root=music", "split=artist", "init=pretrained"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HYDRA_FULL_ERROR", "1")
@@ -161,6 +161,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hydra_app.run("train", "config", [*data, *small])
         made_run = next((folder / "outputs" / "train").glob("*/result.json")).parent
         run = made_run.rename(made_run.with_name("RUN"))
+        hydra_app.run("prepare", "prepare", [*data[:2], "store=music.h5"])
         hydra_app.run("export", "export", [f"checkpoint={run}/best.ckpt", "folder=my_model"])
     return folder
 
