@@ -25,8 +25,6 @@ import genreclf
 from genreclf.__main__ import COMMANDS
 
 CONF = Path(genreclf.__file__).parent / "conf"
-API = ("load", "Model", "Prediction", "Store", "StoreDataModule", "Classifier", "read_runs")
-MODEL_METHODS = "predict, embed"
 PACKAGES = ("audio", "data", "models", "training", "evaluation")
 
 
@@ -249,13 +247,9 @@ def _escape(text: str) -> str:
 def describe_api() -> str:
     """ReStructuredText: autodoc of the public names, then of what each package exports."""
     lines = []
-    for name in API:
-        if not hasattr(genreclf, name):
-            lines += [f"``genreclf.{name}`` is not part of this version.", ""]
-            continue
-        value = getattr(genreclf, name)
-        members = MODEL_METHODS if name == "Model" else ""
-        lines += _document(f"genreclf.{name}", value, members)
+    public = [name for name in genreclf.__all__ if callable(getattr(genreclf, name))]
+    for name in public:
+        lines += _document(f"genreclf.{name}", getattr(genreclf, name))
     for package in PACKAGES:
         title = f"genreclf.{package}"
         module = importlib.import_module(title)
@@ -263,19 +257,15 @@ def describe_api() -> str:
         lines += [title, "-" * len(title), "", doc, ""]
         for name in sorted(module.__all__):
             value = getattr(module, name)
-            if callable(value) and not any(
-                value is getattr(genreclf, public, None) for public in API
-            ):
-                lines += _document(f"{title}.{name}", value, "")
+            if callable(value) and not any(value is getattr(genreclf, other) for other in public):
+                lines += _document(f"{title}.{name}", value)
     return "\n".join(lines)
 
 
-def _document(name: str, value: Any, members: str) -> list[str]:
-    if not inspect.isclass(value):
-        return [f".. autofunction:: {name}", ""]
-    if inspect.isabstract(value) or getattr(value, "_is_protocol", False):
+def _document(name: str, value: Any) -> list[str]:
+    if inspect.isclass(value):
         return [f".. autoclass:: {name}", "   :members:", ""]
-    return [f".. autoclass:: {name}", f"   :members: {members}".rstrip(), ""]
+    return [f".. autofunction:: {name}", ""]
 
 
 def _make_directive(describe: Callable[[], str], restructured: bool = False) -> type:

@@ -101,6 +101,8 @@ def flatten(config: DictConfig) -> dict[str, Any]:
             key = f"{prefix}{name}"
             if not prefix and (name == "hydra" or not _counts(str(name))):
                 continue
+            if OmegaConf.is_missing(node, name):  # in the defaults: what the user has to give
+                continue
             value = node[name]
             if OmegaConf.is_dict(value):
                 add(value, f"{key}.")
