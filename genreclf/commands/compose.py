@@ -2,15 +2,15 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.commands.stores import choose_folder, find_store
-from genreclf.data.build_store import StorePlan, write_store
-from genreclf.data.store import Store
+if TYPE_CHECKING:
+    from genreclf.data.store import Store
 
 
 def compose_run(overrides: list[str]) -> DictConfig:
@@ -20,6 +20,8 @@ def compose_run(overrides: list[str]) -> DictConfig:
 
 def find_run_folder(overrides: list[str]) -> Path:
     """The folder of the training run with these overrides; its store is built if it is missing."""
+    from genreclf.commands.stores import choose_folder  # imports h5py, which --status does without
+
     config = compose_run(overrides)
     parts = OmegaConf.masked_copy(config, ["data", "features", "store", "outputs", "workers"])
     OmegaConf.resolve(parts)
@@ -27,7 +29,10 @@ def find_run_folder(overrides: list[str]) -> Path:
 
 
 @lru_cache  # the runs of a phase share it
-def _build_store(settings: str) -> Store:
+def _build_store(settings: str) -> "Store":
+    from genreclf.commands.stores import find_store
+    from genreclf.data.build_store import StorePlan, write_store
+
     config = OmegaConf.create(settings)
     store = find_store(config)  # pyright: ignore[reportArgumentType]
     return write_store(store, config.workers) if isinstance(store, StorePlan) else store

@@ -21,10 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import compose, hydra_app
-from genreclf.commands.identity import digest_run, join_hydra
 from genreclf.commands.run_folder import set_output_folder
-from genreclf.commands.stores import find_store
-from genreclf.data.store import digest_values
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LOGGED
 from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
@@ -53,6 +50,10 @@ def run(config: DictConfig) -> None:
 
 def _choose_folder(config: DictConfig) -> Path:
     """The folder of the study, named after its settings and the content of its data."""
+    from genreclf.commands.identity import digest_run, join_hydra  # --status does without h5py
+    from genreclf.commands.stores import find_store
+    from genreclf.data.store import digest_values
+
     store, choices = find_store(config), HydraConfig.get().runtime.choices
     settings = OmegaConf.to_container(config.study, resolve=True)
     data = digest_values([store.source.audio, store.source.table])
@@ -107,7 +108,7 @@ def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
     Raises:
         InputError: a phase ended without a choice.
     """
-    from genreclf.report.study import PAGE, write_study_report  # --status starts faster without it
+    from genreclf.report.study import PAGE, write_study_report  # --status does without Matplotlib
 
     study.write(folder)
     settings = {get_key(text): text for text in config.study.overrides}

@@ -167,6 +167,7 @@ def test_status_reports_progress_even_after_outputs_were_moved(
             assert [run.folder.is_relative_to(tmp_path) for run in point.runs] == [True]
 
 
+@pytest.mark.slow
 def test_status_imports_nothing_slow(whole: Path) -> None:
     code = (
         "import sys\n"
