@@ -99,7 +99,7 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     def add(node: Any, prefix: str) -> None:
         for name in node:
             key = f"{prefix}{name}"
-            if not prefix and (name == "hydra" or not _counts(str(name))):
+            if key == "hydra" or not _counts(key):  # a path may have no default
                 continue
             if OmegaConf.is_missing(node, name):  # in the defaults: what the user has to give
                 continue

@@ -29,14 +29,18 @@ from genreclf.audio.workers import (
     map_in_order,
 )
 from genreclf.errors import InputError
+from genreclf.evaluation.inputs import (
+    AudioInput,
+    check_audio,
+    choose_device,
+    is_waveform,
+    name_audio,
+)
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.fused import fuse
 
 BATCH = 32  # windows that the model takes in one batch
 FILES_PER_PROCESS = 8  # for fewer, another process takes longer to start than they take
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-
-AudioInput = str | os.PathLike[str] | tuple[Any, float]  # a path, or (waveform, sample rate)
 
 
 class TimelineEntry(NamedTuple):
@@ -104,7 +108,7 @@ class Model:
     """
 
     def __init__(self, trained: TrainedModel, device: str | torch.device = "auto") -> None:
-        self.device = _choose_device(device)
+        self.device = choose_device(device)
         self.trained, self.classes, self.features = trained, trained.classes, trained.features
         self._net = fuse(trained.net).eval().to(self.device)
         self._normalise = trained.normalise.to(self.device)
@@ -132,7 +136,7 @@ class Model:
                 audio, or its weights are damaged; while iterating, also if a process was killed.
         """
         self._check_features()
-        if isinstance(audio, str | os.PathLike) or _is_waveform(audio):
+        if isinstance(audio, str | os.PathLike) or is_waveform(audio):
             (prediction,) = self._predict_each([audio])
             return prediction
         if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
@@ -155,10 +159,10 @@ class Model:
             InputError: the audio does not decode, is silent or shorter than 2 s, or as `predict`.
         """
         self._check_features()
-        checked = _check_audio(audio)
+        checked = check_audio(audio)
         windows = _decode(checked, self.features)
         if isinstance(windows, str):
-            raise InputError(f"{_name_audio(checked) or 'waveform'}: {windows}")
+            raise InputError(f"{name_audio(checked) or 'waveform'}: {windows}")
         return self._compute([window.features for window in windows], self._embed_batch).mean(0)
 
     def _check_features(self) -> None:
@@ -193,13 +197,13 @@ class Model:
         cores = count_available_cores()
         count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough where it is unknown
         workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
-        named, decoded = itertools.tee(map(_check_audio, audio))  # the latter is some files ahead
+        named, decoded = itertools.tee(map(check_audio, audio))  # the latter is some files ahead
         if count < 2:
             windows = (_decode(item, self.features) for item in decoded)
         else:
             windows = map_in_order(decode, decoded, workers)
         for found in windows:
-            yield _name_audio(next(named)), found
+            yield name_audio(next(named)), found
 
     def _compute(
         self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
@@ -246,62 +250,10 @@ class Model:
         return Prediction(path, {self.classes[i]: float(mean[i]) for i in order}, timeline)
 
 
-def _choose_device(name: str | torch.device) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in DEVICES:
-        raise InputError(f"device={name}: choose auto, cpu or cuda (cuda:1 for a second GPU)")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # no driver, no such number; a build without CUDA
-        raise InputError(
-            f"device={name}: PyTorch finds no such device on this machine; use device=cpu"
-        ) from None
-    return device
-
-
-def _is_waveform(audio: Any) -> bool:
-    """Whether this is (waveform, sample rate), whatever their values."""
-    return isinstance(audio, tuple) and len(audio) == 2 and hasattr(audio[0], "__array__")
-
-
-def _check_audio(audio: Any) -> Audio:
-    """A path as text, or a waveform as float array and its rate as a whole number.
-
-    Raises:
-        InputError: neither of the two.
-    """
-    if isinstance(audio, str | os.PathLike):
-        return os.fspath(audio)
-    if not _is_waveform(audio):
-        raise InputError(f"a path or (waveform, sample_rate) is needed, not {type(audio).__name__}")
-    waveform, rate = np.asarray(audio[0]), audio[1]
-    if waveform.dtype.kind != "f" or waveform.ndim not in (1, 2):
-        raise InputError(
-            f"waveform: {waveform.dtype} of shape {waveform.shape}; floats in [-1, 1] of shape "
-            "(samples,) or (channels, samples) are needed"
-        )
-    if waveform.ndim == 2 and not 0 < waveform.shape[0] <= waveform.shape[1]:
-        raise InputError(
-            f"waveform: shape {waveform.shape}; (channels, samples) is needed, transpose it"
-        )
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not rate >= 1:
-        raise InputError(f"sample_rate={rate!r}: a number of Hz is needed")
-    return waveform, round(float(rate))
-
-
 def _decode(audio: Audio, features: Any) -> list[Window] | str:
     """`extract_windows` on one core; on all, a clip takes as long but ten times the CPU time."""
     with threadpool_limits(1):
         return extract_windows(audio, features)
-
-
-def _name_audio(audio: Audio) -> str:
-    return audio if isinstance(audio, str) else ""
 
 
 def _group_windows(
