@@ -125,7 +125,7 @@ class Split(Protocol):
     """Which rows of a store train, validate and test."""
 
     def __call__(self, store: Any) -> dict[str, np.ndarray]:
-        """Of a `genreclf.data.Store` the sorted rows of "train", "val" and, where there is one, "test"."""
+        """The sorted rows of "train", "val" and optionally "test" of a `genreclf.data.Store`."""
         ...
 
 
