@@ -11,8 +11,8 @@ genreclf: music genre classification experiments
 
 {commands}
 
-Each takes Hydra overrides (data=folder batch_size=32), predict plain options; genreclf COMMAND
---help lists them."""
+Commands take Hydra overrides (data=folder batch_size=32); predict takes plain options. genreclf
+COMMAND --help lists them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Command:
 COMMANDS = {
     "download": Command(
         "download",
-        "fetch a public data set, check and unpack it",
+        "download a public dataset, check and unpack it",
         "genreclf download data=fma_small",
     ),
     "prepare": Command(
@@ -43,37 +43,37 @@ COMMANDS = {
     ),
     "study": Command(
         "study",
-        "run phases of sweeps, each begun with what the one before chose",
+        "run phases of sweeps, each starting from the choices of the one before",
         "genreclf study study=paper data=fma_small\n  genreclf study --status",
     ),
     "evaluate": Command(
         "evaluate",
-        "test a checkpoint on any data of its genres",
+        "test a checkpoint on any data with its genres",
         "genreclf evaluate checkpoint=RUN/best.ckpt data=folder data.root=music",
     ),
     "predict": Command(
         None,
-        "tell the genres of your own audio files",
+        "predict the genres of audio files",
         "genreclf predict music --format json",
     ),
     "export": Command(
         "export",
-        "a trained net as a folder to give away, calibrated, with a model card",
+        "export a trained model to share, calibrated, with a model card",
         "genreclf export checkpoint=RUN/best.ckpt folder=my_model",
     ),
     "report": Command(
         "report",
-        "one HTML page for a run, for many, or for a study",
+        "write an HTML page for a run, for many runs, or for a study",
         "genreclf report runs=outputs/train page=report.html",
     ),
     "summary": Command(
         "summary",
-        "finished runs as lines of a CSV file that is kept, and a table of it",
+        "collect finished runs in a CSV file, and make a table of it",
         "genreclf summary runs=outputs/train file=results.csv",
     ),
     "dashboard": Command(
         "dashboard",
-        "the paper's figures as a workspace of W&B",
+        "build the paper's figures as a W&B workspace",
         "genreclf dashboard group=STUDY job_type=grid",
     ),
     "network": Command(
@@ -83,7 +83,7 @@ COMMANDS = {
     ),
     "spectrogram": Command(
         "spectrogram",
-        "draw the features of a clip, and what a checkpoint makes of it",
+        "draw the features of a clip, and what a model predicts from them",
         "genreclf spectrogram clip=a.mp3 features=mel checkpoint=RUN/best.ckpt",
     ),
 }

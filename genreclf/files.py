@@ -1,28 +1,73 @@
-"""Files that are written whole or not at all."""
+"""Atomic file output, JSON, and a check for free disk space."""
 
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from genreclf.errors import InputError
+
+
+@contextmanager
+def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that takes the place of `path` only once it is complete.
+
+    It is written under a temporary name in the same folder, which is created where it is missing.
+    If writing fails or is interrupted, `path` keeps its old content and the temporary file is
+    deleted.
+
+    Args:
+        path: the file to write.
+        mode: "w" for text in UTF-8, "wb" for bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    """Write a text file atomically, in UTF-8."""
+    with write_atomically(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, whole or not at all; NaN and infinity become null."""
+    """Write plain values as JSON, atomically; NaN and infinity become null."""
     write_text(path, json.dumps(_replace_non_finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote."""
+    """Read what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_free_disk(folder: Path, needed: float, purpose: str, setting: str = "outputs") -> None:
+    """Check that a disk has room for what is about to be written.
+
+    Args:
+        folder: an existing folder on that disk.
+        needed: bytes.
+        purpose: what needs them, such as "unpacking music.zip"; the message begins with it.
+        setting: the config key that chooses another disk.
+
+    Raises:
+        InputError: fewer bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{purpose} needs {needed / 1e6:,.0f} MB in {folder}, but only {free / 1e6:,.0f} MB "
+            f"are free; free some space or choose another disk: {setting}=..."
+        )
 
 
 def _replace_non_finite(value: Any) -> Any:

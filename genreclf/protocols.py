@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from torch import Tensor
 
@@ -64,11 +66,13 @@ class DownloadableDataset(Dataset, Protocol):
     """A dataset that `genreclf download` can fetch.
 
     Attributes:
+        root: the folder that they are unpacked into.
         archives: mappings of `url` and `sha1`.
         expected: how many tracks it has, known before it is downloaded.
         known_bad: ids of tracks that are expected to be rejected, and why.
     """
 
+    root: Path
     archives: Sequence[Mapping[str, str]]
     known_bad: Mapping[str, str]
 
@@ -83,15 +87,20 @@ class Features(Protocol):
 
     Attributes:
         name: short, such as "mel".
-        version: to be raised whenever the same audio gives other values than before.
-        sample_rate: Hz of the waveforms it takes; None for each file's own.
-        duration: seconds of the waveforms it takes, at most.
+        version: to be raised whenever the same audio gives other values than before; 1 if missing.
     """
 
     name: ClassVar[str]
-    version: ClassVar[int]
-    sample_rate: int | None
-    duration: float
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Hz of the waveforms it takes; None for each file's own."""
+        ...
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the waveforms it takes, at most."""
+        ...
 
     @property
     def shape(self) -> tuple[int, int]:

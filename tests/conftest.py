@@ -93,8 +93,8 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
     """Writes a store of given tracks and rows."""
 
     def make(tracks: list[Track], rows: np.ndarray, scaling: Scaling | None = None) -> Store:
-        path = tmp_path / "made.h5"
-        source = Source({"name": "test"}, {"name": "test", "count": len(tracks)})
+        path = tmp_path / f"made{len(list(tmp_path.glob('made*.h5')))}.h5"
+        source = Source("test", {"name": "test"}, {"class": "test"}, "audio", "table")
         with StoreWriter(path, source, tracks, rows.shape[1:], rows.dtype) as writer:
             for row in rows:
                 writer.accept(row, 30.0)

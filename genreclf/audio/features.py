@@ -116,6 +116,11 @@ class Mel(_Spectral):
         return (-self.top_db,)
 
     @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Least and greatest value that is possible; None where there is no bound."""
+        return -self.top_db, 0.0
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(bins, frames) of every clip."""
         return self.n_mels, self.frames
@@ -141,6 +146,10 @@ class MFCC(Mel):
         super().__post_init__()
         if self.n_mfcc > self.n_mels:
             raise InputError(f"features.n_mfcc={self.n_mfcc}: at most n_mels={self.n_mels}")
+
+    @property
+    def value_range(self) -> None:
+        """No bound."""
 
     @property
     def silence(self) -> tuple[float, ...]:
@@ -212,6 +221,11 @@ class MelFrames(_Features):
         return (-self.top_db,)
 
     @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Least and greatest value that is possible; None where there is no bound."""
+        return -self.top_db, 0.0
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(bins, frames) of every clip."""
         return self.n_mels, self.frames
@@ -256,9 +270,27 @@ def _check_settings(features: Any) -> None:
             object.__setattr__(features, field.name, float(value))
 
 
-def describe_features(features: Features) -> dict[str, Any]:
+def describe_features(features: Any) -> dict[str, Any]:
     """Name and settings as plain values: the identity of the features."""
     return {"name": features.name, **dataclasses.asdict(features)}
+
+
+def identify_features(features: Any) -> dict[str, Any]:
+    """What decides which values these features have: class, version, settings off their defaults.
+
+    The class goes by the name it is exported under, so that a module can move, and a new setting
+    that is left at its default changes nothing.
+    """
+    kind = type(features)
+    package, _, _ = kind.__module__.rpartition(".")
+    exported = package if package == "genreclf.audio" else kind.__module__
+    changed = {
+        field.name: getattr(features, field.name)
+        for field in dataclasses.fields(features)
+        if getattr(features, field.name) != field.default
+    }
+    version = getattr(features, "version", 1)
+    return {"class": f"{exported}.{kind.__qualname__}", "version": version, **changed}
 
 
 def build_features(stored: dict[str, Any]) -> Features:

@@ -4,7 +4,6 @@ Started plainly, the command starts the processes itself; torchrun and Slurm's s
 command in all of them. The process of rank 0 writes, logs and tests; the others only train.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from genreclf.training import launch
 
 
 def start_processes(count: int, folder: Path) -> None:
-    """Run this job's command in several processes; the first writes the result.
+    """Run this job's command in several processes; the first writes the result to the folder.
 
     Raises:
         InputError: one of them failed.
@@ -29,13 +28,10 @@ def start_processes(count: int, folder: Path) -> None:
     """
     hydra = HydraConfig.get()
     options = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     arguments = [
         *(text for path in options for text in ("--config-dir", path)),
         *hydra.overrides.task,
         *(text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")),
-        f"hydra.run.dir='{quoted}'",
-        "hydra.output_subdir=null",
     ]
     try:
         launch.start_processes(count, ["train", *arguments])
@@ -46,13 +42,12 @@ def start_processes(count: int, folder: Path) -> None:
         raise (MemoryError if failure["out_of_memory"] else InputError)(failure["error"]) from None
 
 
-def run_child(train: Callable[[], str], folder: Path, help_rank_0: Callable[[], None]) -> int:
+def run_child(work: Callable[[], str | None], folder: Path) -> int:
     """Do the share of a process that `start_processes` started.
 
     Args:
-        train: what rank 0 does; returns a line where memory ran out.
+        work: of this process; returns a line where memory ran out.
         folder: of the run.
-        help_rank_0: what the others do.
 
     Returns:
         The exit status.
@@ -62,9 +57,7 @@ def run_child(train: Callable[[], str], folder: Path, help_rank_0: Callable[[], 
 
     launch.exit_with_parent()
     try:
-        if launch.read_rank()[0] == 0:
-            return launch.EXHAUSTED if train() else 0
-        help_rank_0()
+        return launch.EXHAUSTED if work() else 0
     except ProcessLostError:  # the process that ended knows why
         (folder / runs.FAILURE).unlink(missing_ok=True)
         return launch.LOST
@@ -73,15 +66,12 @@ def run_child(train: Callable[[], str], folder: Path, help_rank_0: Callable[[], 
     except Exception as error:
         if is_exhausted(error):
             return launch.EXHAUSTED
-        if isinstance(error, InputError) and launch.read_rank()[0] == 0:
-            return 1  # noted in the folder, for the process that started this one
+        if (folder / runs.FAILURE).exists() and isinstance(error, InputError):
+            return 1  # the process that started this one reads why
         raise
-    return 0
 
 
-def help_rank_0(
-    config: DictConfig, folder: Path, open_store: Callable[[DictConfig], Store]
-) -> None:
+def help_rank_0(config: DictConfig, store: Store, folder: Path) -> None:
     """Train in a process of another rank than 0, if there is anything to train.
 
     Raises:
@@ -91,11 +81,9 @@ def help_rank_0(
     from genreclf.training.build import check_settings
     from genreclf.training.run import help_train
 
-    logging.disable()  # the process of rank 0 logs
     parts = make_parts(config)
-    check_settings(parts, folder)
-    store = None if (folder / runs.RESULT).exists() else open_store(config)
-    if decide_together(config, True) and store is not None:
+    check_settings(parts)
+    if decide_together(config, train=True):
         help_train(parts, store, folder)
 
 

@@ -1,4 +1,4 @@
-"""Runs one command as a Hydra application, and tells the user in one line what went wrong."""
+"""Runs one command as a Hydra application, and reports errors in one line."""
 
 import _thread
 import difflib
@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -21,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genreclf.commands.run_folder import keep_log
 from genreclf.errors import InputError, format_error
 
 CONF = "pkg://genreclf.conf"
@@ -35,12 +35,12 @@ DISK_ERRORS = {
 
 
 def keep_interrupts() -> None:
-    """Bring back a Ctrl-C that fell into a finaliser, where Python reports it and forgets it."""
+    """Repeat a Ctrl-C that hits a finaliser, where Python reports the exception and drops it."""
     report = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _thread.interrupt_main).start()  # once the finaliser is left
+            threading.Timer(0.01, _thread.interrupt_main).start()  # after the finaliser
         else:
             report(unraisable)
 
@@ -50,10 +50,8 @@ def keep_interrupts() -> None:
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exits where it fails."""
     sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
-    # Hydra then raises what went wrong instead of printing its own account of it.
+    # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    OmegaConf.register_new_resolver("run_name", _make_namer("data", "model"), replace=True)
-    OmegaConf.register_new_resolver("study_name", _make_namer("study", "data"), replace=True)
 
     def task(config: DictConfig) -> None:
         try:
@@ -64,7 +62,8 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
                 keep_memory()
             command = importlib.import_module(f"genreclf.commands.{name}")
             _quiet_lightning()  # after its import, which sets the level itself
-            command.run(config)
+            with keep_log():
+                command.run(config)
         except USER_ERRORS as error:
             message = _explain_error(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
@@ -79,14 +78,16 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
-        _fail("null is no option of a group; most groups have one called none (see --help)")
+        _fail("a group has no option null; most groups have one called none (see --help)")
     except OSError as error:
         if error.errno is None or error.errno not in DISK_ERRORS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{os.strerror(error.errno)}; mend that, or choose another place: outputs=...")
+        _fail(
+            f"{place}{os.strerror(error.errno)}; correct that, or choose another place: outputs=..."
+        )
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here", 130)
+        _fail("interrupted; the same command continues from here", 130)
     except Exception as error:
         if not _was_raised_by_launcher(error):
             raise
@@ -96,7 +97,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:
-    """Our flags as overrides; Hydra's first, which is not where one adds -m."""
+    """Turn our flags into overrides, and move -m to the front, where Hydra expects it."""
     for flag in FLAGS:
         if f"--{flag}" in arguments:
             others = (text for text in arguments if text != f"--{flag}")
@@ -105,14 +106,14 @@ def _arrange_arguments(arguments: list[str]) -> list[str]:
 
 
 def _stop_idle_workers() -> None:
-    """End the workers of hydra/launcher=joblib, which a study would wait minutes for."""
+    """Stop the idle workers of hydra/launcher=joblib: a study would wait minutes for them."""
     if "hydra_plugins.hydra_joblib_launcher._core" in sys.modules:
         loky = importlib.import_module("joblib.externals.loky")
         loky.get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def _quiet_lightning() -> None:
-    """Hide what Lightning says of things that are as they should be."""
+    """Hide Lightning's warnings about what is intended."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
@@ -128,7 +129,7 @@ def _fail(message: str, status: int = 1) -> None:
 
 
 def _was_raised_by_launcher(error: Exception) -> bool:
-    """Whether a launcher failed itself: what a job raises is raised again outside of it."""
+    """Whether the launcher itself failed; an error of a job is raised again outside it."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals["__name__"].startswith("hydra_plugins.") for frame, _ in frames)
 
@@ -152,7 +153,7 @@ def _explain_error(error: BaseException) -> str:
 
 
 def _suggest_key(message: str, name: str, config_name: str) -> str:
-    """A known key like the mistyped one."""
+    """Suggest a known key that resembles the mistyped one."""
     mistyped = re.search(r"Could not override '([^']+)'", message)
     if not mistyped:
         return ""
@@ -176,7 +177,7 @@ def _list_keys(config: Any, prefix: str = "") -> list[str]:
 
 
 def _check_types(config: DictConfig, config_name: str) -> None:
-    """Refuse a value of another kind than its default: the YAML files are the schema.
+    """Refuse a value of another type than its default: the YAML files are the schema.
 
     Raises:
         InputError: a number or a truth value is needed.
@@ -188,9 +189,11 @@ def _check_types(config: DictConfig, config_name: str) -> None:
         expected, value = OmegaConf.select(default, key), OmegaConf.select(config, key)
         if OmegaConf.is_dict(expected) and not OmegaConf.is_dict(value):
             group = next((g for g in choices if g.rpartition("@")[2] == key), key)
-            raise InputError(f"{key}={value}: it has settings of its own, see {group}=...")
+            raise InputError(
+                f"{key}={value}: it is a group of settings; choose an option: {group}=..."
+            )
         if value is None and expected is not None and _may_be_null(key, config_name):
-            continue  # an experiment has set what may be left unset
+            continue  # an experiment set it, and null is its plain default
         numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
         kinds = (int, float) if isinstance(expected, float) else (type(expected),)
         if isinstance(expected, bool | int | float) and type(value) not in kinds:
@@ -203,26 +206,3 @@ def _may_be_null(key: str, config_name: str) -> bool:
     plain = hydra.compose(config_name)
     known = _list_keys(OmegaConf.to_container(plain))
     return key in known and OmegaConf.select(plain, key) is None
-
-
-def _make_namer(*groups: str) -> Callable[..., str]:
-    """Resolver of a folder's name: these groups' options, and a digest of the resolved config."""
-
-    def name(*, _root_: Any) -> str:
-        from genreclf.evaluation.runs import (
-            NOT_IDENTITY,
-            digest_config,  # not needed to print a config
-        )
-
-        values = {key: _root_[key] for key in _root_ if key not in ("hydra", *NOT_IDENTITY)}
-        plain = {
-            key: OmegaConf.to_container(value, resolve=True)
-            if OmegaConf.is_config(value)
-            else value
-            for key, value in values.items()
-        }
-        choices = _root_.hydra.runtime.choices
-        parts = [choices[group] for group in groups if choices.get(group)]
-        return "-".join([*parts, digest_config(plain)])
-
-    return name

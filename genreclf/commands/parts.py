@@ -1,5 +1,6 @@
 """From the config of a training run to its parts; nothing else instantiates them."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def make_parts(config: DictConfig) -> Parts:
         InputError: a setting of a part is out of range.
         hydra.errors.InstantiationException: the same, of a part that Hydra has called.
     """
+    for library in ("pytorch_lightning", "lightning_fabric"):  # which announce what they do
+        logging.getLogger(library).setLevel(logging.WARNING)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
 
     def make_augmentation(silence: tuple[float, ...]) -> nn.Module:

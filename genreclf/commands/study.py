@@ -52,9 +52,10 @@ def run(config: DictConfig) -> None:
             study.write(folder)
             ran = bool(phase.points) and _run_phase(phase, folder)
             if phase.points:
-                phase.choose(study.metric)
+                phase.choose_winner(study.metric)
                 study.write(folder)
-                settings |= {sweep.get_key(text): text for text in phase.chosen_overrides()}
+                chosen = phase.chosen.overrides if phase.chosen else []
+                settings |= {sweep.get_key(text): text for text in chosen}
             if ran or phase.error or phase is study.phases[-1]:
                 write_study(study, folder)
             if phase.error:
@@ -107,7 +108,7 @@ def _run_phase(phase: Phase, folder: Path) -> bool:
     Returns whether anything was left to run.
     """
     log.info("%s: genreclf %s", phase.name, shlex.join(phase.command))
-    if phase.finished() == phase.total():
+    if phase.count_finished() == phase.count_runs():
         return False
     context = multiprocessing.get_context("spawn")
     file = folder / f"{phase.name}.log"

@@ -12,71 +12,79 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
+from genreclf.audio.features import identify_features
 from genreclf.commands import distributed
-from genreclf.data.build_store import build_store, describe_source
-from genreclf.data.store import Store
+from genreclf.commands.identity import changes_nothing, check_defaults, digest_run
+from genreclf.commands.run_folder import set_output_folder
+from genreclf.commands.stores import digest_config_split, find_store
+from genreclf.data.build_store import StorePlan, write_store
+from genreclf.data.store import Store, digest_values
 from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
-from genreclf.report.study import PAGE
-from genreclf.training import launch, sources
+from genreclf.training import launch
+from genreclf.training.sources import digest_sources
 
 log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
     """The command: train and test, or reuse the finished run; print the path of result.json."""
-    folder = find_folder()
-    help_rank_0 = partial(distributed.help_rank_0, config, folder, open_store)
+    rank, _ = launch.read_rank()
+    if rank:
+        logging.disable()  # the process of rank 0 logs
+    store = open_store(config)
+    folder = choose_folder(config, store)
+    set_output_folder(folder)
+    train = partial(_run_and_note_failure, config, store, folder)
+    help_rank_0 = partial(distributed.help_rank_0, config, store, folder)
     if launch.is_child():  # of a `genreclf train` that holds the lock and prints
-        train = partial(_run_and_note_failure, config, folder)
-        sys.exit(distributed.run_child(train, folder, help_rank_0))
-    if launch.read_rank()[0]:
+        sys.exit(distributed.run_child(help_rank_0 if rank else train, folder))
+    if rank:
         help_rank_0()
         return
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
-        refused = _run_and_note_failure(config, folder)
+        refused = train()
     if refused:
         raise InputError(refused)
     print(folder / runs.RESULT)
 
 
-def find_folder() -> Path:
-    """The folder of the run."""
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in this folder has a result."""
-    return (folder / runs.RESULT).exists()
-
-
 def open_store(config: DictConfig) -> Store:
-    """The store of the run; what it lacks is decoded first.
+    """The store of the run; what it lacks is decoded first, once all settings are checked.
 
     Raises:
-        InputError: the data have fewer than two genres, or no features can be made from them.
+        InputError: a setting is wrong, or the store cannot be made.
     """
-    from genreclf.training.build import check_genres
+    store = find_store(config)
+    if isinstance(store, StorePlan):
+        from genreclf.commands.parts import make_parts
+        from genreclf.training.build import check_genres, check_settings
 
-    dataset = instantiate(config.data)
-    check_genres(dataset.genres(), "data")
-    store = build_store(
-        dataset,
-        instantiate(config.features),
-        outputs=config.outputs,
-        path=config.store,
-        workers=config.workers,
-    )
-    check_genres(store.classes, "usable tracks")
+        check_settings(make_parts(config))
+        check_genres(store.dataset.genres(), "data")
+        store = write_store(store, config.workers)
     return store
 
 
-def _run_and_note_failure(config: DictConfig, folder: Path) -> str:
+def choose_folder(config: DictConfig, store: Store) -> Path:
+    """The folder of a run on this store."""
+    hydra_config = HydraConfig.get()
+    whole = OmegaConf.merge({"hydra": hydra_config}, config)
+    features = identify_features(instantiate(config.features))
+    data = digest_values([features, digest_config_split(config, store)])
+    distillation = instantiate(config.get("distillation"))
+    init = config.init.checkpoint if "init" in config else None
+    digest = digest_run(whole, data, digest_sources(distillation, init))
+    name = f"{store.source.dataset}-{hydra_config.runtime.choices['model']}-{digest}"
+    return Path(str(config.outputs)) / "train" / name
+
+
+def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str:
     """Train or reuse; note in the folder what fails. Returns a line where memory ran out.
 
     That line is not raised in here: an exception keeps the frames in which it arose, and they keep
@@ -84,10 +92,10 @@ def _run_and_note_failure(config: DictConfig, folder: Path) -> str:
     """
     refused = ""
     try:
-        if is_finished(folder):
+        if (folder / runs.RESULT).exists():
             _reuse(config, folder)
         else:
-            _train(config, folder)
+            _train(config, store, folder)
     except Exception as error:
         from genreclf.training import memory
 
@@ -109,33 +117,27 @@ def _run_and_note_failure(config: DictConfig, folder: Path) -> str:
 
 
 def _reuse(config: DictConfig, folder: Path) -> None:
-    """Say what a finished run came to, and write its report if there is none."""
+    """Log the result of a finished run; write its report if there is none."""
     distributed.decide_together(config, train=False)
-    file = folder / runs.RESULT
-    result = files.read_json(file)
-    source = describe_source(instantiate(config.data), instantiate(config.features))
-    sources.check_data(file, result["data"]["digest"], source)
-    distillation = instantiate(config.get("distillation"))
-    init = config.init.checkpoint if "init" in config else None
-    current = sources.digest_sources(distillation, init)
-    sources.check_sources(file, result.get("sources", {}), current)
+    result = files.read_json(folder / runs.RESULT)
+    check_defaults(folder, result["config"], config)
     log.info("this run is finished: its result is reused; delete its folder to rerun it")
     log.info("%s", _summarise(result))
-    if config.report and not (folder / PAGE).exists():
+    if config.report and not (folder / runs.PAGE).exists():
         _write_report(runs.Run.read(folder))
 
 
-def _train(config: DictConfig, folder: Path) -> None:
+def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     from genreclf.commands.parts import make_parts
-    from genreclf.training import process_group
-    from genreclf.training.build import check_settings
+    from genreclf.training.build import check_genres, check_settings
+    from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
     parts = make_parts(config)
-    check_settings(parts, folder)
-    store = open_store(config)
-    count = process_group.count_processes(process_group.make_probe(parts.make_trainer))
+    check_settings(parts)
+    check_genres(store.classes, "usable tracks")
+    count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder)
         return
@@ -150,9 +152,9 @@ def _train(config: DictConfig, folder: Path) -> None:
 
 
 def _write_report(run: runs.Run) -> None:
-    from genreclf.report.page import write  # imports what draws
+    from genreclf.report.page import write  # imports Matplotlib
 
-    write([run], run.folder / PAGE)
+    write([run], run.folder / runs.PAGE)
 
 
 def _list_choices() -> dict[str, str]:
@@ -166,11 +168,7 @@ def _list_choices() -> dict[str, str]:
 def _list_overrides() -> list[str]:
     """What the user changed, without what changes no number."""
     given: list[str] = list(HydraConfig.get().overrides.task)
-    return [text for text in given if not _changes_nothing(text.partition("=")[0].lstrip("+~"))]
-
-
-def _changes_nothing(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in runs.NOT_IDENTITY)
+    return [text for text in given if not changes_nothing(text.partition("=")[0].lstrip("+~"))]
 
 
 def _summarise(result: dict[str, Any]) -> str:

@@ -1,4 +1,3 @@
-from .build_store import build_store as build_store
 from .datamodule import StoreDataModule as StoreDataModule
 from .datasets import FMA as FMA
 from .datasets import Folder as Folder

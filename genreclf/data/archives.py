@@ -1,10 +1,9 @@
-"""Zip archives to folders: nothing outside the folder, nothing by halves, nothing twice.
+"""Unpacks ZIP archives safely: nothing outside the folder, no partial files, nothing twice.
 
-Names are checked before anything is written. Links that the user has put below the folder himself,
-say to a larger disk, are followed.
+All names are checked before anything is written. Symbolic links that the user has put below the
+folder, for example to a larger disk, are followed.
 """
 
-import shutil
 import stat
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ from rich.progress import (
 )
 
 from genreclf.errors import InputError
+from genreclf.files import check_free_disk, write_atomically
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
 CHUNK = 1 << 20  # bytes
@@ -30,7 +30,7 @@ ENCRYPTED = 0x1  # bit of a member's flags
 
 
 def make_bytes_progress() -> Progress:
-    """A progress bar of bytes, with speed and time left."""
+    """A progress bar that counts bytes and shows speed and remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,83 +40,68 @@ def make_bytes_progress() -> Progress:
     )
 
 
-def check_disk(folder: Path, needed: int, purpose: str) -> None:
-    """Refuse what does not fit on the disk.
-
-    Args:
-        folder: on that disk.
-        needed: bytes.
-        purpose: what they are needed for; the beginning of the message.
-
-    Raises:
-        InputError: fewer bytes are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"{purpose} needs {needed / 1e6:,.0f} MB below {folder} and {free / 1e6:,.0f} MB are "
-            "free; free some, or choose another place: data.root=..."
-        )
-
-
 def unpack(path: Path, folder: Path) -> dict[str, int]:
-    """Unpack an archive; files that are there already, alike by size and CRC-32, are left alone.
+    """Unpack an archive; existing files of the same size and CRC-32 are left alone.
 
     Args:
-        path: a zip archive.
+        path: a ZIP archive.
         folder: where its members go.
 
     Returns:
-        The size in bytes of every file of the archive, by its name in it.
+        The size in bytes of every file in the archive, keyed by its name in the archive.
 
     Raises:
-        InputError: a member would leave the folder, is neither a file nor a folder, or is
-            encrypted (then nothing is unpacked); the archive is damaged or compressed in a way
-            that Python cannot read; or the disk is too small.
+        InputError: a member would be written outside the folder, is neither a file nor a folder,
+            or is encrypted (then nothing is unpacked); the archive is damaged or uses a
+            compression method that Python cannot read; or the disk is too small.
     """
     with _explain_damage(path), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if fault := _find_fault(member):
                 raise InputError(
                     f"{path}: its member {member.orig_filename!r} {fault}; nothing was unpacked, "
-                    "get the archive from elsewhere"
+                    "get the archive from another source"
                 )
         files = [member for member in archive.infolist() if not member.is_dir()]
-        _check_disk(path, files, folder)
+        missing = sum(member.file_size for member in files if not _has_size(member, folder))
+        check_free_disk(folder, missing, f"unpacking {path.name}", "data.root")
         with make_bytes_progress() as progress:
             total = sum(member.file_size for member in files)
             task = progress.add_task(f"unpacking {path.name}", total=total)
             for member in files:
-                if _is_there(member, folder):
+                if _is_unpacked(member, folder):
                     progress.advance(task, member.file_size)
                 else:
-                    _write(archive, member, folder, partial(progress.advance, task))
+                    _unpack_member(archive, member, folder, partial(progress.advance, task))
     return {member.filename: member.file_size for member in files}
 
 
 @contextmanager
 def _explain_damage(path: Path) -> Iterator[None]:
+    """Turn the many errors of `zipfile` into one InputError."""
     try:
         yield
-    except RuntimeError as error:  # also NotImplementedError
+    except RuntimeError as error:  # includes NotImplementedError
         raise InputError(
-            f"{path}: this Python cannot unpack it ({error}); unpack it right there with another "
-            "program, such as 7z, and go on with genreclf prepare"
+            f"{path}: Python cannot unpack it ({error}); unpack it in that folder with another "
+            "program, such as 7z, then run genreclf prepare"
         ) from None
     except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk; bz2 gives none
+        # An error of the disk has an errno; one that bz2 raises for damaged data has none.
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
-            f"{path}: cannot be unpacked ({error}); delete it, and the same command fetches it anew"
+            f"{path}: cannot be unpacked ({error}); delete it and run the same command again to "
+            "download it again"
         ) from None
 
 
 def _find_fault(member: zipfile.ZipInfo) -> str:
-    """What is wrong with a member's name or kind; empty if nothing is."""
-    name = member.orig_filename  # as it is in the archive: Windows would see other separators
+    """Why a member must not be unpacked; empty if it may be."""
+    name = member.orig_filename  # as in the archive: Windows would replace the separators
     parts = PurePosixPath(name).parts
     if name.startswith("/") or PureWindowsPath(name).drive or "\\" in name or "\0" in name:
-        return "is no plain path below the folder"
+        return "is not a relative path with plain separators"
     if ".." in parts or not parts:
         return "leads out of the folder"
     kind = stat.S_IFMT(member.external_attr >> 16)
@@ -125,17 +110,12 @@ def _find_fault(member: zipfile.ZipInfo) -> str:
     return "is encrypted" if member.flag_bits & ENCRYPTED else ""
 
 
-def _check_disk(path: Path, files: list[zipfile.ZipInfo], folder: Path) -> None:
-    missing = (member.file_size for member in files if not _has_size(member, folder))
-    check_disk(folder, sum(missing), f"unpacking {path.name}")
-
-
 def _has_size(member: zipfile.ZipInfo, folder: Path) -> bool:
     target = folder / member.filename
     return target.is_file() and target.stat().st_size == member.file_size
 
 
-def _is_there(member: zipfile.ZipInfo, folder: Path) -> bool:
+def _is_unpacked(member: zipfile.ZipInfo, folder: Path) -> bool:
     if not _has_size(member, folder):
         return False
     crc = 0
@@ -145,21 +125,14 @@ def _is_there(member: zipfile.ZipInfo, folder: Path) -> bool:
     return crc == member.CRC
 
 
-def _write(
+def _unpack_member(
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,
     folder: Path,
     advance: Callable[[float], None],
 ) -> None:
-    """Unpack one file under another name, then give it its own."""
-    target = folder / member.filename
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unpacking")
-    try:
-        with archive.open(member) as source, unfinished.open("wb") as file:
-            while chunk := source.read(CHUNK):
-                file.write(chunk)
-                advance(len(chunk))
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Unpack one file and pass the number of bytes to `advance`; zipfile checks the CRC."""
+    with archive.open(member) as source, write_atomically(folder / member.filename, "wb") as file:
+        while chunk := source.read(CHUNK):
+            file.write(chunk)
+            advance(len(chunk))

@@ -1,33 +1,186 @@
 """From a dataset to its store of features."""
 
+import contextlib
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from genreclf.audio.features import (
-    MFCC,
-    Computed,
-    Features,
-    Mel,
-    MelFrames,
-    Precomputed,
-    describe_features,
-)
+from genreclf.audio.content import UNREADABLE
 from genreclf.audio.workers import Row, count_available_cores, extract, map_in_order
-from genreclf.data.datasets import FMA, Dataset, Npz, Track
-from genreclf.data.store import Scaling, Source, Store
+from genreclf.data.datasets.track import Track
+from genreclf.data.digests import DigestCache
+from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
+from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
+
+log = logging.getLogger(__name__)
 
 
-def read_precomputed_rows(dataset: Npz, done: int) -> Iterator[Row]:
-    """The dataset' own rows, after the first `done`; rows without content are refused."""
+@dataclass(frozen=True)
+class StorePlan:
+    """A store that may not be there yet.
+
+    Args:
+        dataset: whose tracks it holds.
+        features: that are stored.
+        tracks: all tracks, in order.
+        contents: digest of the audio of each track; None where the dataset brings its features.
+        source: what the store is made from.
+        path: where it is, or will be.
+    """
+
+    dataset: Dataset
+    features: Features
+    tracks: Sequence[Track]
+    contents: Sequence[str] | None
+    source: Source
+    path: Path
+
+
+def plan_store(
+    dataset: Dataset, features: Features, *, outputs: str | Path, path: str | Path | None = None
+) -> StorePlan:
+    """Find out what the store of a dataset and a kind of features is, and where.
+
+    Args:
+        dataset: whose tracks.
+        features: what is computed of each; waveforms are stored where that happens in training.
+        outputs: the store lies below, named after what it is made from, unless `path` is given.
+        path: of the store.
+
+    Raises:
+        InputError: features and dataset do not go together, or the dataset cannot be read.
+    """
+    brought = isinstance(dataset, FeatureDataset)
+    if not callable(features) and not brought:
+        raise InputError(
+            f"data={dataset.name} with features={features.name}: features=precomputed goes with "
+            "data=npz, which holds finished features, and with nothing else"
+        )
+    stored, folder = features.stored, Path(str(outputs)) / "stores"
+    tracks, contents = dataset.tracks(), None
+    if not brought:
+        cache = DigestCache(folder)
+        contents = cache.digest_files([track.path for track in tracks])
+        cache.save()
+    source = describe_source(
+        dataset.name, stored, tracks, dataset.identity() if brought else contents
+    )
+    name = f"{dataset.name}-{stored.name}-{source.digest[:8]}.h5"
+    return StorePlan(dataset, stored, tracks, contents, source, Path(path or folder / name))
+
+
+def build_store(
+    dataset: Dataset,
+    features: Features,
+    *,
+    outputs: str | Path,
+    path: str | Path | None = None,
+    workers: int | None = None,
+) -> Store:
+    """The store of a dataset and a kind of features; built if it is not there yet.
+
+    Args:
+        dataset: whose tracks.
+        features: what is computed of each; waveforms are stored where that happens in training.
+        outputs: the store lies below, named after what it is made from, unless `path` is given.
+        path: of the store. A store that is there is used as it is: the dataset is not looked at,
+            and its audio is not needed.
+        workers: processes that extract; None takes all cores.
+
+    Raises:
+        InputError: features and dataset do not go together, the store at `path` holds other
+            features, no track gives features, or the disk is full.
+    """
+    if path and Path(path).exists():
+        return open_store(path, features)
+    return write_store(plan_store(dataset, features, outputs=outputs, path=path), workers)
+
+
+def open_store(path: str | Path, features: Features) -> Store:
+    """A finished store that the user named.
+
+    Raises:
+        InputError: it is not a store, or holds other features.
+    """
+    store = Store(path)
+    store.check_features(features)
+    log.info("%s is used as it is: %d tracks of data=%s", path, len(store), store.source.dataset)
+    return store
+
+
+def write_store(plan: StorePlan, workers: int | None = None) -> Store:
+    """The planned store, written if it is not there yet.
+
+    Raises:
+        InputError: no track gives features, a process was killed, or the disk is full.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
+    if not plan.path.exists():
+        plan.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{plan.path}.lock"):  # a second run waits for the first one's store
+            if not plan.path.exists():
+                _write(plan, workers or count_available_cores())
+    store = Store(plan.path)
+    if isinstance(plan.dataset, FeatureDataset):
+        check_values(store, plan.features)
+    known_bad = plan.dataset.known_bad if isinstance(plan.dataset, DownloadableDataset) else {}
+    _log_store(store, plan.features, known_bad)
+    return store
+
+
+def check_values(store: Store, features: Any) -> None:
+    """Refuse rows that a dataset brought along where they cannot be these features.
+
+    Raises:
+        InputError: some of twenty rows have values outside the range of the features.
+    """
+    allowed = getattr(features, "value_range", None)
+    if allowed is None:
+        return
+    low, high = allowed
+    values = store.read_features(np.linspace(0, len(store) - 1, 20).astype(int))
+    if not low - 1 <= values.min() < high - 1 or values.max() > high + 1:
+        raise InputError(
+            f"features={features.name} go from {low:g} to {high:g} dB, these rows from "
+            f"{values.min():.4g} to {values.max():.4g}: set data.scale and data.offset"
+        )
+
+
+def _write(plan: StorePlan, workers: int) -> None:
+    if isinstance(plan.dataset, FeatureDataset):
+        _write_brought(plan, plan.dataset)
+        return
+    features = plan.features
+    arguments = plan.source, plan.tracks, features.shape, np.dtype(np.float32), plan.contents
+    with StoreWriter(plan.path, *arguments) as writer:
+        _write_rows(writer, _extract_rows(plan, writer.done, workers))
+        writer.finish(Scaling(silence=features.silence))
+
+
+def _write_brought(plan: StorePlan, dataset: FeatureDataset) -> None:
+    """Rows that the dataset brings along."""
+    first, features = next(dataset.rows()), plan.features
+    if callable(features) and first.shape != features.shape:
+        rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
+        raise InputError(f"rows of {rows} cannot be features={features.name}, which are {wanted}")
+    with StoreWriter(plan.path, plan.source, plan.tracks, first.shape, first.dtype) as writer:
+        _write_rows(writer, _check_rows(dataset, writer.done))
+        writer.finish(_choose_scaling(dataset))
+
+
+def _check_rows(dataset: FeatureDataset, done: int) -> Iterator[Row]:
+    """The dataset's own rows, after the first `done`; rows without content are refused."""
     for number, row in enumerate(dataset.rows()):
         if number < done:
             continue
@@ -39,114 +192,54 @@ def read_precomputed_rows(dataset: Npz, done: int) -> Iterator[Row]:
             yield row, dataset.duration
 
 
-def extract_rows(tracks: Iterable[Track], features: Computed, workers: int) -> Iterator[Row]:
-    """Rows in the order of the tracks."""
+def _extract_rows(plan: StorePlan, done: int, workers: int) -> Iterator[Row]:
+    """Rows in the order of the tracks, after the first `done`.
+
+    Audio that another store of the same features holds is copied from there, and the rest decoded.
+    """
+    contents = plan.contents or []
+    known = _find_rows(plan.path.parent, plan.source.identity, set(contents[done:]))
+    pending = list(zip(plan.tracks, contents, strict=True))[done:]
+    if copied := sum(content in known for _, content in pending):
+        log.info("%d of %d tracks are copied from other stores", copied, len(pending))
+    paths = (track.path for track, content in pending if content not in known)
+    features: Any = plan.features
+    extracted: Any = map_in_order(partial(extract, features=features), paths, workers)
     try:
-        paths = (track.path for track in tracks)
-        yield from map_in_order(partial(extract, features=features), paths, workers)
+        with contextlib.closing(extracted):  # without this, an error would leave processes behind
+            for _, content in pending:
+                if content in known:
+                    store, row = known[content]
+                    yield store.read([row])[0], float(store.durations[row])
+                else:
+                    yield next(extracted)
     except BrokenProcessPool:
         raise InputError(
-            "a process that extracts features was killed (out of memory?); start again, it goes "
-            "on from there, with fewer processes: workers=1"
+            "a process that extracts features was killed (out of memory?); the same command "
+            "continues from there, with fewer processes if you add workers=1"
         ) from None
 
 
-log = logging.getLogger(__name__)
-
-
-def build_store(
-    dataset: Dataset,
-    features: Features,
-    *,
-    outputs: str | Path,
-    path: str | Path | None = None,
-    workers: int | None = None,
-) -> Store:
-    """The store of a dataset and a kind of features; made if it is not there yet.
-
-    Args:
-        dataset: whose tracks.
-        features: what is computed of each; waveforms are stored where that happens in training.
-        outputs: the store's place is below, named by what it is made from, unless `path` is given.
-        path: of the store.
-        workers: processes that extract; None takes all cores.
-
-    Raises:
-        InputError: features and dataset do not go together, the store at `path` was made from
-            something else, no track gives features, or the disk is full.
-    """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
-    source = describe_source(dataset, features)
-    features = features.stored
-    name = f"{dataset.name}-{features.name}-{source.digest[:8]}.h5"
-    path = Path(str(path)) if path else Path(str(outputs)) / "stores" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):  # a second run waits for the first one's store
-        if not path.exists():
-            _write_store(dataset, features, source, path, workers or count_available_cores())
-        store = Store(path)
-    store.check(source)
-    if isinstance(dataset, Npz):
-        check_values(store, features)
-    _log_store(store, features, dataset.known_bad if isinstance(dataset, FMA) else ())
-    return store
-
-
-def describe_source(dataset: Dataset, features: Features) -> Source:
-    """What the store of a dataset and a kind of features is made from.
-
-    Raises:
-        InputError: features and dataset do not go together.
-    """
-    if isinstance(features, Precomputed) and not isinstance(dataset, Npz):
-        raise InputError(
-            f"data={dataset.name} with features={features.name}: features=precomputed goes with "
-            "data=npz, which holds finished features, and with nothing else"
-        )
-    return Source(describe_features(features.stored), dataset.identity())
-
-
-def check_values(store: Store, features: Features) -> None:
-    """Refuse rows that a dataset brought along where they cannot be these features.
-
-    Raises:
-        InputError: of some rows here and there, values outside the range of the features.
-    """
-    if isinstance(features, MFCC) or not isinstance(features, Mel | MelFrames):
-        return  # these have no range
-    rows = store.read(np.linspace(0, len(store) - 1, 20).astype(int))
-    values = rows * store.scaling.scale + store.scaling.offset
-    lowest = float(values.min())
-    if not -features.top_db - 1 <= lowest < -1 or values.max() > 1:
-        raise InputError(
-            f"features={features.name} go from {-features.top_db:g} to 0 dB, these rows from "
-            f"{lowest:.4g} to {values.max():.4g}: set data.scale and data.offset"
-        )
-
-
-def _write_store(
-    dataset: Dataset, features: Features, source: Source, path: Path, workers: int
-) -> None:
-    tracks = dataset.tracks()
-    if isinstance(dataset, Npz):
-        first = next(dataset.rows())
-        if not isinstance(features, Precomputed) and first.shape != features.shape:
-            rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
-            raise InputError(f"rows of {rows} are no features={features.name}, which are {wanted}")
-        with StoreWriter(path, source, tracks, first.shape, first.dtype) as writer:
-            _write_rows(writer, read_precomputed_rows(dataset, writer.done))
-            writer.finish(_choose_npz_scaling(dataset))
-    else:
-        assert not isinstance(features, Precomputed)
-        with StoreWriter(path, source, tracks, features.shape, np.dtype(np.float32)) as writer:
-            _write_rows(writer, extract_rows(tracks[writer.done :], features, workers))
-            writer.finish(Scaling(silence=features.silence))
+def _find_rows(
+    folder: Path, identity: Mapping[str, Any], wanted: set[str]
+) -> dict[str, tuple[Store, int]]:
+    """Rows of these features for this audio, in the finished stores of a folder."""
+    found: dict[str, tuple[Store, int]] = {}
+    for path in sorted(folder.glob("*.h5")):
+        try:
+            store = Store(path)
+        except InputError:  # of another version, or damaged
+            continue
+        if store.source.identity == identity:
+            rows = enumerate(store.contents)
+            found |= {content: (store, row) for row, content in rows if content in wanted}
+    found.pop(UNREADABLE, None)
+    return found
 
 
 def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
     if writer.done:
-        log.info("going on after %d of %d tracks", writer.done, len(writer.tracks))
+        log.info("continuing after %d of %d tracks", writer.done, len(writer.tracks))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -169,7 +262,7 @@ def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
             progress.update(task, advance=1, rejected=writer.rejected)
 
 
-def _choose_npz_scaling(dataset: Npz) -> Scaling:
+def _choose_scaling(dataset: FeatureDataset) -> Scaling:
     scale, offset = dataset.scaling()
     silence = dataset.silence
     if silence is None:
@@ -188,7 +281,7 @@ def _log_store(store: Store, features: Features, known_bad: Collection[str]) -> 
         bins,
         frames,
     )
-    if not isinstance(features, Precomputed):
+    if callable(features):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
             filled = "" if features.sample_rate is None else " and end in silence"

@@ -1,4 +1,4 @@
-"""All values of a store, kept where batches are taken from."""
+"""All values of a store, kept in memory."""
 
 import logging
 
@@ -18,8 +18,8 @@ def fill_cache(store: Store, kind: str, device: torch.device) -> Tensor | None:
 
     Args:
         store: whose values.
-        kind: "memory" of this machine; "float16", which is that, with larger types rounded; or
-            "device", which is memory again where the device has not twice the room.
+        kind: "memory" of this machine; "float16", the same with larger types rounded; or "device",
+            which falls back to memory if twice the size does not fit there.
         device: that trains.
     """
     if kind == "none":
@@ -29,7 +29,7 @@ def fill_cache(store: Store, kind: str, device: torch.device) -> Tensor | None:
         dtype = np.dtype(np.float16)
     size = len(store) * int(np.prod(store.shape)) * dtype.itemsize
     if kind == "device" and 2 * size > _measure_free_memory(device):
-        log.warning("cache=device: %.1f GB are too much for it; cache=memory", size / 1e9)
+        log.warning("cache=device: %.1f GB do not fit there twice; using cache=memory", size / 1e9)
         kind = "memory"
     values = torch.empty(
         (len(store), *store.shape),

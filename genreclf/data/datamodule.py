@@ -132,7 +132,7 @@ class StoreDataModule(pl.LightningDataModule):
         self.targets = None if targets is None else torch.from_numpy(targets)
         self._values: Tensor | None = None  # all stored values, where there is a cache
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str = "") -> None:
         """Fill the cache, in each process that trains."""
         if self._values is None:
             trainer: Any = self.trainer

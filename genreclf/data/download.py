@@ -1,12 +1,11 @@
-"""`genreclf download`: the archives of a data set, fetched, checked and unpacked.
+"""Downloads, verifies and unpacks the archives of a dataset.
 
-Below the root, `NAME.part` is a transfer that goes on at the next start, `NAME` a whole archive,
-and `.NAME.json` lists the files that were unpacked from it, with their sizes.
+Files in the dataset's root: `NAME.part` is an unfinished download, which the next start resumes;
+`NAME` is a complete archive; `.NAME.json` lists the files unpacked from it and their sizes.
 """
 
 import hashlib
 import http.client
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -17,54 +16,54 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock, Timeout
 
-from genreclf.data.archives import check_disk, make_bytes_progress, unpack
+from genreclf.data.archives import make_bytes_progress, unpack
 from genreclf.errors import InputError
-from genreclf.files import write_json
+from genreclf.files import check_free_disk, read_json, write_json
 
 log = logging.getLogger(__name__)
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s, before each new attempt that got no further than the last
-TIMEOUT = (10.0, 60.0)  # s, to connect, and without any byte
-CHUNK = 1 << 17  # bytes; a lost connection loses at most these
-HEADERS = {"Accept-Encoding": "identity"}  # else sizes would be those of a compressed transfer
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s, before each retry; they restart when a retry gets further
+TIMEOUT = (10.0, 60.0)  # s, to connect, and between two bytes
+CHUNK = 1 << 17  # bytes; a lost connection loses at most one chunk
+HEADERS = {"Accept-Encoding": "identity"}  # otherwise servers may compress and change the size
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive to fetch, and the SHA-1 of its bytes, in hexadecimal."""
+    """A ZIP archive to download, and the SHA-1 of its bytes, in hexadecimal."""
 
     url: str
     sha1: str
 
     @property
     def name(self) -> str:
-        """Name of the file."""
+        """File name: the last part of the URL."""
         return Path(urlsplit(self.url).path).name
 
 
 def download(archives: Sequence[Archive], root: str | Path, keep_archives: bool = False) -> None:
-    """Have all archives unpacked below a folder; what is there already is not fetched again.
+    """Download and unpack all archives into a folder, except those that it already holds.
 
     Args:
-        archives: in the order in which they are fetched.
-        root: the folder; made if it is not there.
-        keep_archives: leave the archives beside what was unpacked from them.
+        archives: in the order in which they are downloaded.
+        root: the folder; created if it does not exist.
+        keep_archives: keep each archive after unpacking it.
 
     Raises:
-        InputError: too little free disk, no connection, a refusal by the server, an archive of
-            another SHA-1, one that cannot be unpacked, or a folder that cannot be written.
+        InputError: too little free disk, no connection, an error from the server, an archive with
+            the wrong SHA-1, one that cannot be unpacked, or a folder that cannot be written.
     """
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _lock_folder(root):
             missing = [archive for archive in archives if not _is_unpacked(archive, root)]
-            _check_disk(missing, root)
+            _check_free_disk(missing, root)
             for archive in missing:
-                _fetch_and_unpack(archive, root, keep_archives)
-    except OSError as error:  # of the disk: those of the net are InputErrors by now
+                _download_and_unpack(archive, root, keep_archives)
+    except OSError as error:  # of the disk: network errors have become InputErrors
         raise InputError(
-            f"{error.filename or root}: {error.strerror or error}; mend that, and the same command "
-            "goes on"
+            f"{error.filename or root}: {error.strerror or error}; fix this, then run the "
+            "same command again to resume"
         ) from None
 
 
@@ -74,14 +73,14 @@ def _lock_folder(root: Path) -> FileLock:
         lock.acquire(timeout=0)
         lock.release()
     except Timeout:
-        log.info("another download into %s is under way: waiting for it", root)
+        log.info("waiting for another download into %s to finish", root)
     return lock
 
 
-def _fetch_and_unpack(archive: Archive, root: Path, keep_archive: bool) -> None:
+def _download_and_unpack(archive: Archive, root: Path, keep_archive: bool) -> None:
     path = root / archive.name
     if not path.exists():
-        fetch(archive.url, path)
+        download_file(archive.url, path)
     check_sha1(path, archive.sha1)
     files = unpack(path, root)
     write_json(
@@ -97,16 +96,16 @@ def _locate_manifest(archive: Archive, root: Path) -> Path:
 
 
 def _read_manifest(archive: Archive, root: Path) -> dict[str, int] | None:
-    """Files and sizes as they were unpacked from this very archive; None if they were not."""
+    """Names and sizes of the files unpacked from this archive; None if it was not unpacked."""
     try:
-        manifest = json.loads(_locate_manifest(archive, root).read_text(encoding="utf-8"))
+        manifest = read_json(_locate_manifest(archive, root))
         return manifest["files"] if manifest["sha1"] == archive.sha1 else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
 def _find_faulty(files: dict[str, int], root: Path) -> list[str]:
-    """Those that are missing or of another size."""
+    """Names of files that are missing or have another size."""
     paths = {name: root / name for name in files}
     return [n for n, p in paths.items() if not p.is_file() or p.stat().st_size != files[n]]
 
@@ -118,40 +117,40 @@ def _is_unpacked(archive: Archive, root: Path) -> bool:
     faulty = _find_faulty(files, root)
     if faulty:
         log.warning(
-            "%s: %d of %d files are missing or of another size, the first: %s; fetching it again",
+            "%s: %d of %d files are missing or have another size, such as %s; downloading it again",
             *(archive.name, len(faulty), len(files), root / faulty[0]),
         )
     else:
-        log.info("%s: all %d files are there", archive.name, len(files))
+        log.info("%s: all %d files are already there", archive.name, len(files))
     return not faulty
 
 
-def _check_disk(archives: Sequence[Archive], root: Path) -> None:
-    """Refuse before the first byte what would not fit at the end."""
+def _check_free_disk(archives: Sequence[Archive], root: Path) -> None:
+    """Check, before the first byte, that everything will fit."""
     needed = 0
     for archive in archives:
         path = root / archive.name
-        if path.exists():  # its directory will say exactly what is still to unpack
+        if path.exists():  # `unpack` knows exactly what is missing
             continue
-        part, size = _locate_part(path), _ask_size(archive.url)
-        there = part.stat().st_size if part.exists() else 0
+        size = _request_size(archive.url)
         before = _read_manifest(archive, root)
-        # Music hardly shrinks in an archive: unpacked it takes at least as much again.
+        # MP3s hardly compress: unpacked, they take at least the size of the archive.
         unpacked = (
             size if before is None else sum(before[name] for name in _find_faulty(before, root))
         )
-        needed += max(size - there, 0) + unpacked
-    check_disk(root, needed, f"download of {', '.join(archive.name for archive in archives)}")
+        needed += max(size - _measure(_locate_part(path)), 0) + unpacked
+    names = ", ".join(archive.name for archive in archives)
+    check_free_disk(root, needed, f"downloading {names}", "data.root")
 
 
-def _ask_size(url: str) -> int:
-    """Bytes of a file on its server; 0 if the server does not say."""
+def _request_size(url: str) -> int:
+    """Size of a file on its server, in bytes; 0 if the server does not say."""
     try:
         response = requests.head(url, headers=HEADERS, timeout=TIMEOUT, allow_redirects=True)
         response.raise_for_status()
     except requests.RequestException as error:
         raise InputError(
-            f"{url}: {_explain_failure(error)}; try again later, or see data.archives"
+            f"{url}: {_explain_failure(error)}; try again later or change data.archives"
         ) from None
     return int(response.headers.get("Content-Length", 0))
 
@@ -160,11 +159,16 @@ def _locate_part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def fetch(url: str, path: Path) -> None:
-    """Fetch a file, going on after what an earlier attempt has left.
+def _measure(path: Path) -> int:
+    """Size of a file in bytes; 0 if it does not exist."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def download_file(url: str, path: Path) -> None:
+    """Download a file, resuming what an earlier attempt left.
 
     Raises:
-        InputError: the server refuses, or the connection was lost too often in a row.
+        InputError: the server returns an error, or too many retries in a row got no further.
     """
     part, furthest, waits = _locate_part(path), 0, list(WAITS)
     while True:
@@ -172,33 +176,33 @@ def fetch(url: str, path: Path) -> None:
             _transfer(url, part)
             break
         except requests.RequestException as error:
-            there = part.stat().st_size if part.exists() else 0
+            there = _measure(part)
             if there > furthest:
                 furthest, waits = there, list(WAITS)
             refused = error.response is not None and error.response.status_code < 500
             if refused or not waits:
                 raise InputError(
-                    f"{url}: {_explain_failure(error)}; the same command goes on after "
-                    f"{there / 1e6:,.1f} MB"
+                    f"{url}: {_explain_failure(error)}; run the same command again to resume "
+                    f"after {there / 1e6:,.1f} MB"
                 ) from None
             wait = waits.pop(0)
             log.info(
-                "%s after %.1f MB; going on in %g s", _explain_failure(error), there / 1e6, wait
+                "%s after %.1f MB; retrying in %g s", _explain_failure(error), there / 1e6, wait
             )
             time.sleep(wait)
     part.replace(path)
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append to `part` what is missing of it; start over where the server cannot do that."""
-    there = part.stat().st_size if part.exists() else 0
+    """Append the missing bytes to `part`; start over if the server does not support ranges."""
+    there = _measure(part)
     headers = {**HEADERS, "Range": f"bytes={there}-"} if there else HEADERS
     with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
         if there and response.status_code == requests.codes.requested_range_not_satisfiable:
-            if response.headers.get("Content-Range") == f"bytes */{there}":  # it is whole
+            if response.headers.get("Content-Range") == f"bytes */{there}":  # it is complete
                 return
             part.unlink()
-            raise requests.ConnectionError(f"{part.name} is no part of what the server has")
+            raise requests.ConnectionError(f"{part.name} is longer than the file on the server")
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             there = 0
@@ -212,10 +216,10 @@ def _transfer(url: str, part: Path) -> None:
 
 
 def _explain_failure(error: BaseException) -> str:
-    """The innermost cause in a few words: what wraps it repeats it."""
+    """The innermost cause, in a few words: the outer errors only repeat it."""
     response = getattr(error, "response", None)
     if response is not None:
-        return f"the server says {response.status_code} {response.reason}"
+        return f"the server answered {response.status_code} {response.reason}"
     while inner := error.__cause__ or error.__context__:
         error = inner
     if isinstance(error, http.client.IncompleteRead):
@@ -224,10 +228,14 @@ def _explain_failure(error: BaseException) -> str:
 
 
 def check_sha1(path: Path, expected: str) -> None:
-    """Delete an archive that is not what it should be.
+    """Check an archive, and delete it if it is wrong.
+
+    Args:
+        path: the archive.
+        expected: the SHA-1 of its bytes, in hexadecimal.
 
     Raises:
-        InputError: it is not.
+        InputError: it has another SHA-1.
     """
     log.info("checking the SHA-1 of %s", path.name)
     with path.open("rb") as file:
@@ -235,6 +243,6 @@ def check_sha1(path: Path, expected: str) -> None:
     if found != expected.lower():
         path.unlink()
         raise InputError(
-            f"{path}: SHA-1 {found}, expected {expected}; the file is deleted, the same command "
-            "fetches it anew"
+            f"{path}: SHA-1 {found}, expected {expected}; the file was deleted, run the same "
+            "command again to download it again"
         )

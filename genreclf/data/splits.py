@@ -1,7 +1,7 @@
 """Which rows train, validate and test; and what leaks from one part into another.
 
 A split is a dict from part ("train", "val", "test") to the sorted rows of a store (int64 arrays).
-Every function takes the store first, its settings by name, and leaves no row in two parts.
+Every function takes the store first and its settings by name, and puts no row into two parts.
 """
 
 import logging
@@ -25,7 +25,8 @@ Split = dict[str, np.ndarray]
 def split_stratified(store: Store, seed: int = 42) -> Split:
     """70/10/20 %, each genre alike: the two calls of scikit-learn that the paper's scripts make.
 
-    Tracks of one artist fall on both sides, which reads about 10 points too high on FMA Small.
+    Tracks of one artist fall on both sides, which overstates accuracy by about 10 points on FMA
+    Small.
     """
     rows = np.arange(len(store))
     try:
@@ -33,8 +34,8 @@ def split_stratified(store: Store, seed: int = 42) -> Split:
         train, val = _divide_stratified(rest, store.labels[rest], 0.125, seed)
     except ValueError as error:
         raise InputError(
-            f"split=stratified: {len(store)} tracks are too few ({error}); about 10 of each genre "
-            "are needed at least"
+            f"split=stratified: {len(store)} tracks are too few ({error}); use at least about 10 "
+            "tracks of each genre"
         ) from None
     return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
 
@@ -49,7 +50,7 @@ def _divide_stratified(
 def split_by_artist(store: Store, seed: int = 42) -> Split:
     """70/10/20 % with every artist in one part only, genres as alike as that allows.
 
-    A track of unknown artist is taken for an artist of its own; the audit counts such tracks.
+    A track of unknown artist counts as an artist of its own; the audit counts such tracks.
 
     Raises:
         InputError: no track has an artist, or there are too few artists to fill every part.
@@ -102,7 +103,7 @@ def _find_usable_folds(
 
 
 def split_officially(store: Store) -> Split:
-    """The parts that the dataset names; without a test part, validation is tested on.
+    """The parts that the dataset names; without a test part, the validation part is tested.
 
     Raises:
         InputError: the dataset names no parts, or has no training or no validation part.
@@ -126,16 +127,16 @@ def split_officially(store: Store) -> Split:
 def split_by_fold(
     store: Store, number: int, folds: int = 5, block: int = 1000, seed: int = 42
 ) -> Split:
-    """A fold of the official training part to test on, the others to train on; validation stays.
+    """Test on one fold of the official training part, train on the others; validation stays.
 
-    For rows that name no artists: ids of FMA are given as albums are uploaded, so that tracks of
-    near ids, which a block keeps in one fold, are often of one artist.
+    For rows without artists: FMA numbers tracks as albums are uploaded, so tracks with nearby ids,
+    which a block keeps in one fold, are often by one artist.
 
     Args:
         store: whose track ids are numbers.
         number: of the fold that is tested on, from 0.
         folds: how many there are, genres as alike as that allows.
-        block: ids from a multiple of it up to the next stay together.
+        block: ids from one multiple of this number to the next stay together.
         seed: of the division.
 
     Raises:
@@ -165,7 +166,7 @@ def split_by_fold(
 
 
 def select_all_tracks(store: Store) -> Split:
-    """All rows to test on; for evaluation only."""
+    """All rows are tested; for evaluation only."""
     return {"test": np.arange(len(store))}
 
 
@@ -175,8 +176,8 @@ def limit_training_tracks(store: Store, split: Split, tracks_per_genre: int) -> 
     Args:
         store: whose rows are split.
         split: the parts.
-        tracks_per_genre: at most so many training tracks of each genre; a larger number's tracks
-            include a smaller one's.
+        tracks_per_genre: most training tracks of each genre; a larger number includes the tracks of
+            a smaller one.
 
     Raises:
         InputError: a number under 1.
@@ -193,7 +194,7 @@ def limit_training_tracks(store: Store, split: Split, tracks_per_genre: int) -> 
 def audit_split(
     store: Store, split: Split, allow_identical: Sequence[str] | str | int = ()
 ) -> dict[str, Any]:
-    """What two parts share: identical rows, artists, albums.
+    """Find what two parts share: identical rows, artists, albums.
 
     Args:
         store: whose rows are split.

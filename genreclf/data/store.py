@@ -7,9 +7,11 @@ Layout, for n tracks:
     /track_id, /artist, /album, /split, /license, /path  (n,)  UTF-8 text, empty where unknown
     /duration          (n,)  float32      seconds of audio that decoded
     /row_sha1          (n,)  text         hexadecimal, of the row; equal audio gives equal rows
+    /content           (n,)  text         digest of the audio that the row was made from
     /rejected/{track_id, genre, path, reason}      tracks that gave no features, and why
 
-Attributes: `schema`, `digest`, `features` and `dataset` (JSON: what the rows were made from),
+Attributes: `schema`, `digest`, `dataset` (name), `features` (JSON: name and settings), `identity`
+(JSON: class, version and changed settings of the features), `audio` and `table` (digests),
 `classes`, `scale`, `offset`, `silence`.
 """
 
@@ -17,30 +19,70 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from genreclf.audio.features import describe_features, identify_features
+from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
+from genreclf.protocols import Features
 
-SCHEMA = 2
+SCHEMA = 3
+COLUMNS = ("id", "genre", "artist", "album", "split", "license")  # of the table of tracks
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a store is made from, as plain values: its identity."""
+    """What a store is made from: its identity, wherever the files lie.
 
+    Args:
+        dataset: its name, which does not count.
+        features: name and settings, as `describe_features` gives them; they do not count.
+        identity: class, version and changed settings of the features.
+        audio: digest of the audio of all tracks, in order.
+        table: digest of their ids, genres, tags and official parts, in order.
+    """
+
+    dataset: str
     features: dict[str, Any]
-    dataset: dict[str, Any]
+    identity: dict[str, Any]
+    audio: str
+    table: str
 
     @property
     def digest(self) -> str:
-        """SHA-1 over schema, feature settings and dataset, as hexadecimal digits."""
-        text = json.dumps([SCHEMA, self.features, self.dataset], sort_keys=True)
-        return hashlib.sha1(text.encode()).hexdigest()
+        """SHA-1 over schema, features, audio and table, as hexadecimal digits."""
+        return digest_values([SCHEMA, self.identity, self.audio, self.table])
+
+
+def describe_source(
+    dataset: str, features: Features, tracks: Iterable[Track], contents: Any
+) -> Source:
+    """The source of a store of these tracks.
+
+    Args:
+        dataset: its name.
+        features: that are stored.
+        tracks: in the order of the rows.
+        contents: digest of the audio of each, or plain values that identify the rows.
+    """
+    table = [[getattr(track, column) for column in COLUMNS] for track in tracks]
+    return Source(
+        dataset,
+        describe_features(features),
+        identify_features(features),
+        digest_values(contents),
+        digest_values(table),
+    )
+
+
+def digest_values(values: Any) -> str:
+    """SHA-1 of plain values, as hexadecimal digits."""
+    return hashlib.sha1(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +98,15 @@ class Scaling:
 
 
 class Store:
-    """A finished store. Columns are read at once, features when asked for, in each process anew.
+    """A finished store. Columns are read immediately, features on demand, in each process again.
 
     Attributes:
+        source: what it was made from.
         labels: int64 (n,), index into `classes`.
         track_ids, artists, albums, splits, licenses, paths: lists of n texts, empty where unknown.
         durations: float32 (n,), seconds of audio that decoded.
         row_sha1: list of n hexadecimal digests of the rows.
+        contents: list of n digests of the audio; empty text where the rows did not come from audio.
         shape: (bins, frames) of a row.
         dtype: of the stored values.
         rejected: a dict with track_id, genre, path and reason for each track without features.
@@ -75,23 +119,29 @@ class Store:
         self.path = Path(path)
         self._opened: tuple[int, Any] | None = None
         try:
-            with h5py.File(self.path, "r") as file:
+            with self._open() as file:
                 self._read_columns(file)
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such store") from None
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: not a store of this version ({error})") from None
 
+    def _open(self) -> Any:
+        return h5py.File(self.path, "r", locking=False)  # a finished store never changes
+
     def _read_columns(self, file: Any) -> None:
         attributes = file.attrs
         if attributes["schema"] != SCHEMA:
             raise InputError(
                 f"{self.path}: schema {attributes['schema']}, this version reads {SCHEMA}; "
-                "delete the file to have it made anew"
+                "delete the file, and the same command builds it again"
             )
         self.source = Source(
+            str(attributes["dataset"]),
             json.loads(attributes["features"]),
-            json.loads(attributes["dataset"]),
+            json.loads(attributes["identity"]),
+            str(attributes["audio"]),
+            str(attributes["table"]),
         )
         self.classes = [str(name) for name in np.atleast_1d(attributes["classes"])]
         silence = tuple(map(float, np.atleast_1d(attributes["silence"])))
@@ -101,10 +151,16 @@ class Store:
         self.labels = file["label"][:]
         self.durations = file["duration"][:]
         self.row_sha1 = [sha1.decode() for sha1 in file["row_sha1"][:]]
-        texts = ("track_id", "artist", "album", "split", "license", "path")
-        self.track_ids, self.artists, self.albums, self.splits, self.licenses, self.paths = (
-            _read_texts(file[name]) for name in texts
-        )
+        texts = ("track_id", "artist", "album", "split", "license", "path", "content")
+        (
+            self.track_ids,
+            self.artists,
+            self.albums,
+            self.splits,
+            self.licenses,
+            self.paths,
+            self.contents,
+        ) = (_read_texts(file[name]) for name in texts)
         rejected = {name: _read_texts(column) for name, column in file["rejected"].items()}
         self.rejected = [
             dict(zip(rejected, row, strict=True)) for row in zip(*rejected.values(), strict=True)
@@ -114,36 +170,62 @@ class Store:
         return len(self.labels)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Stored values (len(rows), bins, frames) of these rows."""
-        features = self._file()["features"]
+        """Stored values (len(rows), bins, frames) of these rows; `read_features` scales them."""
+        features = self._get_file()["features"]
         values = np.empty((len(rows), *self.shape), self.dtype)
-        for place, row in zip(values, rows, strict=True):  # many at a call: fifty times as slow
+        for place, row in zip(values, rows, strict=True):  # many rows in one call: 50 times slower
             place[...] = features[row]
         return values
 
-    def _file(self) -> Any:
-        """The file, opened once a process: a handle must not cross a fork."""
+    def read_features(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Features float32 (len(rows), bins, frames) of these rows, in their own unit."""
+        scaling = self.scaling
+        return self.read(rows).astype(np.float32) * scaling.scale + scaling.offset
+
+    def _get_file(self) -> Any:
+        """The file, opened once in each process: a handle must not cross a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), h5py.File(self.path, "r"))
+            self._opened = (os.getpid(), self._open())
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
 
-    def check(self, source: Source) -> None:
-        """Refuse a store that was made from something else.
+    def check_features(self, features: Features) -> None:
+        """Refuse a store of other features.
 
         Raises:
             InputError: names the first setting that differs, with both values.
         """
-        for kind in ("features", "dataset"):
-            made, wanted = getattr(self.source, kind), getattr(source, kind)
-            for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
-                if made.get(key) != wanted.get(key):
-                    raise InputError(
-                        f"{self.path} was made with {kind} {key}={made.get(key)!r}, the config "
-                        f"says {wanted.get(key)!r}; name another store=..., or delete this one"
-                    )
+        wanted, made = describe_features(features.stored), self.source.features
+        for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
+            if key in made and key in wanted and made[key] != wanted[key]:
+                raise InputError(
+                    f"{self.path} was made with features {key}={made[key]!r}, the config says "
+                    f"{wanted[key]!r}; name another store=..., or delete this one"
+                )
+        if (identity := identify_features(features.stored)) != self.source.identity:
+            raise InputError(
+                f"{self.path} was made by {format_identity(self.source.identity)}, the config "
+                f"says {format_identity(identity)}; name another store=..., or delete this one"
+            )
+
+
+def format_identity(identity: dict[str, Any]) -> str:
+    """Such as `genreclf.audio.Mel, version 1`."""
+    return f"{identity['class']}, version {identity['version']}"
+
+
+def digest_split(store: Store, split: dict[str, np.ndarray]) -> str:
+    """SHA-1 of what a model learns from and is tested on: rows and genres of each part, in order.
+
+    Names of tracks, artists and folders do not count, unless the split depends on them.
+    """
+    parts = {
+        part: [[store.row_sha1[row], store.classes[store.labels[row]]] for row in rows]
+        for part, rows in split.items()
+    }
+    return digest_values([store.classes, dataclasses.astuple(store.scaling), parts])
 
 
 def _read_texts(column: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 While it is written the file is called `NAME.partial`. All its rows are allocated at the start and
 a `state` is kept for each track, so that a killed writer leaves a readable file and the next one
-goes on where it stopped.
+continues from there.
 """
 
 import contextlib
@@ -38,6 +38,7 @@ class StoreWriter:
         tracks: all tracks, in the order in which rows will come.
         shape: (bins, frames) of a row.
         dtype: of the stored values.
+        contents: digest of the audio of each track; None where the rows do not come from audio.
 
     Raises:
         InputError: not enough free disk for all rows, or an unfinished store of another source.
@@ -50,15 +51,17 @@ class StoreWriter:
         tracks: Sequence[Track],
         shape: Sequence[int],
         dtype: np.dtype,
+        contents: Sequence[str] | None = None,
     ) -> None:
         self.path, self.source, self.tracks = path, source, tracks
+        self.contents = contents or [""] * len(tracks)
         self.shape, self.dtype = tuple(shape), dtype
         self.partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.done = 0
         with self._disk_errors():
             self._file: Any = self._reopen() or self._create()
-            # Handles are kept, for to open a data set takes as long as to write a row.
+            # Handles are kept: opening a data set takes as long as writing a row.
             self._features, self._progress = self._file["features"], self._file["progress"]
         self._row = len(self._by_state(ACCEPTED))
         self.done = self._row + len(self._by_state(REJECTED))
@@ -142,7 +145,7 @@ class StoreWriter:
         self._row += 1
 
     def reject(self, reason: str) -> None:
-        """Note why the next track has no row."""
+        """Record why the next track has no row."""
         with self._disk_errors():
             self._advance(REJECTED, 0.0, b"", reason.encode()[:300])
 
@@ -159,11 +162,11 @@ class StoreWriter:
             reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
             raise InputError(
                 f"{self.partial}: cannot be written after {self.done} of {len(self.tracks)} "
-                f"tracks ({reason}); free some disk and start again, it goes on from there"
+                f"tracks ({reason}); free some disk; the same command continues from there"
             ) from None
 
     def finish(self, scaling: Scaling) -> None:
-        """Add the columns, cut the rows that rejected tracks left, and swap the file in.
+        """Add the columns, cut off rows that rejected tracks left, and move the file into place.
 
         Raises:
             InputError: no track at all was accepted.
@@ -190,6 +193,7 @@ class StoreWriter:
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
             self._add(name, self._progress[name][accepted])
+        self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in ("id", "artist", "album", "split", "license", "path"):
             self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
         for name in ("id", "genre", "path"):
@@ -197,7 +201,8 @@ class StoreWriter:
         self._add("rejected/reason", np.array(reasons, TEXT))
         attributes = {"schema": SCHEMA, "classes": classes, **dataclasses.asdict(scaling)}
         attributes["features"] = json.dumps(self.source.features)
-        attributes["dataset"] = json.dumps(self.source.dataset)
+        attributes["identity"] = json.dumps(self.source.identity)
+        attributes |= {name: getattr(self.source, name) for name in ("dataset", "audio", "table")}
         self._file.attrs.update(attributes)
         del self._file["progress"]
 
@@ -205,7 +210,7 @@ class StoreWriter:
         return np.flatnonzero(self._progress["state"] == state)
 
     def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Values of a field as HDF5 can keep them: old file names and tags can be no UTF-8."""
+        """Values of a field as HDF5 can keep them: file names and tags may not be UTF-8."""
         values = (getattr(self.tracks[i], field) for i in rows)
         kept = (value.encode(errors="backslashreplace").decode() for value in values)
         return np.array([value.replace("\0", "") for value in kept], TEXT)

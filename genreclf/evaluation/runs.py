@@ -1,13 +1,10 @@
 """What a run leaves: `config.yaml`, `best.ckpt`, `predictions.csv` and, last, `result.json`."""
 
-import copy
 import csv
-import hashlib
 import io
-import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,23 +19,9 @@ from genreclf.files import read_json, write_text
 RESULT = "result.json"
 FAILURE = "failure.json"
 PREDICTIONS = "predictions.csv"
+PAGE = "report.html"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
-NOT_IDENTITY = (  # change no number of a result
-    *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
-    *("data.archives", "data.known_bad", "trainer.enable_progress_bar"),
-)
 PLACES = (".path", ".root", ".checkpoint", ".runs")  # on one machine
-
-
-def digest_config(config: Mapping[str, Any]) -> str:
-    """Eight digits that tell runs apart: a run is its resolved config."""
-    identity = copy.deepcopy(dict(config))
-    for key in NOT_IDENTITY:
-        group, _, name = key.rpartition(".")
-        part = identity.get(group) if group else identity
-        if isinstance(part, dict):
-            part.pop(name, None)
-    return hashlib.sha1(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def hide_location(override: str) -> str:

@@ -88,7 +88,7 @@ def merge_keys(paper: Iterable[str], measured: Iterable[str]) -> list[str]:
 
 def describe_pending(phase: Phase) -> str:
     """Why a phase has nothing to show; empty where it has."""
-    if any(point.runs or point.failures() for point in phase.points):
+    if any(point.runs or point.list_failures() for point in phase.points):
         return ""
     if phase.error:
         return f"Ended without a choice: {phase.error}."
@@ -102,12 +102,12 @@ def list_remarks(phase: Phase) -> list[str]:
     if why := describe_pending(phase):
         return [why]
     said = _left_out(phase)
-    failures = [(point, failure) for point in phase.points for failure in point.failures()]
+    failures = [(point, failure) for point in phase.points for failure in point.list_failures()]
     said += [f"{point.name}: {failure['error']}." for point, failure in failures]
     if phase.error:
         said.append(f"Ended without a choice: {phase.error}.")
-    if phase.finished() < phase.total():
-        said.append(f"So far {phase.finished()} of {phase.total()} runs are finished.")
+    if phase.count_finished() < phase.count_runs():
+        said.append(f"So far {phase.count_finished()} of {phase.count_runs()} runs are finished.")
     return said
 
 
@@ -127,11 +127,11 @@ def describe_state(phase: Phase, point: Point | None, key: str = "", value: str 
         if f"{key}={value}" in phase.left_out:
             return "left out"
         return "not swept" if phase.points else "not run yet"
-    if not point.fits():
+    if not point.fits_in_memory():
         return "did not fit in memory"
     if point.runs:
         return ""
-    return "failed" if point.failures() else "not run yet"
+    return "failed" if point.list_failures() else "not run yet"
 
 
 def format_measured(point: Point) -> list[str]:

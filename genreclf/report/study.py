@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from genreclf.evaluation.runs import PAGE
 from genreclf.files import write_text
 from genreclf.report import (
     study_artists,
@@ -20,7 +21,7 @@ from genreclf.report.section import Report, Section
 from genreclf.report.templates import template
 from genreclf.studies.study import Study
 
-PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+MARKDOWN, FIGURES = "report.md", "figures"
 PAPER: list[tuple[str, list[Callable[[Study], Section]]]] = [  # by phase, in the paper's order
     ("features", [study_data.audio, study_data.clip, study_data.features]),
     ("models", [study_models.structure, study_models.models]),

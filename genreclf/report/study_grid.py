@@ -100,5 +100,5 @@ def _by_value(phase: Phase, key: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for point in phase.points:
         if (value := cells.get_setting(point, key)) is not None and point.runs:
-            found.setdefault(value, []).extend(point.values("val/accuracy"))
+            found.setdefault(value, []).extend(point.list_values("val/accuracy"))
     return found

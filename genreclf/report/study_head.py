@@ -161,7 +161,9 @@ def summary(study: Study) -> Section:
 def _summary(phase: Phase, metric: str | None) -> list[str]:
     runs = [run for point in phase.points for run in point.runs]
     time = cells.format_duration(sum(run.result["seconds"] for run in runs)) if runs else cells.NONE
-    count = f"{phase.finished()} of {phase.total()}" if phase.total() else cells.NONE
+    count = (
+        f"{phase.count_finished()} of {phase.count_runs()}" if phase.count_runs() else cells.NONE
+    )
     chosen = phase.chosen
     if metric is None and runs:
         return [phase.name, "compared, not chosen", *[cells.NONE] * 2, count, time]

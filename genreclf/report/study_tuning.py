@@ -105,7 +105,7 @@ def optimizer(study: Study) -> Section:
     notes = cells.list_remarks(phase)
     pair = [measured[key] for key in ("adamw", "adam") if key in measured]
     if len(pair) == 2 and all(point.runs for point in pair):
-        gain = estimate_difference(*(point.values("val/accuracy") for point in pair))
+        gain = estimate_difference(*(point.list_values("val/accuracy") for point in pair))
         printed = f"{cells.format_points(paper.ADAMW_GAIN)} points"
         rows.append(
             [

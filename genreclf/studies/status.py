@@ -24,8 +24,8 @@ def show_progress(phase: Phase) -> Iterator[Callable[[], None]]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns) as bar:
-        task = bar.add_task(phase.name, total=phase.total(), completed=phase.finished())
-        yield lambda: bar.update(task, completed=phase.finished())
+        task = bar.add_task(phase.name, total=phase.count_runs(), completed=phase.count_finished())
+        yield lambda: bar.update(task, completed=phase.count_finished())
 
 
 def describe_studies(outputs: Path) -> str:
@@ -42,10 +42,10 @@ def describe_studies(outputs: Path) -> str:
 
 def _describe_study(folder: Path) -> str:
     study = Study.read(folder)
-    done = sum(phase.finished() for phase in study.phases)
-    total = sum(phase.total() for phase in study.phases)
+    done = sum(phase.count_finished() for phase in study.phases)
+    total = sum(phase.count_runs() for phase in study.phases)
     running = _is_locked(folder)
-    over = all(phase.over() for phase in study.phases)
+    over = all(phase.is_over() for phase in study.phases)
     state = "running" if running else "finished" if over else "stopped; the same command goes on"
     lines = [f"{folder}: {state}, {done} of {total} runs"]
     return "\n".join(
@@ -55,10 +55,10 @@ def _describe_study(folder: Path) -> str:
 
 def describe_outcome(phase: Phase, metric: str | None) -> str:
     """What a phase chose, or why it did not, in one line."""
-    count = f"{phase.finished()}/{phase.total()}"
+    count = f"{phase.count_finished()}/{phase.count_runs()}"
     text = phase.error
     if phase.chosen and metric:
-        text = f"{metric} {phase.chosen.mean(metric):.4f}  {phase.chosen.name}"
+        text = f"{metric} {phase.chosen.compute_mean(metric):.4f}  {phase.chosen.name}"
     elif phase.left_out and not phase.points:
         count, text = "-", "left out: " + "; ".join(sorted(set(phase.left_out.values())))
     return f"{phase.name:<14}{count:>6}  {text}".rstrip()

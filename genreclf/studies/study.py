@@ -43,33 +43,33 @@ class Point:
         """The finished runs; read once, so only when they are."""
         return [Run.read(folder) for folder in self._folders() if (folder / RESULT).exists()]
 
-    def finished(self) -> int:
+    def count_finished(self) -> int:
         """How many runs have a result, or were too large for the memory, which is one as well."""
-        failures = [self.failure(folder) for folder in self._folders()]
+        failures = [self._read_failure(folder) for folder in self._folders()]
         return sum(
             (folder / RESULT).exists() or bool(failure and failure["out_of_memory"])
             for folder, failure in zip(self._folders(), failures, strict=True)
         )
 
-    def failures(self) -> list[dict[str, Any]]:
+    def list_failures(self) -> list[dict[str, Any]]:
         """What went wrong: dicts of `folder`, `error` (one line) and `out_of_memory`."""
-        found = [(folder, self.failure(folder)) for folder in self._folders()]
+        found = [(folder, self._read_failure(folder)) for folder in self._folders()]
         return [{"folder": str(folder), **failure} for folder, failure in found if failure]
 
-    def fits(self) -> bool:
+    def fits_in_memory(self) -> bool:
         """Whether no run was too large for the memory."""
-        return not any(failure["out_of_memory"] for failure in self.failures())
+        return not any(failure["out_of_memory"] for failure in self.list_failures())
 
-    def values(self, metric: str) -> list[float]:
+    def list_values(self, metric: str) -> list[float]:
         """The metric of the kept epoch of each finished run, such as "val/accuracy"."""
         return [run.result["metrics"][metric] for run in self.runs]
 
-    def mean(self, metric: str) -> float:
+    def compute_mean(self, metric: str) -> float:
         """Of the metric, over the seeds; there is a result."""
-        values = self.values(metric)
+        values = self.list_values(metric)
         return sum(values) / len(values)
 
-    def failure(self, folder: Path) -> dict[str, Any] | None:
+    def _read_failure(self, folder: Path) -> dict[str, Any] | None:
         """Why the run in this folder has no result; None where it has one, or did not fail."""
         file = folder / FAILURE
         return read_json(file) if file.exists() and not (folder / RESULT).exists() else None
@@ -105,40 +105,36 @@ class Phase:
         """The winner."""
         return None if self.winner is None else self.points[self.winner]
 
-    def chosen_overrides(self) -> list[str]:
-        """What the next phases begin with; empty as long as nothing is chosen."""
-        return self.chosen.overrides if self.chosen else []
-
-    def choose(self, metric: str | None) -> None:
+    def choose_winner(self, metric: str | None) -> None:
         """Note the winner; or, where runs failed or none fits in memory, why there is none.
 
         Without a metric the points are only compared.
         """
-        lacking = self.total() - self.finished()
+        lacking = self.count_runs() - self.count_finished()
         if not lacking:
             if metric is None:
                 return
             self.winner = choose_best(self.points, metric)
             self.error = "" if self.chosen else f"phase {self.name}: no run fits in memory"
             return
-        failures = [failure for point in self.points for failure in point.failures()]
+        failures = [failure for point in self.points for failure in point.list_failures()]
         real = [failure for failure in failures if not failure["out_of_memory"]]
         first = f"; {real[0]['error']} ({real[0]['folder']})" if real else ""
         self.error = (
-            f"phase {self.name}: {lacking} of {self.total()} runs failed, so that nothing is chosen"
-            f"{first}; the same command tries them again"
+            f"phase {self.name}: {lacking} of {self.count_runs()} runs failed, so nothing was "
+            f"chosen{first}; run the same command again to retry them"
         )
 
-    def finished(self) -> int:
+    def count_finished(self) -> int:
         """How many of its runs have a result."""
-        return sum(point.finished() for point in self.points)
+        return sum(point.count_finished() for point in self.points)
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing is left of it to run."""
         begun = bool(self.points or self.left_out)
-        return begun and not self.error and self.finished() == self.total()
+        return begun and not self.error and self.count_finished() == self.count_runs()
 
-    def total(self) -> int:
+    def count_runs(self) -> int:
         """How many runs it has."""
         return sum(len(point.folders) for point in self.points) or self.planned
 
@@ -198,7 +194,9 @@ def _make_point(study: Path, overrides: list[str], folders: list[str]) -> Point:
 def rank_points(points: Sequence[Point], metric: str) -> list[Point]:
     """Those that have a result, the best mean of the metric first; ties in their order."""
     sign = 1 if find_direction(metric) == "min" else -1
-    return sorted((p for p in points if p.runs), key=lambda point: sign * point.mean(metric))
+    return sorted(
+        (p for p in points if p.runs), key=lambda point: sign * point.compute_mean(metric)
+    )
 
 
 def choose_best(points: Sequence[Point], metric: str) -> int | None:
@@ -206,5 +204,5 @@ def choose_best(points: Sequence[Point], metric: str) -> int | None:
 
     A point that did not fit in memory with every seed is no candidate.
     """
-    fitting = (point for point in rank_points(points, metric) if point.fits())
+    fitting = (point for point in rank_points(points, metric) if point.fits_in_memory())
     return next((points.index(point) for point in fitting), None)

@@ -93,7 +93,7 @@ class Parts:
     config: dict[str, Any]
 
 
-def check_settings(parts: Parts, folder: Path) -> None:
+def check_settings(parts: Parts) -> None:
     """Build every part once, so that a wrong setting is found before hours of decoding.
 
     Raises:
@@ -103,13 +103,13 @@ def check_settings(parts: Parts, folder: Path) -> None:
         raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
     check_loading(parts.batch_size, parts.num_workers, parts.cache)
     process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
-    make_callbacks(folder, parts.monitor, parts.patience, History(parts.seed), parts.ema)
+    make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
     model = parts.make_model(classes=2)
     classifier = Classifier(model, ["a", "b"], **_list_classifier_settings(parts))
     if any(True for _ in model.parameters()):
         classifier.configure_optimizers()
     if parts.distillation is not None:
-        parts.distillation.check_folder(folder)
+        parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
     digest_sources(parts.distillation, parts.init)
     _load_pretrained(parts)
     parts.make_augmentation((0.0,))

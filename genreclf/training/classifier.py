@@ -114,7 +114,7 @@ class Classifier(pl.LightningModule):
         description = dict(read_checkpoint(checkpoint_path)["genreclf"])
         del description["format"], description["classes"]
         given = {"description": description, "normalise": trained.normalise} | settings
-        return cls(trained.net, trained.classes, **given).to(map_location)
+        return cls(trained.net.train(), trained.classes, **given).to(map_location)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (batch, classes) of features (batch, bins, frames)."""

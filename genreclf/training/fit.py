@@ -15,13 +15,12 @@ from pytorch_lightning.loggers import Logger
 
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.evaluation.runs import BEST, LAST
-from genreclf.models.checkpoint import Trained, load_checkpoint, read_checkpoint
+from genreclf.models.checkpoint import Trained, load_checkpoint
 from genreclf.training import loggers, memory, process_group
 from genreclf.training.build import Parts
 from genreclf.training.callbacks import History, ProgressBar, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.launch import read_rank
-from genreclf.training.sources import check_data, check_sources
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +64,7 @@ def fit(
         None in the processes of other ranks than 0.
 
     Raises:
-        InputError: training diverged, another process ended, or the interrupted run was started
-            with other data.
+        InputError: training diverged, or another process ended.
     """
     history = History(parts.seed)
     probe = process_group.make_probe(parts.make_trainer)
@@ -118,9 +116,6 @@ def _run_trainer(
     """Train; an interrupted run continues after its last finished epoch."""
     last = folder / LAST
     if last.exists():
-        recorded = read_checkpoint(last)["genreclf"]
-        check_data(last, recorded["store"], data.store.source)
-        check_sources(last, recorded.get("sources", {}), classifier.description["sources"])
         log.info("this run was interrupted: it continues after its last finished epoch")
     try:
         trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)

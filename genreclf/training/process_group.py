@@ -1,5 +1,6 @@
 """Settings of Lightning's Trainer for one process and for several that train one run together."""
 
+import atexit
 import os
 from collections.abc import Callable
 from typing import Any
@@ -91,8 +92,16 @@ def broadcast(make_trainer: Callable[..., pl.Trainer], value: Any) -> Any:
     """The value that the process of rank 0 gives; waits until all processes are there."""
     settings = list_settings(make_probe(make_trainer))
     strategy = make_trainer(logger=False, **settings).strategy
+    if not distributed.is_initialized():
+        atexit.register(_leave)
     strategy.setup_environment()
     return strategy.broadcast(value)
+
+
+def _leave() -> None:
+    """Close the connections; PyTorch may abort where they are open at exit."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def is_connection_lost(error: BaseException) -> bool:

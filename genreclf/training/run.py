@@ -1,6 +1,7 @@
 """One run from its parts to its result: data, classifier, training, test."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
     description = classifier.description
     known = {
         "params": count_parameters(classifier.net),
-        "data": _describe_data(data, leakage, description["seen_before"]),
+        "data": _describe_data(data, folder, leakage, description["seen_before"]),
         "sources": description["sources"],
         **provenance,
         "config": parts.config,
@@ -112,11 +113,12 @@ def _evaluate(predictions: runs.Predictions) -> dict[str, Any]:
 
 
 def _describe_data(
-    data: StoreDataModule, leakage: dict[str, Any], seen_before: dict[str, int | None]
+    data: StoreDataModule, folder: Path, leakage: dict[str, Any], seen_before: dict[str, int | None]
 ) -> dict[str, Any]:
     store = data.store
     return {
-        "store": str(store.path),
+        "store": os.path.relpath(store.path, folder),
+        "table": store.source.table,
         "store_bytes": store.path.stat().st_size,
         "digest": store.source.digest,
         "classes": store.classes,

@@ -95,7 +95,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
         hydra_app.run("report", "report", [f"outputs={tmp_path}"])
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
-        f"genreclf: {tmp_path / 'a'}: No space left on device; mend that, or choose another "
+        f"genreclf: {tmp_path / 'a'}: No space left on device; correct that, or choose another "
         "place: outputs=..."
     )
 

@@ -4,14 +4,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import mutagen
 import numpy as np
 import pytest
 from conftest import heed_ctrl_c
 
+import genreclf.data.build_store as build
 from genreclf.audio import decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store
@@ -45,6 +48,98 @@ def test_a_finished_store_is_reused(music: Path, tmp_path: Path) -> None:
     before = first.path.stat().st_mtime_ns
     again = build_store(Folder(music, 2.5), MEL, outputs=tmp_path)
     assert (again.path, again.path.stat().st_mtime_ns) == (first.path, before)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are decoded, in this process."""
+    names: list[str] = []
+
+    def extract_here(function: Any, paths: Iterable[str], workers: int) -> Iterator[Any]:
+        for path in paths:
+            names.append(Path(path).name)
+            yield function(path)
+
+    monkeypatch.setattr(build, "map_in_order", extract_here)
+    return names
+
+
+def test_a_copied_folder_has_the_same_store(
+    music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    first = build_store(Folder(music, 2.5), MEL, outputs=tmp_path)
+    assert len(decoded) == 48
+    shutil.copytree(music, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert build_store(Folder(tmp_path / "copy", 2.5), MEL, outputs=tmp_path).path == first.path
+    (tmp_path / "link").symlink_to(tmp_path / "copy")
+    spelled = f"{tmp_path}/./link/../link"
+    assert build_store(Folder(spelled, 2.5), MEL, outputs=tmp_path).path == first.path
+    assert len(decoded) == 48
+
+
+def test_only_a_file_whose_audio_changed_is_decoded_again(
+    music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    root = Path(shutil.copytree(music, tmp_path / "music"))
+    first = build_store(Folder(root, 2.5), MEL, outputs=tmp_path)
+    decoded.clear()
+    shutil.copy(music / "Folk" / "02-02.mp3", root / "Folk" / "01-01.mp3")
+    (root / "Folk" / "01-02.mp3").rename(root / "Folk" / "00-00.mp3")
+    second = build_store(Folder(root, 2.5), MEL, outputs=tmp_path)
+    assert decoded == []  # the audio of both is known
+    damaged = bytearray((root / "Rock" / "01-01.mp3").read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    (root / "Rock" / "01-01.mp3").write_bytes(damaged)
+    third = build_store(Folder(root, 2.5), MEL, outputs=tmp_path)
+    assert decoded == ["01-01.mp3"]
+    assert len({first.path, second.path, third.path}) == 3
+    fresh = build_store(Folder(root, 2.5), MEL, outputs=tmp_path / "fresh")
+    assert third.row_sha1 == fresh.row_sha1
+    np.testing.assert_array_equal(third.durations, fresh.durations)
+
+
+def test_a_corrected_tag_decodes_nothing(music: Path, tmp_path: Path, decoded: list[str]) -> None:
+    root = Path(shutil.copytree(music, tmp_path / "music"))
+    first = build_store(Folder(root, 2.5), MEL, outputs=tmp_path)
+    decoded.clear()
+    file = mutagen.File(root / "Folk" / "01-01.mp3", easy=True)  # pyright: ignore
+    file["artist"] = "Somebody Else"
+    file.save()
+    second = build_store(Folder(root, 2.5), MEL, outputs=tmp_path)
+    assert decoded == []
+    assert second.row_sha1 == first.row_sha1
+    assert (second.source.audio, second.source.table == first.source.table) == (
+        first.source.audio,
+        False,
+    )
+    assert "Somebody Else" in second.artists
+
+
+def test_a_store_that_is_named_needs_no_audio(music: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(music, tmp_path / "music"))
+    path = tmp_path / "mine.h5"
+    first = build_store(Folder(root, 2.5), MEL, outputs=tmp_path, path=path)
+    shutil.rmtree(root)
+    again = build_store(Folder(root, 2.5), MEL, outputs=tmp_path, path=path)
+    assert again.row_sha1 == first.row_sha1
+
+
+class QuietMel(Mel):
+    """Somebody's own feature: that of `Mel`, 10 dB lower."""
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        return super().__call__(waveform, sample_rate) - 10
+
+
+def test_your_own_feature_has_a_store_of_its_own_d1(
+    music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    plain = build_store(Folder(music, 2.5), MEL, outputs=tmp_path)
+    own = QuietMel(**asdict(MEL))
+    quiet = build_store(Folder(music, 2.5), own, outputs=tmp_path)
+    np.testing.assert_array_equal(quiet.read([0]), plain.read([0]) - 10)
+    with pytest.raises(InputError, match=r"genreclf\.audio\.Mel, version 1, .*QuietMel"):
+        build_store(Folder(music), own, outputs=tmp_path, path=plain.path)
 
 
 def test_a_store_of_other_settings_is_refused(music: Path, tmp_path: Path) -> None:
@@ -126,7 +221,7 @@ def test_rows_may_be_features_that_audio_gives_too(tmp_path: Path) -> None:
         build_store(Npz(archive), features, outputs=tmp_path)
     with pytest.raises(InputError, match="these rows from 0 to 1: set"):
         build_store(Npz(archive, scale=1 / 255), features, outputs=tmp_path)
-    with pytest.raises(InputError, match="rows of 8 x 16 are no features=mel_frames, which are 8"):
+    with pytest.raises(InputError, match="rows of 8 x 16 cannot be features=mel_frames, which are"):
         build_store(in_db, MelFrames(n_mels=8, frames=20), outputs=tmp_path)
 
 
@@ -169,11 +264,11 @@ def test_an_interrupted_extraction_goes_on(
     _, error = process.communicate(timeout=60)
     assert process.returncode == status, error
     if number == signal.SIGINT:
-        assert error.splitlines()[-1] == "genreclf: interrupted; the same command goes on from here"
+        assert error.splitlines()[-1].endswith("interrupted; the same command continues from here")
         assert "Traceback" not in error
     (partial,) = tmp_path.glob("stores/*.partial")
     output, error = start(music, tmp_path).communicate(timeout=120)
-    assert "going on after" in output, output + error
+    assert "continuing after" in output, output + error
     store = Store(output.splitlines()[-1])
     assert len(store) == 2 * 12 * 12
     assert len(set(store.row_sha1)) == 2 * 12  # every copy alike

@@ -139,7 +139,7 @@ def test_what_is_too_large_for_the_device_stays_in_memory(
     monkeypatch.setattr(cache, "_measure_free_memory", lambda device: 2 * 20 * 8 * 16 - 1)
     values = cache.fill_cache(store, "device", torch.device("meta"))
     assert values.device.type == "cpu"
-    assert "cache=device: 0.0 GB are too much for it; cache=memory" in caplog.text
+    assert "do not fit there twice; using cache=memory" in caplog.text
 
 
 def test_an_unknown_cache_is_refused(store: Store) -> None:

@@ -66,20 +66,7 @@ def test_folder_takes_names_that_are_no_utf8(tmp_path: Path) -> None:
     clip(tmp_path / "rock" / "a.wav")
     (tmp_path / "rock" / "a.wav").rename(os.fsdecode(bytes(tmp_path) + b"/rock/caf\xe9.wav"))
     dataset = Folder(tmp_path)
-    assert dataset.identity()["files"].startswith("1 files")
     assert len(dataset.tracks()) == 1
-
-
-def test_folder_identity_follows_its_content(tmp_path: Path) -> None:
-    clip(tmp_path / "rock" / "a.wav")
-    dataset = Folder(tmp_path)
-    before = dataset.identity()
-    assert before == Folder(tmp_path).identity()
-    clip(tmp_path / "rock" / "b.wav")
-    added = dataset.identity()
-    assert added != before
-    os.utime(tmp_path / "rock" / "a.wav", (0, 0))
-    assert dataset.identity() != added
 
 
 def test_folder_refuses_what_has_no_music(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from fma_archives import Server, serve, zipped
 
-from genreclf.data import archives, download
+from genreclf import files
+from genreclf.data import download
 
 CLIP = np.random.default_rng(0).bytes(1_000_000)  # several chunks, hardly to be compressed
 MEMBERS = {"music/README.txt": b"read me", "music/000/000002.mp3": CLIP}
@@ -73,7 +74,7 @@ def test_a_second_start_fetches_nothing(fetch: Fetch, server: Server) -> None:
     assert sizes == {name: len(content) for name, content in MEMBERS.items()}
 
 
-def test_a_lost_connection_goes_on_within_one_start(fetch: Fetch, server: Server) -> None:
+def test_a_lost_connection_is_resumed_within_one_start(fetch: Fetch, server: Server) -> None:
     server.cuts = [300_000, 400_000]
     check(fetch())
     firsts = [first for _, first in server.got]
@@ -83,12 +84,12 @@ def test_a_lost_connection_goes_on_within_one_start(fetch: Fetch, server: Server
     assert firsts[2] > firsts[1] + 400_000 - download.CHUNK
 
 
-def test_the_next_start_goes_on_where_the_last_one_ended(
+def test_the_next_start_resumes_where_the_last_one_ended(
     fetch: Fetch, server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     server.cuts = [600_000, 0, 0]
     line = refused(fetch, capsys)
-    assert "the connection was lost; the same command goes on after 0." in line
+    assert "the connection was lost; run the same command again to resume after 0." in line
     there = (tmp_path / "root/music.zip.part").stat().st_size
     assert there > 400_000
     server.got.clear()
@@ -102,9 +103,7 @@ def test_a_server_without_ranges_starts_over(fetch: Fetch, server: Server) -> No
     assert server.got == [("music.zip", 0), ("music.zip", 0)]
 
 
-def test_a_transfer_that_was_whole_is_not_repeated(
-    fetch: Fetch, server: Server, tmp_path: Path
-) -> None:
+def test_a_complete_transfer_is_not_repeated(fetch: Fetch, server: Server, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/music.zip.part").write_bytes(server.files["music.zip"])
     check(fetch())
@@ -116,27 +115,27 @@ def test_a_wrong_checksum_deletes_the_file(
 ) -> None:
     found = hashlib.sha1(server.files["music.zip"]).hexdigest()
     line = refused(fetch, capsys, sha1="0" * 40)
-    assert f"SHA-1 {found}, expected {'0' * 40}; the file is deleted" in line
+    assert f"SHA-1 {found}, expected {'0' * 40}; the file was deleted" in line
     assert {path.name for path in (tmp_path / "root").iterdir()} <= {".download.lock"}
     check(fetch())
 
 
-def test_too_little_disk_is_told_before_the_start(
+def test_too_little_disk_is_reported_before_the_download(
     fetch: Fetch,
     server: Server,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: usage(0, 0, 1_500_000))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage(0, 0, 1_500_000))
     line = refused(fetch, capsys)
-    assert "download of music.zip needs 2 MB" in line
+    assert "downloading music.zip needs 2 MB" in line
     assert "data.root=..." in line
     assert server.got == []
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut"])
-def test_damage_is_noticed_and_mended(fetch: Fetch, server: Server, harm: str) -> None:
+def test_damaged_files_are_downloaded_again(fetch: Fetch, server: Server, harm: str) -> None:
     root = fetch()
     clip = root / "music/000/000002.mp3"
     clip.unlink() if harm == "missing" else clip.write_bytes(CLIP[:1000])
@@ -144,7 +143,7 @@ def test_damage_is_noticed_and_mended(fetch: Fetch, server: Server, harm: str) -
     assert len(server.got) == 2
 
 
-def test_the_archive_stays_where_that_is_asked_for(fetch: Fetch, server: Server) -> None:
+def test_keep_archives_keeps_the_archive(fetch: Fetch, server: Server) -> None:
     root = fetch("keep_archives=true")
     assert (root / "music.zip").read_bytes() == server.files["music.zip"]
 
@@ -179,7 +178,7 @@ def test_links_are_refused(
     assert not (tmp_path / "root/music").exists()
 
 
-def test_what_is_no_archive_is_refused(
+def test_a_file_that_is_not_an_archive_is_refused(
     fetch: Fetch, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.files["music.zip"] = b"<html>not found</html>"
@@ -208,14 +207,12 @@ def test_a_damaged_compressed_member_is_refused(
     server.files["music.zip"] = bytes(content)
     line = refused(fetch, capsys)
     assert "cannot be unpacked" in line
-    assert "delete it, and the same command fetches it anew" in line
+    assert "delete it and run the same command again" in line
     assert not list((tmp_path / "root/music").rglob("*.mp3"))
-    assert not list(tmp_path.rglob("*.unpacking"))
+    assert not list(tmp_path.rglob(".*.mp3.*"))
 
 
-def test_an_unpacking_that_was_interrupted_goes_on(
-    fetch: Fetch, server: Server, tmp_path: Path
-) -> None:
+def test_interrupted_unpacking_is_resumed(fetch: Fetch, server: Server, tmp_path: Path) -> None:
     root = tmp_path / "root"
     clip, text = root / "music/000/000002.mp3", root / "music/README.txt"
     clip.parent.mkdir(parents=True)
@@ -228,7 +225,7 @@ def test_an_unpacking_that_was_interrupted_goes_on(
     assert clip.stat().st_mtime_ns == before
 
 
-def test_too_little_disk_to_unpack_is_told_before_that(
+def test_too_little_disk_is_reported_before_unpacking(
     fetch: Fetch,
     server: Server,
     capsys: pytest.CaptureFixture[str],
@@ -239,25 +236,23 @@ def test_too_little_disk_to_unpack_is_told_before_that(
     root.mkdir()
     (root / "music.zip").write_bytes(server.files["music.zip"])
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: usage(0, 0, 500_000))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage(0, 0, 500_000))
     assert "unpacking music.zip needs 1 MB" in refused(fetch, capsys)
     assert not (root / "music").exists()
 
 
-def test_another_version_of_the_archive_takes_the_place_of_the_old(
-    fetch: Fetch, server: Server
-) -> None:
+def test_another_version_of_the_archive_replaces_the_old_one(fetch: Fetch, server: Server) -> None:
     fetch()
     newer = {**MEMBERS, "music/000/000002.mp3": CLIP[::-1]}  # of the same size
     server.files["music.zip"] = zipped(newer)
     assert (fetch() / "music/000/000002.mp3").read_bytes() == CLIP[::-1]
 
 
-def test_refusals_of_the_server_are_told(
+def test_errors_of_the_server_are_reported(
     fetch: Fetch, server: Server, command: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = f"data.archives=[{{url:'{server.url}/other.zip',sha1:{'0' * 40}}}]"
-    assert "the server says 404" in refused(fetch, capsys, absent)
+    assert "the server answered 404" in refused(fetch, capsys, absent)
     nobody = f"data.archives=[{{url:'http://127.0.0.1:1/other.zip',sha1:{'0' * 40}}}]"
     assert "Connection refused; try again later" in refused(fetch, capsys, nobody)
     with pytest.raises(SystemExit):

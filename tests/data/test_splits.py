@@ -142,9 +142,7 @@ def test_official(
         "val": [1],
         "test": [2],
     }
-    (tmp_path / "made.h5").unlink()
     assert set(official(make_store, rows, ["train", "val", "train"])) == {"train", "val"}
-    (tmp_path / "made.h5").unlink()
     with pytest.raises(InputError, match=r"no val part \(the dataset names: train\)"):
         official(make_store, rows, ["train", "train"])
 

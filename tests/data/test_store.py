@@ -3,22 +3,26 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from genreclf.audio import MFCC, Mel
 from genreclf.data.datasets import Track
-from genreclf.data.store import Scaling, Source, Store
+from genreclf.data.store import Scaling, Source, Store, describe_source, digest_split
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
 
-SOURCE = Source({"name": "mel", "n_mels": 8}, {"name": "folder", "files": "5 files"})
+MEL = Mel(n_mels=8)
+OTHER = Source("folder", {}, {}, "other audio", "other table")
 TRACKS = [
     Track(f"t{n}", ("Rock", "Folk")[n % 2], f"artist {n}", "album", "train", f"/m/{n}.mp3")
     for n in range(5)
 ]
+SOURCE = describe_source("folder", MEL, TRACKS, ["0", "1", "2", "3", "4"])
 
 
 def writer(path: Path, tracks: list[Track] = TRACKS, source: Source = SOURCE) -> StoreWriter:
@@ -63,12 +67,12 @@ def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
 def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     with h5py.File(tmp_path / "a.h5") as file:
-        texts = ["album", "artist", "license", "path", "split", "track_id"]
+        texts = ["album", "artist", "content", "license", "path", "split", "track_id"]
         numbers = ["duration", "features", "label", "row_sha1"]
         assert sorted(file) == sorted([*texts, *numbers, "rejected"])
         assert {len(file[name]) for name in file if name != "rejected"} == {4}
         assert file["features"].chunks == (1, 8, 16)
-        assert file.attrs["schema"] == 2
+        assert file.attrs["schema"] == 3
         assert file.attrs["digest"] == SOURCE.digest
 
 
@@ -94,7 +98,7 @@ def test_a_partial_file_of_something_else_is_kept(tmp_path: Path, rows: np.ndarr
     with writer(tmp_path / "a.h5") as opened:
         opened.accept(rows[0], 30)
     with pytest.raises(InputError, match="unfinished store of other data"):
-        writer(tmp_path / "a.h5", source=Source({}, {}))
+        writer(tmp_path / "a.h5", source=OTHER)
     with writer(tmp_path / "a.h5") as opened:
         assert opened.done == 1
 
@@ -123,8 +127,9 @@ from pathlib import Path
 from genreclf.data.datasets import Track
 from genreclf.data.store import Source
 from genreclf.data.store_writer import StoreWriter
+OTHER = Source('folder', {}, {}, 'other audio', 'other table')
 tracks = [Track(str(n), "Rock") for n in range(50)]
-writer = StoreWriter(Path(sys.argv[1]), Source({}, {}), tracks, (8, 16), np.dtype(np.float32))
+writer = StoreWriter(Path(sys.argv[1]), OTHER, tracks, (8, 16), np.dtype(np.float32))
 for number in range(int(sys.argv[2])):
     writer.accept(np.full((8, 16), number, np.float32), 30)
 os.kill(os.getpid(), 9)
@@ -136,7 +141,7 @@ def test_a_killed_writer_leaves_what_it_wrote(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     killed = subprocess.run([sys.executable, "-c", KILLED, path, "20"], check=False)
     assert killed.returncode == -9
-    with writer(path, tracks, Source({}, {})) as opened:
+    with writer(path, tracks, OTHER) as opened:
         assert opened.done == 20
         for number in range(20, 50):
             opened.accept(np.full((8, 16), number), 30)
@@ -152,11 +157,12 @@ from genreclf.data.datasets import Track
 from genreclf.errors import InputError
 from genreclf.data.store import Source
 from genreclf.data.store_writer import StoreWriter
+OTHER = Source('folder', {}, {}, 'other audio', 'other table')
 tracks = [Track(str(n), "Rock") for n in range(50)]
 row = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    with StoreWriter(Path(sys.argv[1]), Source({}, {}), tracks, row.shape, row.dtype) as writer:
+    with StoreWriter(Path(sys.argv[1]), OTHER, tracks, row.shape, row.dtype) as writer:
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
         for _ in tracks:
             writer.accept(row, 30)
@@ -172,10 +178,10 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_loses_nothing(tmp_path: Path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(
-        r".* after \d+ of 50 tracks \(File too large\).* start again.*\n", done.stdout
+        r".* after \d+ of 50 tracks \(File too large\).* the same command continues.*\n", done.stdout
     )
     tracks = [Track(str(n), "Rock") for n in range(50)]
-    with StoreWriter(path, Source({}, {}), tracks, (64, 64), np.dtype(np.float32)) as opened:
+    with StoreWriter(path, OTHER, tracks, (64, 64), np.dtype(np.float32)) as opened:
         assert 5 < opened.done < 50
 
 
@@ -203,11 +209,67 @@ def test_no_row_at_all_is_refused(tmp_path: Path) -> None:
 def test_a_store_of_other_settings_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     store = Store(tmp_path / "a.h5")
-    store.check(SOURCE)
+    store.check_features(MEL)
     with pytest.raises(InputError, match="features n_mels=8, the config says 64"):
-        store.check(Source({"name": "mel", "n_mels": 64}, SOURCE.dataset))
-    with pytest.raises(InputError, match="dataset files='5 files', the config says '6 files'"):
-        store.check(Source(SOURCE.features, {"name": "folder", "files": "6 files"}))
+        store.check_features(Mel(n_mels=64))
+    with pytest.raises(InputError, match="features name='mel', the config says 'mfcc'"):
+        store.check_features(MFCC(n_mels=8, n_mfcc=8))
+
+
+class LouderMel(Mel):
+    """A feature of somebody else's that inherits the name and the settings."""
+
+
+class NewerMel(Mel):
+    """The same feature with other values."""
+
+    version = 2
+
+
+def test_another_class_or_version_of_the_features_is_refused_d1(
+    tmp_path: Path, rows: np.ndarray
+) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    store = Store(tmp_path / "a.h5")
+    with pytest.raises(InputError, match=r"by genreclf\.audio\.Mel, version 1, .*LouderMel"):
+        store.check_features(LouderMel(n_mels=8))
+    with pytest.raises(InputError, match=r"NewerMel, version 2"):
+        store.check_features(NewerMel(n_mels=8))
+
+
+def test_the_identity_of_a_store_is_frozen() -> None:
+    """Golden digests: whoever changes them makes every store that users have useless."""
+    assert SOURCE.audio == "9535592f78e1d9bf9b4e93cbe4f2f3c1c56b364c"
+    assert SOURCE.table == "5ee417db3b93c1c65ac8d844cf1cc457e6d2178a"
+    assert SOURCE.digest == "46269a30fc451b57deb0b4d5e41f017d3c1e2253"
+    assert SOURCE.identity == {"class": "genreclf.audio.Mel", "version": 1, "n_mels": 8}
+
+
+def test_tags_and_audio_have_digests_of_their_own() -> None:
+    contents = ["0", "1", "2", "3", "4"]
+    retagged = [replace(TRACKS[0], artist="somebody else"), *TRACKS[1:]]
+    tags = describe_source("folder", MEL, retagged, contents)
+    assert (tags.audio, tags.table == SOURCE.table) == (SOURCE.audio, False)
+    audio = describe_source("folder", MEL, TRACKS, ["5", *contents[1:]])
+    assert (audio.table, audio.audio == SOURCE.audio) == (SOURCE.table, False)
+    moved = [replace(track, path=f"/elsewhere{track.path}") for track in TRACKS]
+    assert describe_source("other name", MEL, moved, contents).digest == SOURCE.digest
+
+
+def test_the_digest_of_a_split_follows_rows_genres_and_parts(
+    make_store: Callable[..., Store], rows: np.ndarray
+) -> None:
+    split = {"train": np.array([0, 1, 2]), "val": np.array([3, 4])}
+    before = digest_split(make_store(TRACKS, rows), split)
+    assert before == "28c271bf7d6162a08ecb9de92aceabe2f7774bd2"
+    renamed = [replace(track, id=f"new {track.id}", artist="x") for track in TRACKS]
+    assert digest_split(make_store(renamed, rows), split) == before
+    relabelled = [replace(TRACKS[0], genre="Folk"), *TRACKS[1:]]
+    assert digest_split(make_store(relabelled, rows), split) != before
+    assert digest_split(make_store(TRACKS, rows + 1), split) != before
+    assert digest_split(make_store(TRACKS, rows, Scaling(2.0)), split) != before
+    other = {"train": np.array([0, 1, 3]), "val": np.array([2, 4])}
+    assert digest_split(make_store(TRACKS, rows), other) != before
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
@@ -219,7 +281,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(InputError, match="schema 99, this version reads 2"):
+    with pytest.raises(InputError, match="schema 99, this version reads 3"):
         Store(tmp_path / "a.h5")
 
 

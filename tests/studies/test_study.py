@@ -195,7 +195,7 @@ def test_one_failed_run_lets_the_others_finish_then_stops_the_study(
     done = finish(arguments(tmp_path, "study.phases=[tiny_axis,tiny_rate]", "model=cnn_gru"))
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
-    assert "phase tiny_axis: 1 of 3 runs failed, so that nothing is chosen" in error
+    assert "phase tiny_axis: 1 of 3 runs failed, so nothing was chosen" in error
     assert "model.axis='depth': choose time or frequency" in error
     assert "Traceback" not in done.stderr
     assert len(results(tmp_path)) == 2
@@ -249,9 +249,9 @@ def test_a_run_that_does_not_fit_in_memory_is_a_result(
     )
     assert done.returncode == 0, done.stderr
     (phase,) = read(tmp_path).phases
-    assert [point.fits() for point in phase.points] == [True, False]
+    assert [point.fits_in_memory() for point in phase.points] == [True, False]
     assert phase.winner == 0
-    (failure,) = phase.points[1].failures()
+    (failure,) = phase.points[1].list_failures()
     assert "batch_size=33 does not fit in the memory of this machine" in failure["error"]
 
 

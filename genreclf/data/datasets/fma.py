@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from genreclf.data.datasets.track import PARTS, Track, fingerprint
+from genreclf.data.datasets.track import PARTS, Track
 from genreclf.errors import InputError
 
 SUBSETS = {"small": {"small"}, "medium": {"small", "medium"}}  # and how their tracks are marked
@@ -34,7 +33,7 @@ LONGEST_FIELD = 10**8  # characters; biographies exceed the 131,072 that csv all
 class FMA:
     """Clips of 30 s under one genre each, with artist, album, licence and official split.
 
-    Every track of the subset is there, also one whose file is missing or known to be bad: decoding
+    Every track of the subset is listed, even if its file is missing or known to be bad: decoding
     decides what is rejected.
 
     Args:
@@ -70,7 +69,7 @@ class FMA:
 
     @property
     def expected(self) -> int:
-        """How many tracks there are, known before the table is there."""
+        """How many tracks the subset has, known before anything is downloaded."""
         return SIZES[self.subset]
 
     @property
@@ -82,18 +81,6 @@ class FMA:
     def metadata(self) -> Path:
         """The table of tracks."""
         return self.root / "fma_metadata" / "tracks.csv"
-
-    def identity(self) -> dict[str, Any]:
-        """Root, subset and genres, and the size and time of change of the table and each clip."""
-        self._check_layout()
-        files = fingerprint([self.metadata, *sorted(self.audio.glob("*/*.mp3"))], self.root)
-        return {
-            "name": self.name,
-            "root": str(self.root.resolve()),
-            "subset": self.subset,
-            "genres": self.chosen,
-            "files": files,
-        }
 
     def genres(self) -> list[str]:
         """Top genres of the tracks, sorted."""
@@ -115,7 +102,7 @@ class FMA:
         ):
             if not there:
                 raise InputError(
-                    f"{path} is not there; fetch it by genreclf download data={self.name} "
+                    f"{path} is missing; download it: genreclf download data={self.name} "
                     f"data.root={self.root}"
                 )
 
@@ -144,7 +131,7 @@ class FMA:
         if not tracks:
             raise self._damaged(f"no tracks of subset {self.subset}")
         if nameless := [track.id for track in tracks if not track.genre]:
-            # In the original each has one: to leave them out would hide that the table is another.
+            # In the original table each track has one: skipping them would hide a wrong table.
             raise self._damaged(f"{len(nameless)} tracks have no genre_top, such as {nameless[0]}")
         known = sorted({track.genre for track in tracks})
         if unknown := [genre for genre in self.chosen or () if genre not in known]:
@@ -181,6 +168,6 @@ class FMA:
 
     def _damaged(self, what: str) -> InputError:
         return InputError(
-            f"{self.metadata}: {what}; delete the file and fetch it anew by genreclf download "
+            f"{self.metadata}: {what}; delete the file and download it again: genreclf download "
             f"data={self.name} data.root={self.root}"
         )

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from genreclf.audio.decode import EXTENSIONS, find_audio_files
 from genreclf.audio.tags import read_tags
-from genreclf.data.datasets.track import Track, fingerprint
+from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
 
 
 class Folder:
     """Audio files under `<root>/<genre>/`, at any depth; artist and album from their tags.
 
-    Hidden files and folders are passed over, symbolic links followed.
+    Hidden files and folders are skipped, symbolic links are followed.
 
     Args:
         root: the folder of genre folders.
@@ -56,11 +55,6 @@ class Folder:
                 )
             found += [(genre, path) for path in paths]
         return found
-
-    def identity(self) -> dict[str, Any]:
-        """Root, and the name, size and time of change of each file."""
-        files = fingerprint((path for _, path in self.files()), self.root)
-        return {"name": self.name, "root": str(self.root.resolve()), "files": files}
 
     def genres(self) -> list[str]:
         """Names of the genre folders, sorted."""

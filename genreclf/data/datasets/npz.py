@@ -27,8 +27,8 @@ class Npz:
 
     Args:
         path: an archive, or a pattern such as `features_*.npz` for several, read in sorted order.
-        scale: takes the place of the archives' own, which is 1 where they have none.
-        offset: likewise; 0 where they have none.
+        scale: replaces the archives' own, which defaults to 1.
+        offset: replaces the archives' own, which defaults to 0.
         classes: names of the classes for integer labels, by number; None keeps the numbers.
         silence: value of a silent frame, in scaled units; None takes the least value stored.
         duration: seconds of audio that a row stands for.
@@ -70,7 +70,6 @@ class Npz:
             InputError: nothing matches the path, or it is no archive.
         """
         return {
-            "name": self.name,
             "scale": self._scale,
             "offset": self._offset,
             "classes": self.classes,
@@ -176,7 +175,7 @@ class Npz:
 
 
 def _read_checksums(file: Path) -> dict[str, str]:
-    """CRC-32 and size of each array, which a .npz file, a ZIP archive, lists without being read."""
+    """CRC-32 and size of each array, which a .npz file (a ZIP archive) lists up front."""
     with open_archive(file) as archive:
         return {
             member.filename: f"{member.CRC:08x} {member.file_size}"
@@ -185,7 +184,7 @@ def _read_checksums(file: Path) -> dict[str, str]:
 
 
 def open_archive(file: Path) -> Any:
-    """An archive of named arrays, which are read one by one; InputError where it is none."""
+    """An archive of named arrays, each read on demand; InputError if it is not one."""
     try:
         archive = np.load(file, allow_pickle=False)
     except DAMAGE as error:
@@ -196,7 +195,7 @@ def open_archive(file: Path) -> Any:
 
 
 def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
-    """One array of it, of the machine's byte order; InputError where it is missing or damaged."""
+    """One array in the machine's byte order; InputError if it is missing or damaged."""
     if name not in archive:
         raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
     try:
@@ -223,7 +222,7 @@ def _read_scalar(archive: Any, file: Path, name: str, default: float) -> float:
 
 
 def decode_texts(column: np.ndarray) -> list[str]:
-    """Of numbers, bytes or text."""
+    """Texts of a column of numbers, bytes or text."""
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
     return [str(value) for value in column.tolist()]

@@ -3,7 +3,6 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import mutagen
 import numpy as np
@@ -46,10 +45,6 @@ class Synthetic(Folder):
         if not self.root.is_dir():
             self._write()
         return super().files()
-
-    def identity(self) -> dict[str, Any]:
-        """The recipe: clips that are written again are the same."""
-        return {"name": self.name, "recipe": self.root.name}
 
     def _write(self) -> None:
         unfinished = self.root.with_name(f"{self.root.name}.{os.getpid()}.partial")

@@ -1,0 +1,88 @@
+"""Digests of what an audio file sounds like, whatever its name, folder and tags.
+
+Of an MP3 file the ID3 and APE tags do not count, of a FLAC file only the audio frames count; of any
+other file every byte counts. So a corrected tag or a renamed file leaves the digest unchanged.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+CHUNK = 1 << 20  # bytes
+ID3_HEADER, ID3V1, APE_FOOTER = 10, 128, 32  # bytes
+UNREADABLE = "unreadable"  # in place of the digest of a file that is missing or cannot be opened
+
+
+def digest_content(path: str | Path) -> str:
+    """SHA-1 of the audio in a file, as hexadecimal digits; "unreadable" where it cannot be read."""
+    if not Path(path).is_file():  # a pipe or a device would never end
+        return UNREADABLE
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # names that are not UTF-8, too
+            start, end = _find_audio(file)
+            return _digest_range(file, start, end)
+    except OSError:
+        return UNREADABLE
+
+
+def _digest_range(file: BinaryIO, start: int, end: int) -> str:
+    file.seek(start)
+    sha1, left = hashlib.sha1(), end - start
+    while left > 0 and (chunk := file.read(min(CHUNK, left))):
+        sha1.update(chunk)
+        left -= len(chunk)
+    return sha1.hexdigest()
+
+
+def _find_audio(file: BinaryIO) -> tuple[int, int]:
+    """Where the audio begins and ends, in bytes."""
+    end = file.seek(0, os.SEEK_END)
+    start = _skip_id3(file, end)
+    head = _read(file, start, 4)
+    if head == b"fLaC":
+        return _skip_flac_metadata(file, start, end), end
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # sync of an MPEG frame
+        return start, _drop_trailing_tags(file, start, end)
+    return 0, end
+
+
+def _read(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def _skip_id3(file: BinaryIO, end: int) -> int:
+    """The end of the ID3v2 tags at the beginning (ID3v2.4, section 3.1)."""
+    start = 0
+    while (header := _read(file, start, ID3_HEADER))[:3] == b"ID3" and len(header) == ID3_HEADER:
+        size = sum(byte << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True))
+        footer = ID3_HEADER * bool(header[5] & 0x10)
+        start = min(end, start + ID3_HEADER + size + footer)
+    return start
+
+
+def _skip_flac_metadata(file: BinaryIO, start: int, end: int) -> int:
+    """The end of the metadata blocks (FLAC format, METADATA_BLOCK_HEADER)."""
+    at = start + 4
+    while len(header := _read(file, at, 4)) == 4:
+        at += 4 + int.from_bytes(header[1:], "big")
+        if header[0] & 0x80:  # the last block
+            break
+    return min(at, end)
+
+
+def _drop_trailing_tags(file: BinaryIO, start: int, end: int) -> int:
+    """The beginning of ID3v1 and APE tags at the end (APEv2, APE Tags Footer)."""
+    while True:
+        if end - start >= ID3V1 and _read(file, end - ID3V1, 3) == b"TAG":
+            end -= ID3V1
+            continue
+        footer = _read(file, max(start, end - APE_FOOTER), APE_FOOTER)
+        if len(footer) < APE_FOOTER or not footer.startswith(b"APETAGEX"):
+            return end
+        size = int.from_bytes(footer[12:16], "little")  # with this footer, without a header
+        header = APE_FOOTER * bool(int.from_bytes(footer[20:24], "little") & 1 << 31)
+        if not APE_FOOTER <= size <= end - start - header:
+            return end
+        end -= size + header

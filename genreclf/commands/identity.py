@@ -1,0 +1,183 @@
+"""A run is identified by what was chosen and by the content of its data.
+
+Its name ends in a digest of
+
+- the options of the config groups, with experiments expanded into what they choose;
+- the settings that differ from those options' own files, numbers in canonical form;
+- option files from outside the package, in full;
+- the data: features, rows, genres and parts, wherever the files lie (`store.digest_split`);
+- the files that a run reads besides (targets of distillation, pretrained weights), by content;
+- versions of parts that have changed their numbers since they were first released.
+
+Folders, spellings of paths, names of modules, and settings that change no number do not count. A
+new key that is left at its default does not count either; where a default has changed,
+`check_defaults` refuses to reuse a run that was made with the old one.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from genreclf.data.store import digest_values
+from genreclf.errors import InputError
+
+DIGITS = 8
+EXPANDED = ("experiment", "phase", "init")  # groups that only choose and set
+BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
+CHANGE_NOTHING = (  # in the numbers of a result
+    *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
+    *("allow_identical", "study", "trainer.enable_progress_bar"),
+)
+LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
+VERSIONS: dict[str, int] = {}  # by exported name: raise it when a part gives other numbers
+
+
+def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
+    """The digest that a run's name ends in.
+
+    Args:
+        config: of the run, with Hydra's own.
+        data: digest of features, rows, genres and parts.
+        sources: digests of the files that the run reads besides, by name.
+    """
+    choices = list_choices(config)
+    identity = {
+        "choices": {group: option for group, option in choices.items() if _counts(group)},
+        "settings": list_differences(config, choices),
+        "outside": _read_outside(config, choices),
+        "versions": {name: VERSIONS[name] for name in _list_targets(config) if name in VERSIONS},
+        "data": data,
+        "sources": dict(sources),
+    }
+    return digest_values(identity)[:DIGITS]
+
+
+def list_choices(config: DictConfig) -> dict[str, str]:
+    """The option that was chosen of each config group, experiments and the like expanded."""
+    choices = config.hydra.runtime.choices
+    return {
+        str(group): str(option)
+        for group, option in sorted(choices.items())
+        if option and not group.startswith("hydra/") and group not in EXPANDED
+    }
+
+
+def list_differences(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Settings that differ from the files of the chosen options, in canonical form."""
+    default = flatten(compose_default(config.hydra.job.config_name, tuple(choices.items())))
+    chosen = flatten(config)
+    keys = [key for key in sorted({*chosen, *default}) if _counts(key)]
+    return {
+        key: chosen.get(key, "removed")
+        for key in keys
+        if key not in chosen or key not in default or chosen[key] != default[key]
+    }
+
+
+@lru_cache
+def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
+    """The config of these options alone, without experiments and without any override."""
+    return hydra.compose(config_name, [f"{group}={option}" for group, option in choices])
+
+
+def flatten(config: DictConfig) -> dict[str, Any]:
+    """Resolved settings by their whole key; numbers are equal if their values are."""
+    flat: dict[str, Any] = {}
+
+    def add(node: Any, prefix: str) -> None:
+        for name in node:
+            key = f"{prefix}{name}"
+            if not prefix and (name == "hydra" or not _counts(str(name))):
+                continue
+            value = node[name]
+            if OmegaConf.is_dict(value):
+                add(value, f"{key}.")
+            else:
+                plain = (
+                    OmegaConf.to_container(value, resolve=True)
+                    if OmegaConf.is_list(value)
+                    else value
+                )
+                flat[key] = _canonise(plain)
+
+    add(config, "")
+    if flat.get("cache") != "float16":  # the other kinds keep the values as they are
+        flat.pop("cache", None)
+    return flat
+
+
+def _canonise(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_canonise(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _canonise(item) for key, item in value.items()}
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(float(value))
+    return value
+
+
+def _counts(key: str) -> bool:
+    """Whether a group or key is part of a run's identity."""
+    return not changes_nothing(key, *BY_CONTENT) and not key.endswith(LOCATIONS)
+
+
+def changes_nothing(key: str, *more: str) -> bool:
+    """Whether no number of a result depends on a key, or it is one of `more`."""
+    names = (*CHANGE_NOTHING, *more)
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _read_outside(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Options that are not part of the package: their files, and what they became."""
+    own = resources.files("genreclf.conf")
+    outside: dict[str, Any] = {}
+    for choice, option in choices.items():
+        group, _, package = choice.partition("@")
+        name = f"{group}/{option}.yaml"
+        if not _counts(group) or own.joinpath(name).is_file():
+            continue
+        node = OmegaConf.select(config, package or group)
+        became = flatten(OmegaConf.create({"option": node}))
+        outside[choice] = [became, *_read_option_files(config, name)]
+    return outside
+
+
+def _read_option_files(config: DictConfig, name: str) -> list[Any]:
+    folders = [
+        Path(source.path)
+        for source in config.hydra.runtime.config_sources
+        if source.schema == "file"
+    ]
+    files = [folder / name for folder in folders if (folder / name).is_file()]
+    return [_canonise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
+
+
+def _list_targets(config: DictConfig) -> list[str]:
+    settings = flatten(config)
+    return sorted({settings[key] for key in settings if key.endswith("_target_")})
+
+
+def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) -> None:
+    """Refuse to reuse a run that was made with other defaults.
+
+    Args:
+        folder: of the run.
+        before: its resolved config, as the run recorded it.
+        config: that asks for it now.
+
+    Raises:
+        InputError: a value that nobody chose differs from what it is now.
+    """
+    old, new = flatten(OmegaConf.create(dict(before))), flatten(config)
+    for key in sorted(old.keys() & new.keys()):
+        if not key.endswith("_target_") and _counts(key) and old[key] != new[key]:
+            raise InputError(
+                f"{folder}: this run was made when the default of {key} was {old[key]}, now it is "
+                f"{new[key]}; choose {key}={old[key]}, or move that folder to train again"
+            )

@@ -1,0 +1,46 @@
+"""The folder of a run, which is known only after its data: where Hydra and the log find it."""
+
+import contextlib
+import logging
+import logging.handlers
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+MANY = 100_000  # lines that may come before the folder is known
+FORMAT = "[%(asctime)s] %(message)s"
+
+
+@contextlib.contextmanager
+def keep_log() -> Iterator[None]:
+    """Keep what is logged until `set_output_folder` says where to write it."""
+    memory = logging.handlers.MemoryHandler(MANY, flushLevel=MANY, flushOnClose=False)
+    root = logging.getLogger()
+    root.addHandler(memory)
+    try:
+        yield
+    finally:
+        memory.flush()
+        root.removeHandler(memory)
+        if memory.target:
+            memory.target.close()
+        memory.close()
+
+
+def set_output_folder(folder: Path) -> None:
+    """Make the folder; `${hydra:runtime.output_dir}` names it, and the log goes there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime: Any = HydraConfig.get().runtime
+    OmegaConf.set_readonly(runtime, False)
+    with open_dict(runtime):
+        runtime.output_dir = str(folder)
+    file = logging.FileHandler(folder / f"{HydraConfig.get().job.name}.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter(FORMAT))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.handlers.MemoryHandler):
+            handler.setTarget(file)
+            handler.flush()
+            handler.capacity = 1  # from now on, line by line

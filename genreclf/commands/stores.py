@@ -1,0 +1,77 @@
+"""From a config to the store that it asks for: the one that is named, or that of the dataset."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from genreclf.data.build_store import StorePlan, open_store, plan_store, write_store
+from genreclf.data.digests import DigestCache
+from genreclf.data.store import Store, digest_split, digest_values
+
+CHOOSE_FEATURES = (
+    "features",
+    "+features",
+    "experiment",
+    "init",
+    "phase",
+)  # beginnings of overrides
+
+
+def find_store(config: DictConfig) -> Store | StorePlan:
+    """The store, if it is there, else the plan of it.
+
+    A store that is named by `store=...` and there is enough: nothing of the dataset is needed. Its
+    features become those of the config, unless the user chose some.
+
+    Raises:
+        InputError: the named store holds other features than were chosen, or the dataset cannot be
+            read or does not go with the features.
+    """
+    if config.store and Path(str(config.store)).exists():
+        _adopt_features(config)
+        return open_store(str(config.store), instantiate(config.features))
+    plan = plan_store(
+        instantiate(config.data),
+        instantiate(config.features),
+        outputs=config.outputs,
+        path=config.store,
+    )
+    return write_store(plan) if plan.path.exists() else plan
+
+
+def _adopt_features(config: DictConfig) -> None:
+    """Set the config's features to those of the named store, unless the user chose some."""
+    given = HydraConfig.get().overrides.task
+    if "features" not in config or any(text.startswith(CHOOSE_FEATURES) for text in given):
+        return
+    source = Store(str(config.store)).source
+    settings = {key: value for key, value in source.features.items() if key != "name"}
+    OmegaConf.set_struct(config, False)
+    config.features = {"_target_": source.identity["class"], **settings}
+    OmegaConf.set_struct(config, True)
+
+
+def digest_config_split(config: DictConfig, store: Store) -> str:
+    """`digest_split` of the split that the config asks for, computed once for each store.
+
+    Raises:
+        InputError: the store cannot be split this way.
+    """
+
+    def compute() -> str:
+        return digest_split(store, instantiate(config.split)(store))
+
+    settings: Any = OmegaConf.to_container(config.split, resolve=True)
+    if not str(settings["_target_"]).startswith("genreclf."):  # the user's code may have changed
+        return compute()
+    from importlib.metadata import version  # slow to import
+
+    versions = [version("genreclf"), version("scikit-learn")]
+    cache = DigestCache(Path(str(config.outputs)) / "stores")
+    key = digest_values([store.source.digest, store.row_sha1, settings, versions])
+    found = cache.get(f"split {key}", compute)
+    cache.save()
+    return found
