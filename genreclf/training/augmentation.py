@@ -1,7 +1,7 @@
 """Augmentation of a batch of features (batch, bins, frames), on its device.
 
 Random numbers come from PyTorch's global generator of the device, which training reseeds at each
-epoch; so a run repeats bit for bit, with any number of workers.
+epoch; a run therefore repeats bit for bit, with any number of workers.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from genreclf.errors import InputError
 
 
 class NoiseShiftMask(nn.Module):
-    """A quarter of the clips as they are, noisy, shifted in time, or both (paper, section III-C).
+    """Adds noise to half of the clips and, independently, shifts half (section III-C of the paper).
 
-    Where masking is asked for, all but the first quarter lose a band of bins as well: the report
-    lists it in Table VII without saying how it joins the mix, and the published scripts lack it.
+    With masking, all clips except the unchanged quarter also lose a band of bins: Table VII of the
+    paper lists masking without saying how it is combined, and the published scripts lack it.
 
     Args:
-        silence: values of a silent frame, one or one a bin.
+        silence: values of a silent frame, one for all bins or one for each.
         noise: standard deviation of the Gaussian noise.
-        noise_unit: of `noise`. "range": a share of the clip's range of values (the report states
-            no unit); "value": the features' own, such as dB (the published scripts).
+        noise_unit: of `noise`. "range": a share of the clip's range of values (the paper states
+            no unit); "value": that of the features, such as dB (the published scripts).
         shift: largest shift to either side, as a share of the frames.
-        mask_min: least width of the masked band, as a share of the bins; it is one bin at least.
-        mask_max: greatest width; 0 for no masking.
+        mask_min: minimum width of the masked band, as a share of the bins; at least one bin.
+        mask_max: maximum width; 0 for no masking.
         fill: value of shifted-in frames and masked bins; None for `silence`. The published scripts
             fill with 0 dB, the loudest value.
 
@@ -63,7 +63,7 @@ class NoiseShiftMask(nn.Module):
         self.register_buffer("filling", filling.reshape(-1, 1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Augmented features."""
+        """Augmented features (batch, bins, frames)."""
         noisy, shifted = torch.rand(2, len(features), 1, 1, device=features.device) < 0.5
         features = torch.where(shifted, self._shift(features), features)
         features = torch.where(noisy, self._add_noise(features), features)
@@ -80,7 +80,7 @@ class NoiseShiftMask(nn.Module):
         return features + span * noise
 
     def _shift(self, features: Tensor) -> Tensor:
-        """Move each clip by its own number of frames, silence coming in."""
+        """Shift each clip by a random number of frames, and fill with silence."""
         batch, _, frames = features.shape
         largest = int(self.shift * frames)
         by = torch.randint(-largest, largest + 1, (batch, 1, 1), device=features.device)
@@ -90,7 +90,7 @@ class NoiseShiftMask(nn.Module):
         return torch.where(outside, self._filling(features), moved)
 
     def _mask(self, features: Tensor) -> Tensor:
-        """Silence a band of each clip's bins, of its own width at its own place."""
+        """Mask a band of bins of each clip, of random width at a random place."""
         if not self.mask_max:
             return features
         draw = torch.rand(2, len(features), 1, 1, device=features.device)
@@ -102,13 +102,13 @@ class NoiseShiftMask(nn.Module):
 
 
 def _make_band(features: Tensor, axis: int, width: Tensor, place: Tensor) -> Tensor:
-    """True in a band of each clip, false elsewhere; it has one bin or one frame along the other.
+    """Mask that is true in a band of each clip; its size along the other axis is 1.
 
     Args:
         features: (clips, bins, frames).
         axis: 1, along the bins, or 2, along the frames.
-        width: whole numbers (clips, 1, 1), of the bands.
-        place: (clips, 1, 1), from 0, the first that is possible, to 1, the last.
+        width: of the bands, whole numbers (clips, 1, 1).
+        place: (clips, 1, 1), from 0, the first possible place, to 1, the last.
     """
     length = features.shape[axis]
     first = (place * (length - width + 1)).floor()
@@ -118,21 +118,22 @@ def _make_band(features: Tensor, axis: int, width: Tensor, place: Tensor) -> Ten
 
 
 class SegmentEqualiseMask(nn.Module):
-    """A part of each clip, as another recording of it might be: its own level, equaliser, key.
+    """Takes a random segment of each clip, and changes its key, level and equalisation.
 
-    In this order: a random segment; bins moved up or down, as a transposition moves the partials;
-    a gain and a smooth curve over the bins, in dB for features in dB; bands of bins and frames
-    masked (Park 2019) with the clip's mean.
+    In this order: a random segment; a shift along the bins, which is a transposition where bins are
+    spaced by pitch; a gain and a smooth curve over the bins, in dB for features in dB; bands of
+    bins and of frames masked with the clip's mean (Park 2019).
 
     Args:
-        silence: not used; masks hold no silence here.
-        segment: share of the frames that is kept, one stretch of each clip; 1 for all.
-        transpose: greatest number of bins that a clip is moved by.
-        gain: standard deviation of a clip's gain, in the features' own unit.
-        equaliser: that of the curve, at six bins evenly spread, straight between them.
-        masks: bands masked along each axis.
-        mask_bins: greatest width of a band of bins, as a share of them.
-        mask_frames: that of a band of frames.
+        silence: not used; bands are masked with the mean.
+        segment: share of the frames that is kept, contiguous; 1 for all.
+        transpose: maximum shift along the bins.
+        gain: standard deviation of a clip's gain, in the unit of the features.
+        equaliser: standard deviation of the curve at six evenly spaced bins; it is linear between
+            them.
+        masks: number of bands along each axis.
+        mask_bins: maximum width of a band of bins, as a share of all bins.
+        mask_frames: maximum width of a band of frames, as a share of all frames.
 
     Raises:
         InputError: a setting outside its range.
@@ -154,7 +155,7 @@ class SegmentEqualiseMask(nn.Module):
         if not 0 < segment <= 1 or min(mask_bins, mask_frames) < 0 or widest > 1:
             raise InputError(
                 f"augmentation: segment={segment}, mask_bins={mask_bins}, mask_frames={mask_frames}"
-                "; shares from 0 to 1 are needed, of a segment above 0"
+                "; shares from 0 to 1 are needed, and a segment above 0"
             )
         if min(transpose, gain, equaliser, masks) < 0:
             raise InputError(
@@ -166,7 +167,7 @@ class SegmentEqualiseMask(nn.Module):
         self.mask_bins, self.mask_frames = mask_bins, mask_frames
 
     def forward(self, features: Tensor) -> Tensor:
-        """Augmented features, of as many frames as a segment has."""
+        """Augmented features (batch, bins, frames of a segment)."""
         features = self._transpose(self._segment(features))
         features = features + self._draw_gains(features)
         filling = features.mean(dim=(1, 2), keepdim=True)
@@ -185,7 +186,7 @@ class SegmentEqualiseMask(nn.Module):
         return features.gather(2, kept.expand(clips, bins, length))
 
     def _transpose(self, features: Tensor) -> Tensor:
-        """Bins moved; those at the edge take the place of what is missing."""
+        """Shift along the bins; the bin at the edge is repeated."""
         clips, bins, _ = features.shape
         by = torch.randint(
             -self.transpose, self.transpose + 1, (clips, 1, 1), device=features.device
@@ -194,7 +195,7 @@ class SegmentEqualiseMask(nn.Module):
         return features.gather(1, origin.clamp(0, bins - 1).expand_as(features))
 
     def _draw_gains(self, features: Tensor) -> Tensor:
-        """Of each clip, to be added: (clips, bins, 1)."""
+        """Gains (clips, bins, 1), to be added."""
         clips, bins, _ = features.shape
         points = self.equaliser * torch.randn(clips, 1, 6, device=features.device)
         curve = interpolate(points, size=bins, mode="linear", align_corners=True).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""What accompanies training: history, early stopping, checkpoints, progress."""
+"""Callbacks of training: history, early stopping, checkpoints, progress."""
 
 import math
 import signal
@@ -27,14 +27,13 @@ LAST_EPOCH = "last"  # as `monitor`
 
 
 class History(Callback):
-    """The figures of each epoch, kept in the checkpoint; and an epoch's own random numbers.
+    """Records the figures of each epoch in the checkpoint; reseeds the random numbers.
 
-    Reseeding at each epoch makes a run that was interrupted and resumed give the same numbers as
-    one that was not.
+    Reseeding at each epoch makes a resumed run give the numbers of an uninterrupted one.
 
     Attributes:
         epochs: for each finished epoch its number ("epoch", from 0), logged metrics and "lr".
-        seconds: spent in training and validation.
+        seconds: that training and validation took.
         sessions: for each start of the run the code and libraries that trained ("commit",
             "versions"), the "device", and the first "epoch".
     """
@@ -46,7 +45,7 @@ class History(Callback):
         self.sessions: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epochs before an interruption again, so that the new log is a whole one."""
+        """Log the epochs before an interruption again, which makes the new log complete."""
         device = memory.name_device(trainer.strategy.root_device)
         started = {"epoch": trainer.current_epoch, "device": device}
         self.sessions.append({**started, **self._provenance})
@@ -61,7 +60,7 @@ class History(Callback):
         torch.manual_seed(int(seed))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the figures; those of validation are there already."""
+        """Record the figures; those of validation are there already."""
         self.seconds += time.perf_counter() - self._started
         figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -70,46 +69,46 @@ class History(Callback):
         _log_figures(trainer, learning_rate, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """State for the checkpoint."""
         return {"epochs": self.epochs, "seconds": self.seconds, "sessions": self.sessions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the state."""
         self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
         self.sessions = state_dict["sessions"]
 
     def find_best_epoch(self, monitor: str) -> dict[str, float]:
-        """The first epoch of the best value, as ModelCheckpoint chooses, or the last one.
+        """The first epoch with the best value, as ModelCheckpoint chooses, or the last epoch.
 
         Raises:
-            InputError: training had diverged by then, or there was none.
+            InputError: training diverged, or there was no epoch.
         """
         if not self.epochs:
             raise InputError("trainer.max_epochs: no epoch was trained; at least 1 is needed")
         if monitor == LAST_EPOCH:
-            return self._finite(self.epochs[-1])
+            return self._check_finite(self.epochs[-1])
         sign = 1 if find_direction(monitor) == "min" else -1
 
         def badness(epoch: dict[str, float]) -> float:
             return sign * epoch[monitor] if math.isfinite(epoch[monitor]) else math.inf
 
-        return self._finite(min(self.epochs, key=badness))
+        return self._check_finite(min(self.epochs, key=badness))
 
     @staticmethod
-    def _finite(epoch: dict[str, float]) -> dict[str, float]:
+    def _check_finite(epoch: dict[str, float]) -> dict[str, float]:
         if not math.isfinite(epoch["val/loss"]):
             raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
         return epoch
 
 
 def _log_figures(trainer: pl.Trainer, figures: dict[str, float], steps: int) -> None:
-    """Log figures of an epoch after so many steps; Lightning counts the last of them from 0."""
+    """Log figures of an epoch after this many steps; Lightning counts steps from 0."""
     for logger in trainer.loggers:
         logger.log_metrics(figures, steps - 1)
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's, at the end of each epoch; of a run whose folder was moved it forgets nothing."""
+    """Lightning's checkpoint at the end of each epoch, which survives moving the run's folder."""
 
     def __init__(self, path: Path, **settings: Any) -> None:
         super().__init__(
@@ -121,7 +120,7 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint, all paths as they are now."""
+        """Restore the state, with the paths of the folder as it is now."""
         here = Path(str(self.dirpath))
         moved = {
             key: str(here / Path(path).name)
@@ -134,31 +133,31 @@ class Checkpoint(ModelCheckpoint):
 
 
 class Patience(EarlyStopping):
-    """Lightning's early stopping, which a resumed run remembers."""
+    """Lightning's early stopping, which survives an interruption."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Train no further where training had stopped, and only the test was interrupted."""
+        """Do not continue where training had stopped and the test was interrupted."""
         trainer.should_stop = self.stopped_epoch > 0
 
 
 class Terminable(Callback):
-    """Several processes that train one run end on SIGTERM as one does, as if it were Ctrl-C.
+    """Makes several processes that train one run end on SIGTERM, as on Ctrl-C.
 
-    Lightning's handler broadcasts the signal wherever it finds them, and all wait for ever.
+    Lightning's handler would broadcast the signal in the middle of training, and all would hang.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the place of Lightning's handler, which it removes at the end."""
+        """Replace Lightning's handler, which Lightning removes at the end."""
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             first = trainer.is_global_zero
             signal.signal(signal.SIGTERM, signal.default_int_handler if first else signal.SIG_DFL)
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the number of the logger's version."""
+    """Lightning's progress bar, without the version number of the logger."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """What is shown beside the bar."""
+        """The metrics that are shown next to the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {key: value for key, value in metrics.items() if key != "v_num"}
 
@@ -166,16 +165,16 @@ class ProgressBar(RichProgressBar):
 def make_callbacks(
     folder: Path, monitor: str, patience: int, history: History, ema: float | None = None
 ) -> list[Callback]:
-    """All callbacks of a training run but its progress bar.
+    """All callbacks of a training run except its progress bar.
 
     Args:
-        folder: where `best.ckpt` and, while training goes on, `last.ckpt` are kept.
-        monitor: metric that chooses the best epoch; "last": the last one is kept, and nothing
-            stops training earlier.
-        patience: epochs without a better one before training stops.
+        folder: of `best.ckpt` and, until the run is finished, `last.ckpt`.
+        monitor: the metric whose best epoch is kept; "last" keeps the last epoch, without early
+            stopping.
+        patience: epochs without improvement before training stops.
         history: of the run.
-        ema: decay a step of the exponential moving average of the weights, which is validated and
-            kept in place of the weights themselves; None for no average.
+        ema: decay per step of the exponential moving average of the weights, which is validated and
+            kept instead of the weights; None for no average.
 
     Raises:
         InputError: a metric that is not logged, a patience under 1, or a decay outside 0 to 1.

@@ -1,15 +1,15 @@
-"""Memory that is not there: how to tell, and how to go on."""
+"""Recognising that memory ran out, and releasing it."""
 
 import gc
 
 import torch
 
-# What PyTorch's allocator of main memory says; of a GPU's there is an exception of its own.
+# Messages of PyTorch's allocator of main memory; for GPUs there is an exception class.
 REFUSED = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an exception, or one of its causes, says that memory was refused."""
+    """Whether an exception, or one of its causes, means that memory ran out."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError | torch.OutOfMemoryError):
@@ -21,14 +21,14 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def name_device(device: torch.device | None = None) -> str:
-    """Where training takes place, for people; of no device in particular: of the usual one."""
+    """Readable name of a device; None: of the default one."""
     if device is None:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def release_memory() -> None:
-    """Give back what nothing holds any more."""
+    """Release memory that is no longer referenced."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

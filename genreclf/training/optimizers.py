@@ -1,4 +1,4 @@
-"""Optimizers and schedulers with flat settings, so that each can be swept by name."""
+"""Optimizers and schedulers with flat settings, each of which can be swept by name."""
 
 import math
 from collections.abc import Iterable
@@ -45,18 +45,18 @@ def reduce_on_plateau(
     Args:
         optimizer: whose learning rate it is.
         monitor: a logged metric.
-        patience: epochs.
-        factor: above 0, under 1.
-        mode: "min" or "max", which is better; None: "min" for a loss, "max" for the others.
+        patience: epochs without improvement.
+        factor: above 0 and under 1.
+        mode: whether "min" or "max" is better; None: "min" for a loss, "max" for other metrics.
 
     Returns:
         Lightning's scheduler config; ReduceLROnPlateau is the paper's scheduler.
 
     Raises:
-        InputError: training logs no such metric, or there is no such mode.
+        InputError: an unknown metric or mode.
     """
     if mode not in (None, "min", "max"):
-        raise InputError(f"scheduler.mode={mode}: choose min or max; null chooses by the metric")
+        raise InputError(f"scheduler.mode={mode}: choose min or max; null chooses by metric")
     usual = find_direction(monitor)
     better: Any = mode or usual
     scheduler = ReduceLROnPlateau(optimizer, mode=better, patience=patience, factor=factor)
@@ -64,13 +64,13 @@ def reduce_on_plateau(
 
 
 def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float) -> dict[str, Any]:
-    """Rise evenly to the full learning rate, then fall along half a cosine (Loshchilov 2016).
+    """Linear warmup to the full learning rate, then cosine annealing (Loshchilov 2016).
 
     Args:
         optimizer: whose learning rate it is.
-        epochs: of the whole course; afterwards the rate stays at its floor.
-        warmup: share of the epochs that the rise takes.
-        floor: share of the full rate that is left at the end.
+        epochs: of the whole schedule; afterwards the rate stays at its floor.
+        warmup: share of the epochs that the warmup takes.
+        floor: share of the full rate at the end.
 
     Raises:
         InputError: no epochs, or a share outside 0 to 1.
@@ -92,5 +92,5 @@ def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float
 
 
 def keep_learning_rate(optimizer: Optimizer) -> dict[str, Any]:
-    """No scheduler: the learning rate stays."""
+    """No scheduler: the learning rate is constant."""
     return {"scheduler": ConstantLR(optimizer, factor=1.0)}

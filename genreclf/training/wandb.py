@@ -1,4 +1,4 @@
-"""Weights & Biases: its logger, and what it shows of a finished run."""
+"""Weights & Biases: the logger, and the charts and tables of a finished run."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def make_wandb_logger(
 
 
 def _shorten_name(name: str, folder: Path) -> str:
-    """The name; of one that is too long, the beginning and the folder's digest."""
+    """The name; if it is too long, its beginning and the digest in the folder's name."""
     end = f"... {folder.name[-8:]}"
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - len(end)] + end
 
@@ -85,12 +85,12 @@ def finish_run(status: Literal["success", "failed"]) -> None:
 
 
 def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> None:
-    """Show W&B what a run came to: figures, charts, wrong tracks, spectrograms, checkpoint.
+    """Log a finished run to W&B: figures, charts, wrong tracks, spectrograms, checkpoint.
 
     Args:
-        loggers: of the run; those that are not of W&B have had their figures.
+        loggers: of the run; those other than W&B's are ignored.
         run: with `metrics`, `best_epoch`, `tested_on`, `params` and `seconds` in its result.
-        data: where the tested tracks are.
+        data: with the tested tracks.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -100,7 +100,7 @@ def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> N
 
 
 def _summarise_result(result: dict[str, Any]) -> dict[str, Any]:
-    """Figures of the kept epoch; under their plain names W&B has those of the last one."""
+    """Figures of the kept epoch; the plain names hold those of the last epoch."""
     figures = result["metrics"].items()
     best = {f"best/{key}": value for key, value in figures if not key.startswith("test/")}
     return best | {key: result[key] for key in ("best_epoch", "params", "seconds")}
@@ -126,12 +126,12 @@ def _make_media(run: Run, data: StoreDataModule) -> dict[str, Any]:
 
 
 def _rank_by_error(found: Predictions) -> np.ndarray:
-    """Numbers of all tested tracks, from that whose genre was thought least probable."""
+    """Numbers of all tested tracks, the least probable true genre first."""
     return np.argsort(found.scores[np.arange(len(found.labels)), found.labels], kind="stable")
 
 
 def _describe_track(number: int, run: Run, data: StoreDataModule) -> list[Any]:
-    """A tested track, as `WRONG` has it."""
+    """Row of a tested track, with the columns `WRONG`."""
     found = run.predictions
     label, scores = found.labels[number], found.scores[number]
     return [
@@ -152,7 +152,7 @@ def _make_chart(definition: str, fields: dict[str, str], rows: list[list[Any]], 
 
 
 def _list_confusions(confusion: list[list[int]], classes: list[str]) -> list[list[Any]]:
-    """Of tracks, for each true and each predicted genre."""
+    """Numbers of tracks for each true and each predicted genre."""
     return [
         [true, predicted, count]
         for true, counts in zip(classes, confusion, strict=True)
@@ -161,7 +161,7 @@ def _list_confusions(confusion: list[list[int]], classes: list[str]) -> list[lis
 
 
 def _list_roc_points(found: Predictions) -> list[list[Any]]:
-    """Points of each genre's ROC curve; W&B's own `roc_curve` needs pandas."""
+    """Points of each genre's ROC curve; `wandb.plot.roc_curve` needs pandas."""
     curves = metrics.compute_roc_curves(found.labels, found.scores, found.classes)
     return [
         [float(false_rate), float(true_rate), name]
@@ -171,7 +171,7 @@ def _list_roc_points(found: Predictions) -> list[list[Any]]:
 
 
 def _draw_spectrogram(number: int, run: Run, data: StoreDataModule) -> Any:
-    """The features of a tested track, as the net had them."""
+    """Draw the features of a tested track as the model gets them."""
     import torch
     import wandb
 
@@ -184,19 +184,19 @@ def _draw_spectrogram(number: int, run: Run, data: StoreDataModule) -> Any:
         axes = figure.subplots()
         axes.imshow(features, "magma", origin="lower", aspect="auto", interpolation="none")
         axes.set(xlabel="frame", ylabel="bin")
-        axes.set_title(f"{genre}, taken for {predicted}", parse_math=False)
-    caption = f"{track} {artist}: {genre}, taken for {predicted} ({100 * probability:.0f} %)"
+        axes.set_title(f"{genre}, predicted {predicted}", parse_math=False)
+    caption = f"{track} {artist}: {genre}, predicted {predicted} ({100 * probability:.0f} %)"
     return wandb.Image(figure, caption=caption)
 
 
 def _make_artifact(run: Run) -> Any:
-    """The checkpoint; W&B counts the versions of one name, and here that is one config."""
+    """The checkpoint as an artifact; W&B numbers the versions of each name, one for each config."""
     import wandb
 
     name = re.sub(r"[^\w.-]", "-", f"model-{run.folder.name}")[:NAME_LENGTH]
     described = {"best_epoch": run.result["best_epoch"], **run.result["metrics"]}
     artifact = wandb.Artifact(name, type="model", metadata=described)
-    # As it lies in the run's folder: a copy of each would fill the home directory.
+    # Not copied: copies of all would fill the home directory.
     if (run.folder / BEST).exists():  # a support vector machine has none
         artifact.add_file(str(run.folder / BEST), policy="immutable", skip_cache=True)
     return artifact

@@ -28,7 +28,7 @@ def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str
     result = train("trainer.max_epochs=2", "report=true")
     folder: Path = result["folder"]
     assert {file.name for file in folder.iterdir()} == {
-        *(".hydra", ".lock", "csv", "train.log"),
+        *(".lock", "csv", "train.log"),
         *("best.ckpt", "config.yaml", "predictions.csv", "report.html", "result.json"),
     }
     assert set(result["metrics"]) == METRICS
@@ -306,15 +306,11 @@ def test_npz_with_an_official_split_tests_on_validation(
     assert result["metrics"]["test/accuracy"] == result["metrics"]["val/accuracy"]
 
 
-def test_data_that_changed_is_noticed(
-    command: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_that_changed_make_another_run(command: Callable[..., str], tmp_path: Path) -> None:
     arguments = ["train", "data=npz", f"data.path={npz(tmp_path / 'a.npz')}", "report=false"]
-    command(*arguments, "trainer.max_epochs=1")
+    first = command(*arguments, "trainer.max_epochs=1")
     npz(tmp_path / "a.npz", 60)
-    with pytest.raises(SystemExit):
-        command(*arguments, "trainer.max_epochs=1")
-    assert "the data or features have changed since this run started" in capsys.readouterr().err
+    assert command(*arguments, "trainer.max_epochs=1") != first
 
 
 @pytest.mark.parametrize(
@@ -383,7 +379,7 @@ def test_features_computed_in_training_give_the_figures_of_stored_ones(
     for name, figure in stored["metrics"].items():
         assert computed["metrics"][name] == pytest.approx(figure, abs=2e-3), name
     assert computed["data"]["shape"] == stored["data"]["shape"] == [32, 54]
-    assert Store(computed["data"]["store"]).shape == (1, 55125)
+    assert Store(computed["folder"] / computed["data"]["store"]).shape == (1, 55125)
     checkpoint = f"checkpoint={computed['folder'] / 'best.ckpt'}"
     path = command("evaluate", checkpoint, "data=folder", f"data.root={music}", "split=stratified")
     evaluation = json.loads(Path(path).read_text())
@@ -402,7 +398,7 @@ def test_normalisation_is_kept_in_the_checkpoint(
     assert json.loads(Path(path).read_text())["loss"] == pytest.approx(result["test"]["loss"])
 
 
-def test_a_genre_to_copy_that_the_data_lacks_is_told(train: Train) -> None:
+def test_a_missing_genre_to_copy_is_reported(train: Train) -> None:
     log = train("oversampling.genres=[Rock,Experimental]")["folder"] / "train.log"
     assert "8 extra copies of training tracks" in log.read_text()
     assert "no track is of Experimental, so none is copied" in log.read_text()

@@ -185,7 +185,7 @@ def test_a_checkpoint_holds_no_targets(
     with pytest.raises(SystemExit):
         train(*settings[3:5])  # of cnn_gru
     distillation_options(music, tmp_path, seed=1)
-    assert train(*settings)["folder"] != result["folder"]  # other targets, another run
+    assert train(*settings)["folder"] != result["folder"], "other targets make another run"
 
 
 def test_what_runs_predicted_joins_the_soft_labels(
@@ -235,14 +235,14 @@ def test_runs_that_may_have_seen_the_tracks_are_refused(
     others = train("features=mfcc")["folder"]
     machine = train("model=svm")["folder"]
     unsaid = train("test=false", f"outputs={tmp_path}/a")["folder"]
-    begun = copy_with(unsaid, tmp_path / "begun", {"uint8": ["00"]})
+    tuned = copy_with(unsaid, tmp_path / "tuned", {"uint8": ["00"]})
     capsys.readouterr()
     for folder, line in (
         (tmp_path / "none", "distillation.runs="),
         (others, "was trained on no row of this store"),
         (machine, "has no best.ckpt"),
         (unsaid, "predicted no training track of this run"),
-        (begun, "fine-tuned a model whose training rows were stored"),
+        (tuned, "fine-tuned a model whose training rows were stored"),
         (tmp_path, "this run will lie there too"),
     ):
         with pytest.raises(SystemExit):

@@ -176,7 +176,7 @@ def test_wandb_has_spectrograms(tracked: dict[str, Any]) -> None:
     assert offline.summary["spectrograms.count"] == 6
     for name in offline.summary["spectrograms.filenames"]:
         assert (offline.files / name).read_bytes().startswith(b"\x89PNG")
-    assert "taken for" in offline.summary["spectrograms.captions"][0]
+    assert "predicted" in offline.summary["spectrograms.captions"][0]
 
 
 def test_wandb_has_the_checkpoint(tracked: dict[str, Any]) -> None:
