@@ -3,67 +3,80 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench pretrained ablations test lint typecheck clean
+.PHONY: help demo reproduce bench docs pretrained ablations test test-fast coverage lint typecheck clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml
-	@echo 'Installing into .venv, once: some minutes, and about 6 GB where PyTorch comes with CUDA'
+	@echo 'Installing into .venv: takes some minutes, and about 6 GB if PyTorch includes CUDA'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install -qq --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## The whole study in miniature, on generated clips: no audio needed
+demo: $(READY)  ## Run the whole study in miniature, on generated clips
 	$(BIN)/genreclf study study=demo hydra/launcher=joblib hydra.launcher.n_jobs=-1
 
-reproduce: $(READY)  ## The paper: download FMA Small, prepare it, run the study, report
+reproduce: $(READY)  ## Reproduce the paper: download FMA Small, extract features, run the study
 	$(BIN)/genreclf study study=paper data=fma_small --estimate
 	$(BIN)/genreclf download data=fma_small
 	$(BIN)/genreclf prepare -m data=fma_small features=mel,mfcc,chroma
 	$(BIN)/genreclf study study=paper data=fma_small
 
-bench: $(READY)  ## Speed beside the straightforward way; BENCH="training --music FOLDER" for a part
+bench: $(READY)  ## Compare speed with a plain implementation; BENCH="training --music FOLDER" for a part
 	$(BIN)/python tests/bench $(BENCH)
 
-NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
-  official training part; the clips are under Creative Commons licences of their artists, many of them \
-  for non-commercial use. In training it also learnt to predict VGGish embeddings (Hershey and others, \
-  2017) of the same tracks, and what a logistic regression on them says of their genres; it needs none in \
-  use. The genres are those that the users of FMA chose. \
-  The recipe was chosen on these validation tracks, and published figures on the official test part of FMA \
-  Small are lower than on its validation part: expect less of music by artists unlike these.
+docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
+	@echo outputs/docs/index.html
 
-pretrained: $(READY)  ## The net of RUN=outputs/train/... as the one that comes with genreclf
-	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/pretrained \
+NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, arXiv:1612.01840), its \
+  official training part; the clips are under Creative Commons licences of their artists, many of them for \
+  non-commercial use. It was trained with knowledge distillation: further targets were VGGish embeddings \
+  (Hershey and others, 2017) of the same tracks and the soft labels of a logistic regression on them. \
+  Neither is needed to use the model. The genres were chosen by the users of FMA. The training settings were \
+  chosen on these validation tracks, and published accuracies on the official test part of FMA Small are \
+  lower than on its validation part, so expect a lower accuracy on music by other artists.
+
+pretrained: $(READY)  ## Bundle the model of RUN=outputs/train/... with genreclf
+	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/models/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
 
-ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." TEACHER="..."
-	$(if $(and $(DATA),$(TEACHER)),,$(error ablations: DATA="data=..." and TEACHER="distillation=..." are needed))
+ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." DISTILLATION="..."
+	$(if $(and $(DATA),$(DISTILLATION)),,$(error ablations: DATA="data=..." and DISTILLATION="distillation=..." are needed))
 	for change in '' distillation.labels=0 distillation.weight=2 augmentation.segment=1 augmentation.masks=0 \
 	  'augmentation.gain=0 augmentation.equaliser=0' augmentation.transpose=0 mixup=0.3 \
 	  'oversampling.genres=[Pop] augmentation@oversampling.augmentation=segment' label_smoothing=0 normalise=none ema=null scheduler=none \
 	  'model.channels=[32,48,96,192] model.mixed=256' 'model.kernels=[3,3,3,3]' model.frames=5 \
 	  'model.kernels=[[3,9,15],5,3,3]' model.squeeze=8 'model.encoders=1 model.mixed=192' \
 	  model.attention=0 model.segments=3; \
-	do $(ABLATION) $(TEACHER) $$change || exit; done
+	do $(ABLATION) $(DISTILLATION) $$change || exit; done
 	$(ABLATION)
 	$(BIN)/genreclf summary runs=outputs/ablations/train file=docs/results/ablations.csv
 
 ABLATION = $(BIN)/genreclf train experiment=best trainer.max_epochs=8 split=official test=false $(DATA) \
   outputs=outputs/ablations report=false
 
-test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-lint: $(READY)  ## Check style
+test: $(READY)  ## Run all tests
+	$(PYTEST) --durations=15
+
+test-fast: $(READY)  ## Run the tests that take less than about 2 s each
+	$(PYTEST) -m 'not slow'
+
+coverage: $(READY)  ## Run all tests and list the lines that none of them runs
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+lint: $(READY)  ## Check style and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 typecheck: $(READY)  ## Check types
 	$(BIN)/pyright
 
 clean:  ## Delete .venv, caches and build files; outputs/ stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .coverage* .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

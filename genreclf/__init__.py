@@ -1,5 +1,21 @@
-"""Music genre classification experiments: audio files in, trained and reported models out.
+"""Music genre classification: predict the genres of audio files, train your own models.
 
-The way of the data: file -> audio -> features -> store -> datamodule -> augmentation -> net ->
-metrics -> result.json -> report. Each arrow has a module of that name.
+    import genreclf
+
+    model = genreclf.load("pretrained")
+    model.predict("song.mp3").genre
+
+What is listed here is imported on first use, so that `import genreclf` loads neither PyTorch nor
+NumPy. Bad input raises `genreclf.errors.InputError`, whose message is one line.
+
+How data flows: file -> audio -> features -> store -> split -> batches -> augmentation -> model ->
+metrics -> result.json -> report.
 """
+
+from importlib.metadata import version
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+__version__ = version("genreclf")

@@ -2,14 +2,17 @@
 
 
 class InputError(ValueError):
-    """Bad input: the message is one line that says what is wrong and what to do.
+    """Bad input; the message is one line that says what is wrong and what to type instead.
 
-    The command prints that line alone; every other exception is a defect and keeps its traceback.
+    A command prints only that line. Any other exception is a defect and keeps its traceback.
     """
 
 
 def format_error(error: BaseException) -> str:
-    """What an exception says, in one line; of Hydra's own, what a constructor said below it."""
+    """The message of an exception in one line.
+
+    Where Hydra wraps an `InputError` that a constructor raised, the message of that error.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__

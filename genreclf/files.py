@@ -11,6 +11,8 @@ from typing import IO, Any
 
 from genreclf.errors import InputError
 
+BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
+
 
 @contextmanager
 def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:

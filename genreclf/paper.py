@@ -1,11 +1,11 @@
-"""What the paper prints: the values of Tables I to IX, and which genre each figure is really of.
+"""The values that the paper prints in Tables I to IX, and the true genre of each of them.
 
-Accuracies and other shares are fractions, times are in seconds, sizes in bytes; keys are the values
-that the options of `conf/` have.
+Accuracies and other shares are fractions, times are in seconds, sizes in bytes. The keys are the
+values of the options in `conf/`.
 
-The published scripts number the classes by FMA's genre ids and then print their results under the
-alphabetical names. So every per-genre figure of the report stands under another genre's name; here
-the two names always go together.
+The published scripts number the classes by FMA's genre ids, but print the results with genres in
+alphabetical order. So the paper prints every result by genre under another genre's name; here each
+genre has both names.
 """
 
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ BATCH_SIZES = {  # None: out of GPU memory
     "48": BatchSize(0.5882, 28.2 * 60),
     "64": None,
 }
-LEARNING_RATE = 1e-3  # that Fig. 3 made them choose
+LEARNING_RATE = 1e-3  # chosen from Fig. 3
 ADAMW_GAIN = 0.0447  # of validation accuracy over Adam, Fig. 4
 SCHEDULERS = {
     "none": Scheduler("without", 0.5835, 0.5920, 1.2356, 1.2002),

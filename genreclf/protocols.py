@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from genreclf.data.datasets.track import Track
-    from genreclf.data.store import Store
-
 
 class Dataset(Protocol):
     """Which tracks exist.
@@ -29,8 +26,8 @@ class Dataset(Protocol):
     name: str
     duration: float
 
-    def tracks(self) -> Sequence[Track]:
-        """All tracks, always in the same order."""
+    def tracks(self) -> Sequence[Any]:
+        """All tracks (`genreclf.data.Track`), always in the same order."""
         ...
 
     def genres(self) -> list[str]:
@@ -88,9 +85,11 @@ class Features(Protocol):
     Attributes:
         name: short, such as "mel".
         version: to be raised whenever the same audio gives other values than before; 1 if missing.
+        from_audio: whether they are computed from waveforms; False: the dataset provides them.
     """
 
     name: ClassVar[str]
+    from_audio: ClassVar[bool]
 
     @property
     def sample_rate(self) -> int | None:
@@ -125,8 +124,8 @@ class Features(Protocol):
 class Split(Protocol):
     """Which rows of a store train, validate and test."""
 
-    def __call__(self, store: Store) -> dict[str, np.ndarray]:
-        """Sorted rows of "train", "val" and, where there is one, "test"."""
+    def __call__(self, store: Any) -> dict[str, np.ndarray]:
+        """Of a `genreclf.data.Store` the sorted rows of "train", "val" and, where there is one, "test"."""
         ...
 
 

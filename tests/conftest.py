@@ -1,9 +1,11 @@
 import json
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -28,6 +30,19 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home directory without logins or settings; W&B stays offline."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(("WANDB_", "XDG_")):
+                patch.delenv(name)
+        patch.setenv("MPLCONFIGDIR", mpl.get_cachedir())  # a new list of fonts takes seconds
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("WANDB_MODE", "offline")
+        yield
+
+
 @pytest.fixture(scope="session")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 4 genres x 4 artists x 3 tagged MP3 clips of 2.5 s."""
@@ -36,13 +51,30 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset.root
 
 
+def find_shared(path: str, content: str) -> Path:
+    """Real data next to the checkout; skips the test where there is none."""
+    if not (SHARED / path).exists():
+        pytest.skip(f"optional real data: put {content} at ../shared/data/{path}")
+    return SHARED / path
+
+
 @pytest.fixture(scope="session")
 def real_music() -> Path:
-    """The real MP3s, where they are at hand."""
-    folder = SHARED / "emotify"
-    if not folder.is_dir():
-        pytest.skip("no real audio at hand")
-    return folder
+    """Real music, a folder per genre."""
+    return find_shared("emotify", "the MP3 clips of the Emotify dataset, in a folder per genre,")
+
+
+@pytest.fixture(scope="session")
+def fma_clip() -> Path:
+    """Track 2 of FMA Small: "Food" by AWOL."""
+    return find_shared("fma_clip/000002.mp3", "fma_small/000/000002.mp3 of fma_small.zip")
+
+
+@pytest.fixture(scope="session")
+def fma_rows() -> Path:
+    """FMA Small as coarse mel spectrograms: see `MelFrames`."""
+    path = "fma_small_mel128/train_validation.npz"
+    return find_shared(path, "features=mel_frames of FMA Small's training and validation tracks")
 
 
 @pytest.fixture
@@ -51,7 +83,6 @@ def command(
 ) -> Callable[..., str]:
     """Runs a command in this process, below tmp_path; returns its last line of output."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv("WANDB_MODE", "offline")
 
     def run(name: str, *arguments: str) -> str:
         place = [] if any(a.startswith("outputs=") for a in arguments) else [f"outputs={tmp_path}"]

@@ -1,4 +1,4 @@
-"""What the benchmark compares gives the same numbers on both sides."""
+"""Both sides of the benchmark give the same numbers."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 import sides
-from measure import Side, in_turn, ratio
+from measure import Side, compute_ratio, measure_in_turn
 
 from genreclf.audio import decode
 from genreclf.audio.features import Mel
@@ -36,23 +36,25 @@ def test_extraction_of_real_clips_gives_what_librosa_gives(real_music: Path) -> 
 
 def test_the_first_20_losses_agree() -> None:
     """With dropout: all draw the same random numbers in the same order."""
-    losses = agreement.first_losses(bins=32, frames=64, clips=40)
+    losses = agreement.train_first_steps(bins=32, frames=64, clips=40)
     assert [len(set(each)) for each in losses.values()] == [20, 20, 20]
     assert abs(losses["genreclf"][0] - losses["plain"][0]) < 1e-6
-    assert agreement.apart(losses, "genreclf", "double") < 1e-4
+    assert agreement.compute_difference(losses, "genreclf", "double") < 1e-4
 
 
 def _prepare(number: float):
     return lambda: {"rate": number}
 
 
+@pytest.mark.slow
 def test_sides_are_measured_in_turn() -> None:
     one, two = Side("one", _prepare, (3.0,)), Side("two", _prepare, (6.0,))
-    in_turn([one, two], repetitions=3)
+    measure_in_turn([one, two], repetitions=3)
     assert one.figures == [{"rate": 3.0}] * 3
-    assert ratio(two, one) == {"median": 2.0, "least": 2.0, "greatest": 2.0}
+    assert compute_ratio(two, one) == {"median": 2.0, "least": 2.0, "greatest": 2.0}
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     done = subprocess.run(
         [
@@ -68,12 +70,12 @@ def test_the_benchmark_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert [line["target"] for line in lines] == ["1 s", "2 s"]
 
 
-def test_an_unknown_case_is_told(tmp_path: Path) -> None:
+def test_an_unknown_case_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, BENCH, "sped"], check=False, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "no case sped; choose of startup, extraction" in done.stderr
+    assert "no case sped; choose from startup, extraction" in done.stderr
 
 
 @pytest.mark.parametrize("frames", [16, 24])

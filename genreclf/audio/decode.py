@@ -1,21 +1,22 @@
-"""Audio files to waveforms: the only decoder.
+"""Decoding: audio files to waveforms.
 
-Conventions: a waveform is a mono float32 array of shape (samples,), nominally in [-1, 1] (lossy
-decoders overshoot a little). Channels are averaged, the rate is changed with soxr's "HQ" setting:
-what `librosa.load(path, sr=sample_rate, duration=duration)` gives, sample for sample, together
-with the sample rate.
+A waveform is a mono float32 array of shape (samples,), nominally in [-1, 1] (lossy decoders
+overshoot a little). Channels are averaged; soxr resamples at its "HQ" setting. The samples equal
+those of `librosa.load(path, sr=sample_rate, duration=duration)`.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
 EXTENSIONS = (
     *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
@@ -26,13 +27,13 @@ SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 
 
 class DecodeError(ValueError):
-    """A file that gives no usable waveform; the message is the reason, without the path."""
+    """A file without a usable waveform; the message gives the reason, without the path."""
 
 
 def find_audio_files(folder: str | Path) -> Iterator[Path]:
-    """Files in the folder and the folders below whose names end in one of EXTENSIONS.
+    """Find the files in a folder and its subfolders whose names end in one of EXTENSIONS.
 
-    Links are followed; what begins with a dot is passed over.
+    Symbolic links are followed; names that begin with a dot are skipped.
     """
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = (name for name in folders if not name.startswith("."))
@@ -47,8 +48,8 @@ def read_audio(
     """Decode the first `duration` seconds of a file, as mono at `sample_rate` Hz.
 
     Args:
-        path: MP3, WAV, FLAC or OGG file; any other format needs FFmpeg.
-        sample_rate: of the result, in Hz; None for the file's own.
+        path: an MP3, WAV, FLAC or OGG file; other formats need FFmpeg.
+        sample_rate: of the result, in Hz; None keeps the file's own rate.
         duration: seconds to read at most; a shorter file gives a shorter waveform.
 
     Returns:
@@ -68,34 +69,66 @@ def read_audio(
 def read_windows(
     path: str | Path, sample_rate: int | None, duration: float
 ) -> Iterator[tuple[float, np.ndarray, int]]:
-    """Decode a whole file, of any length, in windows one after the other.
+    """Decode a file of any length in consecutive windows.
 
-    What is left at the end, if it is 2 s at least, becomes a whole window with samples of the one
-    before. Silent windows are left out.
+    A remainder of at least 2 s is extended backwards to a full window, which then overlaps the
+    previous one; a shorter remainder is dropped. Silent windows are skipped.
 
     Args:
-        path: as `load` takes it.
-        sample_rate: of the windows, in Hz; None for the file's own.
+        path: as `read_audio` takes it.
+        sample_rate: of the windows, in Hz; None keeps the file's own rate.
         duration: of a window, in seconds; a shorter file is one shorter window.
 
     Yields:
-        Where the window begins, in seconds; float32 samples (n,); their rate.
+        The start of a window in seconds, its float32 samples (n,), and their sample rate in Hz.
 
     Raises:
-        DecodeError: as `load` does, at the first or a later window.
+        DecodeError: for the reasons of `read_audio`, at the first or a later window.
     """
-    heard = False
-    for start, waveform, rate in _read_whole_windows(Path(path), duration):
+    yield from _make_windows(_read_stretches(Path(path), duration), sample_rate, duration)
+
+
+def split_waveform(
+    waveform: np.ndarray, native_rate: int, sample_rate: int | None, duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Split a waveform in memory into the windows that `read_windows` gives for a file.
+
+    Args:
+        waveform: float array (samples,) or (channels, samples), nominally in [-1, 1].
+        native_rate: of the waveform, in Hz.
+        sample_rate: of the windows, in Hz; None keeps the waveform's own rate.
+        duration: of a window, in seconds.
+
+    Raises:
+        DecodeError: the waveform is shorter than 2 s, is silent, or has values that are not finite.
+    """
+    samples, size = np.atleast_2d(waveform).T, int(duration * native_rate)
+    stretches = (
+        (samples[first : first + size].astype(np.float32), native_rate)
+        for first in range(0, len(samples), size)
+    )
+    yield from _make_windows(stretches, sample_rate, duration)
+
+
+def _make_windows(
+    stretches: Iterable[tuple[np.ndarray, int]], sample_rate: int | None, duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Windows at the sample rate, without the silent ones, of samples (n, channels) in order."""
+    audible = False
+    for start, waveform, rate in _complete_windows(stretches, duration):
         if not _is_silent(waveform):
-            heard = True
+            audible = True
             yield start, *_resample(waveform, rate, sample_rate)
-    if not heard:
+    if not audible:
         raise DecodeError("silent: no sample above -80 dB of full scale")
 
 
-def _read_whole_windows(path: Path, duration: float) -> Iterator[tuple[float, np.ndarray, int]]:
+def _complete_windows(
+    stretches: Iterable[tuple[np.ndarray, int]], duration: float
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Start in seconds, mono samples and rate of each window; the last is extended backwards."""
     first, before = 0, None
-    for samples, rate in _read_stretches(path, duration):
+    for samples, rate in stretches:
         waveform, size = _mix_down(samples), int(duration * rate)
         if len(waveform) < size and before is None:
             _check_length(len(waveform) / rate)
@@ -113,7 +146,7 @@ def _read_whole_windows(path: Path, duration: float) -> Iterator[tuple[float, np
 def _read_stretches(path: Path, duration: float) -> Iterator[tuple[np.ndarray, int]]:
     """Samples (n, channels) and their rate, `duration` seconds at a time.
 
-    From where libsndfile gives up, if it does, FFmpeg's conversion is read.
+    Where libsndfile fails partway, FFmpeg decodes the rest.
     """
     _check_file(path)
     done = 0
@@ -155,16 +188,13 @@ def _resample(
 ) -> tuple[np.ndarray, int]:
     if sample_rate in (None, native_rate):
         return waveform, native_rate
-    import librosa  # slow to import, and not needed where the rates agree
-
-    resampled = librosa.resample(
-        waveform, orig_sr=native_rate, target_sr=sample_rate, res_type="soxr_hq"
-    )
-    return resampled, sample_rate
+    resampled = soxr.resample(waveform, native_rate, sample_rate, quality="HQ")
+    size = math.ceil(len(waveform) * (sample_rate / native_rate))  # librosa rounds up, too
+    return np.pad(resampled[:size], (0, max(0, size - len(resampled)))), sample_rate
 
 
 def _mix_down(samples: np.ndarray) -> np.ndarray:
-    """Mean (n,) of the channels (n, channels): `samples.mean(axis=1)`, twenty times as fast."""
+    """Average the channels of (n, channels): `samples.mean(axis=1)`, but twenty times as fast."""
     mixed = samples[:, 0].copy()
     for channel in samples.T[1:]:
         mixed += channel
@@ -172,21 +202,21 @@ def _mix_down(samples: np.ndarray) -> np.ndarray:
 
 
 def _decode(path: Path, duration: float) -> tuple[np.ndarray, int]:
-    """Samples (n, channels) at the file's own rate: libsndfile first, then FFmpeg."""
+    """Decode samples (n, channels) at the file's own rate, by libsndfile or else FFmpeg."""
     _check_file(path)
     try:
         return _read(path, duration)
     except soundfile.LibsndfileError:
-        # libsndfile knows no AAC, and gives up on MP3 files that FFmpeg can still find a frame in.
+        # libsndfile has no AAC decoder, and rejects damaged MP3 files that FFmpeg still decodes.
         with _convert_with_ffmpeg(path, duration) as file:
             return _read(file, duration)
 
 
 class _Stream(soundfile.SoundFile):
-    """Read from begin to end.
+    """A file that is read from start to end.
 
-    soundfile seeks after each read of a file that can seek; that makes an MP3 decoder begin anew,
-    without what the frames before have left for the next.
+    soundfile seeks after each read of a seekable file. That resets an MP3 decoder, which then lacks
+    the bits that earlier frames keep for later ones (the bit reservoir).
     """
 
     def seekable(self) -> bool:
@@ -208,12 +238,12 @@ def _read(file: Path, duration: float) -> tuple[np.ndarray, int]:
 
 @contextlib.contextmanager
 def _convert_with_ffmpeg(path: Path, duration: float | None = None) -> Iterator[Path]:
-    """A temporary WAV file of the first seconds, or of all, by FFmpeg."""
+    """Convert the first `duration` seconds, or the whole file, to a temporary WAV file."""
     ffmpeg = find_ffmpeg()
     if ffmpeg is None:
         raise DecodeError(
-            f"does not decode: libsndfile cannot read this {path.suffix} file and FFmpeg, which "
-            "might, is not installed (system package ffmpeg, or pip install genreclf[ffmpeg])"
+            f"does not decode: this {path.suffix} file needs FFmpeg, which is not installed; "
+            "install the system package ffmpeg, or: pip install 'genreclf[ffmpeg]'"
         )
     cut = [] if duration is None else ["-t", str(duration)]
     with tempfile.TemporaryDirectory() as place:
@@ -222,7 +252,7 @@ def _convert_with_ffmpeg(path: Path, duration: float | None = None) -> Iterator[
         command += ["-f", "wav", "-rf64", "auto", "-c:a", "pcm_f32le", str(file)]
         done = subprocess.run(command, capture_output=True, check=False)
         if b"No space left" in done.stderr:
-            raise DecodeError(f"no space left below {tempfile.gettempdir()} to convert it")
+            raise DecodeError(f"no space left in {tempfile.gettempdir()} to convert it; set TMPDIR")
         try:
             soundfile.info(file)
         except soundfile.LibsndfileError:
@@ -233,7 +263,7 @@ def _convert_with_ffmpeg(path: Path, duration: float | None = None) -> Iterator[
 
 
 def find_ffmpeg() -> str | None:
-    """The FFmpeg program: of the system, else of the package imageio-ffmpeg, else None."""
+    """Find FFmpeg: the system's, else that of the package imageio-ffmpeg, else None."""
     if found := shutil.which("ffmpeg"):
         return found
     try:

@@ -1,17 +1,8 @@
-"""Waveform to features: a float32 array of shape (bins, frames). librosa is the reference.
+"""Features: a waveform to a float32 array of shape (bins, frames). librosa is the reference.
 
-A class here is a kind of feature with its settings; an object of it is called with a waveform
-(samples,) and its sample rate in Hz. Each has
-
-- `sample_rate` in Hz of the waveforms it takes, None for a file's own; `duration` in seconds;
-- `shape`, (bins, frames) of every clip;
-- `silence`, the values of a silent frame, one or one a bin, which fill the gap when a clip is
-  shifted in time;
-- `stored`, the features that a store keeps for it: itself, or the waveform where the features are
-  to be computed in training, for a whole batch on the device (`batch_features`).
-
-Two equal objects give equal features: `settings()` of the object is what a store keeps, and
-compares with the config.
+Each class is a kind of feature that satisfies `genreclf.protocols.Features`; its dataclass fields
+are the settings. Equal objects compute equal features. Raise a class's `version` whenever the same
+audio gives other values than before: stored features are then computed again.
 """
 
 import dataclasses
@@ -22,9 +13,14 @@ import numpy as np
 from genreclf.audio import filterbank
 from genreclf.errors import InputError
 
+MIN_POWER = 1e-10  # floor before the logarithm, librosa's default
+
 
 class _Features:
-    """What all features have in common."""
+    """What all features share."""
+
+    version: ClassVar[int] = 1
+    from_audio: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_settings(self)
@@ -36,34 +32,32 @@ class _Features:
 
     @property
     def stored(self) -> Any:
-        """What a store keeps for these features: themselves, unless a class says otherwise."""
+        """What a store keeps for these features: here the features themselves."""
         return self
 
 
 @dataclasses.dataclass(frozen=True)
 class _FixedRate(_Features):
-    """What features of clips of one sample rate and length have in common."""
+    """What features of clips of a fixed sample rate and length share."""
 
     sample_rate: int = 22050  # Hz
     duration: float = 30.0  # s; longer clips are cut, shorter ones end in silence
 
     @property
     def samples(self) -> int:
-        """Of every clip."""
+        """Number of samples of a clip."""
         return int(self.duration * self.sample_rate)
 
     def clip(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The waveform (samples,), cut or filled up with zeros."""
-        import librosa
-
+        """Cut a waveform (samples,) to the clip's length, or pad it with zeros."""
         if sample_rate != self.sample_rate:
-            raise ValueError(f"waveform at {sample_rate} Hz, {self.sample_rate} Hz are needed")
-        return librosa.util.fix_length(waveform, size=self.samples)
+            raise ValueError(f"waveform at {sample_rate} Hz; {self.sample_rate} Hz needed")
+        return np.pad(waveform[: self.samples], (0, max(0, self.samples - len(waveform))))
 
 
 @dataclasses.dataclass(frozen=True)
 class Waveform(_FixedRate):
-    """The samples themselves, (1, samples): for features that are computed in training."""
+    """The samples themselves, (1, samples), for features that are computed in training."""
 
     name: ClassVar[str] = "waveform"
 
@@ -73,26 +67,26 @@ class Waveform(_FixedRate):
         return 1, self.samples
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features (bins, frames) of a waveform (samples,)."""
+        """Compute float32 features (bins, frames) of a waveform (samples,)."""
         return self.clip(waveform, sample_rate)[None].astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Spectral(_FixedRate):
-    """What features of a power spectrogram have in common: centred Hann windows."""
+    """What features of a power spectrogram share: centred Hann windows."""
 
     n_fft: int = 2048  # samples
     hop_length: int = 512  # samples
-    on_device: bool = False  # store waveforms, compute features of each batch in training
+    on_device: bool = False  # store waveforms; compute features per batch in training
 
     @property
     def frames(self) -> int:
-        """Of every clip."""
+        """Number of frames of a clip."""
         return 1 + self.samples // self.hop_length
 
     @property
     def stored(self) -> Any:
-        """The waveform where features are computed in training."""
+        """The waveform if features are computed in training, else the features themselves."""
         return Waveform(self.sample_rate, self.duration) if self.on_device else self
 
 
@@ -100,9 +94,8 @@ class _Spectral(_FixedRate):
 class Mel(_Spectral):
     """Mel spectrogram in dB relative to the clip's loudest bin (paper, section III-B).
 
-    Power spectrogram, Slaney's mel filters, then `10 * log10(power / max(power))`, cut off at
-    `-top_db`: values in [-top_db, 0]. The paper's setting is the default: 128 bins, 1,292 frames
-    of 30 s.
+    Power spectrogram, Slaney's mel filters, then `10 * log10(power / max(power))`, clipped to
+    [-top_db, 0]. The defaults are the paper's: 128 bins, 1,292 frames of 30 s.
     """
 
     n_mels: int = 128
@@ -112,12 +105,12 @@ class Mel(_Spectral):
 
     @property
     def silence(self) -> tuple[float, ...]:
-        """In dB."""
+        """The level of silence, in dB."""
         return (-self.top_db,)
 
     @property
     def value_range(self) -> tuple[float, float] | None:
-        """Least and greatest value that is possible; None where there is no bound."""
+        """Least and greatest possible value in dB."""
         return -self.top_db, 0.0
 
     @property
@@ -126,16 +119,16 @@ class Mel(_Spectral):
         return self.n_mels, self.frames
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features (bins, frames) of a waveform (samples,)."""
+        """Compute float32 features (bins, frames) of a waveform (samples,)."""
         return _compute_mel_db(self.clip(waveform, sample_rate), sample_rate, self)
 
 
 @dataclasses.dataclass(frozen=True)
 class MFCC(Mel):
-    """Mel-frequency cepstral coefficients: orthonormal DCT-II of `Mel`, lowest first.
+    """Mel-frequency cepstral coefficients: the orthonormal DCT-II of `Mel`, lowest first.
 
-    As the mel spectrogram is relative to the clip's loudest bin, so is coefficient 0: it differs
-    from that of `librosa.feature.mfcc(y=...)` by a constant a clip.
+    The mel spectrogram is relative to the clip's loudest bin, and therefore coefficient 0 differs
+    from that of `librosa.feature.mfcc(y=...)` by a constant per clip.
     """
 
     n_mfcc: int = 13
@@ -149,11 +142,11 @@ class MFCC(Mel):
 
     @property
     def value_range(self) -> None:
-        """No bound."""
+        """None: unbounded."""
 
     @property
     def silence(self) -> tuple[float, ...]:
-        """Coefficient 0 of `-top_db` in all mel bins, and zeros."""
+        """Coefficients of a frame with `-top_db` in every mel bin: all but the first are 0."""
         return (-self.top_db * self.n_mels**0.5, *(0.0,) * (self.n_mfcc - 1))
 
     @property
@@ -162,7 +155,7 @@ class MFCC(Mel):
         return self.n_mfcc, self.frames
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features (bins, frames) of a waveform (samples,)."""
+        """Compute float32 features (bins, frames) of a waveform (samples,)."""
         import librosa
 
         mel = super().__call__(waveform, sample_rate)
@@ -171,10 +164,10 @@ class MFCC(Mel):
 
 @dataclasses.dataclass(frozen=True)
 class Chroma(_Spectral):
-    """Energy of the pitch classes from C upwards, the strongest of a frame 1: values in [0, 1].
+    """Chromagram: energy of each pitch class from C upwards, relative to the frame's strongest.
 
-    The report's "MFCG". A' is taken to be 440 Hz: tuning is not estimated clip by clip, which
-    librosa does by default, so that a batch on the device gives the same.
+    The paper's "MFCG"; values in [0, 1]. A4 is 440 Hz: tuning is not estimated per clip, as librosa
+    does by default, because `on_device` computes whole batches.
     """
 
     n_chroma: int = 12
@@ -187,7 +180,7 @@ class Chroma(_Spectral):
         return self.n_chroma, self.frames
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features (bins, frames) of a waveform (samples,)."""
+        """Compute float32 features (bins, frames) of a waveform (samples,)."""
         import librosa
 
         clip = self.clip(waveform, sample_rate)
@@ -198,11 +191,11 @@ class Chroma(_Spectral):
 
 @dataclasses.dataclass(frozen=True)
 class MelFrames(_Features):
-    """A few frames picked evenly from the mel spectrogram of a file at its own sample rate.
+    """Evenly spaced frames of the mel spectrogram of a file at its own sample rate.
 
-    Of the T frames of the clip those at `floor((k + 0.5) * T / frames)`, k = 0, 1, ...: coarse in
-    time, small to store. dB relative to the loudest bin of all T frames, as in `Mel`; a short clip
-    is not filled up.
+    Of a clip's T frames, those at `floor((k + 0.5) * T / frames)`, k = 0, 1, ...: coarse in time
+    and small to store. In dB relative to the loudest bin of all T frames, as in `Mel`; a short clip
+    is not padded.
     """
 
     duration: float = 30.0  # s; longer clips are cut
@@ -217,12 +210,12 @@ class MelFrames(_Features):
 
     @property
     def silence(self) -> tuple[float, ...]:
-        """In dB."""
+        """The level of silence, in dB."""
         return (-self.top_db,)
 
     @property
     def value_range(self) -> tuple[float, float] | None:
-        """Least and greatest value that is possible; None where there is no bound."""
+        """Least and greatest possible value in dB."""
         return -self.top_db, 0.0
 
     @property
@@ -231,7 +224,7 @@ class MelFrames(_Features):
         return self.n_mels, self.frames
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features (bins, frames) of a waveform (samples,)."""
+        """Compute float32 features (bins, frames) of a waveform (samples,)."""
         mel = _compute_mel_db(waveform, sample_rate, self)
         picked = (np.arange(self.frames) + 0.5) * mel.shape[1] / self.frames
         return mel[:, picked.astype(int)]
@@ -239,9 +232,10 @@ class MelFrames(_Features):
 
 @dataclasses.dataclass(frozen=True)
 class Precomputed(_Features):
-    """Features that a dataset brings along (`data=npz`); there is nothing left to compute."""
+    """Features that a dataset provides (`data=npz`); there is nothing to compute."""
 
     name: ClassVar[str] = "precomputed"
+    from_audio: ClassVar[bool] = False
 
 
 Computed = Mel | MFCC | Chroma | Waveform | MelFrames  # from audio
@@ -250,33 +244,34 @@ KINDS = {kind.name: kind for kind in (Mel, MFCC, Chroma, Waveform, MelFrames, Pr
 
 
 def _compute_mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames) -> np.ndarray:
-    """Mel spectrogram (n_mels, frames) of a clip, dB relative to its loudest bin."""
-    import librosa
-
+    """Compute the mel spectrogram (n_mels, frames) of a clip, in dB relative to its loudest bin."""
     filters = filterbank.build_mel_filters(sample_rate, setting.n_fft, setting.n_mels)
     power = filterbank.apply_filters(clip, filters, setting.n_fft, setting.hop_length)
-    return librosa.power_to_db(power, ref=np.max, top_db=setting.top_db).astype(np.float32)
+    # As `librosa.power_to_db(power, ref=np.max, top_db=...)`, without importing librosa.
+    level = 10.0 * np.log10(np.maximum(MIN_POWER, power))
+    level -= 10.0 * np.log10(np.maximum(MIN_POWER, power.max()))
+    return np.maximum(level, level.max() - setting.top_db).astype(np.float32)
 
 
 def _check_settings(features: Any) -> None:
-    """Refuse settings that no features can have; 30 and 30.0 become the same setting."""
+    """Reject impossible settings, and store 30 as 30.0 where the field is a float."""
     for field in dataclasses.fields(features):
         value = getattr(features, field.name)
         if isinstance(field.default, bool):
             continue
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise InputError(f"features.{field.name}={value!r}: a number above 0 is needed")
+            raise InputError(f"features.{field.name}={value!r}: set a number above 0")
         if isinstance(field.default, float):
             object.__setattr__(features, field.name, float(value))
 
 
 def describe_features(features: Any) -> dict[str, Any]:
-    """Name and settings as plain values: the identity of the features."""
+    """Describe features by name and settings, as plain values for `build_features`."""
     return {"name": features.name, **dataclasses.asdict(features)}
 
 
 def identify_features(features: Any) -> dict[str, Any]:
-    """What decides which values these features have: class, version, settings off their defaults.
+    """Describe what determines the features' values: class, version, settings off their defaults.
 
     The class goes by the name it is exported under, so that a module can move, and a new setting
     that is left at its default changes nothing.
@@ -294,13 +289,15 @@ def identify_features(features: Any) -> dict[str, Any]:
 
 
 def build_features(stored: dict[str, Any]) -> Features:
-    """The features whose `settings` these are.
+    """Build features from what `describe_features` returned.
 
     Raises:
-        InputError: a name or a setting that this version does not know.
+        InputError: this version of genreclf does not know the name or a setting.
     """
     arguments = dict(stored)
     try:
         return KINDS[arguments.pop("name")](**arguments)
     except (KeyError, TypeError) as error:
-        raise InputError(f"features {stored} are not known to this version: {error}") from None
+        raise InputError(
+            f"features {stored} are not known to this version of genreclf: {error}"
+        ) from None

@@ -1,8 +1,8 @@
-"""Short-time power spectra of a clip, summed by a bank of filters.
+"""Filterbanks: short-time power spectra, summed into mel bands or pitch classes.
 
-librosa's `stft(center=True)`, `abs() ** 2` and `filters @` in one go: some frames at a time, which
-stay in the cache, and each filter over no more than the frequencies that it lets through. The
-values are librosa's but for rounding.
+Equals librosa's `filters @ abs(stft(clip, center=True)) ** 2` up to rounding, and is faster: it
+works on a few frames at a time, which stay in the CPU's cache, and applies each filter only to the
+frequencies that it passes.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-FRAMES = 64  # at a time
-FILTERS = 16  # in one product
+FRAMES = 64  # per block
+FILTERS = 16  # per matrix product
 
 
 @dataclass(frozen=True)
 class Bank:
     """Filters, in groups of neighbours.
 
-    Each group is (filters, columns, weights): which filters of the bank; over which columns of a
-    spectrum that has the squares of real and imaginary part side by side; and by which weights
-    (columns, filters).
+    Attributes:
+        size: number of filters.
+        groups: (filters, columns, weights) of each group: the filters' numbers; the columns that
+            they pass, of a spectrum with squared real and imaginary parts interleaved; the weights,
+            float32 (columns, filters).
     """
 
     size: int
@@ -30,7 +32,7 @@ class Bank:
 
 
 def group_filters(filters: np.ndarray) -> Bank:
-    """A bank of filters float (filters, 1 + n_fft // 2)."""
+    """Build a bank from filters of shape (filters, 1 + n_fft // 2)."""
     groups = []
     for first in range(0, len(filters), FILTERS):
         weights = np.repeat(filters[first : first + FILTERS], 2, axis=1).astype(np.float32)
@@ -43,22 +45,45 @@ def group_filters(filters: np.ndarray) -> Bank:
 
 @lru_cache
 def build_mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Bank:
-    """Slaney's mel filters, up to half the sample rate in Hz."""
-    import librosa
+    """Build Slaney's mel filters, from 0 Hz to half the sample rate in Hz.
 
-    return group_filters(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
+    The weights equal those of `librosa.filters.mel` to the last bit. Importing librosa would take
+    longer than predicting a clip.
+    """
+    hz_per_mel, mels_to_knee, log_step = 200 / 3, 15.0, np.log(6.4) / 27  # knee at 1000 Hz
+    highest = sample_rate / 2
+    mels = np.linspace(
+        0,
+        highest / hz_per_mel
+        if highest < 1000
+        else mels_to_knee + np.log(highest / 1000) / log_step,
+        n_mels + 2,
+    )
+    corners = hz_per_mel * mels
+    above = mels >= mels_to_knee
+    corners[above] = 1000 * np.exp(log_step * (mels[above] - mels_to_knee))
+    slopes = np.subtract.outer(corners, np.fft.rfftfreq(n_fft, 1 / sample_rate))
+    widths = np.diff(corners)[:, None]
+    filters = np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]).clip(0)
+    filters = filters.astype(np.float32)
+    filters *= (2 / (corners[2:] - corners[:-2]))[:, None]  # equal energy in each band
+    return group_filters(filters)
 
 
 @lru_cache
 def build_chroma_filters(sample_rate: int, n_fft: int, n_chroma: int) -> Bank:
-    """Filters of pitch classes, as librosa has them, A' at 440 Hz."""
+    """Build librosa's chroma filters, one per pitch class, for A4 at 440 Hz."""
     import librosa
 
     return group_filters(librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, n_chroma=n_chroma))
 
 
 def apply_filters(clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int) -> np.ndarray:
-    """Power float32 (filters, 1 + samples // hop_length) of a clip (samples,): Hann windows."""
+    """Compute the power that passes each filter, in centred Hann windows.
+
+    Returns:
+        float32 (filters, 1 + samples // hop_length) of a clip (samples,).
+    """
     from scipy import fft
 
     padded = np.pad(clip.astype(np.float32, copy=False), n_fft // 2)

@@ -1,7 +1,7 @@
-"""Features of a batch of waveforms, on its device: (batch, 1, samples) -> (batch, bins, frames).
+"""Features of stored waveforms, computed for a batch on its device while training.
 
-torchaudio's counterpart of `features`, for training on stored waveforms. It agrees with librosa to
-`TOLERANCE`, which is tested.
+torchaudio's counterparts of the classes in `features`, from (batch, 1, samples) to
+(batch, bins, frames). Tests compare them with librosa, within TOLERANCE.
 """
 
 import torch
@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torchaudio import transforms
 from torchaudio.functional import create_dct
 
-from genreclf.audio.features import MFCC, Chroma, Features, Mel
+from genreclf.audio.features import MFCC, MIN_POWER, Chroma, Features, Mel
 
-AMIN = 1e-10  # power that librosa takes for the least
-TOLERANCE = {"mel": 0.01, "mfcc": 0.01, "chroma": 1e-4}  # greatest difference, in units of each
+TOLERANCE = {"mel": 0.01, "mfcc": 0.01, "chroma": 1e-4}  # greatest difference from librosa
 
 
 class BatchMel(nn.Module):
-    """`features.Mel` of a batch."""
+    """`Mel` for a batch of waveforms."""
 
     def __init__(self, mel: Mel) -> None:
         super().__init__()
@@ -32,14 +31,14 @@ class BatchMel(nn.Module):
         )
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """In dB relative to each clip's loudest bin, in [-top_db, 0]."""
-        level = 10 * self.power(waveforms.squeeze(1)).clamp(min=AMIN).log10()
+        """Levels (batch, bins, frames) in [-top_db, 0] dB, relative to each clip's loudest bin."""
+        level = 10 * self.power(waveforms.squeeze(1)).clamp(min=MIN_POWER).log10()
         level = level - level.amax(dim=(1, 2), keepdim=True)
         return level.clamp(min=-self.top_db)
 
 
 class BatchMFCC(nn.Module):
-    """`features.MFCC` of a batch."""
+    """`MFCC` for a batch of waveforms."""
 
     def __init__(self, mfcc: MFCC) -> None:
         super().__init__()
@@ -48,12 +47,12 @@ class BatchMFCC(nn.Module):
         self.register_buffer("dct", dct.T.contiguous(), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Coefficients, lowest first."""
+        """Coefficients (batch, n_mfcc, frames), lowest first."""
         return self.get_buffer("dct") @ self.mel(waveforms)
 
 
 class BatchChroma(nn.Module):
-    """`features.Chroma` of a batch."""
+    """`Chroma` for a batch of waveforms."""
 
     def __init__(self, chroma: Chroma) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ class BatchChroma(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Energies, the strongest of each frame 1; zeros where a frame is silent."""
+        """Energies (batch, n_chroma, frames), at most 1 in each frame; 0 in a silent frame."""
         energy = self.get_buffer("filters") @ self.power(waveforms.squeeze(1))
         strongest = energy.amax(dim=1, keepdim=True)
         tiny = torch.finfo(energy.dtype).tiny
@@ -76,7 +75,7 @@ class BatchChroma(nn.Module):
 
 
 def build_batch_features(features: Features) -> nn.Module:
-    """What makes these features of what a store holds for them: nothing, unless `on_device`."""
+    """Build the module that computes features from stored waveforms; else the identity."""
     if not getattr(features, "on_device", False):
         return nn.Identity()
     kinds = {Mel: BatchMel, MFCC: BatchMFCC, Chroma: BatchChroma}

@@ -5,7 +5,7 @@ from typing import Any
 
 import mutagen
 
-# mutagen's plain name, then the ID3 frames of formats for which it has none, such as WAV.
+# mutagen's name for a tag, then the ID3 frames for formats such as WAV, where it has no such name.
 NAMES = {
     "title": ("title", "TIT2"),
     "artist": ("artist", "TPE1", "albumartist", "TPE2"),
@@ -14,7 +14,7 @@ NAMES = {
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """Title, artist and album of a file; empty where there is none or it cannot be parsed."""
+    """Read title, artist and album of a file; "" for a tag that is missing or cannot be parsed."""
     try:
         file = mutagen.File(path, easy=True)  # pyright: ignore[reportPrivateImportUsage]
     except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
@@ -24,6 +24,6 @@ def read_tags(path: Path) -> dict[str, str]:
 
 
 def _find_first(tags: Any, names: tuple[str, ...]) -> str:
-    """The first of these that is there and not empty."""
+    """The first of these tags that is present and not empty."""
     found = ("; ".join(map(str, tags[name])).strip() for name in names if name in tags)
     return next(filter(None, found), "")

@@ -1,12 +1,11 @@
-"""How this process gets its memory from the system.
+"""Worker processes that decode audio files and compute their features, in parallel.
 
-Each step of training, and each clip in extraction, needs the same large arrays again. By default
-the C library of Linux gives their memory back after each, and the kernel clears it anew, page by
-page, at the next: on long clips that costs more time than the arithmetic of training.
+Also `keep_memory`, which training uses, too.
 """
 
 import contextlib
 import ctypes
+import math
 import multiprocessing
 import os
 import platform
@@ -25,28 +24,35 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from genreclf.audio import decode, workers
+from genreclf.audio import decode
 from genreclf.audio.features import Computed
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: microseconds per period, or "max"
 
 
 def keep_memory() -> None:
-    """Keep freed memory for the next step; has effect with glibc alone."""
+    """Keep freed memory in this process, ready for the next step; only glibc (Linux) can.
+
+    Each training step, and each clip, needs the same large arrays. By default glibc returns them to
+    the kernel, which zeroes every page again for the next: on long clips that takes longer than the
+    arithmetic of training.
+    """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(MMAP_THRESHOLD, 2**30)  # bytes; greater tensors still come and go
+        library.mallopt(MMAP_THRESHOLD, 2**30)  # bytes; larger arrays are still returned
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Row = tuple[np.ndarray, float] | str  # features and seconds, or why there are none
+Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
+Row = tuple[np.ndarray, float] | str  # features and seconds, or the reason for having none
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a file: its begin and end in seconds, its features (bins, frames)."""
+    """Part of a file: start and end in seconds, features float32 (bins, frames)."""
 
     start: float
     end: float
@@ -54,19 +60,26 @@ class Window:
 
 
 def count_available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores that this process may use: its CPU affinity and its container's quota."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
+        return cores
 
 
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """What a function makes of items, by several processes, in the order of the items.
+    """Yield `function(item)` for each item, in order, computed by `workers` processes.
 
-    They are a few items ahead, so that memory does not grow.
+    At most `4 * workers` results are computed ahead, which bounds the memory.
 
     Raises:
-        BrokenProcessPool: a process was killed.
+        BrokenProcessPool: a worker process was killed.
     """
     pool = ProcessPoolExecutor(workers, mp_context=_choose_context(), initializer=_set_up_worker)
     ahead: deque[Future[Result]] = deque()
@@ -83,14 +96,14 @@ def map_in_order(
 
 
 def start_forkserver() -> None:
-    """Begin the process that workers are forked from, which takes a second, before it is needed."""
+    """Start the process that workers are forked from ahead of time; it takes a second."""
     if _choose_context().get_start_method() == "forkserver":
         with _block_ctrl_c(), _hide_script():
             forkserver.ensure_running()
 
 
 def _choose_context() -> BaseContext:
-    """How processes begin: forked from one that has no threads and has imported what they need."""
+    """Fork workers from a process without threads that has imported what they need."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -100,7 +113,7 @@ def _choose_context() -> BaseContext:
 
 @contextlib.contextmanager
 def _block_ctrl_c() -> Iterator[None]:
-    """Processes begun in here never see Ctrl-C: the parent gets it, and ends them."""
+    """Start processes that never see Ctrl-C: the parent gets it, and stops them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -113,7 +126,7 @@ def _block_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_script() -> Iterator[None]:
-    """Processes begun in here do not run the user's script again, guarded by a main or not."""
+    """Start processes that do not run the user's script again, even without a main guard."""
     main = sys.modules["__main__"]
     hidden = {name: vars(main).pop(name, None) for name in ("__file__", "__spec__")}
     main.__spec__ = None
@@ -124,22 +137,22 @@ def _hide_script() -> Iterator[None]:
 
 
 def _set_up_worker() -> None:
-    """Decoders write to nobody; one core, memory kept from clip to clip, an end with the parent."""
+    """Silence the decoders' warnings, use one core, keep memory, and exit with the parent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)
-    workers.keep_memory()
+    keep_memory()
     exit_with_parent()
 
 
 def exit_with_parent() -> None:
-    """End this process when its parent ends: one that is killed cannot see to that itself."""
+    """End this process when its parent ends, even if the parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def extract(path: str, features: Computed) -> Row:
-    """Features and decoded seconds of a file, or the reason why there are none."""
+    """Compute the features and decoded seconds of a file, or say why it has none."""
     try:
         waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
     except decode.DecodeError as error:
@@ -147,18 +160,21 @@ def extract(path: str, features: Computed) -> Row:
     return features(waveform, rate), len(waveform) / rate
 
 
-def extract_windows(path: str, features: Computed) -> list[Window] | str:
-    """The windows of a file of any length, or the reason why there are none."""
+def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
+    """Compute the windows of a file or waveform of any length, or say why it has none."""
+    needed = features.sample_rate, features.duration
     try:
-        if Path(path).is_dir():
-            return f"no audio file in this folder ({', '.join(decode.EXTENSIONS)})"
+        if isinstance(audio, tuple):
+            windows = decode.split_waveform(*audio, *needed)
+        elif Path(audio).is_dir():
+            return "a folder; the paths of its files are needed"
+        else:
+            windows = decode.read_windows(audio, *needed)
         return [
             Window(start, start + len(waveform) / rate, features(waveform, rate))
-            for start, waveform, rate in decode.read_windows(
-                path, features.sample_rate, features.duration
-            )
+            for start, waveform, rate in windows
         ]
     except decode.DecodeError as error:
         return str(error)
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # such as a name that is too long, a folder without permission
         return str(error.strerror or error)

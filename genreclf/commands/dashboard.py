@@ -1,8 +1,8 @@
-"""`genreclf dashboard`: the paper's figures as a workspace of Weights & Biases.
+"""`genreclf dashboard`: a Weights & Biases workspace with the paper's figures.
 
-A workspace shows the runs that its list of runs shows. Curves and the grid are to be compared
-within one phase of one study, so `group=` (a study) and `job_type=` (a phase) restrict the list, as
-its filter does in the browser.
+Its panels show the runs in its list of runs. Curves and the grid are meant to compare the runs of
+one phase of one study, so `group=` (a study) and `job_type=` (a phase) filter this list, like the
+filter in the browser.
 """
 
 from collections.abc import Sequence
@@ -26,68 +26,70 @@ except ModuleNotFoundError:
     ) from None
 
 
-ACCURACY = "best/val/accuracy"  # of the kept epoch
+ACCURACY = "best/val/accuracy"  # at the best epoch
 GRID = {  # the axes of Fig. 5
     "optimizer.beta2": "beta 2",
     "model.cnn_dropout": "dropout, CNN",
     "model.classifier_dropout": "dropout, classifier",
     "optimizer.weight_decay": "weight decay",
 }
-RUNS = 100  # that a panel shows; the grid has 54
+RUNS = 100  # shown by a panel; the grid has 54
 
 
 def run(config: DictConfig) -> None:
-    """The command: save the workspace in W&B and print its address, or write it to a file."""
-    entity = config.entity or (_default_entity() if config.file is None else "")
-    built = workspace(entity, config.project, config.name, config.group, config.job_type)
+    """Save the workspace in W&B and print its URL, or write it to a file and print its path."""
+    entity = config.entity or (_find_default_entity() if config.file is None else "")
+    workspace = make_workspace(entity, config.project, config.name, config.group, config.job_type)
     if config.file is None:
-        print(_save(built))
+        print(_save_workspace(workspace))
     else:
-        write_json(Path(config.file), built._spec["spec"])
+        write_json(Path(config.file), workspace._spec["spec"])
         print(config.file)
 
 
-def _default_entity() -> str:
-    """Of the user who is logged in.
+def _find_default_entity() -> str:
+    """The default entity of the user who is logged in to W&B.
 
     Raises:
-        InputError: nobody is, or W&B does not answer.
+        InputError: nobody is logged in, W&B does not answer, or the user has no default.
     """
     import wandb
 
     if not wandb.login(prompt=False, verify=False):
-        raise InputError("not logged in to W&B: run wandb login first, or write it to file=...")
+        raise InputError(
+            "not logged in to W&B: run wandb login first, or write the workspace to file=..."
+        )
     try:
         entity = wandb.Api().default_entity
     except wandb.Error as error:
         raise InputError(f"W&B: {format_error(error)}") from None
     if entity is None:
-        raise InputError("you have no default entity in W&B: entity=... is needed")
+        raise InputError("you have no default entity in W&B; choose one: entity=...")
     return entity
 
 
-def _save(built: ws.Workspace) -> str:
-    """Its address."""
+def _save_workspace(workspace: ws.Workspace) -> str:
+    """Save it in W&B; returns its URL."""
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
     try:
-        return built.save().url
-    except (wandb.Error, WandbApiFailedError) as error:  # nobody logged in; or W&B refuses
+        return workspace.save().url
+    except (wandb.Error, WandbApiFailedError) as error:  # not logged in, or refused
         raise InputError(f"W&B: {format_error(error)}") from None
 
 
-def workspace(
+def make_workspace(
     entity: str, project: str, name: str, group: str | None = None, job_type: str | None = None
 ) -> ws.Workspace:
-    """The workspace, not yet saved.
+    """Make the workspace without saving it.
 
     Args:
-        entity: team or user.
-        project: of the runs.
-        name: of the workspace.
-        group: the study whose runs it shows; None is all.
-        job_type: the phase whose runs it shows; None is all.
+        entity: W&B team or user.
+        project: W&B project of the runs.
+        name: name of the workspace.
+        group: show only the runs of this study; None shows all.
+        job_type: show only the runs of this phase; None shows all.
     """
     names = {"Group": group, "JobType": job_type}
     wanted = [expr.Metric(key) == name for key, name in names.items() if name]
@@ -95,7 +97,7 @@ def workspace(
         entity=entity,
         project=project,
         name=name,
-        sections=sections(),
+        sections=_make_sections(),
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=RUNS),
         runset_settings=ws.RunsetSettings(
             filters=expr.And(*wanted) if wanted else "",
@@ -105,28 +107,37 @@ def workspace(
     )
 
 
-def sections() -> list[ws.Section]:
-    """The figures in the order of the paper, then what the net got wrong."""
-    tables = (_chart("confusion_matrix", *CONFUSION), _chart("roc", *ROC))
-    found = (wr.MediaBrowser(media_keys=["spectrograms"], num_columns=2), _wrong_tracks())
+def _make_sections() -> list[ws.Section]:
+    """The figures in the order of the paper, then the misclassified tracks."""
+    test_charts = (_make_chart("confusion_matrix", *CONFUSION), _make_chart("roc", *ROC))
+    misclassified = (
+        wr.MediaBrowser(media_keys=["spectrograms"], num_columns=2),
+        wr.WeavePanelSummaryTable(table_name="wrong_tracks"),
+    )
     panels: dict[str, Sequence[Any]] = {
-        "Learning rates, Fig. 3": [*_curves("optimizer.lr"), _curve("lr", "optimizer.lr")],
-        "Optimizers, Fig. 4": [*_curves("optimizer._target_"), *_curves("scheduler._target_")],
-        "Grid, Fig. 5": [_grid(), wr.ParameterImportancePlot(with_respect_to=ACCURACY)],
-        "Confusion matrix and ROC, Figs. 6 and 7": tables,
-        "Wrongly classified tracks": found,
+        "Learning rates, Fig. 3": [
+            *_make_validation_curves("optimizer.lr"),
+            _make_curve("lr", "optimizer.lr"),
+        ],
+        "Optimizers, Fig. 4": [
+            *_make_validation_curves("optimizer._target_"),
+            *_make_validation_curves("scheduler._target_"),
+        ],
+        "Grid, Fig. 5": [_make_grid(), wr.ParameterImportancePlot(with_respect_to=ACCURACY)],
+        "Confusion matrix and ROC, Figs. 6 and 7": test_charts,
+        "Misclassified tracks": misclassified,
     }
     return [
         ws.Section(name=name, panels=list(shown), is_open=True) for name, shown in panels.items()
     ]
 
 
-def _curves(setting: str) -> list[wr.LinePlot]:
-    """Validation by epoch, one line for each value of a setting."""
-    return [_curve(metric, setting) for metric in ("val/accuracy", "val/loss")]
+def _make_validation_curves(setting: str) -> list[wr.LinePlot]:
+    """Validation metrics by epoch, one line per value of a setting."""
+    return [_make_curve(metric, setting) for metric in ("val/accuracy", "val/loss")]
 
 
-def _curve(metric: str, setting: str) -> wr.LinePlot:
+def _make_curve(metric: str, setting: str) -> wr.LinePlot:
     return wr.LinePlot(
         title=f"{metric} by {setting.removesuffix('._target_')}",
         x="epoch",
@@ -138,7 +149,7 @@ def _curve(metric: str, setting: str) -> wr.LinePlot:
     )
 
 
-def _grid() -> wr.ParallelCoordinatesPlot:
+def _make_grid() -> wr.ParallelCoordinatesPlot:
     axes: dict[Any, str] = {wr.Config(key): title for key, title in GRID.items()}
     axes[wr.SummaryMetric(ACCURACY)] = "val/accuracy"
     columns = [
@@ -148,15 +159,11 @@ def _grid() -> wr.ParallelCoordinatesPlot:
     return wr.ParallelCoordinatesPlot(title="Grid", columns=columns)
 
 
-def _chart(key: str, definition: str, fields: dict[str, str]) -> wr.CustomChart:
-    """A chart that `loggers.log_results` logs under this key, of the runs that are shown."""
+def _make_chart(key: str, definition: str, fields: dict[str, str]) -> wr.CustomChart:
+    """A chart of the table that `training.wandb.log_results` logs under this key."""
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": f"{key}_table"}},
         chart_name=definition,
         chart_fields=fields,
         chart_strings={"title": key.replace("_", " ")},
     )
-
-
-def _wrong_tracks() -> wr.WeavePanelSummaryTable:
-    return wr.WeavePanelSummaryTable(table_name="wrong_tracks")

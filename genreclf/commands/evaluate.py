@@ -1,4 +1,4 @@
-"""`genreclf evaluate`: a checkpoint on any data that has its genres."""
+"""`genreclf evaluate`: test a checkpoint on any data that has its genres."""
 
 import logging
 from functools import partial
@@ -6,21 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
-from genreclf.audio.features import Features, Precomputed
+from genreclf.audio import Precomputed
+from genreclf.audio.features import identify_features
+from genreclf.commands.identity import DIGITS
+from genreclf.commands.run_folder import set_output_folder
+from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.datasets import Dataset, Npz
-from genreclf.data.store import Store
+from genreclf.data.store import Store, digest_values
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.models import count_parameters
-from genreclf.models.checkpoint import Trained
+from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
 from genreclf.models.import_weights import load_any_checkpoint
+from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.training import process_group
 from genreclf.training.classifier import predict_part
 
@@ -29,11 +32,10 @@ EVALUATION = "evaluation.json"
 
 
 def run(config: DictConfig) -> None:
-    """The command: write evaluation.json and predictions.csv; print the path of the first."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    trained = _trained(config)
+    """Run the command: write evaluation.json and predictions.csv; print the path of the first."""
+    trained = _load_model(config)
     dataset = instantiate(config.data)
-    features = _features(config, trained, dataset)
+    features = _choose_features(trained, dataset)
     store = build_store(
         dataset,
         features,
@@ -41,15 +43,17 @@ def run(config: DictConfig) -> None:
         path=config.store,
         workers=config.workers,
     )
-    numbers = _class_numbers(store, trained)
-    _announce(trained, features)
-    data = _data(config, trained, dataset, features, store)
+    class_numbers = _match_classes(store, trained)
+    _log_assumptions(trained, features)
+    data = _make_data(config, trained, dataset, features, store)
+    folder = _choose_folder(config, features, store)
+    set_output_folder(folder)
     probe = process_group.make_probe(partial(instantiate, config.trainer))
     single = process_group.list_single_settings(probe)
     trainer = instantiate(config.trainer, logger=False, default_root_dir=folder, **single)
     scores = predict_part(trainer, trained, data, data.tested_part, config.fast)
     rows = data.split[data.tested_part]
-    labels = numbers[store.labels[rows]]
+    labels = class_numbers[store.labels[rows]]
     track_ids = [store.track_ids[row] for row in rows]
     predictions = runs.Predictions(track_ids, labels, scores, trained.classes)
     predictions.write(folder / runs.PREDICTIONS)
@@ -58,7 +62,7 @@ def run(config: DictConfig) -> None:
         **metrics.evaluate(labels, scores, trained.classes),
         "classes": trained.classes,
         "tested_on": data.tested_part,
-        "trained_on": _trained_on(trained, store, rows),
+        "trained_on": _count_seen(trained, store, rows),
         "rejected": store.rejected,
         **runs.collect_provenance(),
         "config": plain,
@@ -68,78 +72,30 @@ def run(config: DictConfig) -> None:
     print(folder / EVALUATION)
 
 
-def _data(
-    config: DictConfig, trained: Trained, dataset: Dataset, features: Features, store: Store
-) -> StoreDataModule:
-    """The tracks, which the checkpoint must be able to take."""
-    split = instantiate(config.split)(store)
-    data = StoreDataModule(store, split, config.batch_size, config.num_workers, features=features)
-    _check_size(data, trained, dataset)
-    if isinstance(dataset, Npz) and trained.trained_on is not None:  # else the features are a guess
-        check_values(store, trained.features)
-    return data
-
-
-def _trained(config: DictConfig) -> Trained:
-    """The checkpoint, or the plain state dict that it is where its classes are named."""
+def _load_model(config: DictConfig) -> TrainedModel:
+    """Load the checkpoint; a plain state dict where its classes are named."""
     features = instantiate(config.features) if "features" in config else Precomputed()
-    if config.classes is None and not isinstance(features, Precomputed):
-        raise InputError("the features come from the checkpoint: leave features=... out")
+    if config.classes is None and callable(features):
+        raise InputError("the features come from the checkpoint: leave out features=...")
     return load_any_checkpoint(config.checkpoint, config.classes, config.axis, features)
 
 
-def _announce(trained: Trained, features: Features) -> None:
-    """Say what is taken for granted."""
-    if trained.trained_on is None:
-        axis = getattr(trained.net, "axis", "")
-        along = f" along {axis} (axis=...)" * bool(axis)
-        kind, count = type(trained.net).__name__, count_parameters(trained.net)
-        log.info("%s of %d parameters%s; what it was trained on is not known", kind, count, along)
-    if isinstance(features, Precomputed) and not isinstance(trained.features, Precomputed):
-        log.warning("the rows are taken to be %s as the net was trained on", trained.features.name)
-
-
-def _check_size(data: StoreDataModule, trained: Trained, dataset: Dataset) -> None:
-    bins, frames = data.shape
-    hint = " unless features=... says something else of this plain state dict"
-    if bins != trained.bins:
-        raise InputError(
-            f"data={dataset.name}: features of {bins} bins, the checkpoint was trained on "
-            f"{trained.bins}" + hint * (trained.trained_on is None)
-        )
-    least: int = trained.net.min_size  # pyright: ignore[reportAssignmentType]
-    if frames < least:
-        raise InputError(f"data={dataset.name}: {frames} frames, this model needs {least}")
-
-
-def _trained_on(trained: Trained, store: Store, rows: np.ndarray) -> int | None:
-    """How many of these rows the checkpoint was trained on; None where that cannot be told."""
-    seen = trained.seen((store.row_sha1[row] for row in rows), str(store.dtype))
-    if seen is None and trained.trained_on is not None:
-        log.warning(
-            "not known whether it was trained on these tracks: its rows were stored otherwise"
-        )
-    if seen:
-        log.warning("the checkpoint was trained on %d of these %d tracks", seen, len(rows))
-    return seen
-
-
-def _features(config: DictConfig, trained: Trained, dataset: Dataset) -> Features:
-    """The checkpoint's features; rows of an npz are taken to be those."""
-    if isinstance(dataset, Npz):
+def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
+    """Use the checkpoint's features; finished features of a dataset are assumed to be the same."""
+    if isinstance(dataset, FeatureDataset):
         return Precomputed()
-    if isinstance(trained.features, Precomputed):
+    if not trained.takes_audio:
         raise InputError(
-            "the checkpoint was trained on precomputed features, which cannot be made from audio; "
-            "evaluate it with data=npz"
+            "the checkpoint was trained on precomputed features, which cannot be computed from "
+            "audio; evaluate it with data=npz"
         )
     if trained.features.duration != dataset.duration:
         log.info("%g s of each track are used, as in training", trained.features.duration)
     return trained.features
 
 
-def _class_numbers(store: Store, trained: Trained) -> np.ndarray:
-    """For each class of the store its number in the checkpoint, by name, whatever the case."""
+def _match_classes(store: Store, trained: TrainedModel) -> np.ndarray:
+    """Number in the checkpoint of each class of the store, matched by name, case ignored."""
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
     if unknown := [name for name in store.classes if name.casefold() not in numbers]:
         raise InputError(
@@ -147,3 +103,57 @@ def _class_numbers(store: Store, trained: Trained) -> np.ndarray:
             f"{', '.join(trained.classes)}); leave them out, e.g. data.genres=[...]"
         )
     return np.array([numbers[name.casefold()] for name in store.classes])
+
+
+def _log_assumptions(trained: TrainedModel, features: Any) -> None:
+    """Log what cannot be checked."""
+    if trained.trained_on is None:
+        axis = getattr(trained.net, "axis", "")
+        along = f" along {axis} (axis=...)" * bool(axis)
+        kind, count = type(trained.net).__name__, count_parameters(trained.net)
+        log.info("%s of %d parameters%s; what it was trained on is not known", kind, count, along)
+    if trained.takes_audio and not callable(features):
+        log.warning("the rows are assumed to be %s as in training", trained.features.name)
+
+
+def _make_data(
+    config: DictConfig, trained: TrainedModel, dataset: Dataset, features: Any, store: Store
+) -> StoreDataModule:
+    """Batches of the tracks, checked to suit the checkpoint."""
+    split = instantiate(config.split)(store)
+    data = StoreDataModule(store, split, config.batch_size, config.num_workers, features=features)
+    bins, frames = data.shape
+    if bins != trained.bins:
+        hint = "; if this plain state dict was trained on others: features=..."
+        raise InputError(
+            f"data={dataset.name}: features of {bins} bins, the checkpoint was trained on "
+            f"{trained.bins}" + hint * (trained.trained_on is None)
+        )
+    least = getattr(trained.net, "min_size", 1)
+    if frames < least:
+        raise InputError(f"data={dataset.name}: {frames} frames, this model needs {least}")
+    # The features of a plain state dict are a guess.
+    if not callable(features) and trained.trained_on is not None:
+        check_values(store, trained.features)
+    return data
+
+
+def _choose_folder(config: DictConfig, features: Any, store: Store) -> Path:
+    """The folder of this evaluation, named after the contents of data and checkpoint."""
+    data = [identify_features(features), digest_config_split(config, store)]
+    model = [digest_checkpoint(config.checkpoint), str(config.classes), config.axis]
+    name = f"{store.source.dataset}-{digest_values([data, model])[:DIGITS]}"
+    return Path(str(config.outputs)) / "evaluate" / name
+
+
+def _count_seen(trained: TrainedModel, store: Store, rows: np.ndarray) -> int | None:
+    """How many of these rows the checkpoint was trained on; None where it cannot be known."""
+    seen = trained.count_seen((store.row_sha1[row] for row in rows), str(store.dtype))
+    if seen is None and trained.trained_on is not None:
+        log.warning(
+            "not known whether the checkpoint was trained on these tracks: their features were "
+            "stored with another dtype then"
+        )
+    if seen:
+        log.warning("the checkpoint was trained on %d of these %d tracks", seen, len(rows))
+    return seen

@@ -1,8 +1,7 @@
-"""`genreclf export`: a trained net as a folder to give away, calibrated, with a model card.
+"""`genreclf export`: a trained model as a folder to publish, calibrated, with a model card.
 
-The folder holds `model.safetensors` (weights), `model.json` (how the net is built, its genres, its
-features, what it was trained on) and `README.md` (the card); `checkpoint=FOLDER` takes it wherever
-a checkpoint is taken.
+The folder holds `model.safetensors` (weights, hashes of the training rows), `model.json` (model,
+genres, features) and `README.md` (the card). It is accepted wherever a checkpoint is.
 """
 
 import logging
@@ -23,58 +22,64 @@ from genreclf.models.checkpoint import (
     read_checkpoint,
     write_exported,
 )
-from genreclf.report.templates import template
+from genreclf.report.templates import render_template
 
 log = logging.getLogger(__name__)
 CARD = "README.md"
 
 
 def run(config: DictConfig) -> None:
-    """The command: write the folder, print its path."""
+    """Run the command: write the folder, print its path."""
     path = Path(str(config.checkpoint))
+    path = path / files.BEST if path.is_dir() else path
     finished = runs.Run.read(path.parent)
     if str(config.folder) == "pretrained":
-        raise InputError("folder=pretrained: checkpoint=pretrained is the net of the package")
+        raise InputError(
+            "folder=pretrained: this name stands for the model that comes with genreclf; choose "
+            "another folder"
+        )
     folder = Path(str(config.folder or Path(config.outputs, "export", path.parent.name)))
     if finished.result["tested_on"] != "val":
         raise InputError(
-            f"checkpoint={path}: the run was tested, and it is calibrated on validation tracks: "
-            "train with test=false"
+            f"checkpoint={path}: this run has a test result, but a model is calibrated on "
+            "validation tracks; train it with test=false"
         )
     if (folder / CARD).exists() and not (folder / DESCRIPTION).exists():
         raise InputError(
-            f"folder={folder} has a {CARD} of its own: choose a folder for the net alone"
+            f"folder={folder}: it already has another {CARD}; choose an empty or new folder"
         )
     checkpoint = read_checkpoint(path)
     predictions = finished.predictions
     temperature = metrics.fit_temperature(predictions.labels, predictions.scores)
-    cooled = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
-    _cool(checkpoint["state_dict"], temperature)
+    calibrated = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
+    _divide_logits(checkpoint["state_dict"], temperature)
     write_exported(folder, checkpoint)
-    card = template("card.md.j2").render(
-        **_described(checkpoint, finished.result),
+    card = render_template(
+        "card.md.j2",
+        **_describe(checkpoint, finished.result),
         name=config.title or checkpoint["genreclf"]["model"]["_target_"].rpartition(".")[2],
         folder="pretrained" if folder.resolve() == PRETRAINED else folder,
         notice=config.notice,
-        figures=metrics.evaluate(predictions.labels, cooled, predictions.classes),
+        figures=metrics.evaluate(predictions.labels, calibrated, predictions.classes),
         temperature=temperature,
         before=metrics.compute_calibration_error(predictions.labels, predictions.scores),
-        after=metrics.compute_calibration_error(predictions.labels, cooled),
-        reliability=metrics.compute_reliability(predictions.labels, cooled),
+        after=metrics.compute_calibration_error(predictions.labels, calibrated),
+        reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
     files.write_text(folder / CARD, card)
-    log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(cooled))
+    log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
 
 
-def _cool(weights: dict[str, Any], temperature: float) -> None:
-    """Divide the logits by the temperature."""
+def _divide_logits(weights: dict[str, Any], temperature: float) -> None:
+    """Divide the last layer by the temperature, and with it the logits."""
     last = find_last_layer(weights)
     for name in (f"{last}.weight", f"{last}.bias"):
         weights[name] = weights[name] / temperature
 
 
-def _described(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """What the card says about model, data and training."""
     described = checkpoint["genreclf"]
     return {
         "features": described["features"],

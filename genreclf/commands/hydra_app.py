@@ -26,7 +26,7 @@ from genreclf.errors import InputError, format_error
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 FLAGS = ("status", "estimate")  # of genreclf study: true where --status, --estimate are given
-NO_TRACE = ("hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.run.dir=.")
+NO_TRACE = ("hydra.run.dir=.",)  # do not create the folder of outputs
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # of this package
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),

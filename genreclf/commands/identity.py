@@ -22,6 +22,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.data.store import digest_values
@@ -56,6 +57,11 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         "sources": dict(sources),
     }
     return digest_values(identity)[:DIGITS]
+
+
+def join_hydra(config: DictConfig) -> Any:
+    """The config of the running job, with Hydra's own."""
+    return OmegaConf.merge({"hydra": HydraConfig.get()}, config)
 
 
 def list_choices(config: DictConfig) -> dict[str, str]:
@@ -93,7 +99,9 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     def add(node: Any, prefix: str) -> None:
         for name in node:
             key = f"{prefix}{name}"
-            if not prefix and (name == "hydra" or not _counts(str(name))):
+            if key == "hydra" or not _counts(key):  # a path may have no default
+                continue
+            if OmegaConf.is_missing(node, name):  # in the defaults: what the user has to give
                 continue
             value = node[name]
             if OmegaConf.is_dict(value):

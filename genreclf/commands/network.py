@@ -1,5 +1,6 @@
 """`genreclf network`: draw the structure of a model."""
 
+import logging
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -8,8 +9,10 @@ from omegaconf import DictConfig
 
 from genreclf.errors import InputError
 from genreclf.figures import style
-from genreclf.figures.network import draw_network, format_table, log, trace_network
+from genreclf.figures.network import draw_network, format_table, trace_network
 from genreclf.models import count_parameters
+
+log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:

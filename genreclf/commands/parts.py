@@ -7,7 +7,6 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from genreclf.data import Oversampling
@@ -37,7 +36,7 @@ def make_parts(config: DictConfig) -> Parts:
         copies = instantiate(config.oversampling.augmentation, silence=silence)
         return instantiate(config.oversampling, augmentation=copies)
 
-    def make_logger(folder: Path) -> Logger:
+    def make_logger(folder: Path) -> Any:
         return instantiate(config.logger, save_dir=folder)
 
     return Parts(

@@ -1,4 +1,4 @@
-"""`genreclf predict`: the genres of audio files, as a table, JSON or CSV."""
+"""`genreclf predict`: predict the genres of audio files, as a table, JSON or CSV."""
 
 import argparse
 import contextlib
@@ -9,26 +9,28 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genreclf.errors import InputError
 
-if TYPE_CHECKING:  # what is slow to import, --help and wrong usage do without
+if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
     from genreclf.evaluation.inference import Prediction
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; the exit status is 0 where all files were predicted, 1 where some were not."""
+    """Run the command; the exit status is 0 if all files were predicted, 1 if some were not."""
     options = _make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names that are no UTF-8 leave as they came
+        if isinstance(stream, io.TextIOWrapper):  # print file names that are not UTF-8 unchanged
             stream.reconfigure(errors="surrogateescape")
     try:
-        return _predict(options.paths, options.checkpoint, options.format, options.top)
+        return _predict(options)
     except InputError as error:
         print(f"genreclf: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # of `genreclf predict ... | head`
+    except BrokenPipeError:  # as in `genreclf predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -36,20 +38,28 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _predict(paths: Sequence[str], checkpoint: str, form: str, top: int | None) -> int:
-    from genreclf.audio.decode import find_audio_files
-    from genreclf.audio.workers import start_forkserver
+def _predict(options: argparse.Namespace) -> int:
+    from genreclf.audio.decode import EXTENSIONS, find_audio_files
 
-    start_forkserver()  # they import librosa while this process imports PyTorch
-    from genreclf.evaluation.inference import predict_files
-    from genreclf.models.checkpoint import load_checkpoint
+    files = [
+        file
+        for path in options.paths
+        for file in sorted(map(str, find_audio_files(path))) or [path]
+    ]
+    if len(files) > 1:
+        from genreclf.audio.workers import start_forkserver
 
-    trained = load_checkpoint(checkpoint)
-    files = [file for path in paths for file in sorted(map(str, find_audio_files(path))) or [path]]
+        start_forkserver()  # it prepares to decode while this process imports PyTorch
+    import genreclf
+
+    model = genreclf.load(options.checkpoint, options.device)
     failed = 0
-    write = WRITERS[form](files, top)
+    write = WRITERS[options.format](files, options.top)
     with _show_progress(len(files)) as advance:
-        for prediction in predict_files(files, trained):
+        for prediction in model.predict(files):
+            if Path(prediction.path).is_dir():  # it was searched in vain
+                reason = f"no audio file in this folder ({', '.join(EXTENSIONS)})"
+                prediction = replace(prediction, error=reason)
             write(prediction)
             advance()
             failed += bool(prediction.error)
@@ -60,22 +70,36 @@ def _predict(paths: Sequence[str], checkpoint: str, form: str, top: int | None) 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "genreclf predict",
-        epilog="Exit status: 0 all predicted, 1 some failed, 2 wrong usage.",
+        description="Predict the genres of audio files of any length.",
+        epilog="Exit status: 0 if all files were predicted, 1 if some were not, 2 for wrong usage.",
     )
-    parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="searched recursively")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FILE_OR_FOLDER",
+        help="audio file, or folder to search for audio files, subfolders included",
+    )
     parser.add_argument(
         "--checkpoint",
         default="pretrained",
-        help="a best.ckpt that genreclf train wrote, or a folder of genreclf export; pretrained, "
-        "the default: the net that comes with genreclf",
+        metavar="MODEL",
+        help="best.ckpt or folder of a run, or folder written by genreclf export "
+        "(default: pretrained, the model that comes with genreclf)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (a GPU if there is one; the default), cpu, cuda, cuda:1, ...",
     )
     parser.add_argument(
         "--top",
         type=_parse_positive,
         metavar="N",
-        help="genres a file; table: 3, json and csv: all",
+        help="how many genres to show for each file (default: 3 in a table, all in json and csv)",
     )
-    parser.add_argument("--format", choices=list(WRITERS), default="table", help="of the output")
+    parser.add_argument(
+        "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
+    )
     return parser
 
 
@@ -86,7 +110,7 @@ def _parse_positive(text: str) -> int:
 
 
 def _write_table(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """A line a file, and another where its genre changes; errors on stderr."""
+    """One line per file, and another if its genre changes; errors go to stderr."""
     width = max(map(len, files))
 
     def write(prediction: "Prediction") -> None:
@@ -97,8 +121,8 @@ def _write_table(files: Sequence[str], top: int | None) -> Callable[["Prediction
         best = itertools.islice(prediction.scores.items(), top or 3)
         cells = (f" {name:<{column}} {100 * score:3.0f} %" for name, score in best)
         print(f"{prediction.path:<{width}}", *cells)
-        runs = itertools.groupby(prediction.timeline, key=lambda window: window[2])
-        changes = [(next(group)[0], genre) for genre, group in runs]
+        stretches = itertools.groupby(prediction.timeline, key=lambda window: window.genre)
+        changes = [(next(group).start, genre) for genre, group in stretches]
         if len(changes) > 1:
             clock = (f"{int(at) // 60}:{int(at) % 60:02} {genre}" for at, genre in changes)
             print(f"{'':<{width}}  ({', '.join(clock)})")
@@ -107,18 +131,17 @@ def _write_table(files: Sequence[str], top: int | None) -> Callable[["Prediction
 
 
 def _write_json(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """A JSON object a line."""
+    """One JSON object per line."""
 
     def write(prediction: "Prediction") -> None:
-        path, scores = prediction.path, prediction.scores
+        path = prediction.path
         if prediction.error:
             print(json.dumps({"path": path, "error": prediction.error}))
             return
-        keys = ("start", "end", "genre", "score")
         found = {
-            "genre": next(iter(scores)),
-            "scores": dict(itertools.islice(scores.items(), top)),
-            "timeline": [dict(zip(keys, window, strict=True)) for window in prediction.timeline],
+            "genre": prediction.genre,
+            "scores": dict(itertools.islice(prediction.scores.items(), top)),
+            "timeline": [window._asdict() for window in prediction.timeline],
         }
         print(json.dumps({"path": path, **found}))
 
@@ -126,7 +149,7 @@ def _write_json(files: Sequence[str], top: int | None) -> Callable[["Prediction"
 
 
 def _write_csv(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """A row for each genre of each file."""
+    """One row per file and genre."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "genre", "score", "error"])
 
@@ -144,7 +167,10 @@ WRITERS = {"table": _write_table, "json": _write_json, "csv": _write_csv}
 
 @contextlib.contextmanager
 def _show_progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on the terminal, which lines of the output do not disturb."""
+    """Show a progress bar on the terminal, below the lines of the output."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -161,7 +187,6 @@ def _show_progress(total: int) -> Iterator[Callable[[], None]]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        disable=total < 2 or not sys.stderr.isatty(),
         redirect_stdout=sys.stdout.isatty(),
     )
     with bar:

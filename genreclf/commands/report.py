@@ -1,12 +1,12 @@
-"""`genreclf report`: one self-contained HTML page for a run, for many runs, or for a study."""
+"""`genreclf report`: one self-contained HTML page for a run, for several runs, or for a study."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from genreclf.evaluation.runs import find_runs
-from genreclf.report.page import write
-from genreclf.report.study import write_study
+from genreclf.evaluation.runs import read_runs
+from genreclf.report.page import write_report
+from genreclf.report.study import write_study_report
 from genreclf.studies.study import STUDY, Study
 
 
@@ -14,8 +14,8 @@ def run(config: DictConfig) -> None:
     """The command: read what is finished, write the page, print its path."""
     places = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     if len(places) == 1 and (Path(places[0]) / STUDY).exists():
-        print(write_study(Study.read(Path(places[0])), Path(places[0])))
+        print(write_study_report(Study.read(Path(places[0])), Path(places[0])))
         return
     page = Path(config.page)
-    write(find_runs(places), page)
+    write_report(read_runs(places), page)
     print(page)

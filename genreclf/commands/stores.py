@@ -7,9 +7,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.audio.features import identify_features
+from genreclf.commands.identity import digest_run
 from genreclf.data.build_store import StorePlan, open_store, plan_store, write_store
 from genreclf.data.digests import DigestCache
 from genreclf.data.store import Store, digest_split, digest_values
+from genreclf.training.sources import digest_sources
 
 CHOOSE_FEATURES = (
     "features",
@@ -52,6 +55,22 @@ def _adopt_features(config: DictConfig) -> None:
     OmegaConf.set_struct(config, False)
     config.features = {"_target_": source.identity["class"], **settings}
     OmegaConf.set_struct(config, True)
+
+
+def choose_folder(config: Any, store: Store) -> Path:
+    """The folder of a training run on this store.
+
+    Args:
+        config: of the run, with Hydra's own.
+        store: whose rows it is trained and tested on.
+    """
+    features = identify_features(instantiate(config.features))
+    data = digest_values([features, digest_config_split(config, store)])
+    init = config.init.checkpoint if "init" in config else None
+    files = digest_sources(instantiate(config.get("distillation")), init)
+    model = config.hydra.runtime.choices.model
+    name = f"{store.source.dataset}-{model}-{digest_run(config, data, files)}"
+    return Path(str(config.outputs)) / "train" / name
 
 
 def digest_config_split(config: DictConfig, store: Store) -> str:

@@ -1,4 +1,4 @@
-"""`genreclf summary`: finished runs as lines of a CSV file that is kept, and as a table of it."""
+"""`genreclf summary`: collect finished runs in a CSV file, and make tables of it."""
 
 from pathlib import Path
 
@@ -8,21 +8,19 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
 from genreclf.report.summary import make_record, make_tables, read_records, write_records
-from genreclf.report.templates import template
+from genreclf.report.templates import render_template
 
 
 def run(config: DictConfig) -> None:
-    """The command: write the CSV file and the table beside it; print the path of the table."""
+    """The command: write the CSV file and the tables next to it; print the path of the tables."""
     places = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     file = Path(str(config.file))
     if file.suffix != ".csv":
-        raise InputError(
-            f"file={file}: a name that ends in .csv is needed; the table lies beside it"
-        )
-    lines = {line.run: line for line in read_records(file)}
-    lines |= {line.run: line for line in map(make_record, runs.find_runs(places))}
-    ordered = sorted(lines.values(), key=lambda line: (line.split, line.what, line.seed, line.fold))
-    table, parts = file.with_suffix(".md"), make_tables(ordered)
+        raise InputError(f"file={file}: its name must end in .csv; the tables go next to it")
+    records = {record.run: record for record in read_records(file)}
+    records |= {record.run: record for record in map(make_record, runs.read_runs(places))}
+    ordered = sorted(records.values(), key=lambda r: (r.split, r.settings, r.seed, r.fold))
+    page, tables = file.with_suffix(".md"), make_tables(ordered)
     write_records(file, ordered)
-    files.write_text(table, template("summary.md.j2").render(parts=parts, file=file.name))
-    print(table)
+    files.write_text(page, render_template("summary.md.j2", tables=tables, file=file.name))
+    print(page)

@@ -11,22 +11,19 @@ from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from genreclf import files
-from genreclf.audio.features import identify_features
 from genreclf.commands import distributed
-from genreclf.commands.identity import changes_nothing, check_defaults, digest_run
+from genreclf.commands.identity import changes_nothing, check_defaults, join_hydra
 from genreclf.commands.run_folder import set_output_folder
-from genreclf.commands.stores import digest_config_split, find_store
+from genreclf.commands.stores import choose_folder, find_store
 from genreclf.data.build_store import StorePlan, write_store
-from genreclf.data.store import Store, digest_values
+from genreclf.data.store import Store
 from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
-from genreclf.training.sources import digest_sources
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ def run(config: DictConfig) -> None:
     if rank:
         logging.disable()  # the process of rank 0 logs
     store = open_store(config)
-    folder = choose_folder(config, store)
+    folder = choose_folder(join_hydra(config), store)
     set_output_folder(folder)
     train = partial(_run_and_note_failure, config, store, folder)
     help_rank_0 = partial(distributed.help_rank_0, config, store, folder)
@@ -69,19 +66,6 @@ def open_store(config: DictConfig) -> Store:
         check_genres(store.dataset.genres(), "data")
         store = write_store(store, config.workers)
     return store
-
-
-def choose_folder(config: DictConfig, store: Store) -> Path:
-    """The folder of a run on this store."""
-    hydra_config = HydraConfig.get()
-    whole = OmegaConf.merge({"hydra": hydra_config}, config)
-    features = identify_features(instantiate(config.features))
-    data = digest_values([features, digest_config_split(config, store)])
-    distillation = instantiate(config.get("distillation"))
-    init = config.init.checkpoint if "init" in config else None
-    digest = digest_run(whole, data, digest_sources(distillation, init))
-    name = f"{store.source.dataset}-{hydra_config.runtime.choices['model']}-{digest}"
-    return Path(str(config.outputs)) / "train" / name
 
 
 def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str:
@@ -121,7 +105,8 @@ def _reuse(config: DictConfig, folder: Path) -> None:
     distributed.decide_together(config, train=False)
     result = files.read_json(folder / runs.RESULT)
     check_defaults(folder, result["config"], config)
-    log.info("this run is finished: its result is reused; delete its folder to rerun it")
+    made_by = runs.shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
+    log.info("this run is finished (%s): its result is reused; delete %s to rerun", made_by, folder)
     log.info("%s", _summarise(result))
     if config.report and not (folder / runs.PAGE).exists():
         _write_report(runs.Run.read(folder))
@@ -147,14 +132,14 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     if config.report:
         _write_report(run)
     files.write_json(folder / runs.RESULT, run.result)
-    (folder / runs.LAST).unlink(missing_ok=True)
+    (folder / files.LAST).unlink(missing_ok=True)
     log.info("%s", _summarise(run.result))
 
 
 def _write_report(run: runs.Run) -> None:
-    from genreclf.report.page import write  # imports Matplotlib
+    from genreclf.report.page import write_report  # imports Matplotlib
 
-    write([run], run.folder / runs.PAGE)
+    write_report([run], run.folder / runs.PAGE)
 
 
 def _list_choices() -> dict[str, str]:

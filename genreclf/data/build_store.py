@@ -1,11 +1,8 @@
 """From a dataset to its store of features."""
 
-import contextlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,10 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from genreclf.audio.content import UNREADABLE
-from genreclf.audio.workers import Row, count_available_cores, extract, map_in_order
+from genreclf.audio.workers import Row, count_available_cores
 from genreclf.data.datasets.track import Track
 from genreclf.data.digests import DigestCache
+from genreclf.data.rows import check_rows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
@@ -161,10 +158,13 @@ def _write(plan: StorePlan, workers: int) -> None:
     if isinstance(plan.dataset, FeatureDataset):
         _write_brought(plan, plan.dataset)
         return
-    features = plan.features
-    arguments = plan.source, plan.tracks, features.shape, np.dtype(np.float32), plan.contents
+    features, contents = plan.features, plan.contents or []
+    arguments = plan.source, plan.tracks, features.shape, np.dtype(np.float32), contents
     with StoreWriter(plan.path, *arguments) as writer:
-        _write_rows(writer, _extract_rows(plan, writer.done, workers))
+        _write_rows(
+            writer,
+            extract_rows(plan.tracks, contents, features, writer.done, workers, plan.path.parent),
+        )
         writer.finish(Scaling(silence=features.silence))
 
 
@@ -175,66 +175,8 @@ def _write_brought(plan: StorePlan, dataset: FeatureDataset) -> None:
         rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
         raise InputError(f"rows of {rows} cannot be features={features.name}, which are {wanted}")
     with StoreWriter(plan.path, plan.source, plan.tracks, first.shape, first.dtype) as writer:
-        _write_rows(writer, _check_rows(dataset, writer.done))
+        _write_rows(writer, check_rows(dataset, writer.done))
         writer.finish(_choose_scaling(dataset))
-
-
-def _check_rows(dataset: FeatureDataset, done: int) -> Iterator[Row]:
-    """The dataset's own rows, after the first `done`; rows without content are refused."""
-    for number, row in enumerate(dataset.rows()):
-        if number < done:
-            continue
-        if not np.isfinite(row).all():
-            yield "values that are not finite numbers"
-        elif row.min() == row.max():
-            yield f"silent: every value is {row.min()}"
-        else:
-            yield row, dataset.duration
-
-
-def _extract_rows(plan: StorePlan, done: int, workers: int) -> Iterator[Row]:
-    """Rows in the order of the tracks, after the first `done`.
-
-    Audio that another store of the same features holds is copied from there, and the rest decoded.
-    """
-    contents = plan.contents or []
-    known = _find_rows(plan.path.parent, plan.source.identity, set(contents[done:]))
-    pending = list(zip(plan.tracks, contents, strict=True))[done:]
-    if copied := sum(content in known for _, content in pending):
-        log.info("%d of %d tracks are copied from other stores", copied, len(pending))
-    paths = (track.path for track, content in pending if content not in known)
-    features: Any = plan.features
-    extracted: Any = map_in_order(partial(extract, features=features), paths, workers)
-    try:
-        with contextlib.closing(extracted):  # without this, an error would leave processes behind
-            for _, content in pending:
-                if content in known:
-                    store, row = known[content]
-                    yield store.read([row])[0], float(store.durations[row])
-                else:
-                    yield next(extracted)
-    except BrokenProcessPool:
-        raise InputError(
-            "a process that extracts features was killed (out of memory?); the same command "
-            "continues from there, with fewer processes if you add workers=1"
-        ) from None
-
-
-def _find_rows(
-    folder: Path, identity: Mapping[str, Any], wanted: set[str]
-) -> dict[str, tuple[Store, int]]:
-    """Rows of these features for this audio, in the finished stores of a folder."""
-    found: dict[str, tuple[Store, int]] = {}
-    for path in sorted(folder.glob("*.h5")):
-        try:
-            store = Store(path)
-        except InputError:  # of another version, or damaged
-            continue
-        if store.source.identity == identity:
-            rows = enumerate(store.contents)
-            found |= {content: (store, row) for row, content in rows if content in wanted}
-    found.pop(UNREADABLE, None)
-    return found
 
 
 def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:

@@ -1,118 +1,272 @@
-"""Audio files of any length, scored window by window.
+"""Genres and embeddings of audio of any length, window by window.
 
-A file is decoded in windows of the length that the net was trained on; its scores are the mean of
-theirs, and they themselves its timeline.
+Conventions: audio is decoded in windows as long as the clips that the model was trained on. The
+scores of a file are the mean over its windows, and so is its embedding. A waveform is a float array
+(samples,) or (channels, samples), nominally in [-1, 1], together with its sample rate in Hz; it is
+mixed down and resampled as files are.
 """
 
 import itertools
 import math
+import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
 
-from genreclf.audio.features import Precomputed
-from genreclf.audio.workers import Window, count_available_cores, extract_windows, map_in_order
+from genreclf.audio.workers import (
+    Audio,
+    Window,
+    count_available_cores,
+    extract_windows,
+    map_in_order,
+)
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import Trained
+from genreclf.evaluation.inputs import (
+    AudioInput,
+    check_audio,
+    choose_device,
+    is_waveform,
+    name_audio,
+)
+from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.fused import fuse
 
-AT_ONCE = 32  # windows that the net takes together
-FILES_A_PROCESS = 8  # for fewer, another process would take longer to begin than they take
+BATCH = 32  # windows that the model takes in one batch
+FILES_PER_PROCESS = 8  # for fewer, another process takes longer to start than they take
+
+
+class TimelineEntry(NamedTuple):
+    """The likeliest genre of one window."""
+
+    start: float  # s
+    end: float  # s
+    genre: str
+    score: float  # its probability
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a file is taken for.
+    """The genres of a file or waveform.
 
     Args:
-        path: of the file, as it was given or found.
-        scores: probability of each genre, highest first; empty where there is an error.
-        timeline: start and end in seconds, likeliest genre and its probability, window by window.
-        error: why there are no scores.
+        path: of the file, as given; empty for a waveform.
+        scores: probability of each genre, highest first; empty if there is an error.
+        timeline: the windows in order; silent ones are left out.
+        error: why there are no scores, such as "no such file"; empty if there are.
     """
 
     path: str
     scores: dict[str, float]
-    timeline: list[tuple[float, float, str, float]]
+    timeline: list[TimelineEntry]
     error: str = ""
 
+    @property
+    def genre(self) -> str:
+        """The likeliest genre; empty if there is an error."""
+        return next(iter(self.scores), "")
 
-def predict_files(files: Sequence[str], trained: Trained) -> Iterator[Prediction]:
-    """Of each file, in their order; several processes decode where there are many.
+
+def load(
+    checkpoint: str | os.PathLike[str] = "pretrained", device: str | torch.device = "auto"
+) -> "Model":
+    """Load a trained model to predict the genres of audio.
+
+    Args:
+        checkpoint: "pretrained" for the model that comes with genreclf, the folder of a run (for
+            its best checkpoint), a folder of `genreclf export`, or a checkpoint file.
+        device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one.
 
     Raises:
-        InputError: the net was trained on features that cannot be made from audio, or a process
-            was killed.
+        InputError: no such checkpoint, a damaged one, or no such device.
     """
-    if isinstance(trained.features, Precomputed):
-        raise InputError(
-            "the checkpoint was trained on precomputed features, which cannot be made from audio; "
-            "evaluate it with data=npz"
-        )
-    score = _make_scorer(trained)
-    decode = partial(extract_windows, features=trained.features)
-    workers = min(count_available_cores(), math.ceil(len(files) / FILES_A_PROCESS))
-    decoded = map_in_order(decode, files, workers)
-    try:
-        for group in _group_windows(zip(files, decoded, strict=True)):
-            known = [found for _, found in group if not isinstance(found, str)]
-            rows = [window.features for found in known for window in found]
-            found_scores = score(rows)
-            if not np.isfinite(found_scores).all():
-                raise InputError("the net's scores are not finite numbers: its weights are damaged")
-            scores = iter(found_scores)
-            for path, found in group:
-                if isinstance(found, str):
-                    yield Prediction(path, {}, [], found)
-                else:
-                    of_file = list(itertools.islice(scores, len(found)))
-                    yield _summarise_windows(path, found, np.stack(of_file), trained.classes)
-    except BrokenProcessPool:
-        raise InputError("a process that decodes was killed (out of memory?)") from None
+    return Model(load_checkpoint(os.fspath(checkpoint)), device)
 
 
-Decoded = tuple[str, list[Window] | str]  # a path, and what `extract_windows` gives
+class Model:
+    """A trained model that predicts and embeds audio; `load` makes one.
+
+    Args:
+        trained: the network and what it was trained on; it is moved to the device.
+        device: as for `load`.
+
+    Attributes:
+        trained: the network, its normalisation and what it was trained on.
+        classes: names of the genres, in the order of the network's outputs.
+        features: what the network takes, such as `genreclf.audio.MelFrames`, with their settings.
+        device: `torch.device` on which it runs.
+
+    Raises:
+        InputError: no such device.
+    """
+
+    def __init__(self, trained: TrainedModel, device: str | torch.device = "auto") -> None:
+        self.device = choose_device(device)
+        self.trained, self.classes, self.features = trained, trained.classes, trained.features
+        self._net = fuse(trained.net).eval().to(self.device)
+        self._normalise = trained.normalise.to(self.device)
+
+    @overload
+    def predict(self, audio: AudioInput) -> Prediction: ...  # pyright: ignore  # text iterates, too
+
+    @overload
+    def predict(self, audio: Iterable[AudioInput]) -> Iterator[Prediction]: ...
+
+    def predict(self, audio: Any) -> Prediction | Iterator[Prediction]:
+        """Predict the genres of a file, of a waveform, or of each of many.
+
+        Args:
+            audio: a path; a tuple of a waveform, float (samples,) or (channels, samples), and its
+                sample rate in Hz; or an iterable of these. A folder is not searched.
+
+        Returns:
+            A `Prediction`; for an iterable, an iterator over them in its order. Several processes
+            then decode, some files ahead; no file is read before the first is asked for. A file
+            that does not decode, is silent or shorter than 2 s, gives a prediction with `error`.
+
+        Raises:
+            InputError: not a path or a waveform, the model's features cannot be computed from
+                audio, or its weights are damaged; while iterating, also if a process was killed.
+        """
+        self._check_features()
+        if isinstance(audio, str | os.PathLike) or is_waveform(audio):
+            (prediction,) = self._predict_each([audio])
+            return prediction
+        if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
+            raise InputError(
+                "predict: a path, (waveform, sample_rate) or an iterable of these is needed, not "
+                f"{type(audio).__name__}"
+            )
+        return self._predict_each(audio)
+
+    def embed(self, audio: AudioInput) -> np.ndarray:
+        """Compute the embedding of a file or waveform: what the last layer decides by.
+
+        Args:
+            audio: a path, or a tuple of a waveform and its sample rate in Hz, as for `predict`.
+
+        Returns:
+            float32 (size,), the mean over the windows; 608 numbers for "pretrained".
+
+        Raises:
+            InputError: the audio does not decode, is silent or shorter than 2 s, or as `predict`.
+        """
+        self._check_features()
+        checked = check_audio(audio)
+        windows = _decode(checked, self.features)
+        if isinstance(windows, str):
+            raise InputError(f"{name_audio(checked) or 'waveform'}: {windows}")
+        return self._compute([window.features for window in windows], self._embed_batch).mean(0)
+
+    def _check_features(self) -> None:
+        if not self.trained.takes_audio:
+            raise InputError(
+                "the checkpoint was trained on precomputed features, which cannot be computed from "
+                "audio; use genreclf evaluate with data=npz"
+            )
+
+    def _predict_each(self, audio: Iterable[AudioInput]) -> Iterator[Prediction]:
+        try:
+            for group in _group_windows(self._decode_each(audio)):
+                rows = [
+                    window.features
+                    for _, windows in group
+                    if not isinstance(windows, str)
+                    for window in windows
+                ]
+                scores = iter(self._compute(rows, self._score_batch))
+                for path, windows in group:
+                    if isinstance(windows, str):
+                        yield Prediction(path, {}, [], windows)
+                    else:
+                        own = np.stack(list(itertools.islice(scores, len(windows))))
+                        yield self._summarise_windows(path, windows, own)
+        except BrokenProcessPool:
+            raise InputError("a process that decodes was killed (out of memory?)") from None
+
+    def _decode_each(self, audio: Iterable[AudioInput]) -> Iterator[tuple[str, list[Window] | str]]:
+        """Path and windows, or the reason why there are none; in this process if it is only one."""
+        decode = partial(extract_windows, features=self.features)
+        cores = count_available_cores()
+        count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough where it is unknown
+        workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
+        named, decoded = itertools.tee(map(check_audio, audio))  # the latter is some files ahead
+        if count < 2:
+            windows = (_decode(item, self.features) for item in decoded)
+        else:
+            windows = map_in_order(decode, decoded, workers)
+        for found in windows:
+            yield name_audio(next(named)), found
+
+    def _compute(
+        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
+    ) -> np.ndarray:
+        """Results float32 (len(rows), size) for features (bins, frames), a batch at a time."""
+        parts = []
+        cores = 1 if len(rows) == 1 else None  # more only wait for each other; None: all
+        with torch.inference_mode(), threadpool_limits(cores):
+            for start in range(0, len(rows), BATCH):
+                batch = torch.from_numpy(np.stack(rows[start : start + BATCH])).to(self.device)
+                parts.append(compute(self._normalise(batch)).float().cpu().numpy())
+        values = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+        if not np.isfinite(values).all():
+            raise InputError("the model's results are not finite numbers: its weights are damaged")
+        return values
+
+    def _score_batch(self, features: Tensor) -> Tensor:
+        return self._net(features).softmax(dim=1)
+
+    def _embed_batch(self, features: Tensor) -> Tensor:
+        """The model's own embedding, else the input of its last layer."""
+        if hasattr(self._net, "embedding_size"):
+            return self._net(features, embedded=True)[1]
+        inputs: list[Tensor] = []
+
+        def keep_input(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            inputs.append(arguments[0])
+
+        last = self._net.get_submodule(find_last_layer(self._net.state_dict()))
+        with last.register_forward_pre_hook(keep_input):
+            self._net(features)
+        return inputs[-1]
+
+    def _summarise_windows(
+        self, path: str, windows: Sequence[Window], scores: np.ndarray
+    ) -> Prediction:
+        """One file, from the scores (windows, classes) of its windows."""
+        timeline = [
+            TimelineEntry(window.start, window.end, self.classes[own.argmax()], float(own.max()))
+            for window, own in zip(windows, scores, strict=True)
+        ]
+        mean = scores.mean(axis=0)
+        order = np.argsort(-mean, kind="stable")
+        return Prediction(path, {self.classes[i]: float(mean[i]) for i in order}, timeline)
 
 
-def _group_windows(decoded: Iterable[Decoded]) -> Iterator[list[Decoded]]:
-    """As many files as have windows enough for the net."""
-    group: list[Decoded] = []
+def _decode(audio: Audio, features: Any) -> list[Window] | str:
+    """`extract_windows` on one core; on all, a clip takes as long but ten times the CPU time."""
+    with threadpool_limits(1):
+        return extract_windows(audio, features)
+
+
+def _group_windows(
+    decoded: Iterable[tuple[str, list[Window] | str]],
+) -> Iterator[list[tuple[str, list[Window] | str]]]:
+    """Files together until their windows fill a batch."""
+    group: list[tuple[str, list[Window] | str]] = []
     count = 0
-    for path, found in decoded:
-        group.append((path, found))
-        count += 1 if isinstance(found, str) else len(found)
-        if count >= AT_ONCE:
+    for path, windows in decoded:
+        group.append((path, windows))
+        count += 1 if isinstance(windows, str) else len(windows)
+        if count >= BATCH:
             yield group
             group, count = [], 0
     if group:
         yield group
-
-
-def _make_scorer(trained: Trained) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """Features of windows -> probabilities (windows, classes)."""
-    net = fuse(trained.net).eval()
-
-    @torch.inference_mode()
-    def score(rows: Sequence[np.ndarray]) -> np.ndarray:
-        parts = [np.stack(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE)]
-        logits = [net(trained.normalise(torch.from_numpy(part))) for part in parts]
-        return torch.cat(logits).softmax(dim=1).numpy() if logits else np.empty((0, 0))
-
-    return score
-
-
-def _summarise_windows(
-    path: str, found: Sequence[Window], scores: np.ndarray, classes: list[str]
-) -> Prediction:
-    """Of one file, by the scores (windows, classes) of its windows."""
-    mean = scores.mean(axis=0)
-    timeline = [
-        (window.start, window.end, classes[of_window.argmax()], float(of_window.max()))
-        for window, of_window in zip(found, scores, strict=True)
-    ]
-    order = np.argsort(-mean, kind="stable")
-    return Prediction(path, {classes[i]: float(mean[i]) for i in order}, timeline)

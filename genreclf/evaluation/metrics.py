@@ -1,25 +1,22 @@
-"""From scores to figures.
+"""Metrics of a classifier: accuracy, F1, confusion, ROC curves, calibration.
 
 Conventions: `labels` are true classes, int (n,); `scores` are class probabilities, float
-(n, classes), rows summing to 1; the predicted class is the highest score. Undefined precision,
-recall and F1 (nothing predicted, or no such track) are 0. Macro F1 averages the genres that occur
-in `labels`, so that a set without some genre is not punished for it.
+(n, classes), rows summing to 1; the predicted class is the one with the highest score. Undefined
+precision, recall and F1 (nothing predicted, or no such track) are 0. Macro F1 averages over the
+genres that occur in `labels`, so a genre that a part lacks does not lower it.
+
+SciPy and scikit-learn are imported where they are used: importing this module stays fast.
 """
 
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from sklearn.metrics import (
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
 
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
+
+# SciPy and scikit-learn, which take most of a second to import, are imported where they are needed:
+# `genreclf study --status` only asks which metrics there are.
 
 LOGGED = [
     f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
@@ -27,7 +24,7 @@ LOGGED = [
 
 
 def find_direction(metric: str) -> str:
-    """Which way a logged metric gets better: "min" for a loss, "max" for the others.
+    """Return "min" for a metric that should be low (a loss), "max" for one that should be high.
 
     Raises:
         InputError: training logs no such metric.
@@ -38,23 +35,25 @@ def find_direction(metric: str) -> str:
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    """All figures of one evaluation, as plain values.
+    """Compute all metrics of one evaluation, as plain values.
 
     Returns:
-        `accuracy`, `interval` (95 %), `f1_macro`, `loss` (cross-entropy, nats), `n`, `per_genre`
-        (precision, recall, f1, support of each class) and `confusion` (rows true, columns
-        predicted, in the order of `classes`).
+        `accuracy`, `interval` (95 %, Wilson), `f1_macro`, `loss` (cross-entropy, nats), `n`,
+        `per_genre` (precision, recall, f1 and support of each class) and `confusion` (counts; rows
+        are true, columns predicted, both in the order of `classes`). Shares lie in [0, 1].
 
     Raises:
-        ValueError: no tracks, or scores of another shape than (n, classes).
+        ValueError: there are no tracks, or the shape of `scores` is not (n, classes).
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     if not len(labels) or scores.shape != (len(labels), len(classes)):
         raise ValueError(f"{len(labels)} labels, {len(classes)} classes, scores {scores.shape}")
     numbers = list(range(len(classes)))
     predicted = scores.argmax(axis=1)
     correct = int((predicted == labels).sum())
-    figures = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)  # pyright: ignore[reportArgumentType]
-    precision, recall, f1, support = map(np.asarray, figures)
+    found = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+    precision, recall, f1, support = map(np.asarray, found)
     return {
         "accuracy": correct / len(labels),
         "interval": compute_wilson_interval(correct, len(labels)),
@@ -75,10 +74,13 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
 
 
 def fit_temperature(labels: np.ndarray, scores: np.ndarray) -> float:
-    """What to divide the logits by so that the cross-entropy of these tracks is least (Guo 2017).
+    """Fit the temperature: dividing the logits by it minimises the cross-entropy of these tracks.
 
-    Above 1, the scores were too sure of themselves.
+    Above 1, the scores were overconfident (Guo and others, 2017, arXiv:1706.04599).
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     logits = np.log(np.maximum(scores, 1e-12))
 
     def loss(log_temperature: float) -> float:
@@ -91,9 +93,12 @@ def fit_temperature(labels: np.ndarray, scores: np.ndarray) -> float:
 def compute_reliability(
     labels: np.ndarray, scores: np.ndarray, bins: int = 10
 ) -> list[tuple[float, float, int]]:
-    """Mean highest score, accuracy and number of the tracks whose highest score lies in each bin.
+    """Compare confidence with accuracy, in equal bins of the confidence from 0 to 1.
 
-    The bins divide 0 to 1 evenly; empty ones are left out.
+    The confidence is the highest score of a track.
+
+    Returns:
+        (mean confidence, accuracy, number of tracks) of each bin; empty bins are left out.
     """
     highest, correct = scores.max(axis=1), scores.argmax(axis=1) == labels
     of_track = np.minimum((highest * bins).astype(int), bins - 1)
@@ -105,27 +110,22 @@ def compute_reliability(
 
 
 def compute_calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean gap of highest score and accuracy in `reliability`."""
-    parts = compute_reliability(labels, scores, bins)
-    return sum(count * abs(score - share) for score, share, count in parts) / len(labels)
-
-
-def format_headline(figures: dict[str, Any]) -> str:
-    """The headline of an evaluation, for the terminal."""
-    low, high = (100 * bound for bound in figures["interval"])
-    return (
-        f"accuracy {100 * figures['accuracy']:.2f} % (95 % interval {low:.1f} to {high:.1f}), "
-        f"macro F1 {figures['f1_macro']:.3f}, n = {figures['n']}"
-    )
+    """Expected calibration error: mean gap between confidence and accuracy over the tracks."""
+    rows = compute_reliability(labels, scores, bins)
+    return sum(count * abs(score - accuracy) for score, accuracy, count in rows) / len(labels)
 
 
 def compute_roc_curves(
     labels: np.ndarray, scores: np.ndarray, classes: list[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
-    """(false positive rate, true positive rate, area) of each genre against the rest.
+    """Compute the ROC curve of each genre against the rest.
 
-    A genre that does not occur, or that every track has, has no curve and is left out.
+    Returns:
+        For each genre (false positive rates, true positive rates, area under the curve). A genre
+        that no track has, or that all have, has no curve and is left out.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     curves = {}
     for number, name in enumerate(classes):
         positive = labels == number
@@ -134,3 +134,12 @@ def compute_roc_curves(
             area = float(roc_auc_score(positive, scores[:, number]))
             curves[name] = (false_rate, true_rate, area)
     return curves
+
+
+def format_headline(metrics: dict[str, Any]) -> str:
+    """Format what `evaluate` returned as one line for the terminal."""
+    low, high = (100 * bound for bound in metrics["interval"])
+    return (
+        f"accuracy {100 * metrics['accuracy']:.2f} % (95 % interval {low:.1f} to {high:.1f}), "
+        f"macro F1 {metrics['f1_macro']:.3f}, n = {metrics['n']}"
+    )

@@ -1,14 +1,15 @@
-"""What a run leaves: `config.yaml`, `best.ckpt`, `predictions.csv` and, last, `result.json`."""
+"""Run folders: `config.yaml`, `best.ckpt`, `predictions.csv` and, written last, `result.json`."""
 
 import csv
 import io
+import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import yaml
@@ -25,13 +26,13 @@ PLACES = (".path", ".root", ".checkpoint", ".runs")  # on one machine
 
 
 def hide_location(override: str) -> str:
-    """The same, without where files lie on one machine, which tells nothing on another."""
+    """Replace a path in an override by "...": it means nothing on another machine."""
     key, _, _ = override.partition("=")
     return f"{key}=..." if key.endswith(PLACES) else override
 
 
 def collect_provenance() -> dict[str, Any]:
-    """Commit of the source (None outside a checkout) and versions of what computes."""
+    """Commit of the source (None outside a checkout) and versions of the libraries used."""
     versions = {"python": platform.python_version()}
     return {
         "commit": _find_commit(),
@@ -62,7 +63,7 @@ def _find_commit() -> str | None:
 
 
 def shorten_commit(result: dict[str, Any]) -> str:
-    """Twelve digits of a result's commit, and "-dirty" where it was; empty where there is none."""
+    """Twelve digits of a result's commit, with "-dirty" if it was; empty if there is no commit."""
     commit, _, dirty = (result["commit"] or "").partition("-")
     return f"{commit[:12]}-{dirty}" if dirty else commit[:12]
 
@@ -74,7 +75,14 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores of the tested tracks: `labels` int (n,), `scores` float (n, classes)."""
+    """Scores of the tested tracks.
+
+    Args:
+        track_ids: of the n tracks.
+        labels: true classes, int (n,), index into `classes`.
+        scores: class probabilities, float (n, classes).
+        classes: names of the genres.
+    """
 
     track_ids: list[str]
     labels: np.ndarray
@@ -82,7 +90,7 @@ class Predictions:
     classes: list[str]
 
     def write(self, path: Path) -> None:
-        """As CSV: track_id, genre, predicted, then one column a class."""
+        """Write them as CSV: track_id, genre, predicted, then one column per class."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["track_id", "genre", "predicted", *self.classes])
@@ -93,7 +101,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
         classes = header[3:]
@@ -104,7 +112,15 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read back."""
+    """A finished run.
+
+    Args:
+        folder: that holds it.
+        result: content of `result.json`; among others `config` (resolved), `choices` (option of
+            each group), `overrides`, `data`, `history` (figures of each epoch), `val` and `test`
+            (figures of the kept epoch: accuracy, f1_macro, ...).
+        predictions: scores of the tested tracks.
+    """
 
     folder: Path
     result: dict[str, Any]
@@ -112,10 +128,10 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """The run in a folder.
+        """Read the run in a folder.
 
         Raises:
-            InputError: no finished run is there.
+            InputError: the folder holds no finished run, or a damaged one.
         """
         try:
             return cls(folder, read_json(folder / RESULT), Predictions.read(folder / PREDICTIONS))
@@ -125,25 +141,88 @@ class Run:
             raise InputError(f"{folder}: {RESULT} or {PREDICTIONS} is damaged ({error})") from None
 
 
-def find_runs(places: Sequence[str | Path], setting: str = "runs") -> list[Run]:
-    """All finished runs in or below these folders, sorted by folder.
+class Runs(Sequence[Run]):
+    """Finished runs, in the order of their folders; a slice is `Runs`, too."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._runs = tuple(runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Runs": ...
+
+    def __getitem__(self, index: int | slice) -> "Run | Runs":
+        found = self._runs[index]
+        return Runs(found) if isinstance(found, tuple) else found
+
+    def __repr__(self) -> str:
+        return f"Runs({[str(run.folder) for run in self._runs]})"
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame` with a row for each run.
+
+        Columns: `folder`; `tested_on`; accuracy, macro F1 and loss as `val/accuracy`,
+        `test/f1_macro`, ... (no `test/...` where the run was not tested); `params`, `best_epoch`
+        (from 0), `seconds`, `device`; and the resolved config, with keys such as `config.seed` and
+        `config.optimizer.lr`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise ImportError("Runs.to_frame needs pandas: pip install pandas") from None
+        return pd.DataFrame([_flatten_run(run) for run in self])
+
+
+def _flatten_run(run: Run) -> dict[str, Any]:
+    result = run.result
+    parts = {"val": result["val"], result["tested_on"]: result["test"]}
+    names = ("accuracy", "f1_macro", "loss")
+    return {
+        "folder": str(run.folder),
+        "tested_on": result["tested_on"],
+        **{f"{part}/{name}": parts[part][name] for part in parts for name in names},
+        **{key: result.get(key) for key in ("params", "best_epoch", "seconds", "device")},
+        **_flatten_config(result["config"], "config."),
+    }
+
+
+def _flatten_config(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten_config(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def read_runs(
+    folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], setting: str = "runs"
+) -> Runs:
+    """Read all finished runs in and below a folder, or several.
 
     Args:
-        places: the folders.
-        setting: that they come from, for error lines.
+        folders: such as "outputs/train"; a folder of a single run will do.
+        setting: the config key they come from, for error messages.
 
     Raises:
-        InputError: a folder is missing, or no finished run is found.
+        InputError: a folder is missing, no finished run is in them, or one is damaged.
     """
-    folders: set[Path] = set()
+    places = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    found: set[Path] = set()
     for place in map(Path, places):
         if not place.is_dir():
             raise InputError(f"{setting}={place}: no such folder")
-        folders |= {file.parent for file in place.rglob(RESULT)}
-    if not folders:
+        found |= {file.parent for file in place.rglob(RESULT)}
+    if not found:
         named = ", ".join(map(str, places))
-        raise InputError(f"{setting}={named}: no finished run (no {RESULT}) there")
-    return [Run.read(folder) for folder in sorted(folders)]
-
-
-BEST, LAST = "best.ckpt", "last.ckpt"
+        raise InputError(f"{setting}={named}: no finished run (no {RESULT}) in there")
+    return Runs(Run.read(folder) for folder in sorted(found))

@@ -1,1 +1,1 @@
-"""One picture each, drawn with matplotlib."""
+"""Figures, drawn with matplotlib: curves, spectrograms, structures of networks."""

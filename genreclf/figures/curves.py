@@ -1,5 +1,6 @@
-"""Figures of one run: learning curves, confusion matrix, ROC curves, comparison."""
+"""Figures of one run or of several, as SVG text: learning curves, confusion, ROC, accuracies."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -9,32 +10,65 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from genreclf.evaluation.intervals import Estimate
 from genreclf.evaluation.metrics import compute_roc_curves
 from genreclf.evaluation.runs import Predictions
 from genreclf.figures.style import COLOURS, DASHES, STYLE, render_svg
 
+History = list[dict[str, Any]]  # as in result.json: metrics of each epoch; None where they diverged
+GREY = "#7F7F7F"
 
-def draw_history(history: list[dict[str, float]], best_epoch: int) -> str:
-    """Loss and accuracy of training and validation by epoch; the kept epoch is marked."""
+
+def draw_history(history: History, best_epoch: int) -> str:
+    """Draw training and validation loss and accuracy by epoch, and mark the kept epoch."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.5, 2.8))
+        figure = Figure(figsize=(7.5, 2.8), layout="constrained")
         panels: list[Axes] = list(figure.subplots(1, 2))
-        epochs = [int(entry["epoch"]) + 1 for entry in history]
         for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
             for part, colour, dash in zip(("train", "val"), COLOURS, DASHES, strict=False):
-                values = np.array([entry[f"{part}/{name}"] for entry in history], float)
-                marker = "o" if len(history) == 1 else None
-                panel.plot(epochs, values, dash, color=colour, label=part, marker=marker)
-            panel.axvline(best_epoch + 1, color="#7F7F7F", linewidth=0.8, label="kept")
-            panel.set(xlabel="epoch", ylabel=name, xlim=(0.5, len(epochs) + 0.5))
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+                style = {"color": colour, "linestyle": dash, "label": part}
+                _plot_curve(panel, history, f"{part}/{name}", 1, style)
+            panel.axvline(best_epoch + 1, color=GREY, linewidth=0.8, label="kept")
+            panel.set(ylabel=name, xlim=(0.5, len(history) + 0.5))
         panels[1].set_ylim(0, 1)
         panels[0].legend()
         return render_svg(figure)
 
 
+def draw_learning_curves(lines: Mapping[str, Sequence[History]]) -> str:
+    """Draw validation accuracy and loss by epoch: a colour for each label, a line for each run."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.5, 3.1), layout="constrained")
+        panels: list[Axes] = list(figure.subplots(1, 2))
+        for (label, histories), colour, dash in zip(
+            lines.items(), cycle(COLOURS), cycle(DASHES), strict=False
+        ):
+            for number, history in enumerate(histories):
+                name = label if number == 0 else None
+                style = {"color": colour, "linestyle": dash, "label": name, "linewidth": 1.4}
+                _plot_curve(panels[0], history, "val/accuracy", 100, style)
+                _plot_curve(panels[1], history, "val/loss", 1, style)
+        panels[0].set_ylabel("validation accuracy, %")
+        panels[1].set_ylabel("validation loss, nats")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=min(len(labels), 4), handlelength=3
+        )
+        return render_svg(figure)
+
+
+def _plot_curve(
+    axes: Axes, history: History, metric: str, scale: float, style: dict[str, Any]
+) -> None:
+    epochs = [int(entry["epoch"]) + 1 for entry in history]
+    values = scale * np.array([entry[metric] for entry in history], float)  # None: a gap
+    axes.plot(epochs, values, marker="o" if len(history) == 1 else None, **style)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def draw_confusion(matrix: list[list[int]], classes: list[str]) -> str:
-    """Confusion matrix: counts, shaded by the share of the true genre."""
+    """Draw a confusion matrix: counts, shaded by their share of the true genre."""
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 1.6 + 0.5 * len(classes)
@@ -56,7 +90,7 @@ def draw_confusion(matrix: list[list[int]], classes: list[str]) -> str:
 
 
 def draw_roc_curves(predictions: Predictions) -> str:
-    """One ROC curve a genre, against the rest, with its area."""
+    """Draw the ROC curve of each genre against the rest, with the area under it."""
     found = compute_roc_curves(predictions.labels, predictions.scores, predictions.classes)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 4.6))
@@ -68,12 +102,13 @@ def draw_roc_curves(predictions: Predictions) -> str:
             axes.plot(false_rate, true_rate, dash, color=colour, label=f"{name} ({area:.2f})")
         axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-        axes.legend(title="genre (area)", loc="lower right")
+        legend = {"frameon": True, "framealpha": 0.6, "edgecolor": "none"}  # curves may pass below
+        axes.legend(title="genre (area)", loc="lower right", **legend)
         return render_svg(figure)
 
 
-def _cycle_dashes(period: int) -> Any:
-    """Dashes that change fast, and differently each time the colours come round."""
+def _cycle_dashes(period: int) -> Iterator[str]:
+    """Yield dashes that differ from line to line, and each time the colours start again."""
     for number in cycle(range(period * len(DASHES))):
         yield DASHES[(number + number // period) % len(DASHES)]
 
@@ -81,7 +116,7 @@ def _cycle_dashes(period: int) -> Any:
 def draw_comparison(
     labels: list[str], accuracies: list[float], intervals: list[list[float]]
 ) -> str:
-    """Accuracy of each run with its 95 % interval, one under the other."""
+    """Draw the accuracy of each run with its 95 % interval, one run below the other."""
     values = 100 * np.asarray(accuracies)
     bounds = 100 * np.asarray(intervals).T
     with mpl.rc_context(STYLE):
@@ -94,3 +129,51 @@ def draw_comparison(
         axes.invert_yaxis()
         axes.set(xlabel="accuracy, %, with 95 % interval")
         return render_svg(figure)
+
+
+def draw_accuracies(rows: Mapping[str, tuple[Sequence[float], Estimate]]) -> str:
+    """Draw each seed as a dot and the mean with its interval, one row for each name."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 0.9 + 0.5 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for place, (values, estimate) in enumerate(rows.values()):
+            axes.plot(100 * np.asarray(values), [place + 0.22] * len(values), "o", color=GREY, ms=4)
+            middle = 100 * estimate.value
+            if estimate.low is not None and estimate.high is not None:
+                reach = [[middle - 100 * estimate.low], [100 * estimate.high - middle]]
+                axes.errorbar(middle, place, xerr=reach, color=COLOURS[0], capsize=4, fmt="none")
+            axes.plot(middle, place, "D", color=COLOURS[0], ms=6)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy, %, with 95 % interval")
+        return render_svg(figure)
+
+
+def draw_impact(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Draw accuracies by the value of each hyperparameter, in a panel each, with their means."""
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "y"}):
+        figure = Figure(figsize=(7.5, 2.7 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for panel, (name, values) in zip(axes.flat, panels.items(), strict=False):
+            for place, accuracies in enumerate(values.values()):
+                _draw_strip(panel, place, 100 * np.sort(accuracies))
+            panel.set_xticks(range(len(values)), list(values))
+            panel.set(xlabel=name, xlim=(-0.5, len(values) - 0.5))
+            panel.margins(y=0.12)
+        for panel in axes.flat[len(panels) :]:
+            panel.set_axis_off()
+        for panel in axes[:, 0]:
+            panel.set_ylabel("validation accuracy, %")
+        return render_svg(figure)
+
+
+def _draw_strip(axes: Axes, place: int, accuracies: np.ndarray) -> None:
+    """Draw dots side by side, in an order that does not depend on their height, and their mean."""
+    spread = np.random.default_rng(0).permutation(np.linspace(-0.26, 0.26, len(accuracies)))
+    offsets = spread if len(accuracies) > 1 else np.zeros(1)
+    axes.plot(place + offsets, accuracies, "o", color=COLOURS[0], markersize=3.2, alpha=0.55)
+    middle = accuracies.mean()
+    axes.plot([place - 0.36, place + 0.36], [middle] * 2, color=COLOURS[1], linewidth=1.8)
+    above = axes.get_xaxis_transform()  # x in data, y in heights of the panel
+    axes.text(place, 1.02, f"{middle:.1f}", transform=above, ha="center", color=COLOURS[1], size=8)

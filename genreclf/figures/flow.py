@@ -1,4 +1,4 @@
-"""Boxes and arrows."""
+"""Flow charts: boxes and arrows."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -18,23 +18,30 @@ KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # have C
 
 
 class Box(NamedTuple):
-    """A box of `flow`; one without lines is joined to the box above."""
+    """A box of a flow chart; one without lines is joined to the box above.
 
-    kind: str  # one of KINDS; "sum" is a circle; others are grey
+    Args:
+        kind: one of `KINDS`, which gives its colour; "sum" is a circle; others are grey.
+        lines: its text.
+        detail: a last line, small and grey.
+        inputs: numbers of the boxes that lead here, and labels of their arrows.
+    """
+
+    kind: str
     lines: list[str]
-    detail: str  # a last line, small and grey
-    inputs: dict[int, str]  # numbers of the boxes that lead here, and labels of the arrows
+    detail: str
+    inputs: dict[int, str]
 
 
 class _Place(NamedTuple):
-    x: float  # of the middle, in inches, as the others
-    y: float  # of the top, downwards
+    x: float  # of the middle; all in inches
+    y: float  # of the top, counted downwards
     width: float
     height: float
 
 
 def draw_flow(boxes: Sequence[Box], below: str) -> Figure:
-    """Boxes from top to bottom, branches at their right; one line of text stands below."""
+    """Draw boxes from top to bottom, branches to their right, and a line of text below."""
     with mpl.rc_context(STYLE):
         places = _place_boxes(boxes)
         width = max(place.x + place.width / 2 for place in places)
@@ -55,7 +62,7 @@ def draw_flow(boxes: Sequence[Box], below: str) -> Figure:
 
 
 def _place_boxes(boxes: Sequence[Box]) -> list[_Place]:
-    """Each box one row below the lowest that leads to it, in the first column that is free."""
+    """Place each box a row below the lowest that leads to it, in the first free column."""
     cells: list[tuple[int, int]] = []
     for box in boxes:
         row = 1 + max((cells[number][0] for number in box.inputs), default=-1)
@@ -74,7 +81,7 @@ def _place_boxes(boxes: Sequence[Box]) -> list[_Place]:
 
 
 def _measure_box(box: Box) -> tuple[float, float]:
-    """Width and height in inches that the text needs."""
+    """Measure width and height in inches that the text needs."""
     texts = [TextPath((0, 0), text, size=7) for text in (*box.lines, box.detail) if text]
     width = max(text.get_extents().width for text in texts)
     return width / 72 + 0.16, 0.125 * len(texts) + 0.075
@@ -94,7 +101,7 @@ def _draw_box(axes: Axes, box: Box, place: _Place) -> None:
 
 
 def _draw_arrow(axes: Axes, start: _Place, end: _Place, around: float, label: str) -> None:
-    """Straight down; or a branch to the right, back to the left, or round by x = `around`."""
+    """Draw an arrow down, to a branch on the right, back to the left, or round by x = `around`."""
     leave, enter = start.y + start.height, end.y + end.height / 2
     bend, right = leave + 0.09, end.x + end.width / 2
     points = [(start.x, leave), (end.x, end.y)]

@@ -1,9 +1,8 @@
-"""`genreclf network`: what a net consists of, as a drawing and as a table.
+"""The structure of a network, as a drawing and as a table.
 
-torch.fx traces the forward, which gives the steps, their order and what each of them reads.
+torch.fx traces `forward`: that gives the steps, their order, and which outputs each of them reads.
 """
 
-import logging
 import re
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
@@ -19,16 +18,15 @@ from torch.fx.proxy import TraceError
 from genreclf.errors import InputError
 from genreclf.figures import flow
 
-log = logging.getLogger(__name__)
 Shape = tuple[int, ...]  # without the batch
-AXES = ("batch", "channels", "frequency", "time")  # of what a convolution takes and gives
-OPERATIONS = {  # outside modules, by kind; a view is not worth a step
+AXES = ("batch", "channels", "frequency", "time")  # of a convolution's input and output
+OPERATIONS = {  # function calls, by kind; a view is not shown as a step
     "view": "getitem unsqueeze squeeze transpose permute view reshape flatten expand contiguous",
     "activation": "relu gelu silu tanh sigmoid softmax",
     "pooling": "mean amax amin sum",
     "sum": "add iadd",
 }
-LAYERS: dict[Any, tuple[str, str]] = {  # kind, and text with attributes of the module
+LAYERS: dict[Any, tuple[str, str]] = {  # kind, and a text that the module's attributes fill in
     nn.Conv1d | nn.Conv2d: ("convolution", "{name} {size}, {in_channels} to {out_channels}"),
     nn.Linear: ("linear", "Linear {in_features} to {out_features}"),
     nn.RNNBase: ("recurrent", "{mode}, {num_layers} layers, {input_size} to {hidden_size}"),
@@ -43,24 +41,33 @@ MARKS = {"Attention": "attention", "Norm": "norm", "nn.modules.activation": "act
 
 @dataclass
 class Step:
-    """What a net does to a tensor, or to several."""
+    """One operation of a network: a module, several in a row, or a function call.
 
-    names: list[str]  # of the modules that do it; none for an operation outside modules
-    kind: str  # one of figures.KINDS, or another
-    layers: list[str]  # what it does, in lines
-    parameters: int = 0  # trainable ones, counted where they are used first
-    shape: Shape | None = None  # of the output; None: the net leaves it out
-    reads: dict[int, Shape] = field(default_factory=dict)  # which steps' outputs, in which shape
+    Args:
+        names: of the modules; none for a function call.
+        kind: one of `flow.KINDS`, or another.
+        layers: what it does, in lines.
+        parameters: how many trainable ones, counted where they are used first.
+        shape: of the output; None for a module that `forward` does not use.
+        reads: numbers of the steps whose outputs it reads, and the shapes of these.
+    """
+
+    names: list[str]
+    kind: str
+    layers: list[str]
+    parameters: int = 0
+    shape: Shape | None = None
+    reads: dict[int, Shape] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Such as trunk.pool1, or classifier.1-2 for several modules."""
+        """For example trunk.pool1, or classifier.1-2 for several modules."""
         first, *others = self.names or [""]
         return f"{first}-{others[-1].rpartition('.')[2]}" if others else first
 
 
 def draw_network(steps: list[Step]) -> Figure:
-    """Boxes and arrows, and the number of parameters below."""
+    """Draw the steps as boxes and arrows, with the number of parameters below."""
     total = f"{sum(step.parameters for step in steps):,} parameters"
     if unused := sum(step.parameters for step in steps if step.shape is None):
         total += f", {unused:,} of them unused"
@@ -68,7 +75,7 @@ def draw_network(steps: list[Step]) -> Figure:
 
 
 def format_table(steps: list[Step]) -> str:
-    """Name, layers, output shape and parameters of each step, as text."""
+    """Format name, layers, output shape and parameters of each step as a text table."""
     rows = [("name", "layers", "output", "parameters")]
     for step in steps:
         shape = "unused" if step.shape is None else _join_sizes(step.shape)
@@ -86,24 +93,27 @@ def _join_sizes(shape: Shape) -> str:
 def _make_box(step: Step) -> flow.Box:
     detail = f"{step.name}, {step.parameters:,} params" if step.parameters else ""
     inputs = {number: _join_sizes(shape) for number, shape in step.reads.items()}
-    if step.kind == "dropout":  # at work in training alone
+    if step.kind == "dropout":  # active only in training
         return flow.Box(step.kind, [], step.layers[0], inputs)
     return flow.Box(step.kind, step.layers, detail, inputs)
 
 
 def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
-    """The steps from the features to the scores; then the modules that the net leaves out.
+    """List the steps from the features to the scores, then the modules that are never used.
 
-    The net, (batch, bins, frames) -> (batch, classes), is left in evaluation mode.
+    Args:
+        net: (batch, bins, frames) -> (batch, classes); it is left in evaluation mode.
+        bins: of the features.
+        frames: of the features.
 
     Raises:
-        InputError: the net needs more bins or frames, or torch.fx cannot trace it.
+        InputError: the network needs more bins or frames, or torch.fx cannot trace it.
     """
     least = getattr(net, "min_size", 1)
     if min(bins, frames) < least:
         raise InputError(f"bins={bins} frames={frames}: this model needs {least} x {least}")
     steps = list[Step]()
-    sources: dict[fx.Node, int] = {}  # for each node the step that made what it gives
+    sources: dict[fx.Node, int] = {}  # for each node the step whose output it is
     for node in _trace_nodes(net.eval(), torch.zeros(1, bins, frames)):
         given = [each for each in node.all_input_nodes if each in sources]
         step = _make_step(net, node)
@@ -121,14 +131,14 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Told as one: the layers of PyTorch, and an attention of any class."""
+        """Show as one step: PyTorch's own layers, and attention of any class."""
         return describe_module(m)[0] == "attention" or super().is_leaf_module(
             m, module_qualified_name
         )
 
 
 def _trace_nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
-    """What the forward calls that gives tensors, with their shapes."""
+    """Trace `forward`: the nodes that return tensors, with their shapes."""
     given = signature(net.forward).parameters.values()
     settings = {each.name: each.default for each in given if each.default is not Parameter.empty}
     try:
@@ -142,13 +152,13 @@ def _trace_nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
 
 
 def _get_shape(node: fx.Node) -> Shape:
-    """Of what a node gives, or of the first of several."""
+    """Shape of a node's output, or of the first of several."""
     given = node.meta["tensor_meta"]
     return tuple((given if isinstance(given, TensorMetadata) else given[0]).shape[1:])
 
 
 def _make_step(net: nn.Module, node: fx.Node) -> Step:
-    """What a node does; of kind "view" if it is not worth a step."""
+    """Describe a node; kind "view" means that it is not shown as a step."""
     name = getattr(node.target, "__name__", str(node.target))
     match node.op:
         case "placeholder":
@@ -159,7 +169,7 @@ def _make_step(net: nn.Module, node: fx.Node) -> Step:
             return Step([name], "other", ["parameters"])
         case "call_module":
             return Step([name], *describe_module(net.get_submodule(name)))
-    name = name.strip("_")  # of an operation outside modules
+    name = name.strip("_")  # of a function or method, such as add_
     kind = next((kind for kind, names in OPERATIONS.items() if name in names.split()), "operation")
     if kind == "pooling":
         dims: Any = node.kwargs.get("dim", [*node.args, None][1])
@@ -171,14 +181,14 @@ def _make_step(net: nn.Module, node: fx.Node) -> Step:
 
 
 def _continues(last: Step, step: Step) -> bool:
-    """A norm or an activation goes with its layer, and so do layers of one kind in a row."""
+    """Whether a step belongs to the last one: its norm or activation, or a layer of its kind."""
     parents = {name.rpartition(".")[0] for name in last.names + step.names}
     goes = step.kind in ("norm", "activation", last.kind)
     return last.kind in ("convolution", "linear") and goes and len(parents) == 1
 
 
 def _merge_steps(net: nn.Module, last: Step, step: Step) -> None:
-    """Make a step part of the last one, and name the module that consists of both."""
+    """Add a step to the last one; where both make up a module, that gives the name."""
     if step.kind != last.kind:
         step.layers = [f"{last.layers.pop()} + {step.layers[0]}"]
     last.layers += step.layers
@@ -190,7 +200,7 @@ def _merge_steps(net: nn.Module, last: Step, step: Step) -> None:
 
 
 def _count_parameters(net: nn.Module, steps: list[Step]) -> None:
-    """Give each parameter to the first step that has it; add the modules of those left."""
+    """Give each parameter to the first step that uses it; append the modules never used."""
     left = {name: p.numel() for name, p in net.named_parameters() if p.requires_grad}
     for step in steps:
         owners = tuple(f"{name}." for name in step.names)
@@ -202,9 +212,9 @@ def _count_parameters(net: nn.Module, steps: list[Step]) -> None:
 
 
 def describe_module(module: nn.Module) -> tuple[str, list[str]]:
-    """Kind of a module, and what it is in a line or two."""
+    """Return the kind of a module, and a line or two that describe it."""
     name, fields = type(module).__name__, vars(module)
-    plain = re.sub(r"\dd$", "", name)  # BatchNorm2d: the shapes tell how many dimensions
+    plain = re.sub(r"\dd$", "", name)  # BatchNorm2d: the shapes show how many dimensions
     size = fields.get("kernel_size") or fields.get("output_size")
     size = "x".join(map(str, size if isinstance(size, tuple) else (size, size)))
     if 1 < fields.get("groups", 1) == fields.get("in_channels"):

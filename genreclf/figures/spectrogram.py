@@ -1,97 +1,165 @@
-"""`genreclf spectrogram`: the features of a clip, and what a checkpoint makes of them."""
+"""Features of a clip over time, with what a trained model makes of them."""
 
-import logging
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from genreclf.audio import decode
-from genreclf.audio.features import MFCC, Chroma, Computed, MelFrames, Waveform
 from genreclf.audio.tags import read_tags
 from genreclf.audio.workers import extract
 from genreclf.errors import InputError
 from genreclf.figures import style
-from genreclf.models.checkpoint import Trained
 
-log = logging.getLogger(__name__)
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, that are marked
+FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, labelled on the axis
 LEVELS = 64  # of colour: as good as 256 to the eye, and half the size as a file
-GENRES = 8  # that are shown, the most probable first
+GENRES = 8  # shown at most, the most probable first
+
+
+def mark_frequencies(bins: int, sample_rate: int | None) -> Mapping[float, str]:
+    """Label mel filters by frequency in Hz; filter 0 is the lowest."""
+    assert sample_rate is not None
+    import librosa  # slow to import
+
+    peaks = librosa.mel_frequencies(bins + 2, fmin=0, fmax=sample_rate / 2)[1:-1]
+    marked = [frequency for frequency in FREQUENCIES if peaks[0] <= frequency <= peaks[-1]]
+    places = np.interp(marked, peaks, range(bins))
+    return {float(place): f"{each:,}" for place, each in zip(places, marked, strict=True)}
+
+
+def find_spread(values: np.ndarray) -> tuple[float, float]:
+    """A range around 0 that holds most values of all bins but the first, which is far larger."""
+    high = float(np.percentile(np.abs(values[1:]), 99.5)) if len(values) > 1 else 1.0
+    return -high, high
+
+
+def mark_pitches(bins: int, sample_rate: int | None) -> Mapping[float, str]:
+    """Label the twelve pitch classes; a finer or coarser division has no names."""
+    return dict(enumerate(PITCHES)) if bins == len(PITCHES) else {}
+
+
+@dataclass(frozen=True)
+class Display:
+    """How features are drawn. A feature class of your own may have any of these attributes.
+
+    Args:
+        bin_label: of the vertical axis.
+        value_label: of the colour scale.
+        value_range: ends of the colour scale, or a function of values (bins, frames) that gives
+            them; None for the least and the greatest value. A range that is symmetric about 0 gets
+            colours that diverge from there.
+        bin_ticks: text at places of the vertical axis, where bin 0 is at 0; or a function of the
+            number of bins and the sample rate in Hz (None where it is not known) that gives it.
+        padded: whether silence follows a short clip, up to the features' `duration`.
+    """
+
+    bin_label: str = "bin"
+    value_label: str = "value"
+    value_range: tuple[float, float] | Callable[[np.ndarray], tuple[float, float]] | None = None
+    bin_ticks: Mapping[float, str] | Callable[[int, int | None], Mapping[float, str]] | None = None
+    padded: bool = True
+
+
+MEL = Display("frequency, Hz", "dB", bin_ticks=mark_frequencies)
+DISPLAYS = {  # of the features that come with genreclf, by their names
+    "mel": MEL,
+    "mel_frames": replace(MEL, padded=False),
+    "mfcc": Display("coefficient", "", find_spread),
+    "chroma": Display("pitch class", "", (0.0, 1.0), mark_pitches),
+    "waveform": Display("amplitude", ""),
+    "precomputed": Display(padded=False),
+}
+
+
+def get_display(features: Any) -> Display:
+    """How features are drawn: as the table says, unless they have attributes of their own."""
+    own = {field.name: getattr(features, field.name, None) for field in fields(Display)}
+    known = {name: value for name, value in own.items() if value is not None}
+    return replace(DISPLAYS.get(features.name, Display()), **known)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What is drawn."""
+    """A clip to be drawn.
+
+    Args:
+        title: of the figure.
+        display: how its features are drawn.
+        values: features (bins, frames).
+        sample_rate: Hz of the waveform they were made from; None where it is not known.
+        seconds: that were decoded.
+        end: time in seconds where the last frame ends; silence fills what was not decoded.
+    """
 
     title: str
-    features: Computed
-    values: np.ndarray  # (bins, frames)
-    sample_rate: int  # Hz
-    seconds: float  # that were decoded
-
-    @property
-    def end(self) -> float:
-        """Time of the last frame in seconds; a short clip is followed by silence up to there."""
-        return self.seconds if isinstance(self.features, MelFrames) else self.features.duration
+    display: Display
+    values: np.ndarray
+    sample_rate: int | None
+    seconds: float
+    end: float
 
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """What a trained net makes of a clip."""
+    """What a trained model predicts for a clip.
 
-    scores: dict[str, float]  # probability of each genre, the greatest first
-    axis: str = ""  # of attention, time or frequency; empty for a net without any
-    weights: np.ndarray | None = None  # (steps,) of the attention; their sum is 1
+    Args:
+        scores: probability of each genre, highest first.
+        axis: of the attention, "time" or "frequency"; empty for a model without attention.
+        weights: attention (steps,), which sums to 1; None for a model without attention.
+    """
+
+    scores: dict[str, float]
+    axis: str = ""
+    weights: np.ndarray | None = None
 
 
-def read_clip(path: Path, features: Computed) -> Clip:
+def make_clip(
+    title: str, features: Any, values: np.ndarray, sample_rate: int | None, seconds: float
+) -> Clip:
+    """Describe features (bins, frames) of a clip of so many seconds, ready to be drawn."""
+    display = get_display(features)
+    if sample_rate is None and display.bin_ticks is mark_frequencies:
+        display = replace(display, bin_label="mel filter", bin_ticks=None)
+    end = features.duration if display.padded else seconds
+    return Clip(title, display, values, sample_rate, seconds, end)
+
+
+def read_clip(path: Path, features: Any) -> Clip:
     """Decode a file and compute its features.
 
     Raises:
-        InputError: no such file, or it does not decode.
+        InputError: there is no such file, or it does not decode.
     """
     row = extract(str(path), features)
     if isinstance(row, str):
         raise InputError(f"clip={path}: {row}")
     rate = features.sample_rate or decode.read_audio(path, None, features.duration)[1]
-    return Clip(read_title(path), features, row[0], rate, row[1])
+    return make_clip(read_title(path), features, row[0], rate, row[1])
 
 
 def read_title(path: Path) -> str:
-    """Title and artist from the tags, else the name of the file."""
+    """Read title and artist from the tags; without a title, return the name of the file."""
     tags = read_tags(path)
     name, artist = tags["title"], tags["artist"]
     text = f"{name} by {artist}" if name and artist else name or path.name
-    # No SVG may hold control characters.
+    # An SVG must not contain control characters.
     plain = "".join(letter if letter.isprintable() else " " for letter in text)
     return textwrap.shorten(plain, 70, placeholder=" ...")
 
 
-def predict_clip(trained: Trained, values: np.ndarray) -> ClipPrediction:
-    """What the net of a checkpoint makes of features (bins, frames)."""
-    net: Any = trained.net
-    with torch.no_grad():
-        batch = trained.normalise(torch.from_numpy(values)[None])
-        scores = net(batch)[0].softmax(dim=0).numpy()
-        ranked = {trained.classes[n]: float(scores[n]) for n in np.argsort(-scores, kind="stable")}
-        if not hasattr(net, "attention_weights"):
-            return ClipPrediction(ranked)
-        return ClipPrediction(ranked, net.axis, net.attention_weights(batch)[0].numpy())
-
-
-def draw_clip(clip: Clip, opinion: ClipPrediction | None = None) -> Figure:
-    """Features over time with their scale; attention along its axis; genres below."""
-    axis = opinion.axis if opinion is not None else ""
-    scores = list(opinion.scores.items())[:GENRES] if opinion is not None else []
+def draw_clip(clip: Clip, prediction: ClipPrediction | None = None) -> Figure:
+    """Draw features over time with their colour scale, attention along its axis, genres below."""
+    axis = prediction.axis if prediction is not None else ""
+    scores = list(prediction.scores.items())[:GENRES] if prediction is not None else []
     right = ["frequency"] * (axis == "frequency") + ["scale"]
     below = ["time"] * (axis == "time") + ["genres"] * bool(scores)
     inches = {"features": 1.6, "time": 0.4, "genres": 0.14 * len(scores)}
@@ -105,80 +173,63 @@ def draw_clip(clip: Clip, opinion: ClipPrediction | None = None) -> Figure:
             height_ratios=[inches[name] for name in ["features", *below]],
         )
         axes["features"].set_title(clip.title, fontsize=9, parse_math=False)
-        short = opinion is None and clip.seconds < clip.end - 0.5  # a net hears the silence as well
+        short = prediction is None and clip.seconds < clip.end - 0.5  # a model sees the silence
         axes["features"].set(xlim=(0, clip.seconds if short else clip.end), xlabel="time, s")
         _draw_features(axes["features"], axes["scale"], clip)
-        if opinion is not None and opinion.weights is not None:
-            _draw_attention(axes[axis], axes["features"], clip, opinion)
+        if prediction is not None and prediction.weights is not None:
+            _draw_attention(axes[axis], axes["features"], clip, prediction)
         if scores:
             _draw_genres(axes["genres"], dict(scores))
     return figure
 
 
 def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
-    """The features, and the scale of their colours beside them."""
-    features, values = clip.features, clip.values
-    bins, _ = values.shape
-    colours, label = mpl.colormaps["magma"], ""
-    if isinstance(features, Waveform):
+    """Draw the features, with the scale of their colours next to them; one bin as a curve."""
+    display, values = clip.display, clip.values
+    axes.set_ylabel(display.bin_label)
+    if len(values) == 1:
         scale.set_axis_off()
         _draw_waveform(axes, clip)
         return
-    if isinstance(features, Chroma):
-        low, high = 0.0, 1.0
-        axes.set_ylabel("pitch class")
-        axes.set_yticks(range(bins), PITCHES if bins == len(PITCHES) else None, fontsize=6)
-    elif isinstance(features, MFCC):
-        high = float(np.percentile(np.abs(values[1:]), 99.5)) if bins > 1 else 1.0
-        low = -high  # the first coefficient, far below the others, is cut off
-        colours = mpl.colormaps["RdBu_r"]
-        axes.set_ylabel("coefficient")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ticks, limits = display.bin_ticks, display.value_range
+    ticks = ticks(len(values), clip.sample_rate) if callable(ticks) else ticks
+    low, high = (limits(values) if callable(limits) else limits) or (values.min(), values.max())
+    if ticks:
+        size = 6 if len(ticks) > 8 else None
+        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=size)
     else:
-        low, high, label = -features.top_db, 0.0, "dB"
-        _mark_frequencies(axes, bins, clip.sample_rate)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     image = axes.imshow(
         values,
-        colours.resampled(LEVELS),
+        mpl.colormaps["RdBu_r" if low == -high else "magma"].resampled(LEVELS),
         vmin=low,
         vmax=high,
         origin="lower",
         aspect="auto",
-        extent=(0, clip.end, -0.5, bins - 0.5),
+        extent=(0, clip.end, -0.5, len(values) - 0.5),
         interpolation="none",  # a vector format then holds the frames as they are
     )
-    axes.figure.colorbar(image, cax=scale, label=label)
-
-
-def _mark_frequencies(axes: Axes, bins: int, sample_rate: int) -> None:
-    """Hz at the mel filters, numbered from 0, that have their peaks there."""
-    import librosa  # slow to import
-
-    peaks = librosa.mel_frequencies(bins + 2, fmin=0, fmax=sample_rate / 2)[1:-1]
-    marked = [frequency for frequency in FREQUENCIES if peaks[0] <= frequency <= peaks[-1]]
-    axes.set_yticks(np.interp(marked, peaks, range(bins)), [f"{f:,}" for f in marked])
-    axes.set_ylabel("frequency, Hz")
+    axes.figure.colorbar(image, cax=scale, label=display.value_label)
 
 
 def _draw_waveform(axes: Axes, clip: Clip) -> None:
-    """Least and greatest sample of a thousand stretches, which is all that can be seen."""
+    """Draw the least and greatest sample of a thousand stretches, which is all one can see."""
     stretches = np.array_split(clip.values[0], min(1000, clip.values.shape[1]))
     low, high = zip(*((part.min(), part.max()) for part in stretches), strict=True)
     times = (np.arange(len(stretches)) + 0.5) * clip.end / len(stretches)
     axes.fill_between(times, low, high, color=style.COLOURS[0], linewidth=0.3)
-    axes.set_ylabel("amplitude")
 
 
-def _draw_attention(axes: Axes, main: Axes, clip: Clip, opinion: ClipPrediction) -> None:
-    """Weight of each step in percent, along the axis of the features that it belongs to."""
-    assert opinion.weights is not None
-    in_time = opinion.axis == "time"
+def _draw_attention(axes: Axes, main: Axes, clip: Clip, prediction: ClipPrediction) -> None:
+    """Draw the weight of each step in percent, along its axis of the features."""
+    assert prediction.weights is not None
+    in_time = prediction.axis == "time"
     size = clip.values.shape[1 if in_time else 0]
-    edges = np.arange(len(opinion.weights) + 1) * (size // len(opinion.weights))
+    edges = np.arange(len(prediction.weights) + 1) * (size // len(prediction.weights))
     places = edges * clip.end / size if in_time else edges - 0.5
     orientation = "vertical" if in_time else "horizontal"
     colour = style.COLOURS[1]
-    axes.stairs(100 * opinion.weights, places, fill=True, color=colour, orientation=orientation)
+    axes.stairs(100 * prediction.weights, places, fill=True, color=colour, orientation=orientation)
     if in_time:
         axes.sharex(main)
         main.tick_params(labelbottom=False)
@@ -191,7 +242,7 @@ def _draw_attention(axes: Axes, main: Axes, clip: Clip, opinion: ClipPrediction)
 
 
 def _draw_genres(axes: Axes, scores: dict[str, float]) -> None:
-    """Probability of each genre, the greatest first."""
+    """Draw the probability of each genre, highest first."""
     percent = [100 * score for score in scores.values()]
     bars = axes.barh(range(len(scores)), percent, color=style.COLOURS[0])
     axes.bar_label(bars, fmt="%.1f %%", padding=2, fontsize=7)

@@ -1,7 +1,7 @@
-"""Figures: of the report, as SVG text that inherits the page's width, and as files of their own.
+"""The style of all figures, and how they are written: as SVG text for a page, or to a file.
 
-Colours are those of Okabe and Ito, safe for colour-blind readers, and lines differ in their dashes
-as well, so that a print in grey stays legible.
+The colours are Okabe and Ito's, safe for colour-blind readers. Lines also differ in their dashes,
+which keeps a print in grey legible.
 """
 
 import io
@@ -34,7 +34,7 @@ SUFFIXES = (".svg", ".png", ".pdf")
 
 
 def render_svg(figure: Figure) -> str:
-    """The figure as SVG text, without what comes before its tag; the same each time."""
+    """Render a figure as SVG text from its `<svg` tag on; the same figure gives the same text."""
     text = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
@@ -42,10 +42,10 @@ def render_svg(figure: Figure) -> str:
 
 
 def choose_picture_path(chosen: str | None, default: Path) -> Path:
-    """Where a picture is to be written.
+    """Choose where to write a picture.
 
     Raises:
-        InputError: a suffix that is not one of `SUFFIXES`.
+        InputError: the suffix is not one of `SUFFIXES`.
     """
     path = Path(str(chosen)) if chosen else default
     if path.suffix.lower() not in SUFFIXES:
@@ -54,7 +54,7 @@ def choose_picture_path(chosen: str | None, default: Path) -> Path:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all, in the format of its suffix; the same one each time."""
+    """Write a figure atomically, in the format of its suffix; the same figure, the same file."""
     suffix = path.suffix.lower()
     dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     path.parent.mkdir(parents=True, exist_ok=True)

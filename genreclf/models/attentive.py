@@ -1,4 +1,4 @@
-"""A convolutional network with attentive statistics pooling, for music by other artists."""
+"""A convolutional network with attentive statistics pooling, which generalises to new artists."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,42 +11,42 @@ from torch import Tensor, nn
 from genreclf.errors import InputError
 from genreclf.models.layers import check_rates
 
-BANDS = 8  # that the convolutions leave of 128 bins
-HEADS = 4  # of an encoder layer
+BANDS = 8  # frequency bands that are left of 128 bins after the blocks
+HEADS = 4  # of each transformer layer
 
 
 class AttentiveCNN(nn.Module):
-    """Four convolutional blocks, one over all bands, attentive statistics: 955,000 parameters.
+    """Four convolutional blocks, a convolution over all bands, attentive statistics pooling.
 
-    The first kernels are tall, so that they see the partials of a tone together; the frames that
-    attention weights, each channel for itself, give a mean and a deviation over time (Okabe 2018).
-    Any number of frames from 16 on goes in, so it may be trained on parts of a clip.
+    955,000 parameters with 8 classes. The first kernels are tall and so cover several partials of a
+    tone. Attention weights each time step, separately for each channel; the weighted mean and
+    standard deviation over time are the embedding (attentive statistics pooling, Okabe 2018). It
+    takes any number of frames from 16, and so can be trained on segments of clips.
 
     Args:
         classes: number of classes.
         channels: of the four blocks.
-        kernels: bins that the kernels of each of the four blocks span, odd; a list for kernels of
-            several heights side by side, which share the block's channels.
-        frames: that the kernels span, odd.
+        kernels: height in bins of the kernels of each of the four blocks, odd; a list for parallel
+            kernels of several heights, which share the block's channels.
+        frames: width in frames of all kernels, odd.
         mixed: channels of the convolution over all bands.
         dropout: p before the last layer; half of it after the blocks.
-        squeeze: the blocks weigh their channels (squeeze-and-excitation, Hu 2018), by a layer of so
-            many times fewer; 0 for none.
-        encoders: transformer layers (Vaswani 2017) over the steps before they are pooled.
-        attention: units by which each step gets its weight; 0 for the same weight everywhere.
-        segments: outside of training, logits are the mean of those of so many parts of the clip,
-            each half as long as it, evenly spread; 1 for the whole clip at once.
+        squeeze: reduction ratio of squeeze-and-excitation in the blocks (Hu 2018); 0 for none.
+        encoders: number of transformer layers (Vaswani 2017) over the steps before pooling.
+        attention: hidden units of the attention; 0 for equal weights.
+        segments: in evaluation, logits are the mean over this many segments of the clip, each half
+            as long, evenly spaced; 1 for the whole clip.
 
     Attributes:
-        axis: "time", of the steps that attention weights.
-        embedding_size: of what the last layer decides by, and a distillation's targets are predicted
-            from.
+        axis: "time", the axis that attention runs over.
+        embedding_size: size of the embedding, the input of the last layer; knowledge distillation
+            predicts its targets from it.
 
     Raises:
         InputError: a setting outside its range.
     """
 
-    min_size = 16  # bins, which are divided by 16, and frames, by 8
+    min_size = 16  # bins are divided by 16, frames by 8
     axis = "time"
 
     def __init__(
@@ -95,8 +95,8 @@ class AttentiveCNN(nn.Module):
             nn.Dropout(dropout), nn.Linear(self.embedding_size, classes)
         )
 
-    def _sequence(self, features: Tensor) -> Tensor:
-        """What attention looks at: (batch, mixed, steps)."""
+    def _compute_sequence(self, features: Tensor) -> Tensor:
+        """Input of the attention: (batch, mixed, steps)."""
         sequence = self.mix(self.pool(self.blocks(features.unsqueeze(1)))).squeeze(2)
         if len(self.encoders):
             sequence = self.encoders(sequence.transpose(1, 2)).transpose(1, 2)
@@ -104,15 +104,15 @@ class AttentiveCNN(nn.Module):
 
     def _embed(self, features: Tensor) -> Tensor:
         """(batch, embedding_size)."""
-        sequence = self._sequence(features)
-        weights, values = self._weights(sequence), sequence.float()
+        sequence = self._compute_sequence(features)
+        weights, values = self._compute_weights(sequence), sequence.float()
         mean = (weights * values).sum(dim=2)
         variance = (weights * (values - mean[:, :, None]).square()).sum(dim=2)
         pooled = torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1)
         return self.norm(pooled.to(sequence.dtype))
 
-    def _weights(self, sequence: Tensor) -> Tensor:
-        """Of each step and channel; in float32, as sums over steps need."""
+    def _compute_weights(self, sequence: Tensor) -> Tensor:
+        """Attention weights (batch, mixed, steps), in float32 since they are summed over steps."""
         scores = (
             self.attention(sequence) if self.attention is not None else torch.zeros_like(sequence)
         )
@@ -121,7 +121,7 @@ class AttentiveCNN(nn.Module):
     def forward(self, features: Tensor, embedded: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (batch, classes) of features (batch, bins, frames).
 
-        With `embedded` besides, of the clip as a whole, the embedding (batch, embedding_size).
+        With `embedded`, also the embedding (batch, embedding_size), and both for the whole clip.
         """
         if self.training or self.segments == 1 or embedded:
             embedding = self._embed(features)
@@ -133,13 +133,13 @@ class AttentiveCNN(nn.Module):
         parts = [self.classifier(self._embed(features[:, :, i : i + length])) for i in first]
         return torch.stack(parts).mean(dim=0)
 
-    def attention_weights(self, features: Tensor) -> Tensor:
-        """Weight of each step of 8 frames, (batch, steps), the mean over the channels."""
-        return self._weights(self._sequence(features)).mean(dim=1)
+    def compute_attention(self, features: Tensor) -> Tensor:
+        """Mean weight over the channels of each step of 8 frames: (batch, steps)."""
+        return self._compute_weights(self._compute_sequence(features)).mean(dim=1)
 
 
-class Sizes(nn.ModuleList):
-    """Convolutions with kernels of several sizes side by side, each with its share of channels."""
+class ParallelConvolutions(nn.ModuleList):
+    """Parallel convolutions with kernels of several sizes, which share the output channels."""
 
     def __init__(self, inputs: int, outputs: int, sizes: Sequence[tuple[int, int]]) -> None:
         ends = [outputs * i // len(sizes) for i in range(len(sizes) + 1)]
@@ -149,12 +149,12 @@ class Sizes(nn.ModuleList):
         )
 
     def forward(self, values: Tensor) -> Tensor:
-        """Their values, (batch, outputs, bins, frames)."""
+        """Concatenated outputs (batch, outputs, bins, frames)."""
         return torch.cat([convolution(values) for convolution in self], dim=1)
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs channels by what they hold on average (Hu 2018)."""
+    """Scales each channel by a factor computed from the means of all channels (Hu 2018)."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same, weighed."""
+        """Scaled values, of the same shape."""
         return values * self.weigh(values)
 
 
@@ -188,7 +188,7 @@ def _make_blocks(
     if len(channels) != 4 or len(heights) != 4 or not all(map(_are_odd, [*heights, [frames]])):
         raise InputError(
             f"model.channels={list(channels)}, model.kernels={list(kernels)}, model.frames="
-            f"{frames}: four of the first two are needed; kernels span odd numbers"
+            f"{frames}: four channels and four kernels are needed, and odd kernels and frames"
         )
     sizes = [[(height, frames) for height in of_block] for of_block in heights]
     ends = pairwise((1, *channels))
@@ -200,10 +200,12 @@ def _make_blocks(
 def _make_block(
     inputs: int, outputs: int, sizes: Sequence[tuple[int, int]], pool: bool, squeeze: int
 ) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; a max-pool that halves both; channels weighed."""
+    """Convolution, batch norm, ReLU; optionally 2x2 max-pool and squeeze-and-excitation."""
     several = len(sizes) > 1
     return nn.Sequential(
-        Sizes(inputs, outputs, sizes) if several else _make_convolution(inputs, outputs, sizes[0]),
+        ParallelConvolutions(inputs, outputs, sizes)
+        if several
+        else _make_convolution(inputs, outputs, sizes[0]),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
         *([nn.MaxPool2d(2)] if pool else []),

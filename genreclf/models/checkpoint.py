@@ -1,4 +1,7 @@
-"""What a checkpoint holds, and reading it without running pickled code."""
+"""Trained models in files: checkpoints of `genreclf train`, folders of `genreclf export`.
+
+Both are read without running pickled code.
+"""
 
 import inspect
 import warnings
@@ -15,41 +18,57 @@ from safetensors.torch import load, save
 from torch import nn
 
 from genreclf import models
-from genreclf.audio.features import Features, build_features
+from genreclf.audio.features import build_features
 from genreclf.errors import InputError
-from genreclf.files import read_json, write_json
+from genreclf.files import BEST, read_json, write_atomically, write_json
 from genreclf.models.normalise import Normalise
 
 FORMAT = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported net
-TRAINED_ON = "trained_on."  # and a dtype: names of an exported net's tensors of hashes
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported model
+TRAINED_ON = "trained_on."  # and a dtype: names of an exported model's tensors of hashes
 SHA1 = 20  # bytes
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a checkpoint holds: the net, in evaluation mode, and what it was trained on."""
+class TrainedModel:
+    """A network in evaluation mode, and what it was trained on.
+
+    Args:
+        net: normalised features (batch, bins, frames) -> logits (batch, classes).
+        classes: names of the genres, by number.
+        features: what it takes; see `takes_audio`.
+        bins: of the features.
+        trained_on: by dtype, `row_sha1` of the stored rows it was trained on; None: not known.
+        epoch: of the weights, from 0.
+        normalise: applied to features (batch, bins, frames) before the network.
+        model: settings of the network, with `_target_`.
+    """
 
     net: nn.Module
     classes: list[str]
-    features: Features
+    features: Any
     bins: int
-    trained_on: dict[str, frozenset[str]] | None  # by dtype, `row_sha1` of rows; None: not known
-    epoch: int = 0  # of the weights, from 0
-    normalise: nn.Module = field(default_factory=nn.Identity)  # of features, before the net
-    model: dict[str, Any] = field(default_factory=dict)  # settings of the net, with `_target_`
+    trained_on: dict[str, frozenset[str]] | None
+    epoch: int = 0
+    normalise: nn.Module = field(default_factory=nn.Identity)
+    model: dict[str, Any] = field(default_factory=dict)
 
-    def seen(self, hashes: Iterable[str], dtype: str) -> int | None:
-        """How many of these rows it was trained on, as far as that is known.
+    @property
+    def takes_audio(self) -> bool:
+        """Whether its features can be computed from audio (all but `Precomputed`)."""
+        return callable(self.features)
+
+    def count_seen(self, hashes: Iterable[str], dtype: str) -> int | None:
+        """How many of these rows it was trained on.
 
         Args:
             hashes: `row_sha1` of rows of the same features.
             dtype: of these rows, as stored.
 
         Returns:
-            None where none is known to be, but that cannot be told of all: some of its own rows
-            are not known, or were stored otherwise.
+            None where it cannot be known: none of the rows is among those it was trained on, but
+            the latter are unknown, or some of them were stored with another dtype.
         """
         if self.trained_on is None:
             return None
@@ -58,23 +77,23 @@ class Trained:
         return count if count or not self.trained_on.keys() - {dtype} else None
 
 
-def load_checkpoint(path: str | Path) -> Trained:
-    """Rebuild the trained net from a checkpoint alone; no pickled code is run.
+def load_checkpoint(path: str | Path) -> TrainedModel:
+    """Rebuild the trained model from a checkpoint alone; no pickled code is run.
 
     Args:
-        path: a checkpoint of `genreclf train`, a folder that `genreclf export` wrote, or
-            "pretrained" for the one that comes with the package.
+        path: a checkpoint of `genreclf train`, the folder of its run (for its best checkpoint), a
+            folder of `genreclf export`, or "pretrained" for the model that comes with the package.
 
     Raises:
-        InputError: no such file, or neither of the two.
+        InputError: no such file or folder, or the checkpoint is damaged or of another version.
     """
-    folder = _locate_checkpoint(path)
-    checkpoint = read_exported(folder) if folder.is_dir() else read_checkpoint(path)
+    place = _locate_checkpoint(path)
+    checkpoint = read_exported(place) if place.is_dir() else read_checkpoint(place)
     try:
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
         net = build_model(described["model"], len(described["classes"]))
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
-        return Trained(
+        return TrainedModel(
             net.eval(),
             described["classes"],
             build_features(described["features"]),
@@ -89,11 +108,19 @@ def load_checkpoint(path: str | Path) -> Trained:
 
 
 def _locate_checkpoint(path: str | Path) -> Path:
-    return PRETRAINED if str(path) == "pretrained" else Path(path)
+    """A checkpoint file, or a folder of `genreclf export`."""
+    place = PRETRAINED if str(path) == "pretrained" else Path(path)
+    if (place / BEST).is_file() and not (place / DESCRIPTION).exists():
+        return place / BEST
+    return place
 
 
 def find_last_layer(names: Iterable[str]) -> str:
-    """Of the names of a net's weights that of its last layer, which is linear in every net."""
+    """The name of a network's last layer, a linear one in each of ours.
+
+    Args:
+        names: of the network's weights, in order, such as "classifier.1.weight".
+    """
     return [name for name in names if "classifier." in name][-1].rpartition(".")[0]
 
 
@@ -112,27 +139,27 @@ def digest_checkpoint(path: str | Path) -> str:
 
 
 def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Write what `read_exported` reads: the net of a checkpoint, without what trained it."""
+    """Write a folder that `read_exported` reads: a checkpoint without its optimizer."""
     described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
     kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
     for dtype, rows in described.pop("trained_on").items():
         hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
         kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(save({key: kept[key].contiguous() for key in sorted(kept)}))
+    with write_atomically(folder / WEIGHTS, "wb") as file:
+        file.write(save({key: kept[key].contiguous() for key in sorted(kept)}))
     write_json(folder / DESCRIPTION, {**described, "epoch": checkpoint["epoch"]})
 
 
 def read_exported(folder: Path) -> dict[str, Any]:
-    """A folder that `genreclf export` wrote, as a checkpoint.
+    """Read a folder that `genreclf export` wrote, as `read_checkpoint` reads a file.
 
     Raises:
-        InputError: the folder holds no such files, or damaged ones.
+        InputError: a file of the folder is missing, damaged or of another version.
     """
     try:
         described = read_json(folder / DESCRIPTION)
         if described["format"] != FORMAT:
-            raise InputError(f"checkpoint={folder}: of another version of genreclf")
+            raise InputError(f"checkpoint={folder}: exported by another version of genreclf")
         weights = load((folder / WEIGHTS).read_bytes())
         described["trained_on"] = {
             name.removeprefix(TRAINED_ON): [row.numpy().tobytes().hex() for row in rows]
@@ -144,7 +171,10 @@ def read_exported(folder: Path) -> dict[str, Any]:
         raise
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
-        raise InputError(f"checkpoint={folder}: no {missing} in this folder") from None
+        raise InputError(
+            f"checkpoint={folder}: no {missing} in this folder; a run folder with {BEST}, or a "
+            "folder that genreclf export wrote is needed"
+        ) from None
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"checkpoint={folder}: damaged ({error!r})") from None
 
@@ -156,34 +186,34 @@ def _build_normalise(weights: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The tensors and plain values of a checkpoint that `genreclf train` wrote.
+    """Tensors and plain values of a checkpoint that `genreclf train` wrote.
 
     Raises:
-        InputError: no such file, or not such a checkpoint.
+        InputError: no such file, or it is not such a checkpoint.
     """
     checkpoint = read_file(path)
     described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(
-            f"checkpoint={path}: not a checkpoint of this program; a best.ckpt that genreclf train "
-            "wrote is needed (genreclf evaluate takes a plain PyTorch state dict: classes=[...])"
+            f"checkpoint={path}: not a checkpoint of genreclf; give the {BEST} of genreclf train "
+            "(genreclf evaluate also takes a plain PyTorch state dict: add classes=[...])"
         )
     return checkpoint
 
 
 def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
-    """What `torch.save` wrote; None where the file is damaged or would run pickled code.
+    """Read what `torch.save` wrote; None if the file is damaged or would run pickled code.
 
     Args:
         path: of the file.
-        allowed: types that may occur beside tensors and plain values.
+        allowed: types that may occur in addition to tensors and plain values.
 
     Raises:
         InputError: no such file.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
-            warnings.simplefilter("ignore")  # of files that the caller refuses
+            warnings.simplefilter("ignore")  # about files that the caller refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"checkpoint={path}: no such file") from None
@@ -192,10 +222,22 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
 
 
 def build_model(settings: dict[str, Any], classes: int) -> nn.Module:
-    """The net of `genreclf.models` that `_target_` names; nothing else is imported or called."""
+    """Build a network with random weights; only classes of `genreclf.models` are ever called.
+
+    Args:
+        settings: arguments of the network, and `_target_`, such as "genreclf.models.CNNRNN".
+        classes: number of classes.
+
+    Raises:
+        InputError: `_target_` is not a network of `genreclf.models`.
+    """
     arguments = dict(settings)
-    module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
+    target = str(arguments.pop("_target_", ""))
+    module, _, name = target.rpartition(".")
     kind = getattr(models, name, None) if name in dir(models) else None
     if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
-        raise InputError(f"the checkpoint's net {module}.{name} is not one of {models.__name__}")
+        raise InputError(
+            f"the checkpoint's model {target or '(without a name)'} is not in {models.__name__}; "
+            "no other code is run to load a checkpoint"
+        )
     return kind(classes=classes, **arguments)

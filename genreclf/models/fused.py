@@ -1,17 +1,17 @@
-"""Convolution, batch norm, ReLU and max-pool as one operation of the CPU.
+"""Convolution, batch norm, ReLU and max-pool fused into one operation on the CPU.
 
-One after the other, each of the four writes a tensor of the convolution's size, and autograd keeps
-three of them. Here the convolution goes a few clips at a time, which stay in the cache. Of it are
-kept for the backward pass the values that were not pooled away, and not even those where they are
-many: the convolution is repeated then. With or without the max-pool, that is possible since
+Run separately, each of the four writes a tensor as large as the convolution's output, and autograd
+keeps three of them. Here the convolution processes a few clips at a time, which stay in the cache.
+Only its pooled values are kept for the backward pass; if there are too many, none is kept and the
+convolution is repeated. With or without the max-pool, this works because
 
-- ReLU and max-pool can change places;
-- batch norm is `a * x + b` in each channel: where `a` is not negative it can follow the max-pool,
-  and a negative one is made positive by turning the signs of the convolution's weights;
+- ReLU and max-pool commute;
+- batch norm is `a * x + b` in each channel: if `a` is not negative it can follow the max-pool, and
+  a negative `a` is made positive by flipping the signs of the convolution's weights;
 - the gradient of batch norm, `a * (g - mean(g) - z * mean(g * z))` with normalised values z
-  (Ioffe and Szegedy 2015), needs sums over pooled values alone, as g is zero elsewhere.
+  (Ioffe and Szegedy 2015), only needs sums over pooled values, as g is zero elsewhere.
 
-The results are those of the four but for rounding.
+The results equal those of the four layers up to rounding.
 """
 
 import math
@@ -26,15 +26,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, max_pool2d
 
 aten = torch.ops.aten
-AT_ONCE = 4_000_000  # values of a convolution, 16 MB; but one clip at least
-KEPT = 8_000_000  # values of a convolution, after the pool, that are kept for the backward pass
+PART_SIZE = 4_000_000  # output values (16 MB) to convolve at a time; at least one clip
+KEPT = 8_000_000  # pooled values that are kept for the backward pass, at most
 
 
 def fuse(net: nn.Module) -> nn.Module:
-    """The same net, with the same parameters under the same names, made fast.
+    """Make a network fast, in place; parameters and their names stay the same.
 
-    Its memory format is channels last, and each `nn.Sequential` with batch norm takes the four
-    together where it can, which is on the CPU.
+    Its memory format becomes channels last, and each `nn.Sequential` with batch norm runs the four
+    layers as one where it can, which is on the CPU.
+
+    Returns:
+        The network, or the sequential that replaces it.
     """
     for name, child in net.named_children():
         setattr(net, name, fuse(child))
@@ -44,10 +47,10 @@ def fuse(net: nn.Module) -> nn.Module:
 
 
 class FusedSequential(nn.Sequential):
-    """`nn.Sequential` that takes convolution, norm, ReLU and pool together where it can."""
+    """`nn.Sequential` that runs convolution, norm, ReLU and pool as one where it can."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """What the modules give, one after the other."""
+        """Output of the last module."""
         values, modules = input, [*self]
         while modules:
             if _can_fuse(values, modules[:3]):
@@ -61,7 +64,7 @@ class FusedSequential(nn.Sequential):
 
 
 def _can_fuse(values: Tensor, modules: Sequence[Any]) -> bool:
-    """Whether these are the three in float32 on the CPU, with settings as in the paper's nets."""
+    """Whether these are convolution, norm and ReLU, in float32 on the CPU, with usual settings."""
     if [type(module) for module in modules] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]:
         return False
     convolution, norm, _ = modules
@@ -79,7 +82,7 @@ def _can_fuse(values: Tensor, modules: Sequence[Any]) -> bool:
 
 
 def _is_halving(module: nn.Module) -> bool:
-    """Whether this is a max-pool as in the paper's nets."""
+    """Whether this is a 2x2 max-pool with stride 2."""
     return type(module) is nn.MaxPool2d and (
         (module.kernel_size, module.stride, module.padding, module.dilation) == (2, 2, 0, 1)
         and not module.ceil_mode
@@ -89,9 +92,18 @@ def _is_halving(module: nn.Module) -> bool:
 def apply_conv_norm_relu(
     values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, pool: bool
 ) -> Tensor:
-    """(batch, channels, height, width) -> (batch, outputs, height, width), or halves of both.
+    """Compute the layers as one.
 
-    In training, mean and variance are the batch's, and go into the norm's running averages.
+    In training, mean and variance are those of the batch, and the running averages are updated.
+
+    Args:
+        values: (batch, channels, height, width).
+        convolution: of the layers.
+        norm: of the layers.
+        pool: whether a 2x2 max-pool follows the ReLU.
+
+    Returns:
+        (batch, outputs, height, width), or (batch, outputs, height // 2, width // 2) with `pool`.
     """
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None
@@ -114,9 +126,9 @@ def apply_conv_norm_relu(
 
 
 def _count_clips(values: Tensor, kernel: Tensor) -> int:
-    """How many clips to convolve at once, so that each time it is about the same number."""
+    """How many clips to convolve at a time, as evenly as possible."""
     clips, _, height, width = values.shape
-    times = min(clips, math.ceil(clips * len(kernel) * height * width / AT_ONCE))
+    times = min(clips, math.ceil(clips * len(kernel) * height * width / PART_SIZE))
     return math.ceil(clips / times)
 
 
@@ -132,8 +144,8 @@ def _reshape_column(values: Tensor) -> Tensor:
 def _compute_moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel.
 
-    PyTorch adds the values of a channel in this memory format one by one, which loses three digits
-    over a long clip. So they go into up to 64 sums a channel, as if those were channels, too.
+    In this memory format PyTorch adds the values of a channel one by one, which loses three digits
+    on long clips. So they are split into up to 64 sums per channel, as if these were channels, too.
     """
     count = values[:, 0].numel()
     sums = math.gcd(count, 64)
@@ -145,7 +157,7 @@ def _compute_moments(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _combine_moments(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a whole of parts: (parts, channels) -> (channels,)."""
+    """Mean and variance over all parts: (parts, channels) -> (channels,)."""
     mean = (shares * means).sum(0)
     return mean, (shares * (variances + (means - mean).square())).sum(0)
 
@@ -173,7 +185,7 @@ class _Training(torch.autograd.Function):
         form: dict[str, Any],
         pool: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gain and offset are the norm's, form the further settings of the convolution."""
+        """`gain` and `offset` belong to the norm, `form` has padding and groups."""
         sign = torch.where(gain < 0, -1.0, 1.0)
         kernel = kernel * sign[:, None, None, None]
         bias = torch.zeros_like(gain) if bias is None else bias * sign
@@ -201,7 +213,7 @@ class _Training(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        """Gradients of `forward`'s first five arguments."""
+        """Gradients with respect to the first five arguments of `forward`."""
         values, kernel, bias, sign, scale, gain, offset, *kept = ctx.saved_tensors
         norm = scale, gain, offset
         clips = _count_clips(values, kernel)
@@ -238,13 +250,13 @@ class _Training(torch.autograd.Function):
             if of_values is not None and of_part is not None:
                 of_values[number * clips :][: len(part)] = of_part
         of_kernel *= sign[:, None, None, None]
-        # The norm takes out again what a bias adds.
+        # The norm cancels the bias.
         of_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
         return of_values, of_kernel, of_bias, of_gain * sign, of_offset, None, None, None
 
 
 def _backpropagate_max_pool(gradient: Tensor, values: Tensor) -> Tensor:
-    """The gradient of what a max-pool takes."""
+    """Gradient with respect to the input of a max-pool."""
     _, places = aten.max_pool2d_with_indices(values, 2)
     form = [2, 2], [2, 2], [0, 0], [1, 1], False
     return aten.max_pool2d_with_indices_backward(gradient, values, *form, places)
@@ -253,7 +265,7 @@ def _backpropagate_max_pool(gradient: Tensor, values: Tensor) -> Tensor:
 def _backpropagate_convolution(
     gradient: Tensor, values: Tensor, kernel: Tensor, form: dict[str, Any], of_values: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradients of what a convolution takes, where that is needed, and of its kernel."""
+    """Gradients with respect to the input of a convolution, if needed, and to its kernel."""
     ones, needed = [1, 1], [of_values, True, False]
     further = None, ones, form["padding"], ones, False, [0, 0], form["groups"]
     return aten.convolution_backward(gradient, values, kernel, *further, needed)[:2]

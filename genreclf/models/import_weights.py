@@ -1,7 +1,7 @@
-"""Plain PyTorch state dicts of the paper's networks, such as the weights that its authors publish.
+"""Plain PyTorch state dicts of the paper's networks, such as the weights its authors publish.
 
-The modules of such a file may have any names: which of our networks it is, and which tensor goes
-where, follows from the kinds and shapes of its modules' tensors, in order. Pickled code is not run.
+The modules in such a file may have any names. Which of our networks it is, and where each tensor
+belongs, follows from the kinds, shapes and order of the tensors. Pickled code is not run.
 """
 
 import itertools
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from genreclf import paper
-from genreclf.audio.features import Computed, Mel, Precomputed
+from genreclf.audio.features import Mel
 from genreclf.errors import InputError
 from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN
-from genreclf.models.checkpoint import Trained, load_checkpoint, read_file
+from genreclf.models.checkpoint import TrainedModel, load_checkpoint, read_file
+from genreclf.protocols import Features
 
-# Numbers such as a best accuracy, which training scripts save beside the weights.
+# Numbers such as a best accuracy, which training scripts save along with the weights.
 NUMBERS: list[Any] = [
     np.dtype,
     np.ndarray,
@@ -32,18 +33,20 @@ def load_any_checkpoint(
     path: str | Path,
     classes: Sequence[Any] | str | None,
     axis: str,
-    features: Computed | Precomputed,
-) -> Trained:
-    """A checkpoint of `genreclf train`; or a plain state dict, where its classes are named.
+    features: Any,
+) -> TrainedModel:
+    """Load a checkpoint; if `classes` are given, a plain state dict.
 
     Args:
-        path: of the file.
-        classes: of a plain state dict: names by number, or "paper" for the published order.
-        axis: of a plain state dict.
-        features: of a plain state dict; `Precomputed` stands for the paper's own, `Mel()`.
+        path: as for `load_checkpoint`; a file if it is a plain state dict.
+        classes: of a plain state dict: names by number, or "paper" for the published order; None
+            for a checkpoint.
+        axis: of a plain state dict, as for `load_state_dict`.
+        features: of a plain state dict; those that cannot be computed from audio (`Precomputed`)
+            stand for the paper's own, `Mel()`.
 
     Raises:
-        InputError: as `load_checkpoint` and `load_state_dict`.
+        InputError: as `load_checkpoint` and `load_state_dict`, or wrong `classes`.
     """
     if classes is None:
         return load_checkpoint(path)
@@ -52,21 +55,21 @@ def load_any_checkpoint(
     names = paper.CLASSES if classes == "paper" else [str(name) for name in classes]
     if len({name.casefold() for name in names}) < len(names):
         raise InputError(f"classes: a genre is named twice in {', '.join(names)}")
-    computed = Mel() if isinstance(features, Precomputed) else features
+    computed: Any = features if callable(features) else Mel()
     return load_state_dict(path, names, computed, axis)
 
 
 def load_state_dict(
-    path: str | Path, classes: Sequence[str], features: Computed, axis: str = "frequency"
-) -> Trained:
-    """The network whose weights a file holds.
+    path: str | Path, classes: Sequence[str], features: Features, axis: str = "frequency"
+) -> TrainedModel:
+    """Load the network whose weights a file holds.
 
     Args:
-        path: made by `torch.save(net.state_dict(), path)`, or of a dict that holds such a one.
+        path: made by `torch.save(net.state_dict(), path)`, or of a dict that contains such a one.
         classes: names of the genres, by number.
-        features: that the network was trained on; shapes do not tell.
-        axis: of the sequence of a CNN-RNN; shapes do not tell. The published scripts average time
-            away, so theirs is "frequency".
+        features: that the network was trained on, which its weights do not reveal.
+        axis: of the sequence of a CNN-RNN, "time" or "frequency", which its weights do not reveal
+            either. The published scripts average over time, so theirs is "frequency".
 
     Raises:
         InputError: no such file, no state dict in it, not one of these networks, another number of
@@ -77,30 +80,32 @@ def load_state_dict(
     content = read_file(path, NUMBERS)
     if content is None:
         raise InputError(
-            f"checkpoint={path}: damaged, or it holds pickled code, which is not run; save the "
-            "weights alone: torch.save(net.state_dict(), path)"
+            f"checkpoint={path}: damaged, or it contains pickled code, which is not run; save only "
+            "the weights: torch.save(net.state_dict(), path)"
         )
     if isinstance(content, dict) and "genreclf" in content:
         raise InputError(
-            f"checkpoint={path}: written by genreclf train, so it names its classes itself; leave "
-            "classes=..., axis=... and features=... out"
+            f"checkpoint={path}: written by genreclf train, so it knows its classes; leave out "
+            "classes=..., axis=... and features=..."
         )
     theirs = _find_state_dict(content)
     if not theirs:
-        raise InputError(f"checkpoint={path}: no state dict in it (names and tensors)")
+        raise InputError(f"checkpoint={path}: contains no state dict (names and tensors)")
     for net in _build_candidates(len(classes), axis):
         matched = match_weights(theirs, net.state_dict())
         if matched is not None:
             net.load_state_dict(matched)
-            return Trained(net.eval(), list(classes), features, features.shape[0], trained_on=None)
+            return TrainedModel(
+                net.eval(), list(classes), features, features.shape[0], trained_on=None
+            )
     raise InputError(
-        f"checkpoint={path}: its {len(theirs)} tensors are those of none of the paper's networks "
-        f"with {len(classes)} classes; classes=[...] names every genre, by number"
+        f"checkpoint={path}: its {len(theirs)} tensors match none of the paper's networks with "
+        f"{len(classes)} classes; name every genre, by number: classes=[...]"
     )
 
 
 def _find_state_dict(content: Any) -> dict[str, Tensor]:
-    """The first dict of tensors alone, at the top or one level below; empty if there is none."""
+    """Find the first dict of only tensors, at the top or one level below; empty if none."""
     if not isinstance(content, dict):
         return {}
     for candidate in (content, *content.values()):
@@ -119,16 +124,16 @@ def _build_candidates(classes: int, axis: Any) -> list[nn.Module]:
 
 
 def match_weights(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Their tensors under our names; None if any of either is left over.
+    """Give their tensors our names; None if a tensor on either side is left over.
 
-    Where the names are the same, these decide. Else each of our modules takes the next of theirs
-    whose tensors have the same kinds (`weight`, `running_mean`, `weight_ih_l0`) and shapes; so
-    modules that differ in that may come in another order than ours.
+    If the names agree, they decide. Otherwise each of our modules takes the next of theirs whose
+    tensors have the same kinds (`weight`, `running_mean`, `weight_ih_l0`) and shapes. So modules
+    that differ in these may come in any order.
     """
     if _get_shapes(theirs) == _get_shapes(ours):
         return theirs
     unused = list(_group_by_module(theirs).values())
-    matched = dict(ours)  # for the numbers of batches, which old files lack
+    matched = dict(ours)  # keeps the numbers of batches, which old files lack
     for name, module in _group_by_module(ours).items():
         found = next((other for other in unused if _get_shapes(other) == _get_shapes(module)), None)
         if found is None:
@@ -139,7 +144,7 @@ def match_weights(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[st
 
 
 def _group_by_module(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by module, then by kind, the last part of their name; no numbers of batches."""
+    """Group tensors by module, then by kind, the last part of their name; no batch numbers."""
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         module, _, kind = name.rpartition(".")

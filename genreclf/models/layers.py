@@ -1,4 +1,4 @@
-"""What several networks share."""
+"""What several networks need."""
 
 from torch import nn
 
@@ -6,12 +6,16 @@ from genreclf.errors import InputError
 
 
 def check_rates(**rates: float) -> None:
-    """Refuse dropout rates outside 0 to 1, with InputError."""
+    """Check dropout rates, given by the name of the setting.
+
+    Raises:
+        InputError: a rate is not a number, negative, or not under 1.
+    """
     for name, rate in rates.items():
         if not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise InputError(f"model.{name}={rate!r}: a rate of at least 0 and under 1 is needed")
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Count trainable parameters."""
     return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)

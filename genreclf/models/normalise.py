@@ -1,10 +1,15 @@
-"""Normalisation of features as a module, whose numbers a checkpoint keeps."""
+"""Normalisation of features, as a module so that a checkpoint keeps its offset and scale."""
 
 from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """`(features - offset) / scale`, both (bins, 1) or (1, 1)."""
+    """Computes `(features - offset) / scale`.
+
+    Args:
+        offset: (bins, 1), or (1, 1) for all bins.
+        scale: likewise.
+    """
 
     offset: Tensor
     scale: Tensor
@@ -15,5 +20,5 @@ class Normalise(nn.Module):
         self.register_buffer("scale", scale.float())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalised features."""
+        """Normalised features, of the same shape (batch, bins, frames)."""
         return (features - self.offset) / self.scale

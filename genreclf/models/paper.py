@@ -1,6 +1,6 @@
 """The networks of the paper: (batch, bins, frames) -> logits (batch, classes).
 
-Pooling halves bins and frames three or four times, so each network has a `min_size` of both.
+Pooling halves bins and frames three or four times, so each network has a `min_size` for both.
 Layers and sizes: paper, section IV and Table III.
 """
 
@@ -35,7 +35,7 @@ def make_separable_block(inputs: int, outputs: int) -> nn.Sequential:
 def make_trunk(dropout: float) -> nn.Sequential:
     """(batch, 1, bins, frames) -> (batch, 128, bins // 8, frames // 8).
 
-    Whole channels are dropped: with `dropout / 2` after the second block, `dropout` after the last.
+    Dropout of whole channels: p is `dropout / 2` after the second block, `dropout` after the last.
     """
     return nn.Sequential(
         OrderedDict(
@@ -70,14 +70,14 @@ def make_conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Seq
 class ConventionalCNN(nn.Module):
     """Four blocks of ordinary convolutions, three linear layers: 3,404,648 parameters, 8 classes.
 
-    The paper's first baseline, dropped there for its size ("more than 1 million parameters").
+    The paper's first baseline, which it rejects for its size ("more than 1 million parameters").
 
     Args:
         classes: number of classes.
         dropout: p after each block and each hidden linear layer.
     """
 
-    min_size = 16  # bins and frames, which the blocks divide by 16
+    min_size = 16  # the blocks divide bins and frames by 16
 
     def __init__(self, classes: int, dropout: float = 0.25) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class EfficientCNN(nn.Module):
         classifier_dropout: p of the classifier, whole, then halved.
     """
 
-    min_size = 8  # bins and frames, which the trunk divides by 8
+    min_size = 8  # the trunk divides bins and frames by 8
 
     def __init__(
         self, classes: int, cnn_dropout: float = 0.3, classifier_dropout: float = 0.3
@@ -140,13 +140,13 @@ class Attention(nn.Module):
         super().__init__()
         self.score = nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
-    def weights(self, sequence: Tensor) -> Tensor:
-        """Of each step, (batch, steps, 1); they sum to 1."""
+    def compute_weights(self, sequence: Tensor) -> Tensor:
+        """Weight of each step, (batch, steps, 1); they sum to 1 over the steps."""
         return self.score(sequence).softmax(dim=1)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """The weighted sum."""
-        return (self.weights(sequence) * sequence).sum(dim=1)
+        """Weighted sum (batch, size)."""
+        return (self.compute_weights(sequence) * sequence).sum(dim=1)
 
 
 class CNNRNN(nn.Module):
@@ -157,16 +157,16 @@ class CNNRNN(nn.Module):
     Args:
         classes: number of classes.
         cell: "gru" or "lstm", of the two recurrent layers.
-        axis: of the sequence. "time", as the report says; or "frequency", as the published scripts
-            do, which average time away and run over the remaining 16 mel bands.
+        axis: of the sequence: "time", as in the paper; or "frequency", as in the published scripts,
+            which average over time and run over the remaining 16 mel bands.
         cnn_dropout: p of the trunk (halved, then whole).
         classifier_dropout: p before the last layer.
         hidden: size of the recurrent layers.
-        unused_gate: keep the fusion gate, Linear(160, 1), that the published scripts made for
-            Table III and never called; it changes the parameter count and nothing else.
+        unused_gate: keep the fusion gate, Linear(160, 1), which the published scripts create for
+            Table III but never call; it only changes the parameter count.
     """
 
-    min_size = 8  # bins and frames, which the trunk divides by 8
+    min_size = 8  # the trunk divides bins and frames by 8
 
     def __init__(
         self,
@@ -195,19 +195,19 @@ class CNNRNN(nn.Module):
         if unused_gate:
             self.gate = nn.Linear(TRUNK_CHANNELS + hidden, 1)
 
-    def _sequence(self, features: Tensor) -> Tensor:
-        """What attention looks at: (batch, steps, hidden)."""
+    def _compute_sequence(self, features: Tensor) -> Tensor:
+        """Input of the attention: (batch, steps, hidden)."""
         sequence = self.trunk(features.unsqueeze(1)).mean(dim=self.pooled_axis).transpose(1, 2)
         recurrent, _ = self.rnn(sequence)
         return recurrent + self.residual(sequence)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (batch, classes) of features (batch, bins, frames)."""
-        return self.classifier(self.attention(self._sequence(features)))
+        return self.classifier(self.attention(self._compute_sequence(features)))
 
-    def attention_weights(self, features: Tensor) -> Tensor:
+    def compute_attention(self, features: Tensor) -> Tensor:
         """Weight of each step of the sequence, (batch, steps), summing to 1 over the steps.
 
         A step is 8 frames (axis "time") or 8 bins (axis "frequency") wide.
         """
-        return self.attention.weights(self._sequence(features)).squeeze(2)
+        return self.attention.compute_weights(self._compute_sequence(features)).squeeze(2)

@@ -1,4 +1,4 @@
-"""A support vector machine on statistics over time: a yardstick, no network."""
+"""A support vector machine on statistics over time: a baseline that is not a network."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,15 +11,18 @@ from genreclf.errors import InputError
 
 
 class SVM(nn.Module):
-    """Radial basis functions on each bin's mean, deviation and mean change over time.
+    """Support vector machine with an RBF kernel on each bin's mean, deviation and mean change.
 
-    It has no parameters that gradients could reach: `fit` takes all training features at once.
-    Features of a single frame, such as embeddings, are taken as they are.
+    It has no parameters to train by gradients: `fit` takes all training features together. Features
+    of a single frame, such as embeddings, are used as they are.
 
     Args:
         classes: number of classes.
-        C: how much a track on the wrong side costs.
-        gamma: of the radial basis functions; "scale" for 1 / number of statistics.
+        C: penalty for training tracks on the wrong side of the margin.
+        gamma: of the RBF kernel; "scale" for 1 / (number of statistics * their variance).
+
+    Raises:
+        InputError: `C` or `gamma` is not above 0.
     """
 
     min_size = 1
@@ -37,15 +40,14 @@ class SVM(nn.Module):
         self.machine = make_pipeline(StandardScaler(), machine)
 
     def fit(self, batches: Iterable[Tensor], labels: np.ndarray) -> None:
-        """Learn from batches of features (batch, bins, frames) and all their labels (tracks,)."""
+        """Fit it to batches of features (batch, bins, frames) and all their labels (tracks,)."""
         self.machine.fit(np.concatenate([compute_statistics(batch) for batch in batches]), labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decision values (batch, classes) of features (batch, bins, frames); the highest wins.
+        """Decision values (batch, classes) of features (batch, bins, frames).
 
-        They are no log-probabilities, so that a loss computed of them says little.
-
-        A class that was not trained on has minus infinity.
+        The highest is the predicted class; a class without training tracks has minus infinity. They
+        are not log-probabilities, so a cross-entropy computed from them means little.
         """
         decided = self.machine.decision_function(compute_statistics(features))
         known = self.machine[-1].classes_
@@ -57,7 +59,7 @@ class SVM(nn.Module):
 
 
 def compute_statistics(features: Tensor) -> np.ndarray:
-    """(tracks, bins, frames) -> (tracks, 3 * bins), or (tracks, bins) where there is one frame."""
+    """(tracks, bins, frames) -> float64 (tracks, 3 * bins), or (tracks, bins) of a single frame."""
     values = features.cpu().double()
     if values.shape[2] == 1:
         return values[:, :, 0].numpy()

@@ -1,10 +1,10 @@
-"""What a cell says: figures with their units, and how it stands with a phase or a point."""
+"""Texts of table cells: numbers with their units, and the state of a phase or a point."""
 
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from genreclf.evaluation.intervals import Estimate, average_figure, estimate_accuracy
+from genreclf.evaluation.intervals import Estimate, average_runs, estimate_accuracy
 from genreclf.evaluation.runs import Run
 from genreclf.studies.study import Phase, Point, Study
 
@@ -12,17 +12,22 @@ NONE = "–"
 
 
 def format_percent(value: float | None, digits: int = 2) -> str:
-    """A share as a number of percent."""
+    """Format a share from 0 to 1 in percent."""
     return NONE if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def format_points(value: float | None) -> str:
-    """A difference of two shares as a number of points, with its sign."""
-    return NONE if value is None else f"{100 * value:+.2f}".replace("-", "−")
+    """Format a difference of two shares in percentage points, with its sign."""
+    return NONE if value is None else format_signed(100 * value)
+
+
+def format_signed(value: float, form: str = ".2f") -> str:
+    """Format a difference with its sign."""
+    return f"{value:+{form}}".replace("-", "−")
 
 
 def format_bounds(estimate: Estimate, signed: bool = False) -> str:
-    """The 95 % interval of a share in percent, or of a difference in points."""
+    """Format the 95 % interval of a share in percent, or of a difference in points."""
     if estimate.low is None or estimate.high is None:
         return NONE
     form = "+.1f" if signed else ".1f"
@@ -30,12 +35,12 @@ def format_bounds(estimate: Estimate, signed: bool = False) -> str:
 
 
 def format_decimal(value: float | None, digits: int = 2) -> str:
-    """A number with so many decimals."""
+    """Format a number with so many decimals."""
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def format_size(count: float) -> str:
-    """Bytes, in the unit that suits."""
+    """Format a number of bytes in kB, MB or GB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
@@ -43,7 +48,7 @@ def format_size(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds, in the unit that suits."""
+    """Format seconds in s, min or h."""
     if seconds >= 2 * 3600:
         return f"{seconds / 3600:.1f} h"
     if seconds >= 1000:
@@ -52,13 +57,13 @@ def format_duration(seconds: float) -> str:
 
 
 def find_phase(study: Study, name: str) -> Phase:
-    """The phase of this name; one without points where the study has none."""
+    """Return the phase of this name; an empty one where the study has none."""
     found = (phase for phase in study.phases if phase.name == name)
     return next(found, Phase(name, left_out={name: "the study has no such phase"}))
 
 
 def get_setting(point: Point, key: str) -> str | None:
-    """What a point sets a key to, as it was written."""
+    """Return what a point sets a key to, as it was written."""
     for override in point.overrides:
         name, _, value = override.partition("=")
         if name.lstrip("+") == key:
@@ -66,8 +71,8 @@ def get_setting(point: Point, key: str) -> str | None:
     return None
 
 
-def select_point(config: dict[str, Any], key: str) -> Any:
-    """The value at `group.name` of a run's config; None where there is none."""
+def get_config_value(config: dict[str, Any], key: str) -> Any:
+    """Return the value at `group.name` of a run's config; None where there is none."""
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -75,54 +80,56 @@ def select_point(config: dict[str, Any], key: str) -> Any:
 
 
 def group_by_setting(phase: Phase, key: str) -> dict[str, Point]:
-    """The points by what they set a key to."""
+    """Group the points by what they set a key to."""
     return {
         value: point for point in phase.points if (value := get_setting(point, key)) is not None
     }
 
 
 def merge_keys(paper: Iterable[str], measured: Iterable[str]) -> list[str]:
-    """The paper's keys in its order, then those that it lacks."""
+    """List the paper's keys in its order, then those that only the study has."""
     return list(dict.fromkeys([*paper, *measured]))
 
 
 def describe_pending(phase: Phase) -> str:
-    """Why a phase has nothing to show; empty where it has."""
+    """Say why a phase has nothing to show; empty where it has."""
     if any(point.runs or point.list_failures() for point in phase.points):
         return ""
     if phase.error:
-        return f"Ended without a choice: {phase.error}."
+        return f"{phase.error[0].upper()}{phase.error[1:]}."
     if phase.left_out:
-        return " ".join(_left_out(phase))
+        return " ".join(_explain_left_out(phase))
     return "Not run yet."
 
 
 def list_remarks(phase: Phase) -> list[str]:
-    """What a reader of its figures has to know: points left out, runs that are still to come."""
+    """List what a reader should know of a phase: points left out, failures, missing runs."""
     if why := describe_pending(phase):
         return [why]
-    said = _left_out(phase)
+    remarks = _explain_left_out(phase)
     failures = [(point, failure) for point in phase.points for failure in point.list_failures()]
-    said += [f"{point.name}: {failure['error']}." for point, failure in failures]
+    remarks += [f"{point.name}: {failure['error']}." for point, failure in failures]
     if phase.error:
-        said.append(f"Ended without a choice: {phase.error}.")
+        remarks.append(f"{phase.error[0].upper()}{phase.error[1:]}.")
     if phase.count_finished() < phase.count_runs():
-        said.append(f"So far {phase.count_finished()} of {phase.count_runs()} runs are finished.")
-    return said
+        remarks.append(
+            f"So far {phase.count_finished()} of {phase.count_runs()} runs are finished."
+        )
+    return remarks
 
 
-def _left_out(phase: Phase) -> list[str]:
-    """A sentence for each reason."""
+def _explain_left_out(phase: Phase) -> list[str]:
+    """Say which points were left out, in a sentence for each reason."""
     reasons = dict.fromkeys(phase.left_out.values())
     named = {
         reason: ", ".join(name for name, why in phase.left_out.items() if why == reason)
         for reason in reasons
     }
-    return [f"Left out: {names}, because {reason}." for reason, names in named.items()]
+    return [f"Left out: {names} ({reason})." for reason, names in named.items()]
 
 
-def describe_state(phase: Phase, point: Point | None, key: str = "", value: str = "") -> str:
-    """Why a point has no figures; empty where it has."""
+def explain_missing(phase: Phase, point: Point | None, key: str = "", value: str = "") -> str:
+    """Say why a point has no measured values; empty where it has."""
     if point is None:
         if f"{key}={value}" in phase.left_out:
             return "left out"
@@ -135,44 +142,43 @@ def describe_state(phase: Phase, point: Point | None, key: str = "", value: str 
 
 
 def format_measured(point: Point) -> list[str]:
-    """Validation accuracy of a point with runs, and its interval."""
+    """Format validation accuracy and interval of a point that has runs: two cells."""
     estimate = estimate_accuracy(point.runs)
     return [format_percent(estimate.value), format_bounds(estimate)]
 
 
-def format_measured_accuracy(phase: Phase, point: Point | None, key: str, value: str) -> list[str]:
-    """The same of any point; in their place, why there is none."""
-    why = describe_state(phase, point, key, value)
+def format_measured_or_reason(phase: Phase, point: Point | None, key: str, value: str) -> list[str]:
+    """Format validation accuracy and interval of any point, or why there are none: two cells."""
+    why = explain_missing(phase, point, key, value)
     return [why, NONE] if why or point is None else format_measured(point)
 
 
 def format_training_time(point: Point | None) -> str:
-    """Mean over the seeds."""
+    """Format the mean training time over the seeds."""
     if point is None or not point.runs:
         return NONE
-    return format_duration(average_figure(point.runs, lambda result: result["seconds"]))
+    return format_duration(average_runs(point.runs, lambda result: result["seconds"]))
 
 
 def format_label(phase: Phase, point: Point | None, name: str) -> str:
-    """The name, with a mark where the phase chose this point."""
+    """Mark the name of the point that the phase chose."""
     return f"{name} (chosen)" if point is not None and point is phase.chosen else name
 
 
 def format_command(phase: Phase) -> str:
-    """That repeats a phase by hand; empty where it is not known."""
+    """Format the command that repeats a phase; empty where it is not known."""
     return shlex.join(["genreclf", *phase.command]) if phase.command and phase.points else ""
 
 
 def collect_runs(study: Study) -> list[Run]:
-    """Every finished run, in the order of the phases."""
+    """Collect all finished runs, in the order of the phases."""
     return [run for phase in study.phases for point in phase.points for run in point.runs]
 
 
 def collect_best_runs(study: Study) -> list[Run]:
-    """Of the configuration chosen last, one a seed: the final model, where that is trained."""
-    chosen = [phase.chosen or _only(phase) for phase in study.phases]
-    return next((point.runs for point in reversed(chosen) if point and point.runs), [])
-
-
-def _only(phase: Phase) -> Point | None:
-    return phase.points[0] if len(phase.points) == 1 else None
+    """Collect the runs of the last choice, one per seed: the final model once it is trained."""
+    for phase in reversed(study.phases):
+        point = phase.chosen or (phase.points[0] if len(phase.points) == 1 else None)
+        if point and point.runs:
+            return point.runs
+    return []

@@ -1,4 +1,4 @@
-"""What a report consists of, whatever it is rendered to: plain text, tables, figures."""
+"""The parts of a study's report, whatever they are rendered to: text, tables and figures."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,23 +7,29 @@ PAPER, MEASURED = "paper", "measured"
 
 
 class Column(NamedTuple):
-    """Of a table."""
+    """A column of a table.
+
+    Args:
+        name: its heading.
+        source: `PAPER` or `MEASURED`; empty where it is neither.
+        text: whether its cells are words, which are aligned to the left.
+    """
 
     name: str
-    source: str = ""  # PAPER or MEASURED; empty where it is neither
-    text: bool = False  # words, which stand at the left
+    source: str = ""
+    text: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are texts; a short row spans the rest of the table with its last cell."""
+    """Columns, and rows with a text for each column."""
 
     columns: list[Column]
     rows: list[list[str]]
 
 
 class Picture(NamedTuple):
-    """A figure: `name` of its file, SVG text, and what it shows."""
+    """A figure: the name of its file, its SVG text, and what it shows."""
 
     name: str
     svg: str
@@ -38,10 +44,10 @@ class Section:
         anchor: its name in links.
         title: its heading.
         text: paragraphs before the table.
-        table: paper and measurement side by side.
+        table: the paper's values and the measured ones side by side.
         pictures: the figures.
-        notes: where protocols differ, a sentence or two each.
-        command: that repeats it; empty where there is none.
+        notes: where the protocols differ, a sentence or two each.
+        command: the command that repeats it; empty where there is none.
     """
 
     anchor: str
@@ -55,7 +61,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said of a study; `headline` is its main figure, `lead` the words after it."""
+    """The report of a study.
+
+    Args:
+        title: of the page.
+        headline: the main result, such as "63.65 %".
+        lead: the sentence that continues the headline.
+        sections: in the order of the paper.
+    """
 
     title: str
     headline: str

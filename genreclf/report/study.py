@@ -1,4 +1,4 @@
-"""The report of a study: which sections it has, written as HTML and as Markdown."""
+"""The report of a study: its sections in the paper's order, written as HTML and as Markdown."""
 
 import re
 from collections.abc import Callable
@@ -18,54 +18,65 @@ from genreclf.report import (
     study_tuning,
 )
 from genreclf.report.section import Report, Section
-from genreclf.report.templates import template
+from genreclf.report.templates import render_template
 from genreclf.studies.study import Study
 
 MARKDOWN, FIGURES = "report.md", "figures"
-PAPER: list[tuple[str, list[Callable[[Study], Section]]]] = [  # by phase, in the paper's order
-    ("features", [study_data.audio, study_data.clip, study_data.features]),
-    ("models", [study_models.structure, study_models.models]),
-    ("batch_size", [study_tuning.batch_size]),
-    ("learning_rate", [study_tuning.learning_rate]),
-    ("optimizer", [study_tuning.optimizer, study_tuning.scheduler]),
-    ("grid", [study_grid.top, study_grid.impact]),
-    ("enhancement", [study_enhancement.augmentation, study_enhancement.enhancement]),
-    ("final", [study_final.final, study_final.confusion, study_final.roc]),
-    ("splits", [study_artists.artists]),
-]
+PAPER: dict[str, list[Callable[[Study], Section]]] = {  # by phase, in the paper's order
+    "features": [
+        study_data.build_audio_table,
+        study_data.build_clip_figure,
+        study_data.build_features_table,
+    ],
+    "models": [study_models.build_structure_figure, study_models.build_models_table],
+    "batch_size": [study_tuning.build_batch_size_table],
+    "learning_rate": [study_tuning.build_learning_rate_figure],
+    "optimizer": [study_tuning.build_optimizer_figure, study_tuning.build_scheduler_table],
+    "grid": [study_grid.build_ranking_table, study_grid.build_impact_figure],
+    "enhancement": [
+        study_enhancement.build_augmentation_table,
+        study_enhancement.build_enhancement_table,
+    ],
+    "final": [
+        study_final.build_final_table,
+        study_final.build_confusion_figure,
+        study_final.build_roc_figure,
+    ],
+    "splits": [study_artists.build_artists_table],
+}
 
 
-def write_study(study: Study, folder: Path) -> Path:
-    """Write `report.html`, `report.md` and `figures/*.svg` into a folder; the path of the first."""
-    report = assemble(study, folder)
+def write_study_report(study: Study, folder: Path) -> Path:
+    """Write `report.html`, `report.md` and `figures/*.svg`; return the path of the first."""
+    report = build_report(study, folder)
     for section in report.sections:
         for picture in section.pictures:
             write_text(folder / FIGURES / f"{picture.name}.svg", picture.svg)
-    write_text(folder / MARKDOWN, template("study.md.j2").render(report=report, figures=FIGURES))
-    write_text(folder / PAGE, template("study.html.j2").render(report=report, inline=inline))
+    markdown = render_template("study.md.j2", report=report, figures=FIGURES)
+    write_text(folder / MARKDOWN, markdown)
+    page = render_template("study.html.j2", report=report, inline_svg=_inline_svg)
+    write_text(folder / PAGE, page)
     return folder / PAGE
 
 
-def assemble(study: Study, folder: Path) -> Report:
-    """All that is to be said; a phase without runs says so."""
+def build_report(study: Study, folder: Path) -> Report:
+    """Build all sections; that of a phase without runs says that it has none."""
     names = [phase.name for phase in study.phases]
-    known = {name for name, _ in PAPER}
     sections = [
-        study_head.facts(study),
-        study_head.summary(study),
-        *(section(study) for name, group in PAPER if name in names for section in group),
-        *(study_notes.phase_of_ones_own(p) for p in study.phases if p.name not in known),
-        study_notes.protocol(study),
-        study_notes.rejected(study),
-        study_notes.made(study, folder),
+        study_head.build_overview_table(study),
+        study_head.build_phases_table(study),
+        *(build(study) for name, builders in PAPER.items() if name in names for build in builders),
+        *(study_notes.build_phase_table(p) for p in study.phases if p.name not in PAPER),
+        study_notes.list_differences(study),
+        study_notes.build_rejected_table(study),
+        study_notes.describe_provenance(study, folder),
     ]
-    return Report(
-        f"Music genre classification: study “{study.name}”", *study_head.headline(study), sections
-    )
+    title = f"Music genre classification: study “{study.name}”"
+    return Report(title, *study_head.build_headline(study), sections)
 
 
-def inline(svg: str, caption: str) -> str:
-    """For a page of several figures: without the names that each gives to its groups."""
+def _inline_svg(svg: str, caption: str) -> str:
+    """Prepare a figure for a page: label it, and drop group ids, which would not be unique."""
     escaped = caption.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     plain = re.sub(r'<g id="[^"]*"', "<g", svg)
     return plain.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)

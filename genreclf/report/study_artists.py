@@ -1,35 +1,35 @@
-"""The artist effect: how much a split flatters that has tracks of one artist on both sides."""
+"""The artist effect: how much higher the accuracy is when both sides of a split share artists."""
 
 from collections.abc import Sequence
 
 from genreclf.evaluation.intervals import compute_mean, estimate_accuracy, estimate_difference
 from genreclf.evaluation.runs import Run
-from genreclf.figures import comparison
+from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study
 
-REFERENCE = "stratified"  # the paper's
+REFERENCE = "stratified"  # the paper's split
 NAMES = {"stratified": "random (stratified)", "artist": "by artist", "official": "official"}
 
 
-def tested(point: Point) -> list[float]:
-    """Accuracy of each seed on the part that was tested."""
+def list_test_accuracies(point: Point) -> list[float]:
+    """List the accuracy of each seed on the part that was tested."""
     return [run.result["test"]["accuracy"] for run in point.runs]
 
 
-def shared_artists(runs: Sequence[Run]) -> float:
-    """Share of the tested tracks whose artist is in the training part, a mean over the seeds."""
-    counts = []
+def compute_shared_artists(runs: Sequence[Run]) -> float:
+    """Share of the tested tracks whose artist is in the training part, averaged over the runs."""
+    shares = []
     for run in runs:
         pair = f"train-{run.result['tested_on']}"
         known = run.result["data"]["leakage"][pair]["tracks_of_shared_artists"]
-        counts.append(known / run.result["test"]["n"])
-    return compute_mean(counts)
+        shares.append(known / run.result["test"]["n"])
+    return compute_mean(shares)
 
 
-def artists(study: Study) -> Section:
-    """Accuracy of each split, and what is lost against the paper's."""
+def build_artists_table(study: Study) -> Section:
+    """Build the table and figure of the artist effect: accuracy of each split, and the gap."""
     phase = cells.find_phase(study, "splits")
     measured = cells.group_by_setting(phase, "split")
     columns = [
@@ -38,77 +38,79 @@ def artists(study: Study) -> Section:
         Column("95 % interval", MEASURED),
         Column("gap to random, points", MEASURED),
         Column("95 % interval", MEASURED),
-        Column("tested tracks of artists trained on, %", MEASURED),
+        Column("tested tracks by artists in training, %", MEASURED),
         Column("tested tracks", MEASURED),
         Column("seeds", MEASURED),
     ]
-    rows = [_split(phase, key, measured) for key in measured]
-    title = "The artist effect"
-    text = [
-        "The paper sees higher accuracy in validation than in training, and suspects that tracks "
-        "of one artist or album on both sides of its random split are the cause. So one "
-        "configuration was trained and tested on several splits.",
-    ]
+    rows = [_make_row(phase, key, measured) for key in measured]
+    text = (
+        "The paper reports higher accuracy in validation than in training, and suspects that the "
+        "cause is artists and albums that are on both sides of its random split. This phase trains "
+        "and tests one configuration on several splits."
+    )
     return Section(
-        *("artists", title, text),
+        "artists",
+        "The artist effect",
+        [text],
         Table(columns, rows) if rows else None,
-        pictures=_picture(measured),
-        notes=[*_notes(study, measured), *cells.list_remarks(phase)],
+        pictures=_draw_accuracies(measured),
+        notes=[*_list_notes(study, measured), *cells.list_remarks(phase)],
         command=cells.format_command(phase),
     )
 
 
-def _split(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
+def _make_row(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
     point, reference = measured[key], measured.get(REFERENCE)
     name = NAMES.get(key, key)
-    if why := cells.describe_state(phase, point, "split", key):
+    if why := cells.explain_missing(phase, point, "split", key):
         return [name, why, *[cells.NONE] * 6]
     runs = point.runs
-    score = estimate_accuracy(runs, "test")
-    gap = gap_between = cells.NONE
+    accuracy = estimate_accuracy(runs, "test")
+    gap = gap_bounds = cells.NONE
     if reference is not None and reference is not point and reference.runs:
-        lost = estimate_difference(tested(point), tested(reference))
-        gap, gap_between = cells.format_points(lost.value), cells.format_bounds(lost, signed=True)
+        lost = estimate_difference(list_test_accuracies(point), list_test_accuracies(reference))
+        gap, gap_bounds = cells.format_points(lost.value), cells.format_bounds(lost, signed=True)
     counts = sorted({run.result["test"]["n"] for run in runs})
     part = "" if runs[0].result["tested_on"] == "test" else " (validation)"
     return [
-        *(name, cells.format_percent(score.value), cells.format_bounds(score), gap, gap_between),
-        cells.format_percent(shared_artists(runs), 1),
+        name,
+        cells.format_percent(accuracy.value),
+        cells.format_bounds(accuracy),
+        gap,
+        gap_bounds,
+        cells.format_percent(compute_shared_artists(runs), 1),
         " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))) + part,
         str(len(runs)),
     ]
 
 
-def _picture(measured: dict[str, Point]) -> list[Picture]:
+def _draw_accuracies(measured: dict[str, Point]) -> list[Picture]:
     rows = {
-        NAMES.get(key, key): (tested(point), estimate_accuracy(point.runs, "test"))
+        NAMES.get(key, key): (list_test_accuracies(point), estimate_accuracy(point.runs, "test"))
         for key, point in measured.items()
         if point.runs
     }
     if not rows:
         return []
-    caption = "Accuracy on each split: every seed a dot, the mean a bar with its 95 % interval."
-    return [Picture("artists", comparison.draw_accuracies(rows), caption)]
+    caption = "Accuracy on each split: each seed is a dot, the mean a bar with its 95 % interval."
+    return [Picture("artists", curves.draw_accuracies(rows), caption)]
 
 
-def _notes(study: Study, measured: dict[str, Point]) -> list[str]:
+def _list_notes(study: Study, measured: dict[str, Point]) -> list[str]:
     notes = [
         "The interval of a difference is Welch's, over the seeds. The tested parts of two seeds "
-        "overlap, so that seeds are not quite independent."
+        "overlap, so the seeds are not quite independent."
     ]
     if len(study.seeds) < 2:
-        notes = ["With one seed a difference has no interval."]
-    divided = any(
-        cells.select_point(run.result["config"], "split_seed") is not None
-        for point in measured.values()
-        for run in point.runs
-    )
-    if divided and len(study.seeds) > 1:
+        notes = ["With one seed, a difference has no interval."]
+    runs = [run for point in measured.values() for run in point.runs]
+    own_split = any(run.result["config"].get("split_seed") is not None for run in runs)
+    if own_split and len(study.seeds) > 1:
         notes.append(
-            "Each seed has a random split of its own. The official split is the same for all, so "
-            "that its interval holds the chance of training alone."
+            "Each seed has its own random split. The official split is the same for all seeds, so "
+            "its interval covers only the randomness of training."
         )
-    audits = [run.result["data"]["leakage"] for p in measured.values() for run in p.runs]
-    if unknown := max((audit["unknown_artist"] for audit in audits), default=0):
-        notes.append(f"{unknown:,} tracks have no known artist: shares are a lower bound.")
+    unknown = max((run.result["data"]["leakage"]["unknown_artist"] for run in runs), default=0)
+    if unknown:
+        notes.append(f"The artist of {unknown:,} tracks is unknown: the shares are lower bounds.")
     return notes

@@ -1,45 +1,46 @@
-"""Section III of the paper: audio (Table I), a spectrogram (Fig. 1), features (Table II)."""
+"""Section III of the paper: audio files (Table I), a clip (Fig. 1), features (Table II)."""
 
+from collections import Counter
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import mutagen
 import numpy as np
 
 from genreclf import paper
-from genreclf.audio.features import Waveform, build_features
+from genreclf.audio.features import build_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.evaluation.intervals import average_figure
-from genreclf.evaluation.runs import BEST, Run
-from genreclf.figures import comparison, spectrogram
+from genreclf.evaluation.intervals import average_runs
+from genreclf.evaluation.runs import Run
+from genreclf.figures import spectrogram, style
+from genreclf.files import BEST
 from genreclf.models.checkpoint import load_checkpoint
-from genreclf.report import audio_files, cells
+from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study
 
-SHOWN = ("2", "000002")  # FMA's number of the clip in Fig. 1, "Food" by AWOL
+SHOWN = ("2", "000002")  # FMA's id of the clip in Fig. 1, "Food" by AWOL
 
 
-def store_of(run: Run) -> Store | None:
-    """The store that a run was trained on; None where it is not there any more."""
-    try:
-        return Store(run.result["data"]["store"])
-    except InputError:
-        return None
+class AudioFiles(NamedTuple):
+    """Specifications of audio files.
+
+    Args:
+        readable: number of files that could be read.
+        size: of all files, in bytes.
+        specs: how many files have each value, by the names of `paper.AUDIO`.
+    """
+
+    readable: int
+    size: int
+    specs: dict[str, Counter[str]]
 
 
-def _audio(study: Study) -> audio_files.AudioFiles | None:
-    """Of the tracks of the first run whose store is there; None where nothing can be read."""
-    for run in cells.collect_runs(study):
-        if (store := store_of(run)) is not None:
-            found = audio_files.read(tuple(store.paths))
-            return found if found.files else None
-    return None
-
-
-def audio(study: Study) -> Section:
-    """Table I."""
-    found = _audio(study)
+def build_audio_table(study: Study) -> Section:
+    """Build Table I."""
+    found = _read_audio_of_study(study)
     columns = [
         Column("specification"),
         Column("value", PAPER, text=True),
@@ -51,52 +52,101 @@ def audio(study: Study) -> Section:
     for name, printed in paper.AUDIO.items():
         common = found.specs[name].most_common(5) if found else []
         value, count = common[0] if common else (cells.NONE, 0)
-        part = cells.format_percent(count / found.files, 1) if found else cells.NONE
+        share = cells.format_percent(count / found.readable, 1) if found else cells.NONE
         others = ", ".join(f"{other} ({number})" for other, number in common[1:])
-        rows.append([name, printed, value, part, others or cells.NONE])
+        rows.append([name, printed, value, share, others or cells.NONE])
     text = (
-        f"Read from the headers of {found.files:,} audio files."
+        f"Read from the headers of {found.readable:,} audio files."
         if found
-        else "No audio files of these tracks are at hand, so there is nothing to measure."
+        else "The audio files of these tracks are not available, so nothing could be measured."
     )
-    note = "MP3's bit rates end at 320 kbit/s; the paper's 360 is none of them."
+    note = "MP3 has no bit rate above 320 kbit/s, so the paper's 360 cannot be right."
     return Section("table-1", "Table I: audio files", [text], Table(columns, rows), notes=[note])
 
 
-def clip(study: Study) -> Section:
-    """Fig. 1."""
+def _read_audio_of_study(study: Study) -> AudioFiles | None:
+    """Read the audio files of the first run whose store is there; None if none can be read."""
+    for run in cells.collect_runs(study):
+        if (store := _open_store(run)) is not None:
+            found = _read_audio_files(tuple(store.paths))
+            return found if found.readable else None
+    return None
+
+
+def _open_store(run: Run) -> Store | None:
+    """Open the store that a run was trained on; None if it is no longer there."""
+    try:
+        return Store(run.folder / run.result["data"]["store"])
+    except InputError:
+        return None
+
+
+@cache  # a study writes its report after each phase, about the same thousands of files
+def _read_audio_files(paths: tuple[str, ...]) -> AudioFiles:
+    """Read the headers of those files that exist and can be parsed."""
+    specs: dict[str, Counter[str]] = {}
+    count = size = 0
+    for path in filter(Path.is_file, map(Path, filter(None, paths))):
+        size += path.stat().st_size
+        found = _read_header(path)
+        count += bool(found)
+        for name, value in found.items():
+            specs.setdefault(name, Counter())[value] += 1
+    return AudioFiles(count, size, specs)
+
+
+def _read_header(path: Path) -> dict[str, str]:
+    try:
+        file = mutagen.File(path)  # pyright: ignore[reportPrivateImportUsage]
+    except mutagen.MutagenError:  # pyright: ignore[reportPrivateImportUsage]
+        file = None
+    if file is None:
+        return {}
+    info = file.info
+    channels = getattr(info, "channels", 0)
+    rate = round(getattr(info, "bitrate", 0) / 1000)
+    variable = str(getattr(info, "bitrate_mode", "")).endswith(("VBR", "ABR"))
+    return {
+        "format": type(file).__name__.upper(),
+        "sampling rate": f"{getattr(info, 'sample_rate', 0):,} Hz",
+        "bit rate": "variable" if variable else f"{rate:,} kbit/s",
+        "channels": {1: "mono", 2: "stereo"}.get(channels, str(channels)),
+        "duration": f"{info.length:.0f} s",
+    }
+
+
+def build_clip_figure(study: Study) -> Section:
+    """Build Fig. 1."""
     title = "Fig. 1: features of a clip"
     for run in cells.collect_best_runs(study) or cells.collect_runs(study):
-        if (store := store_of(run)) is not None:
-            svg, caption = _draw(run, store)
-            return Section("fig-1", title, pictures=[Picture("fig-1", svg, caption)])
-    return Section("fig-1", title, ["No store of features is at hand to draw from."])
+        if (store := _open_store(run)) is not None:
+            return Section("fig-1", title, pictures=[_draw_clip(run, store)])
+    return Section("fig-1", title, ["The stores of these runs are no longer there to draw from."])
 
 
-def _draw(run: Run, store: Store) -> tuple[str, str]:
-    """The paper's clip where the store has it, else the first one; and what it is."""
+def _draw_clip(run: Run, store: Store) -> Picture:
+    """Draw the paper's clip if the store has it, else the first one."""
     row = next((store.track_ids.index(name) for name in SHOWN if name in store.track_ids), 0)
     scale, offset = store.scaling.scale, store.scaling.offset
     values = scale * store.read([row])[0].astype(np.float32) + offset
     features: Any = build_features(store.source.features)
-    if isinstance(features, Waveform) and (run.folder / BEST).exists():
-        features = load_checkpoint(run.folder / BEST).features  # computed of waveforms
+    computed_in_training = cells.get_config_value(run.result["config"], "features.on_device")
+    if computed_in_training and (run.folder / BEST).exists():  # the store holds waveforms
+        features = load_checkpoint(run.folder / BEST).features
         values = features(values[0], features.sample_rate)
     genre, path = store.classes[store.labels[row]], Path(store.paths[row])
     name = spectrogram.read_title(path) if path.is_file() else f"Track {store.track_ids[row]}"
-    kind = "features as the data bring them" if features.name == "precomputed" else features.name
+    kind = "features from the dataset" if features.name == "precomputed" else features.name
     caption = f"{name}, {genre}: {kind}, {values.shape[0]} × {values.shape[1]}."
     if store.track_ids[row] not in SHOWN:
         caption += " The paper shows “Food” by AWOL, Hip-Hop, which is not among these tracks."
-    seconds = float(store.durations[row])
-    if getattr(features, "sample_rate", None) is None:  # no frequencies to mark
-        return comparison.draw_features(values, seconds), caption
-    drawn = spectrogram.Clip(name, features, values, features.sample_rate, seconds)
-    return comparison.draw_spectrogram(drawn), caption
+    rate, seconds = getattr(features, "sample_rate", None), float(store.durations[row])
+    drawn = spectrogram.draw_clip(spectrogram.make_clip(name, features, values, rate, seconds))
+    return Picture("fig-1", style.render_svg(drawn), caption)
 
 
-def features(study: Study) -> Section:
-    """Table II."""
+def build_features_table(study: Study) -> Section:
+    """Build Table II."""
     phase = cells.find_phase(study, "features")
     columns = [
         Column("feature"),
@@ -110,57 +160,51 @@ def features(study: Study) -> Section:
         Column("train-val gap, points", PAPER),
         Column("train-val gap, points", MEASURED),
     ]
-    found = _audio(study)
-    origin, none = paper.ORIGIN, [cells.NONE] * 5
-    rows = [
-        [
-            *(f"{origin.printed} (audio files)", origin.dimensions, "samples × channels"),
-            *(
-                cells.format_size(origin.size),
-                cells.format_size(found.bytes) if found else cells.NONE,
-                *none,
-            ),
-        ]
-    ]
+    found, origin = _read_audio_of_study(study), paper.ORIGIN
+    size = cells.format_size(found.size) if found else cells.NONE
+    first = [f"{origin.printed} (audio files)", origin.dimensions, "samples × channels"]
+    rows = [[*first, cells.format_size(origin.size), size, *[cells.NONE] * 5]]
     measured = cells.group_by_setting(phase, "features")
     for key in cells.merge_keys(paper.FEATURES, measured):
-        rows.append(_feature(phase, measured.get(key), key))
+        rows.append(_make_feature_row(phase, measured.get(key), key))
     notes = [
-        "Sizes: the paper's are of compressed archives, the measured ones of the file of features "
-        "that training reads.",
-        "The gap is the difference of training and validation accuracy at the kept epoch. Training "
-        "accuracy is taken with dropout and augmentation, validation accuracy without, so that "
-        "validation can be higher, as in the paper.",
-        "The paper's “MFCG” is read as chroma, which is what 12 chroma bins are.",
+        "Size: the paper gives compressed archives; measured is the file of features that training "
+        "reads.",
+        "The gap is the difference between training and validation accuracy at the kept epoch. "
+        "Training accuracy is measured with dropout and augmentation and validation accuracy "
+        "without, so validation can be higher, as in the paper.",
+        "We take the paper's “MFCG” to be chroma, because it has 12 chroma bins.",
         *cells.list_remarks(phase),
     ]
     return Section(
-        *("table-2", "Table II: features", []),
-        Table(columns, rows),
+        "table-2",
+        "Table II: features",
+        table=Table(columns, rows),
         notes=notes,
         command=cells.format_command(phase),
     )
 
 
-def _feature(phase: Phase, point: Point | None, key: str) -> list[str]:
+def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.FEATURES.get(key, paper.Feature(key, cells.NONE, 0))
-    name = cells.format_label(phase, point, printed.printed)
     shape = size = gap = cells.NONE
-    val_accuracy, between = cells.format_measured_accuracy(phase, point, "features", key)
-    if point is not None and not cells.describe_state(phase, point):
-        bins, frames = point.runs[0].result["data"]["shape"]
-        shape, size = (
-            f"{bins} × {frames}",
-            cells.format_size(point.runs[0].result["data"]["store_bytes"]),
-        )
-        gap = cells.format_percent(average_figure(point.runs, _gap))
+    if point is not None and not cells.explain_missing(phase, point):
+        data = point.runs[0].result["data"]
+        shape = " × ".join(map(str, data["shape"]))
+        size = cells.format_size(data["store_bytes"])
+        gap = cells.format_percent(average_runs(point.runs, _compute_gap))
     return [
-        *(name, printed.dimensions, shape),
-        *(cells.format_size(printed.size) if printed.size else cells.NONE, size),
-        *(cells.format_percent(printed.val_accuracy), val_accuracy, between),
-        *(cells.format_percent(printed.gap), gap),
+        cells.format_label(phase, point, printed.printed),
+        printed.dimensions,
+        shape,
+        cells.format_size(printed.size) if printed.size else cells.NONE,
+        size,
+        cells.format_percent(printed.val_accuracy),
+        *cells.format_measured_or_reason(phase, point, "features", key),
+        cells.format_percent(printed.gap),
+        gap,
     ]
 
 
-def _gap(result: dict[str, Any]) -> float:
+def _compute_gap(result: dict[str, Any]) -> float:
     return abs(result["metrics"]["train/accuracy"] - result["metrics"]["val/accuracy"])

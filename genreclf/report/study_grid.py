@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
-from genreclf.figures import comparison
+from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study, rank_points
 
-KEYS = {  # of the config, by the names of the paper
+KEYS = {  # of the config, with the paper's names
     "optimizer.beta2": "β2",
     "model.cnn_dropout": "CNN dropout",
     "model.classifier_dropout": "classifier dropout",
@@ -17,10 +17,10 @@ KEYS = {  # of the config, by the names of the paper
 }
 
 
-def top(study: Study) -> Section:
-    """Table VI."""
+def build_ranking_table(study: Study) -> Section:
+    """Build Table VI."""
     phase = cells.find_phase(study, "grid")
-    order = rank_points(phase.points, study.metric or "val/accuracy")
+    ranked = rank_points(phase.points, study.metric or "val/accuracy")
     columns = [
         Column("configuration"),
         *(Column(name) for name in KEYS.values()),
@@ -29,74 +29,81 @@ def top(study: Study) -> Section:
         Column("95 % interval", MEASURED),
         Column("rank", MEASURED),
     ]
-    rows = [_printed(number, point, order) for number, point in enumerate(paper.GRID)]
-    rows.append(_baseline(study))
-    for number, point in enumerate(order[:3]):
-        settings = [_text(cells.select_point(point.runs[0].result["config"], key)) for key in KEYS]
-        name = cells.format_label(phase, point, f"measured, rank {number + 1}")
-        rows.append([name, *settings, cells.NONE, *cells.format_measured(point), str(number + 1)])
+    rows = [_make_paper_row(number, printed, ranked) for number, printed in enumerate(paper.GRID)]
+    rows.append(_make_baseline_row(study))
+    for rank, point in enumerate(ranked[:3], start=1):
+        name = cells.format_label(phase, point, f"measured, rank {rank}")
+        measured = cells.format_measured(point)
+        rows.append([name, *_format_settings(point), cells.NONE, *measured, str(rank)])
     notes = [
-        "Each of the paper's configurations stands beside what the same configuration gave here.",
-        "The baseline is the net that was best in Table III, with dropouts of 0.3.",
-        "The best of many runs reads too high: it was chosen for a figure that is part chance.",
+        "The paper's configurations are shown with what the same configurations reached here.",
+        "The baseline is the best network of Table III, with both dropouts at 0.3.",
+        "The best of many runs is optimistic: chance contributes to the accuracy it was chosen by.",
         *cells.list_remarks(phase),
     ]
     return Section(
-        *("table-6", "Table VI: the best of the grid", []),
-        Table(columns, rows),
+        "table-6",
+        "Table VI: the best of the grid",
+        table=Table(columns, rows),
         notes=notes,
         command=cells.format_command(phase),
     )
 
 
-def _text(value: Any) -> str:
-    return cells.NONE if value is None else f"{value:g}"
+def _read_settings(point: Point) -> list[Any]:
+    config = point.runs[0].result["config"]
+    return [cells.get_config_value(config, key) for key in KEYS]
 
 
-def _printed(number: int, printed: paper.GridPoint, order: Sequence[Point]) -> list[str]:
-    """A row of the paper, with what its configuration gave here."""
-    score, *settings = printed
+def _format_settings(point: Point) -> list[str]:
+    return [cells.NONE if value is None else f"{value:g}" for value in _read_settings(point)]
+
+
+def _make_paper_row(number: int, printed: paper.GridPoint, ranked: Sequence[Point]) -> list[str]:
+    """Make a row of the paper, with what its configuration reached here."""
+    accuracy, *settings = printed
     measured = [cells.NONE] * 3
-    for rank, point in enumerate(order):
-        config = point.runs[0].result["config"]
-        if [cells.select_point(config, key) for key in KEYS] == settings:
-            measured = [*cells.format_measured(point), f"{rank + 1} of {len(order)}"]
-    name = f"paper, rank {number + 1}"
-    return [name, *map(_text, settings), cells.format_percent(score), *measured]
+    for rank, point in enumerate(ranked, start=1):
+        if _read_settings(point) == settings:
+            measured = [*cells.format_measured(point), f"{rank} of {len(ranked)}"]
+    texts = [f"{value:g}" for value in settings]
+    return [f"paper, rank {number + 1}", *texts, cells.format_percent(accuracy), *measured]
 
 
-def _baseline(study: Study) -> list[str]:
-    """The best net before any tuning."""
+def _make_baseline_row(study: Study) -> list[str]:
+    """Make the row of the best network before tuning."""
     point = cells.find_phase(study, "models").chosen
     settings, measured = ["N/A", "0.3", "0.3", "N/A"], [cells.NONE] * 2
-    if point is not None:
-        config = point.runs[0].result["config"]
-        settings = [_text(cells.select_point(config, key)) for key in KEYS]
-        measured = cells.format_measured(point)
+    if point is not None and point.runs:
+        settings, measured = _format_settings(point), cells.format_measured(point)
     return ["baseline", *settings, cells.format_percent(paper.BASELINE), *measured, cells.NONE]
 
 
-def impact(study: Study) -> Section:
-    """Fig. 5."""
+def build_impact_figure(study: Study) -> Section:
+    """Build Fig. 5."""
     phase = cells.find_phase(study, "grid")
     keys = list(dict.fromkeys(text.partition("=")[0] for p in phase.points for text in p.overrides))
-    panels = {KEYS.get(key, key): _by_value(phase, key) for key in keys}
+    panels = {KEYS.get(key, key): _group_accuracies(phase, key) for key in keys}
     panels = {name: values for name, values in panels.items() if len(values) > 1}
     pictures = []
     if panels:
-        caption = "Every run a dot, the mean of each value a line, with its figure at the top."
-        pictures = [Picture("fig-5", comparison.draw_impact(panels), caption)]
-    text = "The paper draws this figure without printing numbers; the numbers here are measured."
+        caption = (
+            "Each run is a dot; the mean for each value is a line, with its number at the top."
+        )
+        pictures = [Picture("fig-5", curves.draw_impact(panels), caption)]
+    text = "The paper draws this figure without numbers; the numbers here are measured."
     return Section(
-        *("fig-5", "Fig. 5: impact of each hyperparameter", [text]),
+        "fig-5",
+        "Fig. 5: impact of each hyperparameter",
+        [text],
         pictures=pictures,
         notes=cells.list_remarks(phase),
         command=cells.format_command(phase),
     )
 
 
-def _by_value(phase: Phase, key: str) -> dict[str, list[float]]:
-    """Validation accuracies of the runs with each value of a key."""
+def _group_accuracies(phase: Phase, key: str) -> dict[str, list[float]]:
+    """Group the validation accuracies of all runs by the value of a key."""
     found: dict[str, list[float]] = {}
     for point in phase.points:
         if (value := cells.get_setting(point, key)) is not None and point.runs:

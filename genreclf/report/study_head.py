@@ -1,4 +1,4 @@
-"""What stands first: the headline, what was run on what, what each phase chose."""
+"""The beginning of a report: the headline, what was run on what, what each phase chose."""
 
 from collections.abc import Sequence
 
@@ -17,132 +17,134 @@ from genreclf.studies.study import Phase, Study
 BEFORE = "No test accuracy yet"
 
 
-def headline(study: Study) -> tuple[str, str]:
-    """The main figure of a study, and the words after it."""
+def build_headline(study: Study) -> tuple[str, str]:
+    """Build the headline, such as "63.65 %", and the sentence that continues it."""
     final, splits = cells.find_phase(study, "final"), cells.find_phase(study, "splits")
     if any(point.runs for point in final.points):
-        return _accuracy(cells.collect_best_runs(study))
+        return _describe_accuracy(cells.collect_best_runs(study))
     if final in study.phases:
-        return BEFORE, f"because the phase “final” has no run. The paper: {_paper()}."
+        reason = f"because the phase “final” has no finished run. The paper: {_format_paper()}."
+        return BEFORE, reason
     if any(point.runs for point in splits.points):
-        return _gap(splits)
-    return BEFORE, "because no phase of this study tests."
+        return _describe_artist_effect(splits)
+    return BEFORE, "because no phase of this study uses the test part."
 
 
-def _paper() -> str:
-    right = round(paper.TEST_ACCURACY * paper.TEST_TRACKS)
-    between = cells.format_bounds(Estimate(0, *compute_wilson_interval(right, paper.TEST_TRACKS)))
+def _format_paper() -> str:
+    correct = round(paper.TEST_ACCURACY * paper.TEST_TRACKS)
+    bounds = Estimate(0, *compute_wilson_interval(correct, paper.TEST_TRACKS))
+    accuracy = cells.format_percent(paper.TEST_ACCURACY)
     return (
-        f"{cells.format_percent(paper.TEST_ACCURACY)} % ({between}; n = "
-        f"{paper.TEST_TRACKS:,}, a random "
-        "split, one seed)"
+        f"{accuracy} % ({cells.format_bounds(bounds)}; n = {paper.TEST_TRACKS:,}, a random split, "
+        "one seed)"
     )
 
 
-def _accuracy(runs: Sequence[Run]) -> tuple[str, str]:
-    score, result = estimate_accuracy(runs, "test"), runs[0].result
+def _describe_accuracy(runs: Sequence[Run]) -> tuple[str, str]:
+    accuracy, result = estimate_accuracy(runs, "test"), runs[0].result
     tested = result["tested_on"] == "test"
     seeds = "one seed" if len(runs) == 1 else f"mean of {len(runs)} seeds"
-    words = (
+    lead = (
         f"{'test' if tested else 'validation'} accuracy of the final model, 95 % interval "
-        f"{cells.format_bounds(score)} % (n = {result['test']['n']:,}, {seeds}). "
-        f"The paper: {_paper()}."
+        f"{cells.format_bounds(accuracy)} % (n = {result['test']['n']:,}, {seeds}). "
+        f"The paper: {_format_paper()}."
     )
     if not tested:
-        words += (
-            " These tracks were not set apart for a test: epochs and settings were chosen on them, "
-            "so this figure reads too high."
+        lead += (
+            " There was no separate test part: epochs and settings were chosen on the same tracks, "
+            "so this accuracy is optimistic."
         )
-    return f"{cells.format_percent(score.value)} %", words
+    return f"{cells.format_percent(accuracy.value)} %", lead
 
 
-def _gap(phase: Phase) -> tuple[str, str]:
-    """Of a study of the artist effect."""
+def _describe_artist_effect(phase: Phase) -> tuple[str, str]:
     found = cells.group_by_setting(phase, "split")
     pair = [found[key] for key in ("artist", study_artists.REFERENCE) if key in found]
     if len(pair) < 2 or not all(point.runs for point in pair):
-        return BEFORE, "of both a random split and a split by artist."
-    lost = estimate_difference(*map(study_artists.tested, pair))
-    between = cells.format_bounds(lost, signed=True)
-    words = "of accuracy when no artist is on both sides of the split, against a random split"
-    return f"{cells.format_points(lost.value)} points", words + (
-        f"; 95 % interval {between}." if lost.low is not None else "; one seed, so no interval."
+        return BEFORE, "on both a random split and a split by artist."
+    lost = estimate_difference(*map(study_artists.list_test_accuracies, pair))
+    lead = (
+        "of accuracy when no artist is on both sides of the split, compared with a random split; "
     )
+    lead += (
+        f"95 % interval {cells.format_bounds(lost, signed=True)}."
+        if lost.low is not None
+        else "one seed, so there is no interval."
+    )
+    return f"{cells.format_points(lost.value)} points", lead
 
 
-def facts(study: Study) -> Section:
-    """What was run on what, beside the paper's."""
+def build_overview_table(study: Study) -> Section:
+    """Build the table of data, split, seeds and runs, next to the paper's."""
     runs = cells.collect_best_runs(study) or cells.collect_runs(study)
     columns = [Column(""), Column("value", PAPER, text=True), Column("value", MEASURED, text=True)]
     text = [
         "This report repeats the tables and figures of “Music Genre Classification Project Report” "
-        "(Bu, Gan, Yang, Wei) in its order. Columns marked “paper” hold what the report prints, "
-        "those marked “measured” what came out here.",
-        _intervals(study),
+        "(Bu, Gan, Yang, Wei) in the same order. Columns marked “paper” show what that report "
+        "prints; columns marked “measured” show the results of this study.",
+        _explain_intervals(study),
     ]
-    table = Table(columns, _facts(study, runs)) if runs else None
-    return Section("study", "What was run", text if runs else [*text, "Nothing is run yet."], table)
+    if not runs:
+        return Section("study", "What was run", [*text, "Nothing has been run yet."])
+    return Section("study", "What was run", text, Table(columns, _make_overview_rows(study, runs)))
 
 
-def _intervals(study: Study) -> str:
+def _explain_intervals(study: Study) -> str:
     if len(study.seeds) == 1:
         return (
-            "Every run has one seed. Intervals of shares are Wilson's 95 % intervals, for the "
-            "number of tracks judged; another seed would move the figures further."
+            "Each run has one seed. The 95 % intervals are Wilson's, from the number of tracks; "
+            "they do not include the variation between seeds, which would widen them."
         )
     return (
-        f"Every point is run with {len(study.seeds)} seeds. Figures are means over the seeds, with "
+        f"Each point is run with {len(study.seeds)} seeds. Values are means over the seeds, with "
         "Student's 95 % t-interval."
     )
 
 
-def _facts(study: Study, runs: Sequence[Run]) -> list[list[str]]:
-    result = runs[0].result
-    data, config = result["data"], result["config"]
+def _make_overview_rows(study: Study, runs: Sequence[Run]) -> list[list[str]]:
+    data, config = runs[0].result["data"], runs[0].result["config"]
     sizes = {part: sum(genres.values()) for part, genres in data["split"].items()}
     every = cells.collect_runs(study)
-    splits = dict.fromkeys(_split(run) for run in every)
+    splits = dict.fromkeys(str(run.result["choices"]["split"]) for run in every)
+    time = cells.format_duration(sum(run.result["seconds"] for run in every))
     return [
-        ["data", "FMA Small, 8,000 clips of 30 s", _data(config)],
+        ["data", "FMA Small, 8,000 clips of 30 s", _describe_data(config)],
         ["genres", ", ".join(g.printed for g in paper.GENRES), ", ".join(data["classes"])],
         [
             "tracks: training, validation, test",
             "5,946 / 850 / 1,700",
             " / ".join(f"{sizes.get(part, 0):,}" for part in ("train", "val", "test")),
         ],
-        ["split", study_artists.NAMES["stratified"], ", ".join(splits)],
+        [
+            "split",
+            study_artists.NAMES["stratified"],
+            ", ".join(study_artists.NAMES.get(name, name) for name in splits),
+        ],
         ["seeds", "one", ", ".join(map(str, study.seeds))],
         [
-            "epoch kept",
+            "kept epoch",
             "validation loss, patience 8 (its scripts: validation accuracy, 5 to 10)",
             f"best {config['monitor']}, patience {config['patience']}",
         ],
         [
             "runs",
-            "13 h for the 54 of the grid on an RTX 4060",
-            f"{len(every)}, "
-            f"{cells.format_duration(sum(run.result['seconds'] for run in every))} of "
-            "training in all",
+            "13 h for the 54 runs of the grid on an RTX 4060",
+            f"{len(every)}, {time} of training in total",
         ],
     ]
 
 
-def _split(run: Run) -> str:
-    name = str(cells.select_point(run.result["config"], "split._target_")).rpartition(".")[2]
-    return study_artists.NAMES.get(name, name)
-
-
-def _data(config: dict) -> str:
-    """Name of the data set, with what is chosen of it."""
+def _describe_data(config: dict) -> str:
+    """Name the dataset, and what was chosen of it."""
     given = config["data"]
     name = str(given.get("_target_", "unknown")).rpartition(".")[2]
-    words = [name, *(f"{given[key]}" for key in ("subset", "root", "path") if given.get(key))]
-    synthetic = " (generated clips: for trying things, no music)" * (name == "Synthetic")
-    return " ".join(words[: 1 if synthetic else None]) + synthetic
+    if name == "Synthetic":
+        return "Synthetic (generated clips for trying things out, not music)"
+    return " ".join([name, *(str(given[k]) for k in ("subset", "root", "path") if given.get(k))])
 
 
-def summary(study: Study) -> Section:
-    """What each phase chose."""
+def build_phases_table(study: Study) -> Section:
+    """Build the table of what each phase chose."""
     columns = [
         Column("phase"),
         Column("chosen", text=True),
@@ -151,37 +153,26 @@ def summary(study: Study) -> Section:
         Column("runs"),
         Column("training time"),
     ]
-    text = f"A phase begins with what the ones before it chose, by the best mean of {study.metric}."
-    if study.metric is None:
-        text = "The points are compared, and none is chosen."
-    rows = [_summary(phase, study.metric) for phase in study.phases]
+    text = "The points are compared; none is chosen."
+    if study.metric is not None:
+        text = (
+            f"Each phase chooses the point with the best mean {study.metric}, and the phases after "
+            "it keep that choice."
+        )
+    rows = [_make_phase_row(phase, study.metric) for phase in study.phases]
     return Section("phases", "What each phase chose", [text], Table(columns, rows))
 
 
-def _summary(phase: Phase, metric: str | None) -> list[str]:
+def _make_phase_row(phase: Phase, metric: str | None) -> list[str]:
     runs = [run for point in phase.points for run in point.runs]
     time = cells.format_duration(sum(run.result["seconds"] for run in runs)) if runs else cells.NONE
-    count = (
-        f"{phase.count_finished()} of {phase.count_runs()}" if phase.count_runs() else cells.NONE
-    )
-    chosen = phase.chosen
+    total, chosen = phase.count_runs(), phase.chosen
+    count = f"{phase.count_finished()} of {total}" if total else cells.NONE
+    accuracy = [cells.NONE] * 2
     if metric is None and runs:
-        return [phase.name, "compared, not chosen", *[cells.NONE] * 2, count, time]
-    if chosen is None or not chosen.runs:
-        return [
-            phase.name,
-            cells.describe_pending(phase) or "unfinished",
-            *[cells.NONE] * 2,
-            count,
-            time,
-        ]
-    score = estimate_accuracy(chosen.runs)
-    name = chosen.name or "nothing varied"
-    return [
-        phase.name,
-        name,
-        cells.format_percent(score.value),
-        cells.format_bounds(score),
-        count,
-        time,
-    ]
+        name = "compared, not chosen"
+    elif chosen is None or not chosen.runs:
+        name = cells.describe_pending(phase) or "unfinished"
+    else:
+        name, accuracy = chosen.name or "nothing varied", cells.format_measured(chosen)
+    return [phase.name, name, *accuracy, count, time]

@@ -1,4 +1,4 @@
-"""Section IV of the paper: structure of the nets (Fig. 2), and which was best (Table III)."""
+"""Section IV of the paper: structure of the networks (Fig. 2), and their comparison (Table III)."""
 
 from collections.abc import Sequence
 
@@ -14,34 +14,33 @@ from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, T
 from genreclf.studies.study import Phase, Point, Study
 
 
-def structure(study: Study) -> Section:
-    """Fig. 2."""
+def build_structure_figure(study: Study) -> Section:
+    """Build Fig. 2."""
     title = "Fig. 2: structure"
     runs = cells.collect_best_runs(study) or cells.collect_runs(study)
     if not runs:
         return Section("fig-2", title, ["Not run yet."])
     result = runs[0].result
-    classes = len(result["data"]["classes"])
-    efficient = _drawn("fig-2", EfficientCNN(classes), result["data"]["shape"])
-    pictures = [Picture(*efficient, "Efficient CNN, the net of the paper's Fig. 2.")]
-    text = "Drawn from the modules themselves. Arrows carry channels × bins × frames."
-    try:
-        net = build_model(result["config"]["model"], classes)
-    except InputError as error:  # a net from elsewhere
-        return Section("fig-2", title, [text], pictures=pictures, notes=[f"{error}."])
-    if isinstance(net, EfficientCNN):
+    classes, shape = len(result["data"]["classes"]), result["data"]["shape"]
+    caption = "Efficient CNN, the network in the paper's Fig. 2."
+    pictures = [Picture("fig-2", _draw_network(EfficientCNN(classes), shape), caption)]
+    text = "Drawn from the PyTorch modules. The arrows show channels × bins × frames."
+    if result["config"]["model"]["_target_"].endswith(".EfficientCNN"):
         return Section("fig-2", title, [f"{text} This study chose it too."], pictures=pictures)
-    chosen = _drawn("fig-2-chosen", net, result["data"]["shape"])
-    pictures.append(Picture(*chosen, "The net that this study chose."))
+    try:
+        svg = _draw_network(build_model(result["config"]["model"], classes), shape)
+    except InputError as error:  # not one of ours, or torch.fx cannot trace it
+        return Section("fig-2", title, [text], pictures=pictures, notes=[f"{error}."])
+    pictures.append(Picture("fig-2-chosen", svg, "The network that this study chose."))
     return Section("fig-2", title, [text], pictures=pictures)
 
 
-def _drawn(name: str, net: nn.Module, shape: Sequence[int]) -> tuple[str, str]:
-    return name, style.render_svg(network.draw_network(network.trace_network(net, *shape)))
+def _draw_network(net: nn.Module, shape: Sequence[int]) -> str:
+    return style.render_svg(network.draw_network(network.trace_network(net, *shape)))
 
 
-def models(study: Study) -> Section:
-    """Table III."""
+def build_models_table(study: Study) -> Section:
+    """Build Table III."""
     phase = cells.find_phase(study, "models")
     columns = [
         Column("model"),
@@ -55,54 +54,45 @@ def models(study: Study) -> Section:
     ]
     runs = cells.collect_runs(study)
     count = len(runs[0].result["data"]["classes"]) if runs else len(paper.CLASSES)
-    conventional = f"{count_parameters(ConventionalCNN(count)):,}"
-    rows = [
-        [
-            *("Conventional CNN", paper.CONVENTIONAL_CNN, conventional),
-            *("not trained", "not trained", *[cells.NONE] * 3),
-        ]
-    ]
+    parameters = f"{count_parameters(ConventionalCNN(count)):,}"
+    untrained = ["not trained", "not trained", *[cells.NONE] * 3]
+    rows = [["Conventional CNN", paper.CONVENTIONAL_CNN, parameters, *untrained]]
     measured = cells.group_by_setting(phase, "model")
     for key in cells.merge_keys(paper.MODELS, measured):
-        rows.append(_model(phase, measured.get(key), key))
+        rows.append(_make_model_row(phase, measured.get(key), key))
     notes = [
-        "The paper dropped the conventional CNN for its size before training it; its parameters "
-        "are counted here on the module itself.",
-        "The 161 parameters that the paper has more in CNN-GRU and CNN-LSTM are a gate that its "
-        "scripts make and never use; model.unused_gate=true adds it.",
-        "“CNN-GRU” and “CNN-GRU-Attention” are one network: attention is in it from the start.",
-        "Times depend on the machine and on early stopping. The paper's is an RTX 4060.",
-        *_classes_note(count),
-        *cells.list_remarks(phase),
+        "The paper dropped the conventional CNN because of its size, before training it. Its "
+        "parameters are counted on the module.",
+        "The paper's CNN-GRU and CNN-LSTM have 161 more parameters: a gate that its scripts create "
+        "and never use. model.unused_gate=true adds it.",
+        "“CNN-GRU” and “CNN-GRU-Attention” are the same network: it always has attention.",
+        "Times depend on the machine and on early stopping. The paper used an RTX 4060.",
     ]
+    if count != len(paper.CLASSES):
+        notes.append(
+            f"These networks have {count} classes, the paper's have 8, so the last layers differ."
+        )
     return Section(
-        *("table-3", "Table III: models", []),
-        Table(columns, rows),
-        notes=notes,
+        "table-3",
+        "Table III: models",
+        table=Table(columns, rows),
+        notes=[*notes, *cells.list_remarks(phase)],
         command=cells.format_command(phase),
     )
 
 
-def _classes_note(count: int) -> list[str]:
-    if count == len(paper.CLASSES):
-        return []
-    return [f"These nets tell {count} genres apart, the paper's 8: the last layer differs."]
-
-
-def _model(phase: Phase, point: Point | None, key: str) -> list[str]:
+def _make_model_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.MODELS.get(key)
-    val_accuracy, between = cells.format_measured_accuracy(phase, point, "model", key)
     params = time = cells.NONE
-    if point is not None and not cells.describe_state(phase, point):
+    if point is not None and not cells.explain_missing(phase, point):
         params = f"{point.runs[0].result['params']:,}"
         time = cells.format_training_time(point)
     return [
         cells.format_label(phase, point, printed.printed if printed else key),
-        *(f"{printed.params:,}" if printed else cells.NONE, params),
-        *(cells.format_duration(printed.seconds) if printed else cells.NONE, time),
-        *(
-            cells.format_percent(printed.val_accuracy) if printed else cells.NONE,
-            val_accuracy,
-            between,
-        ),
+        f"{printed.params:,}" if printed else cells.NONE,
+        params,
+        cells.format_duration(printed.seconds) if printed else cells.NONE,
+        time,
+        cells.format_percent(printed.val_accuracy) if printed else cells.NONE,
+        *cells.format_measured_or_reason(phase, point, "model", key),
     ]

@@ -1,7 +1,7 @@
-"""`genreclf summary`: finished runs as lines of a CSV file that is kept, and as a table of it.
+"""Finished runs as records of a CSV file, and as the tables made from it.
 
-Runs that differ in seed and fold alone are one row of the table. The file outlives the runs: each
-call adds those that it finds, so that a table grows over days and machines.
+The file outlives the runs: each `genreclf summary` adds the runs that it finds, so a table can grow
+over days and machines. Runs that differ only in seed and fold share a row of the table.
 """
 
 import csv
@@ -18,7 +18,7 @@ from genreclf.errors import InputError
 from genreclf.evaluation import intervals, runs
 from genreclf.report import cells
 
-NOT_TOLD = (  # have a column, or say what an archive means
+NOT_SHOWN = (  # overrides that have a column, change no number or describe an archive
     *("seed", "split", "split.number", "allow_identical", "test"),
     *("data", "data.scale", "data.offset", "data.path", "data.root", "distillation.path"),
 )
@@ -26,30 +26,30 @@ NOT_TOLD = (  # have a column, or say what an archive means
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run, of which the file holds one line.
+    """A finished run: a line of the CSV file.
 
     Args:
-        run: name of its folder, which tells runs apart.
-        what: its overrides, less those that are told by the columns, and less places of files.
-        data: dataset, number of genres and of tracks; digest of distillation and init files.
-        features: shape.
-        split: option of the group, and fold where it has folds.
-        fold: number, empty without folds.
+        run: name of its folder, which identifies it.
+        settings: its overrides, without those that have a column and without locations of files.
+        data: dataset, number of genres and of tracks; digests of distillation and pretrained files.
+        features: their shape, as "bins x frames".
+        split: option of the group.
+        fold: its number; empty for a split without folds.
         seed: of the run.
-        part: that the figures are of, "val" or "test".
+        part: that the metrics are of, "val" or "test".
         tracks: of that part.
-        right: how many of them were recognised.
-        f1_macro: of that part.
-        loss: of that part, in nats.
-        parameters: of the net.
+        correct: how many of them were classified correctly.
+        f1_macro: of that part, from 0 to 1.
+        loss: cross-entropy of that part, in nats.
+        parameters: of the model.
         epochs: trained.
-        minutes: of training.
-        commit: of the source.
-        device: that trained; empty where a run of before does not tell.
+        minutes: that training took.
+        commit: of the source code.
+        device: that trained; empty where it is not known.
     """
 
     run: str
-    what: str
+    settings: str
     data: str
     features: str
     split: str
@@ -57,7 +57,7 @@ class RunRecord:
     seed: int
     part: str
     tracks: int
-    right: int
+    correct: int
     f1_macro: float
     loss: float
     parameters: int
@@ -69,9 +69,9 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class TableRow:
-    """Runs that differ in seed and fold alone, as the table shows them."""
+    """Runs that differ only in seed and fold: a row of a table, as text."""
 
-    what: str
+    settings: str
     data: str
     accuracy: str
     interval: str
@@ -86,23 +86,22 @@ class TableRow:
 
 
 def make_record(run: runs.Run) -> RunRecord:
-    """What is kept of a run."""
+    """Make the record of a finished run."""
     result, config = run.result, run.result["config"]
-    part = result["tested_on"]
-    figures, split = result["test"], config["split"]
+    metrics = result["test"]
     return RunRecord(
         run=run.folder.name,
-        what=_describe_overrides(result["overrides"], config),
+        settings=_describe_overrides(result["overrides"], config),
         data=_describe_data(result),
         features=" x ".join(map(str, result["data"]["shape"])),
         split=result["choices"]["split"],
-        fold=str(split.get("number", "")),
+        fold=str(config["split"].get("number", "")),
         seed=config["seed"],
-        part=part,
-        tracks=figures["n"],
-        right=round(figures["accuracy"] * figures["n"]),
-        f1_macro=round(figures["f1_macro"], 4),
-        loss=round(figures["loss"], 4),
+        part=result["tested_on"],
+        tracks=metrics["n"],
+        correct=round(metrics["accuracy"] * metrics["n"]),
+        f1_macro=round(metrics["f1_macro"], 4),
+        loss=round(metrics["loss"], 4),
         parameters=result["params"],
         epochs=len(result["history"]),
         minutes=round(result["seconds"] / 60, 1),
@@ -112,8 +111,8 @@ def make_record(run: runs.Run) -> RunRecord:
 
 
 def _describe_overrides(overrides: Sequence[str], config: Mapping[str, Any]) -> str:
-    told = [runs.hide_location(text) for text in overrides if _is_shown(text, config)]
-    return " ".join(sorted(told, key=lambda text: (not text.startswith("experiment"), text)))
+    shown = [runs.hide_location(text) for text in overrides if _is_shown(text, config)]
+    return " ".join(sorted(shown, key=lambda text: (not text.startswith("experiment"), text)))
 
 
 def _describe_data(result: dict[str, Any]) -> str:
@@ -125,92 +124,92 @@ def _describe_data(result: dict[str, Any]) -> str:
 
 
 def _is_shown(override: str, config: Mapping[str, Any]) -> bool:
-    """Whether it tells rows apart."""
+    """Whether an override distinguishes rows of the table."""
     key, _, value = override.lstrip("+~").partition("=")
     match key:
-        case "split_seed":  # with a division for each seed, the divisions do not
+        case "split_seed":  # where each seed has its own split, it does not
             return config["split_seed"] != config["seed"]
-        case "features":  # of an archive it says what the rows are, not what becomes of them
+        case "features":  # of an archive they only say what its rows are
             return not config["data"]["_target_"].endswith(".Npz")
         case "cache":
-            return value == "float16"  # which alone changes numbers
-    return key not in NOT_TOLD
+            return value == "float16"  # the only one that changes numbers
+    return key not in NOT_SHOWN
 
 
-def make_tables(lines: Sequence[RunRecord]) -> list[tuple[str, list[TableRow]]]:
-    """For each split and part the rows, the most accurate first.
+def make_tables(records: Sequence[RunRecord]) -> list[tuple[str, list[TableRow]]]:
+    """Make a table for each split and part: its title and its rows, the most accurate first.
 
     Raises:
-        InputError: two runs of a row have seed and fold in common.
+        InputError: two runs of a row have the same seed and fold.
     """
-    found = []
+    tables = []
     for (split, part), group in groupby(
-        sorted(lines, key=lambda line: (line.split, line.part)),
-        lambda line: (line.split, line.part),
+        sorted(records, key=lambda record: (record.split, record.part)),
+        lambda record: (record.split, record.part),
     ):
         alike: dict[tuple, list[RunRecord]] = {}
-        for line in group:
-            key = line.what, line.data, line.features, line.parameters
-            _check_duplicates(line, alike.setdefault(key, []))
-            alike[key].append(line)
+        for record in group:
+            key = record.settings, record.data, record.features, record.parameters
+            _check_duplicates(record, alike.setdefault(key, []))
+            alike[key].append(record)
         ranked = sorted(alike.values(), key=lambda same: -_estimate_accuracy(same).value)
         rows = [_make_row(same) for same in ranked]
-        found.append((f"split={split}, {'test' if part == 'test' else 'validation'} part", rows))
-    return found
+        tables.append((f"split={split}, {'test' if part == 'test' else 'validation'} part", rows))
+    return tables
 
 
-def _check_duplicates(line: RunRecord, others: Sequence[RunRecord]) -> None:
+def _check_duplicates(record: RunRecord, others: Sequence[RunRecord]) -> None:
     for other in others:
-        if (line.seed, line.fold) == (other.seed, other.fold):
+        if (record.seed, record.fold) == (other.seed, other.fold):
             raise InputError(
-                f"runs {other.run} and {line.run} are of the same row, seed and fold "
-                f"({line.what or 'defaults'}, seed {line.seed}); they differ in what no table "
-                "tells, such as where the data lie, or in an experiment that has changed: leave "
-                "out one, its line and its folder"
+                f"runs {other.run} and {record.run} have the same settings, seed and fold "
+                f"({record.settings or 'defaults'}, seed {record.seed}); they differ in something "
+                "that the table does not show, such as the location of the data or an experiment "
+                "that has changed: delete one of them, its folder and its line in the file"
             )
 
 
-def _estimate_accuracy(lines: Sequence[RunRecord]) -> intervals.Estimate:
-    """Of each seed over all its folds, then over the seeds."""
+def _estimate_accuracy(records: Sequence[RunRecord]) -> intervals.Estimate:
+    """Estimate from each seed's accuracy over all its folds."""
     counts: dict[int, list[int]] = {}
-    for line in lines:
-        count = counts.setdefault(line.seed, [0, 0])
-        count[0] += line.right
-        count[1] += line.tracks
-    return intervals.estimate_share([(right, tracks) for right, tracks in counts.values()])
+    for record in records:
+        count = counts.setdefault(record.seed, [0, 0])
+        count[0] += record.correct
+        count[1] += record.tracks
+    return intervals.estimate_share([(correct, tracks) for correct, tracks in counts.values()])
 
 
-def _make_row(lines: Sequence[RunRecord]) -> TableRow:
-    accuracy, first = _estimate_accuracy(lines), lines[0]
+def _make_row(records: Sequence[RunRecord]) -> TableRow:
+    accuracy, first = _estimate_accuracy(records), records[0]
     return TableRow(
-        first.what or "(defaults)",
+        first.settings or "(defaults)",
         f"{first.data}; {first.features}",
         cells.format_percent(accuracy.value),
         cells.format_bounds(accuracy),
-        cells.format_decimal(intervals.compute_mean([line.f1_macro for line in lines]), 3),
-        cells.format_decimal(intervals.compute_mean([line.loss for line in lines]), 3)
-        if first.parameters  # what a support vector machine gives are no probabilities
+        cells.format_decimal(intervals.compute_mean([record.f1_macro for record in records]), 3),
+        cells.format_decimal(intervals.compute_mean([record.loss for record in records]), 3)
+        if first.parameters  # the scores of a support vector machine are no probabilities
         else cells.NONE,
-        len({line.seed for line in lines}),
-        _format_range(Counter(line.seed for line in lines).values()),
+        len({record.seed for record in records}),
+        _format_range(Counter(record.seed for record in records).values()),
         f"{first.parameters:,}",
-        _format_range(line.epochs for line in lines),
-        cells.format_decimal(intervals.compute_mean([line.minutes for line in lines]), 0),
-        ", ".join(sorted({line.device for line in lines if line.device})),
+        _format_range(record.epochs for record in records),
+        cells.format_decimal(intervals.compute_mean([record.minutes for record in records]), 0),
+        ", ".join(sorted({record.device for record in records if record.device})),
     )
 
 
 def _format_range(numbers: Iterable[int]) -> str:
-    """Such as 5, or 1 to 5."""
+    """Format the least and the greatest, for example 5 or 1 to 5."""
     ordered = sorted(numbers)
     return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1]))))
 
 
 def read_records(file: Path) -> list[RunRecord]:
-    """The lines of a file; none where there is no file.
+    """Read the records of a file; a missing file has none.
 
     Raises:
-        InputError: a file of other columns.
+        InputError: the file has other columns.
     """
     if not file.exists():
         return []
@@ -222,13 +221,15 @@ def read_records(file: Path) -> list[RunRecord]:
                 for row in csv.DictReader(text)
             ]
         except (KeyError, ValueError, TypeError) as error:
-            raise InputError(f"file={file}: not one of genreclf summary ({error!r})") from None
+            raise InputError(
+                f"file={file}: not written by genreclf summary ({error!r}); choose another file="
+            ) from None
 
 
-def write_records(file: Path, lines: Sequence[RunRecord]) -> None:
-    """Write what `read` reads."""
+def write_records(file: Path, records: Sequence[RunRecord]) -> None:
+    """Write the records as CSV, the columns in the order of the fields."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(RunRecord)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows([asdict(line) for line in lines])
+    writer.writerows([asdict(record) for record in records])
     files.write_text(file, text.getvalue())

@@ -1,14 +1,15 @@
-"""The templates of the reports."""
+"""The Jinja templates of the pages: HTML is escaped everywhere, Markdown by the filter `md`."""
 
 import re
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, Template
+from jinja2 import Environment, PackageLoader
 
-MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~])")  # letters that would be marks
+MARKUP = re.compile(r"([\\`*_{}\[\]<>|~])")  # characters that Markdown would read as markup
 
 
-def template(name: str) -> Template:
-    """The template of this name; what it shows is escaped, in Markdown by the filter `md`."""
+def render_template(template: str, **values: Any) -> str:
+    """Fill in a template, a file of this package, with these values."""
     environment = Environment(
         loader=PackageLoader("genreclf.report", "."),
         autoescape=lambda name: name is None or ".md" not in name,
@@ -17,5 +18,5 @@ def template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}"
-    environment.filters["md"] = lambda text: MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-    return environment.get_template(name)
+    environment.filters["md"] = lambda text: MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return environment.get_template(template).render(**values)

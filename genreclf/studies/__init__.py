@@ -1,1 +1,1 @@
-"""Many runs: phases, sweeps, progress, and estimates of time."""
+"""Many runs: phases, sweeps, progress, and estimates of disk space and time."""

@@ -1,4 +1,4 @@
-"""How far a study is: while it runs, and asked from outside."""
+"""The progress of studies: shown while one runs, and listed by `genreclf study --status`."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def show_progress(phase: Phase) -> Iterator[Callable[[], None]]:
-    """A bar of the runs that are finished; the function that is given counts them anew."""
+    """Show a progress bar of finished runs; yields a function that updates it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,32 +29,33 @@ def show_progress(phase: Phase) -> Iterator[Callable[[], None]]:
 
 
 def describe_studies(outputs: Path) -> str:
-    """All studies below `outputs`, a line for each phase.
+    """Describe all studies in `outputs/study`, oldest first: a headline, then a line per phase.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     files = sorted((outputs / "study").glob(f"*/{STUDY}"), key=lambda file: file.stat().st_mtime)
     if not files:
-        raise InputError(f"no study in {outputs / 'study'}; begin one: genreclf study study=demo")
+        raise InputError(f"no study in {outputs / 'study'}; start one: genreclf study study=demo")
     return "\n\n".join(_describe_study(file.parent) for file in files)
 
 
 def _describe_study(folder: Path) -> str:
     study = Study.read(folder)
-    done = sum(phase.count_finished() for phase in study.phases)
+    finished = sum(phase.count_finished() for phase in study.phases)
     total = sum(phase.count_runs() for phase in study.phases)
-    running = _is_locked(folder)
-    over = all(phase.is_over() for phase in study.phases)
-    state = "running" if running else "finished" if over else "stopped; the same command goes on"
-    lines = [f"{folder}: {state}, {done} of {total} runs"]
-    return "\n".join(
-        lines + [f"  {describe_outcome(phase, study.metric)}" for phase in study.phases]
-    )
+    if _is_locked(folder):
+        state = "running"
+    elif all(phase.is_over() for phase in study.phases):
+        state = "finished"
+    else:
+        state = "stopped; run the same command again to resume"
+    outcomes = [f"  {describe_outcome(phase, study.metric)}" for phase in study.phases]
+    return "\n".join([f"{folder}: {state}, {finished} of {total} runs", *outcomes])
 
 
 def describe_outcome(phase: Phase, metric: str | None) -> str:
-    """What a phase chose, or why it did not, in one line."""
+    """One line: the number of finished runs, then what the phase chose or why it chose nothing."""
     count = f"{phase.count_finished()}/{phase.count_runs()}"
     text = phase.error
     if phase.chosen and metric:
@@ -65,6 +66,7 @@ def describe_outcome(phase: Phase, metric: str | None) -> str:
 
 
 def _is_locked(folder: Path) -> bool:
+    """Whether a process holds the study's lock, that is, runs it."""
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False

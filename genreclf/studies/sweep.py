@@ -1,96 +1,78 @@
-"""What a phase runs: its sweep, taken apart and composed by Hydra as `genreclf train -m` does."""
+"""Plans the runs of a phase: the points of its sweep, and the command that runs them.
 
-from collections.abc import Container
+A sweep is a dict of what varies: for each config key its overrides, such as
+`{"seed": ["seed=0", "seed=1"]}`. Its points are all combinations.
+"""
+
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
-
-from genreclf.data.datasets import Dataset, Npz
+from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.studies.study import Phase, Point
 
 
 def get_key(override: str) -> str:
-    """What an override overrides: `optimizer.lr` of `optimizer.lr=1e-3`."""
+    """The config key of an override: `optimizer.lr` for `optimizer.lr=1e-3`."""
     return override.partition("=")[0].lstrip("+~")
 
 
-def read_sweep(phase: str) -> dict[str, list[str]]:
-    """What a phase varies: for each key its overrides, such as `seed=0` and `seed=1`."""
-    texts = [
-        f"{key}={values}"
-        for key, values in (compose_run([f"phase={phase}"]).hydra.sweeper.params or {}).items()
-    ]
-    found = {}
-    for override in OverridesParser.create().parse_overrides(texts):
-        key = override.get_key_element()
-        values = override.sweep_string_iterator() if override.is_sweep_override() else []
-        found[key] = [f"{key}={value}" for value in values] or [override.input_line or ""]
-    return found
+def plan_phase(
+    phase: Phase,
+    sweep: Mapping[str, Sequence[str]],
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    dataset: Dataset,
+    find_run_folder: Callable[[list[str]], Path],
+    hydra_options: Sequence[str] = (),
+) -> None:
+    """Set the points of a phase, with the folders of their runs, and its command.
 
-
-def compose_run(overrides: list[str]) -> DictConfig:
-    """The config of a training run, with Hydra's own."""
-    return hydra.compose("config", overrides, return_hydra_config=True)
-
-
-def plan_phase(phase: Phase, settings: list[str], seeds: list[int], dataset: Dataset) -> None:
-    """Note the points of a phase with the folders of their runs, and the command that runs them.
+    Points that the dataset cannot provide are left out, and so is the phase if none remains.
 
     Args:
-        phase: of which only the name is known yet.
-        settings: overrides of all its runs; later ones win, and what the phase varies is dropped.
-        seeds: of the runs of each point.
-        dataset: whose tracks may rule points out, or the whole phase.
+        phase: a phase of which only the name is set.
+        sweep: what it varies.
+        settings: overrides for all its runs; the last one of each key wins, and keys that the
+            phase varies are dropped.
+        seeds: each point is run once with each.
+        dataset: the dataset of all runs.
+        find_run_folder: returns the folder of the training run with these overrides.
+        hydra_options: options for Hydra itself that go into the command.
     """
-    varied, reduced = read_sweep(phase.name), []
-    for key, overrides in varied.items():
+    swept, shortened = {}, []
+    for key, overrides in sweep.items():
         reasons = {text: reason for text in overrides if (reason := _find_exclusion(text, dataset))}
         phase.left_out |= reasons
-        varied[key] = [text for text in overrides if text not in reasons]
+        swept[key] = [text for text in overrides if text not in reasons]
         if reasons:
-            values = ",".join(text.partition("=")[2] for text in varied[key])
-            reduced.append(f'hydra.sweeper.params.{key}="{values}"')
-    if not all(varied.values()):
+            values = ",".join(text.partition("=")[2] for text in swept[key])
+            shortened.append(f'hydra.sweeper.params.{key}="{values}"')
+    if not all(swept.values()):
         phase.planned = 0
         return
-    own = [f"phase={phase.name}", *drop_varied(settings, varied)]
+    shared = [f"phase={phase.name}", *drop_swept(settings, sweep)]
     seed = f"seed={','.join(map(str, seeds))}"
-    phase.command = ["train", "-m", *list_hydra_options(), *own, *reduced, seed, "report=false"]
+    phase.command = ["train", "-m", *hydra_options, *shared, *shortened, seed, "report=false"]
     phase.points = [
-        Point(list(point), [_find_folder([*own, *point, f"seed={seed}"]) for seed in seeds])
-        for point in product(*varied.values())
+        Point(
+            list(point), [str(find_run_folder([*shared, *point, f"seed={seed}"])) for seed in seeds]
+        )
+        for point in product(*swept.values())
     ]
 
 
-def drop_varied(settings: list[str], varied: Container[str]) -> list[str]:
-    """The last override of each key, less those that the phase varies itself."""
-    return list({get_key(text): text for text in settings if get_key(text) not in varied}.values())
-
-
-def list_hydra_options() -> list[str]:
-    """What the user gave to Hydra itself, for the sweeps: a launcher, a folder of options."""
-    own = ("hydra.mode", "hydra.run.dir", "hydra.output_subdir", "hydra/job_logging")
-    given = [text for text in HydraConfig.get().overrides.hydra if not text.startswith(own)]
-    sources = HydraConfig.get().runtime.config_sources
-    folders = [source.path for source in sources if source.provider == "command-line"]
-    return [text for folder in folders for text in ("--config-dir", folder)] + given
+def drop_swept(settings: Sequence[str], swept: Container[str]) -> list[str]:
+    """Keep the last override of each key, and none of the keys that a phase varies itself."""
+    return list({get_key(text): text for text in settings if get_key(text) not in swept}.values())
 
 
 def _find_exclusion(override: str, dataset: Dataset) -> str:
-    """Why the data rule out an override; empty where they do not."""
-    if override.startswith("features=") and isinstance(dataset, Npz):
-        return f"data={dataset.name} holds finished features, of one kind"
+    """Why the dataset rules out an override; empty if it does not."""
+    if override.startswith("features=") and isinstance(dataset, FeatureDataset):
+        return f"data={dataset.name} brings its own features"
     if override == "split=official" and not any(track.split for track in dataset.tracks()):
-        return "the data name no official parts"
+        return "the dataset has no official split"
     if override == "split=artist" and not any(track.artist for track in dataset.tracks()):
-        return "the data name no artists"
+        return "the dataset names no artists"
     return ""
-
-
-def _find_folder(overrides: list[str]) -> str:
-    composed = compose_run(overrides)
-    return str(Path(composed.hydra.sweep.dir, composed.hydra.sweep.subdir))

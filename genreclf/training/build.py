@@ -150,7 +150,7 @@ def check_genres(genres: list[str], where: str) -> None:
         raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
 
 
-def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.Trained | None:
+def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedModel | None:
     return finetune.load_pretrained(
         parts.init,
         parts.make_model(classes=2),

@@ -20,7 +20,8 @@ from pytorch_lightning.callbacks import (
 
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import find_direction
-from genreclf.evaluation.runs import BEST, LAST
+from genreclf.files import BEST, LAST
+from genreclf.training import memory
 
 LAST_EPOCH = "last"  # as `monitor`
 
@@ -33,15 +34,21 @@ class History(Callback):
     Attributes:
         epochs: for each finished epoch its number ("epoch", from 0), logged metrics and "lr".
         seconds: that training and validation took.
+        sessions: for each start of the run the code and libraries that trained ("commit",
+            "versions"), the "device", and the first "epoch".
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, provenance: dict[str, Any] | None = None) -> None:
+        self.seed, self._provenance = seed, provenance or {}
         self.epochs: list[dict[str, float]] = []
         self.seconds = 0.0
+        self.sessions: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epochs before an interruption again, which makes the new log complete."""
+        device = memory.name_device(trainer.strategy.root_device)
+        started = {"epoch": trainer.current_epoch, "device": device}
+        self.sessions.append({**started, **self._provenance})
         for number, figures in enumerate(self.epochs, start=1):
             _log_figures(trainer, figures, number * trainer.global_step // len(self.epochs))
 
@@ -63,11 +70,12 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State for the checkpoint."""
-        return {"epochs": self.epochs, "seconds": self.seconds}
+        return {"epochs": self.epochs, "seconds": self.seconds, "sessions": self.sessions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state."""
         self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
+        self.sessions = state_dict["sessions"]
 
     def find_best_epoch(self, monitor: str) -> dict[str, float]:
         """The first epoch with the best value, as ModelCheckpoint chooses, or the last epoch.

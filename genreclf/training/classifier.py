@@ -22,7 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from genreclf.data.datamodule import Batch, StoreDataModule
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import FORMAT, Trained, load_checkpoint, read_checkpoint
+from genreclf.models.checkpoint import FORMAT, TrainedModel, load_checkpoint, read_checkpoint
 from genreclf.models.fused import fuse
 from genreclf.training.optimizers import keep_learning_rate
 
@@ -233,7 +233,7 @@ def _compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
 
 
 def predict_part(
-    trainer: pl.Trainer, trained: Trained, data: StoreDataModule, part: str, fast: bool = True
+    trainer: pl.Trainer, trained: TrainedModel, data: StoreDataModule, part: str, fast: bool = True
 ) -> np.ndarray:
     """Class probabilities float32 (n, classes) of a part, in the order of its rows.
 

@@ -20,7 +20,8 @@ from genreclf.data.datasets.npz import decode_texts, open_archive, read_array
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.evaluation.runs import BEST, PREDICTIONS, Run, find_runs
+from genreclf.evaluation.runs import PREDICTIONS, Run, read_runs
+from genreclf.files import BEST
 
 log = logging.getLogger(__name__)
 FOLDS = 5  # of the training tracks, for soft labels
@@ -141,7 +142,7 @@ class Embeddings:
         place = {track_id: row for row, track_id in enumerate(store.track_ids)}
         training = set(split["train"].tolist())
         sums, counts = np.zeros((len(store), len(store.classes))), np.zeros((len(store), 1))
-        for run in self._find_runs():
+        for run in self._read_runs():
             found = run.predictions
             if found.classes != store.classes:
                 raise InputError(f"distillation.runs: {run.folder} has other genres")
@@ -179,8 +180,8 @@ class Embeddings:
                 "give soft labels into another folder (outputs=...)"
             )
 
-    def _find_runs(self) -> list[Run]:
-        return find_runs(self.runs, "distillation.runs") if self.runs else []
+    def _read_runs(self) -> Sequence[Run]:
+        return read_runs(self.runs, "distillation.runs") if self.runs else []
 
     def compute_digest(self) -> str:
         """SHA-1 of the archive and of the runs' predictions.
@@ -189,7 +190,7 @@ class Embeddings:
             InputError: no such file, or no finished run.
         """
         self._check_file()
-        files = [self.path, *(run.folder / PREDICTIONS for run in self._find_runs())]
+        files = [self.path, *(run.folder / PREDICTIONS for run in self._read_runs())]
         return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
 
     def _check_file(self) -> None:
@@ -250,7 +251,7 @@ def _find_seen_rows(run: Run, store: Store, split: Split) -> frozenset[str]:
             "known which tracks it has seen: use runs on the same data and features"
         )
     held_out = [store.row_sha1[row] for part in split if part != "train" for row in split[part]]
-    seen = trained.seen(held_out, str(store.dtype))
+    seen = trained.count_seen(held_out, str(store.dtype))
     if seen is None:
         raise InputError(
             f"distillation.runs: {run.folder} fine-tuned a model whose training rows were stored "

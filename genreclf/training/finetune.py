@@ -11,7 +11,7 @@ from genreclf.audio.features import Features, describe_features
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import Trained, find_last_layer, load_checkpoint
+from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.training.normalisation import require_pretrained
 
 
@@ -22,7 +22,7 @@ def load_pretrained(
     features: Features,
     normalise: Callable[..., nn.Module],
     bins: int | None = None,
-) -> Trained | None:
+) -> TrainedModel | None:
     """The model whose weights are fine-tuned; None for random weights.
 
     Args:
@@ -76,7 +76,7 @@ def _list_defaults(model: nn.Module) -> dict[str, Any]:
 
 
 def list_training_rows(
-    store: Store, split: Split, pretrained: Trained | None
+    store: Store, split: Split, pretrained: TrainedModel | None
 ) -> dict[str, list[str]]:
     """`row_sha1` of the rows that the model will have been trained on, by dtype.
 
@@ -88,21 +88,21 @@ def list_training_rows(
     return found | {str(store.dtype): list(dict.fromkeys(rows))}
 
 
-def count_seen(store: Store, split: Split, pretrained: Trained) -> dict[str, int | None]:
+def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str, int | None]:
     """How many tracks of each held-out part the pretrained model was trained on.
 
     None where that is not known.
     """
     parts = [part for part in split if part != "train"]
     dtype = str(store.dtype)
-    return {part: pretrained.seen(_list_hashes(store, split[part]), dtype) for part in parts}
+    return {part: pretrained.count_seen(_list_hashes(store, split[part]), dtype) for part in parts}
 
 
 def _list_hashes(store: Store, rows: np.ndarray) -> list[str]:
     return [store.row_sha1[row] for row in rows]
 
 
-def copy_weights(model: nn.Module, pretrained: Trained, classes: list[str]) -> None:
+def copy_weights(model: nn.Module, pretrained: TrainedModel, classes: list[str]) -> None:
     """Copy all weights; with other genres, all except those of the last layer."""
     weights = pretrained.net.state_dict()
     if pretrained.classes != classes:

@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.evaluation.runs import BEST, LAST
-from genreclf.models.checkpoint import Trained, load_checkpoint
+from genreclf.files import BEST, LAST
+from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import loggers, memory, process_group
 from genreclf.training.build import Parts
 from genreclf.training.callbacks import History, ProgressBar, make_callbacks
@@ -37,7 +37,7 @@ class TrainingResult:
         device: name of the device that trained.
     """
 
-    trained: Trained
+    trained: TrainedModel
     best: dict[str, float]
     history: History
     tester: pl.Trainer
@@ -50,6 +50,7 @@ def fit(
     classifier: Classifier,
     folder: Path,
     logger: Logger | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> TrainingResult | None:
     """Train in this process, together with the others where there are several.
 
@@ -59,6 +60,7 @@ def fit(
         classifier: with its first weights.
         folder: of the run.
         logger: None in the processes of other ranks than 0.
+        provenance: commit and versions, which the checkpoint keeps for each start of the run.
 
     Returns:
         None in the processes of other ranks than 0.
@@ -66,7 +68,7 @@ def fit(
     Raises:
         InputError: training diverged, or another process ended.
     """
-    history = History(parts.seed)
+    history = History(parts.seed, provenance)
     probe = process_group.make_probe(parts.make_trainer)
     single = process_group.list_single_settings(probe)
     if hasattr(classifier.net, "fit"):
@@ -129,14 +131,14 @@ def _run_trainer(
 
 def _fit_without_epochs(
     parts: Parts, data: StoreDataModule, classifier: Classifier, history: History
-) -> Trained:
+) -> TrainedModel:
     """Fit a model that has a `fit` of its own; nothing is left to resume or to load."""
     model: Any = classifier.net
     started, rows = time.perf_counter(), data.split["train"]
     batches = map(classifier.normalise, data.iterate_training_features())
     model.fit(batches, data.store.labels[rows])
     history.seconds = time.perf_counter() - started
-    return Trained(
+    return TrainedModel(
         classifier.net,
         classifier.classes,
         parts.features,

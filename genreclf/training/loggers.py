@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from genreclf.errors import InputError
+from genreclf.training import wandb
 
 
 def make_tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
@@ -26,8 +27,7 @@ def start_loggers(loggers: Iterable[Logger], config: dict[str, Any]) -> None:
     for logger in loggers:
         logger.log_hyperparams(config)
         if isinstance(logger, WandbLogger):
-            logger.experiment.define_metric("epoch")
-            logger.experiment.define_metric("*", step_metric="epoch", step_sync=True)
+            wandb.draw_over_epochs(logger)
 
 
 def close_loggers(loggers: Iterable[Logger], status: Literal["success", "failed"]) -> None:
@@ -35,6 +35,4 @@ def close_loggers(loggers: Iterable[Logger], status: Literal["success", "failed"
     for logger in loggers:
         logger.finalize(status)
         if isinstance(logger, WandbLogger):
-            import wandb
-
-            wandb.finish(exit_code=0 if status == "success" else 1)
+            wandb.finish_run(status)

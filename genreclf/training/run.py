@@ -45,7 +45,7 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
     _announce_seen(data, description["seen_before"])
     logger = parts.make_logger(folder)
     try:
-        trained = fit(parts, data, classifier, folder, logger)
+        trained = fit(parts, data, classifier, folder, logger, provenance)
         assert trained is not None
         run = _test(trained, data, folder, parts)
         if parts.test:
@@ -95,6 +95,7 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
         "device": trained.device,
         "best_epoch": int(trained.best["epoch"]),
         "history": trained.history.epochs,
+        "sessions": trained.history.sessions,
     }
     return runs.Run(folder, result, predictions)
 

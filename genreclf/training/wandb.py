@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -13,8 +13,9 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.evaluation import metrics
-from genreclf.evaluation.runs import BEST, Predictions, Run
+from genreclf.evaluation.runs import Predictions, Run
 from genreclf.figures.style import STYLE
+from genreclf.files import BEST
 
 NAME_LENGTH = 128  # characters that W&B takes
 SPECTROGRAMS = 6  # of tested tracks, that are shown
@@ -68,6 +69,19 @@ def _shorten_name(name: str, folder: Path) -> str:
     """The name; if it is too long, its beginning and the digest in the folder's name."""
     end = f"... {folder.name[-8:]}"
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - len(end)] + end
+
+
+def draw_over_epochs(logger: WandbLogger) -> None:
+    """Make epochs the horizontal axis of all charts."""
+    logger.experiment.define_metric("epoch")
+    logger.experiment.define_metric("*", step_metric="epoch", step_sync=True)
+
+
+def finish_run(status: Literal["success", "failed"]) -> None:
+    """End the W&B run, so that the next run of a sweep in this process gets its own."""
+    import wandb
+
+    wandb.finish(exit_code=0 if status == "success" else 1)
 
 
 def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> None:

@@ -30,7 +30,7 @@ def test_every_format_decodes_as_librosa_does(tmp_path: Path, suffix: str) -> No
 
 
 def test_a_real_mp3_decodes_as_librosa_does(real_music: Path) -> None:
-    path = real_music / "rock" / "001.mp3"
+    path = min(real_music.glob("*/*.mp3"))
     expected, _ = librosa.load(path, sr=22050, duration=30)
     np.testing.assert_array_equal(decode.read_audio(path, 22050, 30)[0], expected)
 
@@ -53,7 +53,7 @@ def test_without_ffmpeg_the_remedy_is_named(
 ) -> None:
     monkeypatch.setattr(decode, "find_ffmpeg", lambda: None)
     (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
-    with pytest.raises(decode.DecodeError, match=r"\.m4a .*pip install genreclf\[ffmpeg\]"):
+    with pytest.raises(decode.DecodeError, match=r"\.m4a .*pip install 'genreclf\[ffmpeg\]'"):
         decode.read_audio(tmp_path / "song.m4a", 22050, 30)
 
 

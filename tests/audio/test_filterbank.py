@@ -46,3 +46,20 @@ def test_an_odd_window_has_all_its_frequencies(clip: np.ndarray) -> None:
     power = filterbank.apply_filters(clip, filterbank.group_filters(filters), 301, 128)
     expected = filters @ np.abs(librosa.stft(clip, n_fft=301, hop_length=128)) ** 2
     np.testing.assert_allclose(power, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "n_fft", "n_mels"),
+    [(22050, 2048, 128), (44100, 2048, 128), (8000, 301, 30), (1500, 512, 17)],
+)
+def test_mel_filters_are_librosas_to_the_last_bit(
+    sample_rate: int, n_fft: int, n_mels: int
+) -> None:
+    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    expected = filterbank.group_filters(filters)
+    bank = filterbank.build_mel_filters(sample_rate, n_fft, n_mels)
+    for (*place, weights), (*expected_place, expected_weights) in zip(
+        bank.groups, expected.groups, strict=True
+    ):
+        assert place == expected_place
+        np.testing.assert_array_equal(weights, expected_weights)

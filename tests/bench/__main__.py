@@ -1,4 +1,4 @@
-"""`make bench`: how fast genreclf is beside the straightforward way; a table, and bench.json.
+"""`make bench`: compare genreclf's speed with a plain implementation; a table and bench.json.
 
 python tests/bench [CASE ...] [--music FOLDER] [--repetitions N] [--json FILE]
 """
@@ -10,13 +10,14 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import agreement as agreeing
 import commands
 import sides
-from measure import Prepare, Side, in_turn, ratio
-from music import clips_of, made_music
+from measure import Prepare, Side, compute_ratio, measure_in_turn
+from music import find_clips, make_music
 
 Case = tuple[Prepare, Prepare, int, int, int, str]  # both ways, frames, clips, cores, target
 LONG, SHORT = 1292, 128  # frames: 30 s at the paper's setting, and 3 s
@@ -27,24 +28,30 @@ class Line:
     """One line of the table."""
 
     work: str
-    reference: str  # what it is compared with
+    reference: str  # what genreclf is compared with
     ours: str
     comparison: str
     target: str
-    memory_mb: str  # of the reference and of genreclf, at most
+    memory_mb: str  # peaks of the reference and of genreclf
 
 
 @dataclass
 class Options:
-    """What the user chose."""
+    """Command-line options."""
 
-    music: Path
+    folder: Path | None  # of the user's music
     repetitions: int
+    scratch: Path  # emptied at the end
+
+    @cached_property
+    def music(self) -> Path:
+        """A folder of genre folders: the user's, or generated clips."""
+        return self.folder or make_music(self.scratch / "music")
 
 
-def compared(work: str, theirs: Side, ours: Side, target: str) -> Line:
-    """Rates of two sides in clips/s, and their ratio."""
-    times = ratio(ours, theirs)
+def compare(work: str, theirs: Side, ours: Side, target: str) -> Line:
+    """Compare the rates of two sides in clips/s."""
+    times = compute_ratio(ours, theirs)
     return Line(
         work,
         f"{theirs.name}: {theirs.median():.1f} clips/s",
@@ -56,30 +63,30 @@ def compared(work: str, theirs: Side, ours: Side, target: str) -> Line:
 
 
 def extraction(options: Options) -> list[Line]:
-    """MP3 to the stored mel spectrogram on one core."""
-    paths = clips_of(options.music)
+    """Extract stored mel spectrograms from MP3 on one core."""
+    paths = find_clips(options.music)
     kept = Side("librosa, kept in memory", sides.librosa_extraction, (paths, False), 1)
     stored = Side("librosa, and savez_compressed", sides.librosa_extraction, (paths, True), 1)
     decoded = Side("decoding alone", sides.decoding, (paths,), 1)
     ours = Side("genreclf", sides.extraction, (options.music, len(paths), 1), 1)
-    in_turn([kept, stored, decoded, ours], options.repetitions)
+    measure_in_turn([kept, stored, decoded, ours], options.repetitions)
     work = "MP3 to mel, one core"
     return [
-        compared(work, stored, ours, "2 times"),
-        compared(work, kept, ours, "-"),
-        compared(work, decoded, ours, "0.5 times"),
+        compare(work, stored, ours, "2 times"),
+        compare(work, kept, ours, "-"),
+        compare(work, decoded, ours, "0.5 times"),
     ]
 
 
 def workers(options: Options) -> list[Line]:
-    """Extraction by two processes against one, and what more clips do to the memory."""
+    """Compare extraction by two processes with one, and the memory for few and many clips."""
     with tempfile.TemporaryDirectory() as place:
-        few, many = (made_music(Path(place, str(n)), n, options.music) for n in (2, 8))
-        count = len(clips_of(many))
+        few, many = (make_music(Path(place, str(n)), n, options.music) for n in (2, 8))
+        count = len(find_clips(many))
         one = Side("1 worker", sides.extraction, (many, count, 1))
         two = Side("2 workers", sides.extraction, (many, count, 2))
-        small = Side("a quarter of the clips", sides.extraction, (few, len(clips_of(few)), 2))
-        in_turn([one, two, small], options.repetitions)
+        small = Side("a quarter of the clips", sides.extraction, (few, len(find_clips(few)), 2))
+        measure_in_turn([one, two, small], options.repetitions)
     growth = Line(
         "memory of 2 workers for 4 times the clips",
         f"{small.name}: {small.memory_mb:.0f} MB",
@@ -88,34 +95,34 @@ def workers(options: Options) -> list[Line]:
         "does not grow",
         "-",
     )
-    return [compared("MP3 to mel, 2 workers", one, two, "1.8 times"), growth]
+    return [compare("MP3 to mel, 2 workers", one, two, "1.8 times"), growth]
 
 
-def against_plain_loop(work: str, cases: list[Case], options: Options) -> list[Line]:
-    """The paper's network on rows of a long and a short length."""
+def compare_with_plain_loop(work: str, cases: list[Case], options: Options) -> list[Line]:
+    """Compare the paper's network on long and short clips."""
     lines = []
     for theirs, ours, frames, clips, cores, target in cases:
         plain = Side("plain loop", theirs, (clips, frames), cores)
         side = Side("genreclf", ours, (clips, frames), cores)
-        in_turn([plain, side], options.repetitions)
-        lines.append(compared(f"{work}, 128 x {frames}, cores: {cores}", plain, side, target))
+        measure_in_turn([plain, side], options.repetitions)
+        lines.append(compare(f"{work}, 128 x {frames}, cores: {cores}", plain, side, target))
     return lines
 
 
 def training(options: Options) -> list[Line]:
-    """Epochs of the paper's network."""
+    """Time training epochs of the paper's network."""
     ways = sides.reference_training, sides.training
     cases = [(*ways, LONG, 32, 2, "4 times"), (*ways, SHORT, 128, 1, "2 times")]
-    return against_plain_loop("training", cases, options)
+    return compare_with_plain_loop("training", cases, options)
 
 
 def agreement(options: Options) -> list[Line]:
-    """Losses of the first 20 steps, by both sides from the same weights."""
+    """Compare the losses of the first 20 steps from the same weights."""
     lines = []
     for frames in (LONG, SHORT):
-        losses = agreeing.first_losses(128, frames)
+        losses = agreeing.train_first_steps(128, frames)
         theirs, ours, both = (
-            f"{agreeing.apart(losses, *pair):.1e}"
+            f"{agreeing.compute_difference(losses, *pair):.1e}"
             for pair in (("plain", "double"), ("genreclf", "double"), ("plain", "genreclf"))
         )
         work = f"losses of the first 20 steps, 128 x {frames}, from double precision"
@@ -124,14 +131,14 @@ def agreement(options: Options) -> list[Line]:
 
 
 def inference(options: Options) -> list[Line]:
-    """Scores of the paper's network."""
+    """Time predictions of the paper's network."""
     ways = sides.reference_inference, sides.inference
     cases = [(*ways, LONG, 48, 2, "4 times"), (*ways, SHORT, 256, 1, "2 times")]
-    return against_plain_loop("inference", cases, options)
+    return compare_with_plain_loop("inference", cases, options)
 
 
 def waiting(options: Options) -> list[Line]:
-    """The share of an epoch that is spent on getting batches."""
+    """Measure the share of an epoch spent waiting for batches."""
     lines = []
     for name, cache, cold, frames, target in (
         ("cached", "memory", False, LONG, "2 %"),
@@ -143,7 +150,7 @@ def waiting(options: Options) -> list[Line]:
         side = Side(
             "genreclf", sides.training, (128 if frames == LONG else 1024, frames, cache, cold)
         )
-        in_turn([side], options.repetitions)
+        measure_in_turn([side], options.repetitions)
         shares = [figures["waiting"] for figures in side.figures]
         lines.append(
             Line(
@@ -159,7 +166,7 @@ def waiting(options: Options) -> list[Line]:
 
 
 def sweep(options: Options) -> list[Line]:
-    """A grid of small runs, by Hydra's launcher that runs them in turn, and by joblib's."""
+    """Time a grid of small runs with Hydra's basic launcher and with joblib."""
     one, two, overhead = commands.sweep(repetitions=max(1, options.repetitions // 2))
     ratios = [a / b for a, b in zip(one, two, strict=True)]
     median = sorted(ratios)[len(ratios) // 2]
@@ -177,10 +184,10 @@ def sweep(options: Options) -> list[Line]:
 
 
 def startup(options: Options) -> list[Line]:
-    """Commands that do not train."""
+    """Time commands that do not train."""
     lines = []
     for arguments, target in ((["--help"], "1 s"), (["train", "--cfg", "job"], "2 s")):
-        seconds = [commands.seconds(arguments) for _ in range(options.repetitions)]
+        seconds = [commands.time_command(arguments) for _ in range(options.repetitions)]
         middle = sorted(seconds)[len(seconds) // 2]
         spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
         name = " ".join(["genreclf", *arguments])
@@ -194,7 +201,7 @@ CASES: dict[str, Callable[[Options], list[Line]]] = {
 }
 
 
-def table(lines: list[Line]) -> str:
+def format_table(lines: list[Line]) -> str:
     """Markdown."""
     head = ["work", "reference", "genreclf", "comparison", "target", "memory, MB"]
     rows = [head, ["---"] * len(head), *(list(asdict(line).values()) for line in lines)]
@@ -202,30 +209,31 @@ def table(lines: list[Line]) -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print a table, and write the JSON file."""
     parser = argparse.ArgumentParser("make bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all where none is named")
-    parser.add_argument("--music", type=Path, help="folder of genre folders; else clips are made")
+    parser.add_argument("cases", nargs="*", help=f"one or more of {', '.join(CASES)}; default: all")
+    parser.add_argument(
+        "--music", type=Path, help="folder of genre folders; default: generated clips"
+    )
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", type=Path, default=Path("outputs/bench.json"))
     given = parser.parse_args()
     if unknown := [name for name in given.cases if name not in CASES]:
-        parser.error(f"no case {unknown[0]}; choose of {', '.join(CASES)}")
+        parser.error(f"no case {unknown[0]}; choose from {', '.join(CASES)}")
     with tempfile.TemporaryDirectory() as place:
-        music = given.music or made_music(Path(place, "music"))
-        options = Options(music, given.repetitions)
+        options = Options(given.music, given.repetitions, Path(place))
         lines: list[Line] = []
         for name in given.cases or CASES:
             print(f"measuring: {name}", flush=True)
             found = CASES[name](options)
             lines += found
-            print(table(found), flush=True)
+            print(format_table(found), flush=True)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(
         json.dumps({"machine": machine, "lines": [asdict(line) for line in lines]}, indent=1)
     )
-    print(f"\n{machine}\n\n{table(lines)}\n\n{given.json}")
+    print(f"\n{machine}\n\n{format_table(lines)}\n\n{given.json}")
 
 
 if __name__ == "__main__":

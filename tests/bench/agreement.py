@@ -1,12 +1,16 @@
-"""Whether both sides learn the same: from the same weights, by the same batches."""
+"""Agreement: losses of both sides from the same weights and the same batches."""
 
 import numpy as np
 
 
-def first_losses(
+def train_first_steps(
     bins: int, frames: int, clips: int = 64, steps: int = 20
 ) -> dict[str, list[float]]:
-    """Losses of the first steps, dropout included: plain, double (plain in that), genreclf."""
+    """Train each side for some steps, with dropout; "double" is the plain side in float64.
+
+    Returns:
+        losses of the steps of "plain", "double" and "genreclf".
+    """
     import reference
     import torch
 
@@ -35,6 +39,6 @@ def first_losses(
     return losses
 
 
-def apart(losses: dict[str, list[float]], one: str, other: str) -> float:
-    """The greatest difference of two."""
+def compute_difference(losses: dict[str, list[float]], one: str, other: str) -> float:
+    """Greatest absolute difference between the losses of two sides."""
     return float(np.abs(np.subtract(losses[one], losses[other])).max())

@@ -1,7 +1,7 @@
-"""Timing in turn: each side of a comparison lives in a process of its own and waits for its turn.
+"""Timing: each side of a comparison has its own process, and they run in turn, A B A B ...
 
-A side is prepared once and then repeated, A B A B ..., so that a machine that slows down does so
-for both. What is quoted is the median of the ratios, with the least and the greatest.
+Each side is prepared once, then repeated. Taking turns means that a machine that slows down affects
+both. The result is the median of the ratios, with the least and the greatest.
 """
 
 import contextlib
@@ -18,32 +18,32 @@ from unittest import mock
 
 import psutil
 
-Repeat = Callable[[], dict[str, float]]  # does the work once; figures, "rate" among them
+Repeat = Callable[[], dict[str, float]]  # does the work once; returns figures, including "rate"
 Prepare = Callable[..., Repeat]
 
 
 @dataclass
 class Side:
-    """One way to do the work: `prepare(*arguments)`, on these cores, by as many threads."""
+    """One way to do the work: `prepare(*arguments)`, on so many cores and threads."""
 
     name: str
     prepare: Prepare
     arguments: tuple[Any, ...] = ()
     cores: int = 2
     figures: list[dict[str, float]] = field(default_factory=list)
-    memory_mb: float = 0.0  # at most, of all its processes
+    memory_mb: float = 0.0  # peak of all its processes
 
     def median(self, key: str = "rate") -> float:
-        """Of the repetitions."""
+        """Median of the repetitions."""
         return statistics.median(figures[key] for figures in self.figures)
 
 
-def in_turn(sides: list[Side], repetitions: int) -> None:
-    """Repeat all sides in turn, and note their figures; each has been warmed up once."""
+def measure_in_turn(sides: list[Side], repetitions: int) -> None:
+    """Warm up each side once, then repeat all in turn and record their figures."""
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory())
-        turns = [stack.enter_context(_process(context, side, place)) for side in sides]
+        turns = [stack.enter_context(_start(context, side, place)) for side in sides]
         for _ in range(repetitions):
             for side, turn in zip(sides, turns, strict=True):
                 turn.send(True)
@@ -52,16 +52,16 @@ def in_turn(sides: list[Side], repetitions: int) -> None:
                 side.memory_mb = memory
 
 
-def ratio(side: Side, other: Side, key: str = "rate") -> dict[str, float]:
-    """Of one side to the other, repetition by repetition: median, least and greatest."""
+def compute_ratio(side: Side, other: Side, key: str = "rate") -> dict[str, float]:
+    """Median, least and greatest ratio of one side to the other over the repetitions."""
     pairs = zip(side.figures, other.figures, strict=True)
     ratios = [a[key] / b[key] for a, b in pairs]
     return {"median": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)}
 
 
 @contextlib.contextmanager
-def _process(context: Any, side: Side, place: str) -> Iterator[Connection]:
-    """Its temporary files go below the place, which is deleted in the end."""
+def _start(context: Any, side: Side, place: str) -> Iterator[Connection]:
+    """Start the process of a side; its temporary files go to `place`."""
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, side.prepare, side.arguments, side.cores))
     threads = {f"{name}_NUM_THREADS": str(side.cores) for name in ("OMP", "OPENBLAS", "MKL")}
@@ -69,7 +69,7 @@ def _process(context: Any, side: Side, place: str) -> Iterator[Connection]:
         process.start()
     there.close()
     try:
-        here.recv()  # it is warm
+        here.recv()  # warmed up
         yield here
         here.send(False)
         process.join(60)
@@ -79,7 +79,7 @@ def _process(context: Any, side: Side, place: str) -> Iterator[Connection]:
 
 
 def _serve(turn: Connection, prepare: Prepare, arguments: tuple[Any, ...], cores: int) -> None:
-    """What the process of a side does."""
+    """Run a side in its process, once per message."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     peak = Peak()
@@ -91,7 +91,7 @@ def _serve(turn: Connection, prepare: Prepare, arguments: tuple[Any, ...], cores
 
 
 class Peak:
-    """The most memory of this process and those below it; shared pages count once."""
+    """Peak memory of this process and its descendants; shared pages count once."""
 
     def __init__(self) -> None:
         self.mb = 0.0
@@ -105,7 +105,7 @@ class Peak:
 
 
 def _share(process: psutil.Process) -> int:
-    """Bytes of a process, its share of what it shares; 0 where it has ended."""
+    """Bytes of a process, with its share of shared pages; 0 if it has ended."""
     try:
         full: Any = process.memory_full_info()
     except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,4 +1,4 @@
-"""Clips to extract: real ones of the user, or made ones of the same format."""
+"""Clips for the extraction cases: the user's, or generated ones in the same format."""
 
 import shutil
 from pathlib import Path
@@ -8,17 +8,17 @@ import numpy as np
 CLIPS, RATE, SECONDS = 24, 44100, 30
 
 
-def clips_of(folder: Path) -> list[Path]:
-    """The MP3 files of a folder of genre folders."""
+def find_clips(folder: Path) -> list[Path]:
+    """Find the MP3 files in a folder of genre folders."""
     return sorted(folder.glob("*/*.mp3"))
 
 
-def made_music(folder: Path, times: int = 1, source: Path | None = None) -> Path:
-    """A folder of 24 clips in two genres, `times` over: of 30 s, 44.1 kHz, stereo.
+def make_music(folder: Path, times: int = 1, source: Path | None = None) -> Path:
+    """Make a folder of 24 clips in two genres, each `times` over: 30 s, 44.1 kHz, stereo.
 
-    They are the first ones of the source, where there is one, or else noise and tones.
+    The clips are the first ones of `source`, or else generated noise and tones.
     """
-    clips = clips_of(source)[:CLIPS] if source else []
+    clips = find_clips(source)[:CLIPS] if source else []
     for number in range(CLIPS):
         genre = folder / f"genre{number % 2}"
         genre.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The straightforward way of the paper's published scripts, which genreclf is measured against.
+"""A plain implementation, as in the paper's published scripts, to compare genreclf with.
 
 librosa file by file, everything in memory, a plain PyTorch loop in eager mode with the default
-memory format. Written anew from the paper's description; nothing of genreclf is used.
+memory format. Written from the paper's description; uses nothing of genreclf.
 """
 
 from collections.abc import Iterator, Sequence

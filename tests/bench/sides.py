@@ -167,11 +167,11 @@ def inference(clips: int, frames: int) -> Repeat:
     from genreclf.audio.features import Precomputed
     from genreclf.data.datamodule import StoreDataModule
     from genreclf.models import CNNRNN
-    from genreclf.models.checkpoint import Trained
+    from genreclf.models.checkpoint import TrainedModel
     from genreclf.training.classifier import predict_part
 
     store = _store(clips, frames)
     data = StoreDataModule(store, {"val": np.arange(clips)})
-    trained = Trained(CNNRNN(8).eval(), store.classes, Precomputed(), 128, None)
+    trained = TrainedModel(CNNRNN(8).eval(), store.classes, Precomputed(), 128, None)
     trainer = pl.Trainer(**QUIET)
     return lambda: _rate(clips, lambda: predict_part(trainer, trained, data, "val"))

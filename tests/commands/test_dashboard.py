@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from genreclf.commands.dashboard import workspace
+from genreclf.commands.dashboard import make_workspace
 
 
 @pytest.fixture
 def panels() -> dict[str, list[dict[str, Any]]]:
     """What W&B is sent: the panels of each section."""
-    spec = workspace("me", "genreclf", "Paper")._spec["spec"]
+    spec = make_workspace("me", "genreclf", "Paper")._spec["spec"]
     return {
         section["name"]: section["panels"]
         for section in spec["section"]["panelBankConfig"]["sections"]
@@ -30,7 +30,7 @@ def configs(panels: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
         ("Optimizers, Fig. 4", {"optimizer.value._target_", "scheduler.value._target_"}),
     ],
 )
-def test_curves_are_told_apart_by_what_the_phase_varies(
+def test_curves_are_grouped_by_what_the_phase_varies(
     panels: dict[str, list[dict[str, Any]]], section: str, settings: set[str]
 ) -> None:
     curves = configs(panels[section], "Run History Line Plot")
@@ -63,8 +63,10 @@ def test_charts_read_the_tables_that_a_run_logs(panels: dict[str, list[dict[str,
     ]
 
 
-def test_wrong_tracks_and_spectrograms_are_shown(panels: dict[str, list[dict[str, Any]]]) -> None:
-    shown = panels["Wrongly classified tracks"]
+def test_misclassified_tracks_and_spectrograms_are_shown(
+    panels: dict[str, list[dict[str, Any]]],
+) -> None:
+    shown = panels["Misclassified tracks"]
     assert configs(shown, "Media Browser")[0]["mediaKeys"] == ["spectrograms"]
     assert "wrong_tracks" in json.dumps(configs(shown, "Weave"))
 
@@ -78,7 +80,7 @@ def test_a_file_holds_the_runs_of_one_phase(command: Callable[..., str], tmp_pat
     assert '"grid"' in wanted
 
 
-def test_a_login_is_asked_for(
+def test_a_missing_login_is_one_line(
     command: Callable[..., str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +91,7 @@ def test_a_login_is_asked_for(
     assert "genreclf: not logged in to W&B: run wandb login" in capsys.readouterr().err
 
 
-def test_the_workspace_is_saved_where_the_user_is_at_home(
+def test_the_workspace_is_saved_in_the_default_entity(
     command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = []
@@ -110,7 +112,7 @@ def test_the_workspace_is_saved_where_the_user_is_at_home(
     assert (saved[0].entity, saved[0].project) == ("me", "p")
 
 
-def test_the_extra_is_named_where_it_is_missing(
+def test_a_missing_extra_is_named(
     command: Callable[..., str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -24,6 +24,7 @@ def test_help_lists_the_commands() -> None:
         assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_has_help(name: str) -> None:
     done = genreclf(name, "--help")
@@ -90,7 +91,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a"))
 
-    monkeypatch.setattr("genreclf.commands.report.find_runs", full)
+    monkeypatch.setattr("genreclf.commands.report.read_runs", full)
     with pytest.raises(SystemExit):
         hydra_app.run("report", "report", [f"outputs={tmp_path}"])
     error = capsys.readouterr().err.splitlines()[-1]

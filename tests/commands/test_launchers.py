@@ -1,4 +1,4 @@
-"""Sweeps by several processes: each Hydra launcher gives the numbers of the plain one."""
+"""Sweeps in several processes: every Hydra launcher gives the same numbers as the default one."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def need(launcher: str) -> None:
 
 
 def genreclf(music: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs a command in `folder`, where its outputs go; one thread a run, as workers have."""
+    """Run a command in `folder`, with one thread per run, as the launchers' workers have."""
     folder.mkdir()
     data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
     return subprocess.run(
@@ -45,7 +45,7 @@ def genreclf(music: Path, folder: Path, *arguments: str) -> subprocess.Completed
 
 
 def sweep(music: Path, folder: Path, *arguments: str) -> tuple[Figures, np.ndarray]:
-    """Three runs, the first of which cannot do: what the others leave, and the store's rows."""
+    """Three runs, the first of which fails; returns the others' figures and the store's rows."""
     done = genreclf(
         music, folder, *("train", "-m", "seed=-1,0,1", "trainer.max_epochs=2"), *arguments
     )
@@ -72,6 +72,7 @@ def reference(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fi
     return sweep(music, tmp_path_factory.mktemp("launchers") / "basic")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_sweep_gives_the_same_results_to_the_digit(
     music: Path, tmp_path: Path, reference: tuple[Figures, np.ndarray], launcher: str
@@ -84,7 +85,8 @@ def test_a_sweep_gives_the_same_results_to_the_digit(
     np.testing.assert_array_equal(stored, reference[1])
 
 
-def test_extraction_by_jobs_makes_the_same_stores(music: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_extraction_in_jobs_makes_the_same_stores(music: Path, tmp_path: Path) -> None:
     need("joblib")
     command = ["prepare", "-m", "features=mel_frames,mel"]
     for folder, options in {"basic": [], "joblib": ["hydra/launcher=joblib"]}.items():
@@ -96,7 +98,8 @@ def test_extraction_by_jobs_makes_the_same_stores(music: Path, tmp_path: Path) -
         np.testing.assert_array_equal(actual, expected)
 
 
-def test_a_study_hands_the_launcher_to_its_sweeps(music: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_study_passes_the_launcher_on_to_its_sweeps(music: Path, tmp_path: Path) -> None:
     need("joblib")
     study = ["study", "study.phases=[enhancement]", "oversampling.genres=[Rock]"]
     short = ["trainer.max_epochs=1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

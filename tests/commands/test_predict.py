@@ -12,10 +12,12 @@ import soundfile
 import torch
 from conftest import TINY
 
+import genreclf
 from genreclf.audio import decode
 from genreclf.audio.workers import extract
 from genreclf.commands import predict
 from genreclf.evaluation import inference
+from genreclf.evaluation.inference import Prediction, TimelineEntry
 from genreclf.models.checkpoint import load_checkpoint
 
 RATE = 22050
@@ -55,6 +57,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * RATE))
 
 
+@pytest.mark.slow
 def test_folders_are_searched_and_each_bad_file_has_its_line(
     checkpoint: str, files: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,7 +83,7 @@ def test_folders_are_searched_and_each_bad_file_has_its_line(
 def test_scores_are_those_of_the_features_and_the_net(checkpoint: str, music: Path) -> None:
     trained = load_checkpoint(checkpoint)
     path = sorted(music.rglob("*.mp3"))[5]
-    (prediction,) = inference.predict_files([str(path)], trained)
+    prediction = genreclf.load(checkpoint, "cpu").predict(path)
     features, _ = extract(path, trained.features)
     with torch.inference_mode():
         rows = trained.normalise(torch.from_numpy(features)[None])
@@ -102,7 +105,7 @@ def test_a_long_file_has_a_timeline_whose_mean_are_its_scores(
     for number, (_, waveform, rate) in enumerate(parts):
         soundfile.write(tmp_path / f"{number}.wav", waveform, rate, subtype="FLOAT")
     paths = [str(tmp_path / f"{number}.wav") for number in range(len(parts))]
-    alone = list(inference.predict_files(paths, load_checkpoint(checkpoint)))
+    alone = list(genreclf.load(checkpoint).predict(paths))
     for genre, score in line["scores"].items():
         mean = np.mean([prediction.scores[genre] for prediction in alone])
         assert score == pytest.approx(mean, abs=1e-5)
@@ -120,8 +123,9 @@ def test_the_table_shows_the_likeliest_genres_and_where_they_change(
     assert first.count(" %") == 2
     assert first.partition(".mp3")[2].split() == second.partition(".MP3")[2].split()
     assert f"genreclf: {files / 'empty.wav'}: does not decode" in err
-    timeline = [(0.0, 30.0, "Rock", 0.9), (30.0, 60.0, "Rock", 0.8), (60.0, 90.0, "Jazz", 0.7)]
-    predict.WRITERS["table"](["x"], 1)(inference.Prediction("x", {"Rock": 0.8}, timeline))
+    windows = [(0.0, 30.0, "Rock", 0.9), (30.0, 60.0, "Rock", 0.8), (60.0, 90.0, "Jazz", 0.7)]
+    timeline = [TimelineEntry(*window) for window in windows]
+    predict.WRITERS["table"](["x"], 1)(Prediction("x", {"Rock": 0.8}, timeline))
     assert capfd.readouterr().out.splitlines() == ["x  Rock  80 %", "   (0:00 Rock, 1:00 Jazz)"]
 
 
@@ -139,11 +143,11 @@ def test_many_files_are_decoded_by_several_processes_with_the_same_result(
     checkpoint: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [str(path) for path in sorted(music.rglob("*.mp3"))]
-    trained = load_checkpoint(checkpoint)
+    model = genreclf.load(checkpoint)
     monkeypatch.setattr(inference, "count_available_cores", lambda: 1)
-    alone = list(inference.predict_files(paths, trained))
+    alone = list(model.predict(paths))
     monkeypatch.setattr(inference, "count_available_cores", lambda: 2)
-    assert list(inference.predict_files(paths, trained)) == alone
+    assert list(model.predict(paths)) == alone
     assert [prediction.path for prediction in alone] == paths
 
 
@@ -177,6 +181,7 @@ def test_what_is_not_there_has_a_line(
     assert "no such file" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_features_that_audio_does_not_give_are_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,7 +194,41 @@ def test_features_that_audio_does_not_give_are_refused(
     data = ["data=npz", f"data.path={tmp_path}/a.npz", "report=false"]
     checkpoint = trained(*data, f"outputs={tmp_path}")
     assert predict.main(["a.mp3", "--checkpoint", checkpoint]) == 1
-    assert "precomputed features, which cannot be made from audio" in capfd.readouterr().err
+    assert "precomputed features, which cannot be computed from audio" in capfd.readouterr().err
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(
+    checkpoint: str, music: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip = str(next(music.rglob("*.mp3")))
+    for given in (checkpoint, str(Path(checkpoint).parent)):
+        assert predict.main([clip, "--checkpoint", given, "--format", "json"]) == 0
+    first, second = capfd.readouterr().out.splitlines()
+    assert first == second
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "tape", "meta"])
+def test_a_device_that_is_not_there_has_a_line(
+    device: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main(["a.mp3", "--device", device]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"genreclf: device={device}: ")
+    assert "cpu" in line
+
+
+def test_it_imports_neither_training_nor_what_features_do_without(music: Path) -> None:
+    """They would take longer to import, and more memory, than a clip takes to predict."""
+    slow = ["pytorch_lightning", "torchmetrics", "torchaudio", "sklearn", "scipy.stats"]
+    slow += ["scipy.signal", "librosa", "pandas", "matplotlib", "hydra", "wandb", "rich", "h5py"]
+    code = (
+        "import sys; from genreclf.commands.predict import main\n"
+        f"status = main([{str(next(music.rglob('*.mp3')))!r}])\n"
+        f"found = [name for name in {slow} if name in sys.modules]\n"
+        "sys.exit(str(found) if found else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_closed_pipe_is_no_error_message(checkpoint: str, music: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import heed_ctrl_c
 
-import genreclf.data.build_store as build
+import genreclf.data.rows as rows_module
 from genreclf.audio import decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store
@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(Path(path).name)
             yield function(path)
 
-    monkeypatch.setattr(build, "map_in_order", extract_here)
+    monkeypatch.setattr(rows_module, "map_in_order", extract_here)
     return names
 
 
@@ -250,6 +250,7 @@ def start(music: Path, outputs: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_extraction_goes_on(
     music: Path, tmp_path: Path, number: int, status: int
@@ -275,6 +276,7 @@ def test_an_interrupted_extraction_goes_on(
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None:
     process = start(music, tmp_path)
     deadline = time.monotonic() + 60
@@ -284,13 +286,16 @@ def test_no_worker_outlives_a_killed_parent(music: Path, tmp_path: Path) -> None
     process.kill()
     process.communicate(timeout=60)
 
-    def alive() -> list[str]:
-        listing = subprocess.run(["ps", "-eo", "pgid=,pid=,args="], capture_output=True, text=True)
-        return [line for line in listing.stdout.splitlines() if line.split()[0] == str(process.pid)]
+    def alive() -> bool:
+        try:
+            os.killpg(process.pid, 0)  # signals nobody
+        except ProcessLookupError:
+            return False
+        return True
 
     while alive() and time.monotonic() < deadline + 10:
         time.sleep(0.1)
-    assert alive() == []
+    assert not alive()
 
 
 SCRIPT = """

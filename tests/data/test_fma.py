@@ -41,6 +41,7 @@ def root(command: Callable[..., str], packed: dict[str, bytes], tmp_path: Path) 
         return Path(command("download", "data=fma_small", f"data.archives=[{entries}]", where))
 
 
+@pytest.mark.slow
 def test_a_full_rehearsal(
     command: Callable[..., str], root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

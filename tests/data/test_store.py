@@ -178,7 +178,8 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_loses_nothing(tmp_path: Path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(
-        r".* after \d+ of 50 tracks \(File too large\).* the same command continues.*\n", done.stdout
+        r".* after \d+ of 50 tracks \(File too large\).* the same command continues.*\n",
+        done.stdout,
     )
     tracks = [Track(str(n), "Rock") for n in range(50)]
     with StoreWriter(path, OTHER, tracks, (64, 64), np.dtype(np.float32)) as opened:

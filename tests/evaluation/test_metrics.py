@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -21,23 +24,23 @@ def test_interval_is_the_papers() -> None:
     assert intervals.compute_wilson_interval(10, 10)[1] == 1
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
-    figures = metrics.evaluate(labels, scores([0, 0, 1, 1, 2, 2]), CLASSES)
-    assert figures["accuracy"] == pytest.approx(4 / 6)
-    assert figures["n"] == 6
-    assert figures["confusion"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
-    assert figures["per_genre"]["a"] == pytest.approx(
+    found = metrics.evaluate(labels, scores([0, 0, 1, 1, 2, 2]), CLASSES)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["n"] == 6
+    assert found["confusion"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert found["per_genre"]["a"] == pytest.approx(
         {"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3}
     )
-    assert figures["f1_macro"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
-    assert figures["loss"] == pytest.approx(-(4 * np.log(0.8) + 2 * np.log(0.1)) / 6)
+    assert found["f1_macro"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+    assert found["loss"] == pytest.approx(-(4 * np.log(0.8) + 2 * np.log(0.1)) / 6)
 
 
 def test_an_absent_genre_does_not_lower_macro_f1() -> None:
-    figures = metrics.evaluate(np.array([0, 1]), scores([0, 1]), CLASSES)
-    assert figures["f1_macro"] == 1
-    assert figures["per_genre"]["c"]["support"] == 0
+    found = metrics.evaluate(np.array([0, 1]), scores([0, 1]), CLASSES)
+    assert found["f1_macro"] == 1
+    assert found["per_genre"]["c"]["support"] == 0
 
 
 def test_scores_of_another_shape_are_refused() -> None:
@@ -75,3 +78,11 @@ def test_reliability_by_hand() -> None:
     ]
     gap = 1 * 0.45 + 3 * abs((0.95 + 0.91 + 1) / 3 - 2 / 3)
     assert metrics.compute_calibration_error(labels, table) == pytest.approx(gap / 4)
+
+
+def test_importing_the_metrics_is_fast() -> None:
+    code = (
+        "import sys, genreclf.evaluation.metrics as metrics; metrics.find_direction('val/loss'); "
+        "print(sorted({'scipy', 'sklearn', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -1,5 +1,7 @@
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,18 +9,6 @@ import pytest
 from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
-
-
-def test_a_run_is_its_config() -> None:
-    config = {"seed": 0, "model": {"p": 0.3}, "outputs": "a", "num_workers": 0}
-    digest = runs.digest_config(config)
-    assert len(digest) == 8
-    assert runs.digest_config({**config, "outputs": "b", "num_workers": 4}) == digest
-    assert runs.digest_config({**config, "seed": 1}) != digest
-    assert runs.digest_config({**config, "model": {"p": 0.4}}) != digest
-    fma = {**config, "data": {"root": "a", "archives": [], "known_bad": {}}}
-    mirrored = {**fma, "data": {**fma["data"], "archives": [{"url": "b"}], "known_bad": {"7": ""}}}
-    assert runs.digest_config(mirrored) == runs.digest_config(fma) != digest
 
 
 def test_json_is_whole_and_valid(tmp_path: Path) -> None:
@@ -51,12 +41,56 @@ def test_provenance_names_what_computes() -> None:
 
 def test_missing_and_damaged_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        runs.find_runs([tmp_path / "none"])
+        runs.read_runs(tmp_path / "none")
     with pytest.raises(InputError, match="no finished run"):
-        runs.find_runs([tmp_path])
+        runs.read_runs(tmp_path)
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        runs.find_runs([tmp_path])
+        runs.read_runs(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(InputError, match=r"predictions\.csv is missing"):
-        runs.find_runs([tmp_path])
+        runs.read_runs(tmp_path)
+
+
+def write_run(folder: Path, seed: int, tested_on: str = "test") -> Path:
+    folder.mkdir(parents=True)
+    predictions = runs.Predictions(["1"], np.array([0]), np.array([[0.75, 0.25]]), ["a", "b"])
+    predictions.write(folder / runs.PREDICTIONS)
+    val, test = ({"accuracy": share, "f1_macro": 0.5, "loss": 1.5} for share in (0.25, 0.75))
+    result = {"val": val, "test": val if tested_on == "val" else test, "tested_on": tested_on}
+    config = {"seed": seed, "optimizer": {"lr": 0.1}, "oversampling": {"genres": ["a"]}}
+    result |= {"params": 3, "best_epoch": 0, "seconds": 1.5, "config": config}
+    files.write_json(folder / runs.RESULT, result)
+    return folder
+
+
+def test_runs_are_a_sequence_in_the_order_of_their_folders(tmp_path: Path) -> None:
+    second, first = write_run(tmp_path / "a" / "b", 1), write_run(tmp_path / "a" / "a", 0)
+    found = runs.read_runs(str(tmp_path))
+    assert [run.folder for run in found] == [first, second]
+    assert len(found) == 2
+    assert found[-1].result["config"]["seed"] == 1
+    assert isinstance(found[:1], runs.Runs)
+    assert [run.folder for run in found[1:]] == [second]
+    assert [run.folder for run in runs.read_runs([first, second, tmp_path])] == [first, second]
+    assert len(runs.read_runs(first)) == 1
+
+
+def test_a_frame_has_a_row_for_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "a", 0)
+    write_run(tmp_path / "b", 1, "val")
+    found = runs.read_runs(tmp_path)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        found.to_frame()
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    first, second = found.to_frame()
+    assert (first["folder"], first["val/accuracy"], first["test/accuracy"]) == (
+        str(tmp_path / "a"),
+        0.25,
+        0.75,
+    )
+    assert (first["config.seed"], first["config.optimizer.lr"]) == (0, 0.1)
+    assert first["config.oversampling.genres"] == ["a"]
+    assert second["val/accuracy"] == 0.25
+    assert "test/accuracy" not in second

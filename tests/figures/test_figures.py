@@ -3,15 +3,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from conftest import SHARED
 from torch import Tensor, nn
 
 from genreclf import models
 from genreclf.audio.features import Mel
+from genreclf.commands import network as network_command
 from genreclf.errors import InputError
-from genreclf.figures import network, spectrogram
+from genreclf.figures import network, spectrogram, style
 from genreclf.figures.network import Step, trace_network
 
 OPTIONS = (Path(__file__).parents[2] / "conf/model").glob("*.yaml")
@@ -48,9 +49,11 @@ def test_every_model_is_drawn(command: Callable[..., str], tmp_path: Path, model
     assert re.search(r"[\d,]+ parameters", text)
 
 
-def test_the_table_is_logged(command: Callable[..., str], tmp_path: Path) -> None:
+def test_the_table_is_logged(command: Callable[..., str], caplog: pytest.LogCaptureFixture) -> None:
+    network_command.log.addHandler(caplog.handler)  # Hydra replaces those of the root logger
     command("network", *SMALL, "classes=5")
-    lines = (tmp_path / "figures/network.log").read_text().splitlines()
+    network_command.log.removeHandler(caplog.handler)
+    lines = caplog.text.splitlines()
     assert any(re.match(r"rnn +GRU, 2 layers, 128 to 32 +8 x 32 +21,888$", line) for line in lines)
     assert lines[-1] == "38,790 parameters"
 
@@ -85,7 +88,7 @@ def test_the_papers_network_at_the_papers_size() -> None:
     assert set(named["+"].reads) == {steps.index(named["rnn"]), steps.index(named["residual"])}
 
 
-def test_what_the_pass_leaves_out_is_told(command: Callable[..., str]) -> None:
+def test_unused_modules_are_counted(command: Callable[..., str]) -> None:
     named = by_name(trace_network(models.CNNRNN(8, unused_gate=True), 32, 64))
     assert (named["gate"].shape, named["gate"].parameters) == (None, 161)
     text = text_of(command("network", *SMALL, "model.unused_gate=true"))
@@ -93,7 +96,7 @@ def test_what_the_pass_leaves_out_is_told(command: Callable[..., str]) -> None:
 
 
 class Skipping(nn.Module):
-    """What the paper's networks have not: a skip round a block, functions, its own parameters."""
+    """A skip round a block, functions and parameters of its own, unlike the paper's networks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,11 +222,8 @@ def test_a_short_clip_is_not_followed_by_silence(clip: Path) -> None:
     assert drawn.axes[0].get_xlim() == pytest.approx((0, 2.5), abs=0.1)
 
 
-def test_the_clip_of_the_paper(command: Callable[..., str]) -> None:
-    path = SHARED / "fma_clip" / "000002.mp3"
-    if not path.is_file():
-        pytest.skip("no real audio at hand")
-    drawing = command("spectrogram", f"clip={path}")
+def test_the_clip_of_the_paper(command: Callable[..., str], fma_clip: Path) -> None:
+    drawing = command("spectrogram", f"clip={fma_clip}")
     assert {"Food by AWOL", "8,000", "30"} <= set(text_of(drawing).splitlines())
     assert Path(drawing).stat().st_size < 500_000
 
@@ -303,3 +303,25 @@ def test_a_clip_that_cannot_be_drawn_is_one_line(
 
 def test_a_net_is_described_without_a_config() -> None:
     assert "classifier.4" in network.format_table(trace_network(models.EfficientCNN(3), 8, 8))
+
+
+class Tempogram:
+    """Features from elsewhere, which say themselves how they are drawn."""
+
+    name = "tempogram"
+    duration = 4.0
+    bin_label, value_label = "tempo, BPM", "strength"
+    bin_ticks = {0.0: "60", 2.0: "180"}  # noqa: RUF012
+    value_range = (0.0, 1.0)
+
+
+def test_features_of_your_own_are_drawn() -> None:
+    values = np.linspace(0, 1, 24, dtype=np.float32).reshape(3, 8)
+    plain = type("Plain", (), {"name": "plain", "duration": 4.0})()
+    for features, shown in [
+        (Tempogram(), {"tempo, BPM", "strength", "60", "180"}),
+        (plain, {"bin", "value", "0", "2"}),
+    ]:
+        clip = spectrogram.make_clip("a clip", features, values, None, 4.0)
+        text = re.findall(r"<text[^>]*>([^<]*)<", style.render_svg(spectrogram.draw_clip(clip)))
+        assert {"a clip", "time, s", *shown} <= set(text)

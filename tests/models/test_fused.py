@@ -29,13 +29,13 @@ def trained_once(net: nn.Module, features: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("make", [CNNRNN, ConventionalCNN])
-@pytest.mark.parametrize("at_once", [30_000, 10**9], ids=["one clip at once", "all at once"])
+@pytest.mark.parametrize("part_size", [30_000, 10**9], ids=["clip by clip", "all clips"])
 @pytest.mark.parametrize("kept", [0, 10**9], ids=["repeated", "kept"])
 def test_the_fused_net_is_the_plain_one_but_for_rounding(
-    make: type[nn.Module], at_once: int, kept: int, monkeypatch: pytest.MonkeyPatch
+    make: type[nn.Module], part_size: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both are compared with the plain net in double precision."""
-    monkeypatch.setattr(fused, "AT_ONCE", at_once)
+    monkeypatch.setattr(fused, "PART_SIZE", part_size)
     monkeypatch.setattr(fused, "KEPT", kept)
     plain = net_with_any_gains(make)
     fast, exact = fuse(copy.deepcopy(plain)), copy.deepcopy(plain).double()
@@ -63,7 +63,7 @@ def test_parameters_keep_their_names() -> None:
 
 
 def test_moments_of_a_long_clip_are_exact() -> None:
-    """PyTorch's own lose three digits here: see `_moments`."""
+    """PyTorch's own lose three digits here: see `_compute_moments`."""
     values = (torch.randn(2, 3, 128, 1292) + 5).to(memory_format=torch.channels_last)
     mean, variance = fused._compute_moments(values)
     of_each = values.double().transpose(0, 1).flatten(1)

@@ -114,7 +114,7 @@ def test_modules_may_come_in_another_order(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_genreclf_is_told(tmp_path: Path) -> None:
     torch.save({"genreclf": {"format": 1}, "state_dict": {}}, tmp_path / "best.ckpt")
-    with pytest.raises(InputError, match=r"leave classes=\.\.\., axis"):
+    with pytest.raises(InputError, match=r"leave out classes=\.\.\.,"):
         load_any_checkpoint(tmp_path / "best.ckpt", "paper", "frequency", Mel())
 
 
@@ -148,9 +148,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("hello")
     reasons = {
-        "linear": "its 2 tensors are those of none",
-        "four": r"with 8 classes; classes=\[\.\.\.\] names every genre",
-        "none": "no state dict in it",
+        "linear": "its 2 tensors match none of",
+        "four": r"with 8 classes; name every genre",
+        "none": "contains no state dict",
         "text": "damaged",
         "absent": "no such file",
     }
@@ -183,7 +183,7 @@ def test_rows_that_do_not_fit_are_refused(
 ) -> None:
     torch.save(published.state_dict(), tmp_path / "final.pth")
     for shape, reason in {
-        (16, 64): "features of 16 bins, the checkpoint was trained on 128 unless features=",
+        (16, 64): "features of 16 bins, the checkpoint was trained on 128; if this plain",
         (128, 4): "4 frames, this model needs 8",
     }.items():
         row = np.zeros((1, *shape), np.float32)

@@ -43,14 +43,14 @@ def test_the_attentive_cnn_trains_from_16_by_16(shape: tuple[int, int]) -> None:
 
 def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
     net, clips = AttentiveCNN(4).eval(), torch.randn(3, 128, 80)
-    sequence = net._sequence(clips)
-    weights = net._weights(sequence)
+    sequence = net._compute_sequence(clips)
+    weights = net._compute_weights(sequence)
     torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 304))
-    torch.testing.assert_close(net.attention_weights(clips), weights.mean(dim=1))
+    torch.testing.assert_close(net.compute_attention(clips), weights.mean(dim=1))
     mean = (weights * sequence).sum(dim=2, keepdim=True)
     deviation = (weights * (sequence - mean).square()).sum(dim=2).clamp(min=1e-5).sqrt()
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(net._weights(sequence).sum(dim=2), torch.ones(3, 304))
+        torch.testing.assert_close(net._compute_weights(sequence).sum(dim=2), torch.ones(3, 304))
     statistics = torch.cat([mean.squeeze(2), deviation], dim=1)
     expected = net.classifier(net.norm(statistics))
     torch.testing.assert_close(net(clips), expected, atol=1e-4, rtol=1e-4)
@@ -59,9 +59,9 @@ def test_attentive_statistics_are_means_and_deviations_over_time() -> None:
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ({"channels": [8, 8]}, "four of the first two are needed"),
-        ({"kernels": [9, 4, 3, 3]}, "kernels span odd numbers"),
-        ({"kernels": [[], 5, 3, 3]}, "kernels span odd numbers"),
+        ({"channels": [8, 8]}, "four channels and four kernels are needed"),
+        ({"kernels": [9, 4, 3, 3]}, "odd kernels and frames"),
+        ({"kernels": [[], 5, 3, 3]}, "odd kernels and frames"),
         ({"frames": 2}, "frames=2"),
         ({"squeeze": -1}, "squeeze=-1"),
         ({"encoders": 1, "mixed": 30}, "4 must divide"),
@@ -91,8 +91,8 @@ def test_the_attentive_cnn_with_more_parts_trains(setting: dict[str, Any], more:
 
 def test_without_attention_every_step_weighs_the_same() -> None:
     net, clips = AttentiveCNN(4, attention=0).eval(), torch.randn(2, 40, 64)
-    torch.testing.assert_close(net.attention_weights(clips), torch.full((2, 8), 1 / 8))
-    sequence = net._sequence(clips)
+    torch.testing.assert_close(net.compute_attention(clips), torch.full((2, 8), 1 / 8))
+    sequence = net._compute_sequence(clips)
     deviation = sequence.var(2, correction=0).clamp(min=1e-5).sqrt()
     expected = net.classifier(net.norm(torch.cat([sequence.mean(2), deviation], dim=1)))
     torch.testing.assert_close(net(clips), expected, atol=1e-4, rtol=1e-4)
@@ -118,10 +118,10 @@ def check_training(net: torch.nn.Module, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("axis", "steps"), [("time", 15), ("frequency", 16)])
 def test_attention_weights_are_those_of_the_prediction(axis: str, steps: int) -> None:
     net, clips = CNNRNN(4, axis=axis).eval(), torch.randn(3, 128, 120)
-    weights = net.attention_weights(clips)
+    weights = net.compute_attention(clips)
     assert weights.shape == (3, steps)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
-    pooled = (weights[:, :, None] * net._sequence(clips)).sum(dim=1)
+    pooled = (weights[:, :, None] * net._compute_sequence(clips)).sum(dim=1)
     torch.testing.assert_close(net.classifier(pooled), net(clips))
 
 

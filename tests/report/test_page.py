@@ -14,7 +14,7 @@ from genreclf.figures import curves
 Train = Callable[..., dict[str, Any]]
 
 
-def test_a_run_has_a_page_of_its_own(train: Train) -> None:
+def test_a_run_has_its_own_page(train: Train) -> None:
     result = train("report=true", "trainer.max_epochs=2")
     page = Page((result["folder"] / "report.html").read_text())
     assert page.open == []
@@ -30,10 +30,10 @@ def test_a_run_has_a_page_of_its_own(train: Train) -> None:
     ):
         assert text in page.text
     assert "cnn_dropout: 0.3" in page.text
-    assert "printed there as" not in page.text  # other genres than the paper's
+    assert "printed as" not in page.text  # other genres than the paper's
 
 
-def test_the_papers_genres_stand_beside_what_it_prints_them_as(
+def test_the_papers_genres_are_next_to_their_printed_names(
     command: Callable[..., str], tmp_path: Path
 ) -> None:
     count = 4 * len(paper.CLASSES)
@@ -50,6 +50,7 @@ def test_the_papers_genres_stand_beside_what_it_prints_them_as(
     assert re.search(r"<td>Experimental</td>.*<td>0.56</td><td class=\"text\">Pop</td>", page)
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared(
     train: Train, command: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Studies with phases of their own, small enough to be run, killed and run again."""
+"""Studies with small phases that can be run, killed and resumed within a test."""
 
 import math
 import resource
@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from conftest import TINY
 
+from genreclf.commands.compose import read_sweep
 from genreclf.evaluation.runs import Predictions
 from genreclf.files import write_json
-from genreclf.studies import sweep
 from genreclf.studies.study import Point, Study, choose_best
 
 PHASES = {
@@ -33,7 +33,7 @@ PHASES = {
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of options, as a user's own."""
+    """A folder of config options, like a user's own."""
     folder = tmp_path_factory.mktemp("options")
     for group in ("phase", "study"):
         (folder / group).mkdir()
@@ -42,8 +42,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = f"# @package _global_\nhydra: {{sweeper: {{params: {{{params}}}}}}}\ntest: {test}\n"
         (folder / "phase" / f"{name}.yaml").write_text(text.replace('seed: "0"', ""))
     (folder / "study" / "tiny.yaml").write_text(
-        "phases: [tiny_model, tiny_rate, tiny_last]\nbegin: [optimizer=adam]\nalso: {}\n"
-        "metric: val/loss\nseeds: [0]\n"
+        "phases: [tiny_model, tiny_rate, tiny_last]\noverrides: [optimizer=adam]\n"
+        "phase_overrides: {}\nmetric: val/loss\nseeds: [0]\n"
     )
     return folder
 
@@ -88,7 +88,8 @@ def whole(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPath
     return outputs
 
 
-def test_each_phase_begins_with_what_the_one_before_chose(whole: Path) -> None:
+@pytest.mark.slow
+def test_each_phase_starts_from_what_the_previous_one_chose(whole: Path) -> None:
     study = read(whole)
     assert [phase.name for phase in study.phases] == ["tiny_model", "tiny_rate", "tiny_last"]
     for phase in study.phases:
@@ -108,6 +109,7 @@ def test_each_phase_begins_with_what_the_one_before_chose(whole: Path) -> None:
     assert run.result["config"]["optimizer"]["_target_"].endswith("adam")
 
 
+@pytest.mark.slow
 def test_only_the_last_phase_tests(whole: Path) -> None:
     study = read(whole)
     tested = [run.result["tested_on"] for p in study.phases for q in p.points for run in q.runs]
@@ -117,6 +119,7 @@ def test_only_the_last_phase_tests(whole: Path) -> None:
     assert not any(name.startswith("test/") for name in first["metrics"])
 
 
+@pytest.mark.slow
 def test_the_report_is_written(whole: Path) -> None:
     (folder,) = (whole / "study").iterdir()
     assert "tiny_rate" in (folder / "report.html").read_text()
@@ -127,6 +130,7 @@ def results(outputs: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in outputs.glob("train/*/result.json")}
 
 
+@pytest.mark.slow
 def test_a_finished_study_runs_nothing_again(
     whole: Path, arguments: Callable[..., list[str]]
 ) -> None:
@@ -136,6 +140,7 @@ def test_a_finished_study_runs_nothing_again(
     assert results(whole) == before
 
 
+@pytest.mark.slow
 def test_the_printed_command_repeats_a_phase(
     whole: Path, arguments: Callable[..., list[str]]
 ) -> None:
@@ -148,7 +153,8 @@ def test_the_printed_command_repeats_a_phase(
     assert results(whole) == before
 
 
-def test_status_says_how_far_each_study_is_wherever_it_lies(
+@pytest.mark.slow
+def test_status_reports_progress_even_after_outputs_were_moved(
     whole: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
     shutil.copytree(whole, tmp_path / "moved")
@@ -161,8 +167,24 @@ def test_status_says_how_far_each_study_is_wherever_it_lies(
             assert [run.folder.is_relative_to(tmp_path) for run in point.runs] == [True]
 
 
+@pytest.mark.slow
+def test_status_imports_nothing_slow(whole: Path) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['genreclf', 'study', '--status', 'outputs={whole}']\n"
+        "from genreclf.__main__ import main\n"
+        "main()\n"
+        "print(*sys.modules)"
+    )
+    done = finish([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    slow = {"torch", "pytorch_lightning", "sklearn", "scipy", "h5py", "matplotlib", "librosa"}
+    assert not imported & slow
+
+
 def figures(outputs: Path) -> Any:
-    """What must not depend on interruptions: everything but folders and times."""
+    """What interruptions must not change: everything but folders and times."""
     return [
         (phase.winner, [(point.overrides, [(r["history"], r["test"], r["val"]) for r in runs])])
         for phase in read(outputs).phases
@@ -171,10 +193,11 @@ def figures(outputs: Path) -> Any:
     ]
 
 
-def test_a_killed_study_ends_as_one_that_was_not(
+@pytest.mark.slow
+def test_a_killed_study_ends_like_one_that_was_not(
     whole: Path, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    """SIGKILL while it begins, while a run trains, and between two runs."""
+    """SIGKILL while it starts, while a run trains, and between two runs."""
     moments = ("study/*/study.json", "train/*/last.ckpt", "train/*/result.json")
     for moment in moments:
         process = subprocess.Popen(
@@ -189,7 +212,8 @@ def test_a_killed_study_ends_as_one_that_was_not(
     assert figures(tmp_path) == figures(whole)
 
 
-def test_one_failed_run_lets_the_others_finish_then_stops_the_study(
+@pytest.mark.slow
+def test_a_failed_run_stops_the_study_after_the_others_have_finished(
     arguments: Callable[..., list[str]], tmp_path: Path, command: Callable[..., str]
 ) -> None:
     done = finish(arguments(tmp_path, "study.phases=[tiny_axis,tiny_rate]", "model=cnn_gru"))
@@ -203,6 +227,7 @@ def test_one_failed_run_lets_the_others_finish_then_stops_the_study(
     assert command("study", "--status", f"outputs={tmp_path}").startswith("  tiny_rate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "phase", "runs"),
     [("demo", "final", 1), ("paper", "final", 1), ("artist_effect", "splits", 2)],
@@ -217,14 +242,14 @@ def test_every_study_runs(music: Path, tmp_path: Path, option: str, phase: str, 
     (only,) = read(tmp_path).phases
     assert [len(point.runs) for point in only.points] == [1] * runs
     if option == "artist_effect":
-        assert only.left_out == {"split=official": "the data name no official parts"}
+        assert only.left_out == {"split=official": "the dataset has no official split"}
         assert {run.result["config"]["split"]["seed"] for p in only.points for run in p.runs} == {1}
 
 
 def test_the_paper_has_its_54_points() -> None:
     with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
         phases = hydra.compose("study", ["study=paper"]).study.phases
-        counts = {p: math.prod(len(v) for v in sweep.read_sweep(p).values()) for p in phases}
+        counts = {p: math.prod(len(v) for v in read_sweep(p).values()) for p in phases}
     assert counts == {
         "features": 3,
         "models": 3,
@@ -237,6 +262,7 @@ def test_the_paper_has_its_54_points() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_a_run_that_does_not_fit_in_memory_is_a_result(
     arguments: Callable[..., list[str]], tmp_path: Path
@@ -258,10 +284,13 @@ def test_a_run_that_does_not_fit_in_memory_is_a_result(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lr=1e-2", "optimizer.lr=1e-2: phase tiny_rate chooses it; leave it out, or"),
-        ("seed=3", "seed=3: a study has study.seeds=[...]"),
-        ("phase=grid", "phase=grid: a study has study.phases=[...]"),
-        ("study.phases=[]", "study.phases and study.seeds: at least one of each is needed"),
+        (
+            "optimizer.lr=1e-2",
+            "optimizer.lr=1e-2: phase tiny_rate chooses optimizer.lr; ",
+        ),
+        ("seed=3", "seed=3: use study.seeds=[...] instead"),
+        ("phase=grid", "phase=grid: use study.phases=[...] instead"),
+        ("study.phases=[]", "study.phases and study.seeds: give at least one of each"),
         ("study.metric=val/acc", "study.metric=val/acc: choose one of val/loss"),
     ],
 )
@@ -277,6 +306,7 @@ def test_bad_input_is_one_line(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"genreclf: {message}")
 
 
+@pytest.mark.slow
 def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
     last = command(
         *("study", "--estimate", "study=paper", "study.phases=[models,grid]"),
@@ -287,7 +317,9 @@ def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
     assert not list(tmp_path.glob("study/*"))
 
 
-def test_ties_go_to_the_lower_number_and_what_did_not_fit_is_no_candidate(tmp_path: Path) -> None:
+def test_ties_go_to_the_lower_number_and_only_points_that_fit_in_memory_can_win(
+    tmp_path: Path,
+) -> None:
     points = []
     for number, value in enumerate([0.25, 0.5, 0.5, 0.75]):
         folder = tmp_path / str(number)

@@ -116,6 +116,7 @@ def read_losses(outputs: Path) -> np.ndarray:
     return np.array([[epoch["train/loss"], epoch["val/loss"]] for epoch in history])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_twice_continues_as_if_it_had_not_been(
     shared: list[str], tmp_path: Path
 ) -> None:
@@ -251,6 +252,7 @@ def fit_in_one_of_two(rank: int, path: Path, folder: Path, port: int) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(
     make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray], tmp_path: Path
 ) -> None:

@@ -185,7 +185,7 @@ def test_a_checkpoint_holds_no_targets(
     with pytest.raises(SystemExit):
         train(*settings[3:5])  # of cnn_gru
     distillation_options(music, tmp_path, seed=1)
-    assert train(*settings)["folder"] != result["folder"], "other targets make another run"
+    assert train(*settings)["folder"] != result["folder"]  # other targets, another run
 
 
 def test_what_runs_predicted_joins_the_soft_labels(
@@ -224,6 +224,7 @@ def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_runs_that_may_have_seen_the_tracks_are_refused(
     train: Callable[..., dict[str, Any]],
     music: Path,

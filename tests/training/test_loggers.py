@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pytest
+import wandb
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
@@ -77,8 +77,12 @@ class Offline:
         return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
-def offline_runs(place: Path) -> list[Offline]:
-    """In the order in which they began."""
+def read_offline_runs(place: Path) -> list[Offline]:
+    """In the order in which they began.
+
+    `wandb.finish()` returns while W&B's service process still writes: it must end first.
+    """
+    wandb.teardown()
     runs = [Offline(folder) for folder in place.rglob("offline-run-*")]
     return sorted(runs, key=lambda offline: offline.run.start_time.ToNanoseconds())
 
@@ -93,11 +97,10 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         f"store={tmp_path_factory.getbasetemp()}/shared.h5",
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_RUN_GROUP", "paper-folder-1a2b3c4d")
         hydra_app.run("train", COMMANDS["train"].config, arguments)
     (result,) = place.rglob("result.json")
-    (offline,) = offline_runs(place)
+    (offline,) = read_offline_runs(place)
     return {**json.loads(result.read_text()), "folder": result.parent, "offline": offline}
 
 
@@ -203,7 +206,7 @@ def test_a_resumed_run_logs_all_its_epochs(
             train("logger=wandb", "trainer.max_epochs=3")
     signal.signal(signal.SIGINT, handler)
     result = train("logger=wandb", "trainer.max_epochs=3")
-    cut, resumed = offline_runs(tmp_path)
+    cut, resumed = read_offline_runs(tmp_path)
     assert (cut.exit_code, resumed.exit_code) == (1, 0)
     assert cut.run.display_name == resumed.run.display_name
     assert len(cut.curve("val/accuracy")) == 2
@@ -218,10 +221,7 @@ def test_a_resumed_run_logs_all_its_epochs(
     [("", "folder-cnn_gru-1a2b3c4d"), ("a=1 " * 99, "a=1 " * 29 + "... 1a2b3c4d")],
     ids=["no override", "more than W&B takes"],
 )
-def test_a_run_has_a_name_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
+def test_a_run_has_a_name_of_its_own(tmp_path: Path, name: str, shown: str) -> None:
     logger = make_wandb_logger(tmp_path / "folder-cnn_gru-1a2b3c4d", "p", name=name)
     assert logger._wandb_init["name"] == shown
 
@@ -233,6 +233,7 @@ def test_wandb_is_online_when_logged_in(tmp_path: Path, monkeypatch: pytest.Monk
         assert make_wandb_logger(tmp_path, "p")._wandb_init["mode"] == mode
 
 
+@pytest.mark.slow
 def test_a_sweep_logs_offline_when_not_logged_in(
     music: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -245,14 +246,14 @@ def test_a_sweep_logs_offline_when_not_logged_in(
             *("trainer.max_epochs=1", f"outputs={tmp_path}"),
             f"store={tmp_path_factory.getbasetemp()}/shared.h5",
         ],
-        env={**kept, "HOME": str(tmp_path), "MPLCONFIGDIR": mpl.get_cachedir()},
+        env=kept,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    runs = offline_runs(tmp_path)
+    runs = read_offline_runs(tmp_path)
     assert sorted(run.run.display_name.split()[-2] for run in runs) == ["seed=0", "seed=1"]
     assert [run.run.job_type for run in runs] == ["", ""]
 

@@ -1,0 +1,60 @@
+"""Composes the configs of training runs, as `genreclf train` and its sweeps do."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from genreclf.data.store import Store
+
+
+def compose_run(overrides: list[str]) -> DictConfig:
+    """The config of a training run, including Hydra's own settings."""
+    return hydra.compose("config", overrides, return_hydra_config=True)
+
+
+def find_run_folder(overrides: list[str]) -> Path:
+    """The folder of the training run with these overrides; its store is built if it is missing."""
+    from genreclf.commands.stores import choose_folder  # imports h5py, which --status does without
+
+    config = compose_run(overrides)
+    parts = OmegaConf.masked_copy(config, ["data", "features", "store", "outputs", "workers"])
+    OmegaConf.resolve(parts)
+    return choose_folder(config, _build_store(OmegaConf.to_yaml(parts)))
+
+
+@lru_cache  # the runs of a phase share it
+def _build_store(settings: str) -> "Store":
+    from genreclf.commands.stores import find_store
+    from genreclf.data.build_store import StorePlan, write_store
+
+    config = OmegaConf.create(settings)
+    store = find_store(config)  # pyright: ignore[reportArgumentType]
+    return write_store(store, config.workers) if isinstance(store, StorePlan) else store
+
+
+def read_sweep(phase: str) -> dict[str, list[str]]:
+    """What a phase varies: for each config key its overrides, such as `seed=0` and `seed=1`."""
+    params = compose_run([f"phase={phase}"]).hydra.sweeper.params or {}
+    sweep = {}
+    for override in OverridesParser.create().parse_overrides(
+        [f"{key}={values}" for key, values in params.items()]
+    ):
+        key = override.get_key_element()
+        values = override.sweep_string_iterator() if override.is_sweep_override() else []
+        sweep[key] = [f"{key}={value}" for value in values] or [override.input_line or ""]
+    return sweep
+
+
+def list_hydra_options() -> list[str]:
+    """Options that the user gave to Hydra itself and that sweeps need, such as a launcher."""
+    excluded = ("hydra.mode", "hydra.run.dir", "hydra.output_subdir", "hydra/job_logging")
+    given = [text for text in HydraConfig.get().overrides.hydra if not text.startswith(excluded)]
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return [text for folder in folders for text in ("--config-dir", folder)] + given

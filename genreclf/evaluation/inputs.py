@@ -1,0 +1,72 @@
+"""What `inference.Model` is given, audio and a device, checked."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from genreclf.audio.workers import Audio
+from genreclf.errors import InputError
+
+AudioInput = str | os.PathLike[str] | tuple[Any, float]  # a path, or (waveform, sample rate)
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device of this name; "auto" takes a GPU if there is one.
+
+    Raises:
+        InputError: no such device, or PyTorch does not find it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise InputError(f"device={name}: choose auto, cpu or cuda (cuda:1 for a second GPU)")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # no driver, no such number; a build without CUDA
+        raise InputError(
+            f"device={name}: PyTorch finds no such device on this machine; use device=cpu"
+        ) from None
+    return device
+
+
+def is_waveform(audio: Any) -> bool:
+    """Whether this is (waveform, sample rate), whatever their values."""
+    return isinstance(audio, tuple) and len(audio) == 2 and hasattr(audio[0], "__array__")
+
+
+def check_audio(audio: Any) -> Audio:
+    """A path as text, or a waveform as float array and its rate as a whole number.
+
+    Raises:
+        InputError: neither of the two.
+    """
+    if isinstance(audio, str | os.PathLike):
+        return os.fspath(audio)
+    if not is_waveform(audio):
+        raise InputError(f"a path or (waveform, sample_rate) is needed, not {type(audio).__name__}")
+    waveform, rate = np.asarray(audio[0]), audio[1]
+    if waveform.dtype.kind != "f" or waveform.ndim not in (1, 2):
+        raise InputError(
+            f"waveform: {waveform.dtype} of shape {waveform.shape}; floats in [-1, 1] of shape "
+            "(samples,) or (channels, samples) are needed"
+        )
+    if waveform.ndim == 2 and not 0 < waveform.shape[0] <= waveform.shape[1]:
+        raise InputError(
+            f"waveform: shape {waveform.shape}; (channels, samples) is needed, transpose it"
+        )
+    number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+    if not number or not 1 <= rate < 1e9:
+        raise InputError(f"sample_rate={rate!r}: a number of Hz is needed")
+    return waveform, round(float(rate))
+
+
+def name_audio(audio: Audio) -> str:
+    """The path of a file; empty for a waveform."""
+    return audio if isinstance(audio, str) else ""
