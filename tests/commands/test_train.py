@@ -322,7 +322,7 @@ def test_data_that_changed_make_another_run(command: Callable[..., str], tmp_pat
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
         (["scheduler.monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
         (["seed=-1"], "seed=-1: choose a number from 0 to"),
-        (["workers=0"], "workers=0: at least 1 is needed"),
+        (["workers=0", "data.genres=[Folk,Rock]"], "workers=0: at least 1 is needed"),
         (["monitor=val/accuracy", "optimizer.lr=1e30"], "training diverged: val/loss is not"),
         (["patience=0"], "patience=0: at least 1 epoch is needed"),
         (["ema=1.0"], "ema=1.0: a decay between 0 and 1 is needed"),
@@ -333,10 +333,10 @@ def test_data_that_changed_make_another_run(command: Callable[..., str], tmp_pat
         (["batch_size=0"], "batch_size=0: a whole number of at least 1 is needed"),
         (["optimizer.lr=-1.0"], "optimizer or scheduler: Invalid learning rate"),
         (["optimizer.lr=1e30"], "training diverged: val/loss is not a number"),
-        (["scheduler=null"], "null is no option of a group"),
+        (["scheduler=null"], "a group has no option null; most groups have one called none"),
         (
             ["oversampling.augmentation=strong"],
-            "oversampling.augmentation=strong: it has settings of its own, see "
+            "oversampling.augmentation=strong: it is a group of settings; choose an option: "
             "augmentation@oversampling.augmentation=...",
         ),
         (["data.genres=Rock"], "data.genres=Rock: a list is needed: [Rock]"),
