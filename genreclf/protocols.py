@@ -125,11 +125,7 @@ class Split(Protocol):
     """Which rows of a store train, validate and test."""
 
     def __call__(self, store: Any) -> dict[str, np.ndarray]:
-<<<<<<< HEAD
         """The sorted rows of "train", "val" and optionally "test" of a `genreclf.data.Store`."""
-=======
-        """Of a `genreclf.data.Store` the sorted rows of "train", "val" and, where there is one, "test"."""
->>>>>>> training
         ...
 
 

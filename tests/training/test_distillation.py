@@ -185,11 +185,7 @@ def test_a_checkpoint_holds_no_targets(
     with pytest.raises(SystemExit):
         train(*settings[3:5])  # of cnn_gru
     distillation_options(music, tmp_path, seed=1)
-<<<<<<< HEAD
     assert train(*settings)["folder"] != result["folder"], "other targets make another run"
-=======
-    assert train(*settings)["folder"] != result["folder"]  # other targets, another run
->>>>>>> training
 
 
 def test_what_runs_predicted_joins_the_soft_labels(
