@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 USAGE = """\
-genreclf: music genre classification experiments
+genreclf: music genre classification
 
 {commands}
 
@@ -27,7 +27,7 @@ class Command:
 COMMANDS = {
     "download": Command(
         "download",
-        "download a public dataset, check and unpack it",
+        "download, verify and unpack a public dataset",
         "genreclf download data=fma_small",
     ),
     "prepare": Command(
@@ -37,18 +37,18 @@ COMMANDS = {
     ),
     "train": Command(
         "config",
-        "train, test and report one run, or a sweep with -m",
+        "train and test a model and report the result; -m runs a sweep",
         "genreclf train data=folder data.root=music split=artist\n"
         "  genreclf train -m model=cnn_gru,efficient_cnn seed=0,1,2",
     ),
     "study": Command(
         "study",
-        "run phases of sweeps, each starting from the choices of the one before",
+        "run several sweeps (phases), each starting from the previous one's winner",
         "genreclf study study=paper data=fma_small\n  genreclf study --status",
     ),
     "evaluate": Command(
         "evaluate",
-        "test a checkpoint on any data with its genres",
+        "test a trained model on any data that has its genres",
         "genreclf evaluate checkpoint=RUN/best.ckpt data=folder data.root=music",
     ),
     "predict": Command(
@@ -58,7 +58,7 @@ COMMANDS = {
     ),
     "export": Command(
         "export",
-        "export a trained model to share, calibrated, with a model card",
+        "export a trained model for sharing, calibrated and with a model card",
         "genreclf export checkpoint=RUN/best.ckpt folder=my_model",
     ),
     "report": Command(
@@ -68,7 +68,7 @@ COMMANDS = {
     ),
     "summary": Command(
         "summary",
-        "collect finished runs in a CSV file, and make a table of it",
+        "collect finished runs in a CSV file, and make a table from it",
         "genreclf summary runs=outputs/train file=results.csv",
     ),
     "dashboard": Command(
