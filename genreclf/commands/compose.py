@@ -30,12 +30,8 @@ def find_run_folder(overrides: list[str]) -> Path:
 
 @lru_cache  # the runs of a phase share it
 def _build_store(settings: str) -> "Store":
-    from genreclf.commands.stores import find_store
-    from genreclf.data.build_store import StorePlan, write_store
 
-    config = OmegaConf.create(settings)
-    store = find_store(config)  # pyright: ignore[reportArgumentType]
-    return write_store(store, config.workers) if isinstance(store, StorePlan) else store
+    return build_config_store(OmegaConf.create(settings))  # pyright: ignore[reportArgumentType]
 
 
 def read_sweep(phase: str) -> dict[str, list[str]]:

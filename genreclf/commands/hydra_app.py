@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -40,11 +41,20 @@ def keep_interrupts() -> None:
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _thread.interrupt_main).start()  # after the finaliser
+            threading.Timer(0.01, _interrupt_main).start()  # after the finaliser
         else:
             report(unraisable)
 
     sys.unraisablehook = hook
+
+
+def _interrupt_main() -> None:
+    """Send Ctrl-C to the main thread, and wake it if it sleeps or waits."""
+    thread = threading.main_thread().ident
+    if thread is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(thread, signal.SIGINT)
+    else:  # Windows
+        _thread.interrupt_main()
 
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.features import identify_features
 from genreclf.commands.identity import digest_run
-from genreclf.data.build_store import StorePlan, open_store, plan_store, write_store
+from genreclf.data.build_store import StorePlan, check_workers, open_store, plan_store, write_store
 from genreclf.data.digests import DigestCache
 from genreclf.data.store import Store, digest_split, digest_values
 from genreclf.training.sources import digest_sources
@@ -33,6 +33,7 @@ def find_store(config: DictConfig) -> Store | StorePlan:
         InputError: the named store holds other features than were chosen, or the dataset cannot be
             read or does not go with the features.
     """
+    check_workers(config.workers)
     if config.store and Path(str(config.store)).exists():
         _adopt_features(config)
         return open_store(str(config.store), instantiate(config.features))
@@ -43,6 +44,16 @@ def find_store(config: DictConfig) -> Store | StorePlan:
         path=config.store,
     )
     return write_store(plan) if plan.path.exists() else plan
+
+
+def build_config_store(config: DictConfig) -> Store:
+    """The store that the config asks for, built if it is missing.
+
+    Raises:
+        InputError: as `find_store` and `write_store`.
+    """
+    store = find_store(config)
+    return write_store(store, config.workers) if isinstance(store, StorePlan) else store
 
 
 def _adopt_features(config: DictConfig) -> None:

@@ -98,9 +98,16 @@ def build_store(
         InputError: features and dataset do not go together, the store at `path` holds other
             features, no track gives features, or the disk is full.
     """
+    check_workers(workers)
     if path and Path(path).exists():
         return open_store(path, features)
     return write_store(plan_store(dataset, features, outputs=outputs, path=path), workers)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse, with InputError, a number of processes below 1."""
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
 
 
 def open_store(path: str | Path, features: Features) -> Store:
@@ -121,8 +128,6 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     Raises:
         InputError: no track gives features, a process was killed, or the disk is full.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{plan.path}.lock"):  # a second run waits for the first one's store

@@ -50,10 +50,8 @@ def sweep(music: Path, folder: Path, *arguments: str) -> tuple[Figures, np.ndarr
         music, folder, *("train", "-m", "seed=-1,0,1", "trainer.max_epochs=2"), *arguments
     )
     assert done.returncode == 1
-    assert "genreclf: seed=-1: from 0 to 4294967295 is needed" in done.stderr.splitlines()
+    assert "genreclf: seed=-1: choose a number from 0 to 4294967295" in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
-    (failure,) = folder.glob("outputs/train/*/failure.json")
-    assert json.loads(failure.read_text())["error"].startswith("seed=-1: from 0 to")
     found = {}
     for path in folder.glob("outputs/train/*/result.json"):
         result = json.loads(path.read_text())
