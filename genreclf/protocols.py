@@ -1,6 +1,6 @@
 """What a dataset, features, a split and a model must provide.
 
-Anything with these attributes is one: no class needs to inherit from ours.
+Any class with these attributes will do; it need not inherit from ours.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Dataset(Protocol):
-    """Which tracks exist.
+    """A collection of tracks.
 
     Attributes:
         name: short, such as "folder"; the names of stores and runs begin with it.
-        duration: seconds of each track that features are made from.
+        duration: how many seconds of each track features are computed from.
     """
 
     name: str
@@ -31,16 +31,16 @@ class Dataset(Protocol):
         ...
 
     def genres(self) -> list[str]:
-        """Names of their genres, sorted."""
+        """The names of the tracks' genres, sorted."""
         ...
 
 
 @runtime_checkable
 class FeatureDataset(Dataset, Protocol):
-    """A dataset that brings its features along instead of audio.
+    """A dataset that provides features instead of audio.
 
     Attributes:
-        silence: value of a silent frame, in scaled units; None: the least value.
+        silence: value of a silent frame, in scaled units; None for the smallest value.
     """
 
     silence: float | None
@@ -54,7 +54,7 @@ class FeatureDataset(Dataset, Protocol):
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """Plain values that change when the features do, wherever they lie; cheap to get."""
+        """Plain values, cheap to get, that change if the features do but not if files are moved."""
         ...
 
 
@@ -63,10 +63,10 @@ class DownloadableDataset(Dataset, Protocol):
     """A dataset that `genreclf download` can fetch.
 
     Attributes:
-        root: the folder that they are unpacked into.
-        archives: mappings of `url` and `sha1`.
+        root: the folder that the archives are unpacked into.
+        archives: mappings with the keys `url` and `sha1`.
         expected: how many tracks it has, known before it is downloaded.
-        known_bad: ids of tracks that are expected to be rejected, and why.
+        known_bad: ids of tracks that are expected to be rejected, with the reasons.
     """
 
     root: Path
@@ -84,7 +84,7 @@ class Features(Protocol):
 
     Attributes:
         name: short, such as "mel".
-        version: to be raised whenever the same audio gives other values than before; 1 if missing.
+        version: raise it whenever the same audio gives different values than before; 1 if missing.
         from_audio: whether they are computed from waveforms; False: the dataset provides them.
     """
 
@@ -93,12 +93,12 @@ class Features(Protocol):
 
     @property
     def sample_rate(self) -> int | None:
-        """Hz of the waveforms it takes; None for each file's own."""
+        """Sample rate of the waveforms it takes, in Hz; None for each file's own."""
         ...
 
     @property
     def duration(self) -> float:
-        """Seconds of the waveforms it takes, at most."""
+        """The maximum length of the waveforms it takes, in seconds."""
         ...
 
     @property
@@ -108,7 +108,7 @@ class Features(Protocol):
 
     @property
     def silence(self) -> tuple[float, ...]:
-        """Values of a silent frame: one for all bins, or one a bin."""
+        """Values of a silent frame: one for all bins, or one per bin."""
         ...
 
     @property
@@ -117,7 +117,7 @@ class Features(Protocol):
         ...
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features float32 (bins, frames) of a waveform (samples,)."""
+        """Compute float32 features (bins, frames) of a waveform (samples,)."""
         ...
 
 
@@ -125,18 +125,18 @@ class Split(Protocol):
     """Which rows of a store train, validate and test."""
 
     def __call__(self, store: Any) -> dict[str, np.ndarray]:
-        """Of a `genreclf.data.Store` the sorted rows of "train", "val" and, where there is one, "test"."""
+        """Return the sorted rows of "train", "val" and, if there is one, "test" in a store."""
         ...
 
 
 class Model(Protocol):
-    """A network; a `torch.nn.Module` with any of these attributes besides `forward`.
+    """A network: a `torch.nn.Module` with `forward` and, optionally, these attributes.
 
     Attributes:
-        min_size: bins and frames that it needs at least (default: 1).
-        embedding_size: of the embedding that `forward(features, embedded=True)` adds.
+        min_size: the minimum number of bins and of frames (default: 1).
+        embedding_size: size of the embedding that `forward(features, embedded=True)` also returns.
     """
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
+        """Compute the logits (batch, classes) of features (batch, bins, frames)."""
         ...

@@ -1,4 +1,4 @@
-"""`genreclf prepare`: from a dataset to its store of features."""
+"""`genreclf prepare`: build the store of a dataset's features."""
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -7,7 +7,7 @@ from genreclf.data.build_store import build_store
 
 
 def run(config: DictConfig) -> None:
-    """The command: make the store, print its path."""
+    """Run the command: make the store and print its path."""
     store = build_store(
         instantiate(config.data),
         instantiate(config.features),
