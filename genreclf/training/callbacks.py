@@ -1,4 +1,4 @@
-"""What accompanies training: history, early stopping, checkpoints, progress."""
+"""Callbacks of training: history, early stopping, checkpoints, progress."""
 
 import math
 import signal
@@ -23,20 +23,20 @@ from genreclf.evaluation.metrics import find_direction
 from genreclf.files import BEST, LAST
 from genreclf.training import memory
 
-LAST_EPOCH = "last"  # as `monitor`
+LAST_EPOCH = "last"  # a value of `monitor`
 
 
 class History(Callback):
-    """The figures of each epoch, kept in the checkpoint; and an epoch's own random numbers.
+    """Records the metrics of each epoch in the checkpoint, and reseeds at each epoch.
 
-    Reseeding at each epoch makes a run that was interrupted and resumed give the same numbers as
-    one that was not.
+    Because of the reseeding, a run that was interrupted and resumed gives the same numbers as one
+    that was not.
 
     Attributes:
-        epochs: for each finished epoch its number ("epoch", from 0), logged metrics and "lr".
-        seconds: spent in training and validation.
-        sessions: for each start of the run the code and libraries that trained ("commit",
-            "versions"), the "device", and the first "epoch".
+        epochs: the number ("epoch", from 0), logged metrics and "lr" of each finished epoch.
+        seconds: the time spent in training and validation.
+        sessions: for each start of the run, the code and libraries used ("commit", "versions"),
+            the "device", and the first "epoch".
     """
 
     def __init__(self, seed: int, provenance: dict[str, Any] | None = None) -> None:
@@ -46,7 +46,7 @@ class History(Callback):
         self.sessions: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epochs before an interruption again, so that the new log is a whole one."""
+        """After an interruption, log the earlier epochs again, so that the new log is complete."""
         device = memory.name_device(trainer.strategy.root_device)
         started = {"epoch": trainer.current_epoch, "device": device}
         self.sessions.append({**started, **self._provenance})
@@ -54,14 +54,14 @@ class History(Callback):
             _log_figures(trainer, figures, number * trainer.global_step // len(self.epochs))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed dropout and augmentation by run, epoch and process."""
+        """Seed dropout and augmentation from run, epoch and process."""
         self._started = time.perf_counter()
         entropy = [self.seed, trainer.current_epoch, trainer.global_rank]
         seed = np.random.SeedSequence(entropy).generate_state(1)[0]
         torch.manual_seed(int(seed))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the figures; those of validation are there already."""
+        """Record the metrics; those of validation are already known here."""
         self.seconds += time.perf_counter() - self._started
         figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -70,46 +70,46 @@ class History(Callback):
         _log_figures(trainer, learning_rate, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return what the checkpoint stores."""
         return {"epochs": self.epochs, "seconds": self.seconds, "sessions": self.sessions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore what the checkpoint stores."""
         self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
         self.sessions = state_dict["sessions"]
 
     def find_best_epoch(self, monitor: str) -> dict[str, float]:
-        """The first epoch of the best value, as ModelCheckpoint chooses, or the last one.
+        """Find the first epoch with the best value, as ModelCheckpoint does, or the last one.
 
         Raises:
-            InputError: training had diverged by then, or there was none.
+            InputError: training had diverged by then, or no epoch was trained.
         """
         if not self.epochs:
             raise InputError("trainer.max_epochs: no epoch was trained; at least 1 is needed")
         if monitor == LAST_EPOCH:
-            return self._finite(self.epochs[-1])
+            return self._check_finite(self.epochs[-1])
         sign = 1 if find_direction(monitor) == "min" else -1
 
         def badness(epoch: dict[str, float]) -> float:
             return sign * epoch[monitor] if math.isfinite(epoch[monitor]) else math.inf
 
-        return self._finite(min(self.epochs, key=badness))
+        return self._check_finite(min(self.epochs, key=badness))
 
     @staticmethod
-    def _finite(epoch: dict[str, float]) -> dict[str, float]:
+    def _check_finite(epoch: dict[str, float]) -> dict[str, float]:
         if not math.isfinite(epoch["val/loss"]):
             raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
         return epoch
 
 
 def _log_figures(trainer: pl.Trainer, figures: dict[str, float], steps: int) -> None:
-    """Log figures of an epoch after so many steps; Lightning counts the last of them from 0."""
+    """Log metrics of an epoch after `steps` steps; Lightning numbers steps from 0."""
     for logger in trainer.loggers:
         logger.log_metrics(figures, steps - 1)
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's, at the end of each epoch; of a run whose folder was moved it forgets nothing."""
+    """Lightning's checkpoint, written after each epoch; it still works if the folder was moved."""
 
     def __init__(self, path: Path, **settings: Any) -> None:
         super().__init__(
@@ -121,7 +121,7 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint, all paths as they are now."""
+        """Restore the state, with all paths pointing to the current folder."""
         here = Path(str(self.dirpath))
         moved = {
             key: str(here / Path(path).name)
@@ -134,31 +134,31 @@ class Checkpoint(ModelCheckpoint):
 
 
 class Patience(EarlyStopping):
-    """Lightning's early stopping, which a resumed run remembers."""
+    """Lightning's early stopping, whose decision survives a resumed run."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Train no further where training had stopped, and only the test was interrupted."""
+        """Do not train further if training had stopped and only the test was interrupted."""
         trainer.should_stop = self.stopped_epoch > 0
 
 
 class Terminable(Callback):
-    """Several processes that train one run end on SIGTERM as one does, as if it were Ctrl-C.
+    """Makes the processes that train one run stop on SIGTERM, as a single process does.
 
-    Lightning's handler broadcasts the signal wherever it finds them, and all wait for ever.
+    Lightning's own handler broadcasts the signal at any point of training, and all wait forever.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the place of Lightning's handler, which it removes at the end."""
+        """Replace Lightning's handler, which Lightning removes at the end."""
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             first = trainer.is_global_zero
             signal.signal(signal.SIGTERM, signal.default_int_handler if first else signal.SIG_DFL)
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the number of the logger's version."""
+    """Lightning's progress bar, without the logger's version number."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """What is shown beside the bar."""
+        """Return the metrics shown next to the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {key: value for key, value in metrics.items() if key != "v_num"}
 
@@ -166,16 +166,16 @@ class ProgressBar(RichProgressBar):
 def make_callbacks(
     folder: Path, monitor: str, patience: int, history: History, ema: float | None = None
 ) -> list[Callback]:
-    """All callbacks of a training run but its progress bar.
+    """Make all callbacks of a training run except its progress bar.
 
     Args:
-        folder: where `best.ckpt` and, while training goes on, `last.ckpt` are kept.
-        monitor: metric that chooses the best epoch; "last": the last one is kept, and nothing
-            stops training earlier.
-        patience: epochs without a better one before training stops.
-        history: of the run.
-        ema: decay a step of the exponential moving average of the weights, which is validated and
-            kept in place of the weights themselves; None for no average.
+        folder: the folder for `best.ckpt` and, during training, `last.ckpt`.
+        monitor: metric that chooses the best epoch; "last" keeps the last epoch, without early
+            stopping.
+        patience: number of epochs without improvement before training stops.
+        history: the run's history.
+        ema: decay per step of the exponential moving average of the weights, which is validated
+            and saved instead of the weights themselves; None for no average.
 
     Raises:
         InputError: a metric that is not logged, a patience under 1, or a decay outside 0 to 1.

@@ -1,4 +1,4 @@
-"""Loggers: how each begins and ends, and what Weights & Biases is shown of a finished run."""
+"""Makes, starts and closes the loggers of a run."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from genreclf.training import wandb
 
 
 def make_tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
-    """TensorBoard's event files below a folder.
+    """Make a logger that writes TensorBoard's event files below a folder.
 
     Raises:
         InputError: TensorBoard is not installed.
@@ -23,7 +23,7 @@ def make_tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
 
 
 def start_loggers(loggers: Iterable[Logger], config: dict[str, Any]) -> None:
-    """Note the resolved config of a run; W&B draws its curves over epochs."""
+    """Log the resolved config of a run; make W&B draw curves over epochs."""
     for logger in loggers:
         logger.log_hyperparams(config)
         if isinstance(logger, WandbLogger):
@@ -31,7 +31,7 @@ def start_loggers(loggers: Iterable[Logger], config: dict[str, Any]) -> None:
 
 
 def close_loggers(loggers: Iterable[Logger], status: Literal["success", "failed"]) -> None:
-    """Write what is left; the next run of a sweep, in this process, begins its own."""
+    """Flush and close, so that the next run of a sweep in this process starts its own loggers."""
     for logger in loggers:
         logger.finalize(status)
         if isinstance(logger, WandbLogger):

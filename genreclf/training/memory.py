@@ -1,10 +1,10 @@
-"""Memory that is not there: how to tell, and how to go on."""
+"""Running out of memory: how to detect it, and how to recover."""
 
 import gc
 
 import torch
 
-# What PyTorch's allocator of main memory says; of a GPU's there is an exception of its own.
+# Messages of PyTorch's allocator of main memory; GPU memory has its own exception class.
 REFUSED = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
@@ -21,14 +21,14 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def name_device(device: torch.device | None = None) -> str:
-    """Where training takes place, for people; of no device in particular: of the usual one."""
+    """Return a readable name of a device; by default, of the one that training would use."""
     if device is None:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def release_memory() -> None:
-    """Give back what nothing holds any more."""
+    """Free memory that is no longer in use."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

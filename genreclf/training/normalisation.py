@@ -1,7 +1,7 @@
-"""What is done to the features before the net, by statistics of the training part.
+"""Normalises features before the network, using statistics of the training part.
 
-Each function takes the training features in batches (batch, bins, frames) and returns a module of
-that shape to the same; its numbers are kept in the checkpoint.
+Each function takes the training features in batches (batch, bins, frames) and returns a module
+that keeps this shape. The checkpoint stores the module's statistics.
 """
 
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from genreclf.models.normalise import Normalise
 
 
 def keep_features(batches: Iterable[Tensor]) -> nn.Module:
-    """Nothing: features go into the net as they are, as in the paper."""
+    """Leave the features as they are, as the paper does."""
     return nn.Identity()
 
 
 def require_pretrained(batches: Iterable[Tensor]) -> nn.Module:
-    """That of the net whose weights training begins with, which takes this function's place.
+    """Stand for the normalisation of the pretrained model, which replaces this function.
 
     Raises:
-        InputError: training begins with fresh weights.
+        InputError: always: it was called, so training starts from random weights.
     """
     raise InputError("normalise=init goes with init=pretrained, and with nothing else")
 
 
 def fit_per_bin(batches: Iterable[Tensor]) -> Normalise:
-    """Mean 0 and standard deviation 1 of each bin over the training part; a constant bin is 0."""
+    """Scale each bin to mean 0 and standard deviation 1; a constant bin becomes 0."""
     count, total, squares = 0, torch.zeros(1), torch.zeros(1)
     for batch in batches:
         values = batch.double().transpose(0, 1).flatten(1)  # (bins, batch * frames)
@@ -37,13 +37,13 @@ def fit_per_bin(batches: Iterable[Tensor]) -> Normalise:
         squares = squares + values.square().sum(dim=1)
     mean = total / count
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    constant = deviation <= 1e-6 * mean.abs()  # but for what rounding makes of it
+    constant = deviation <= 1e-6 * mean.abs()  # up to rounding
     scale = torch.where(constant, 1.0, deviation)
     return Normalise(mean[:, None], scale[:, None])
 
 
 def fit_unit_range(batches: Iterable[Tensor]) -> Normalise:
-    """The least value of the training part becomes 0, the greatest 1; others may lie beyond."""
+    """Scale the range of the training part to 0 to 1; other parts may exceed it."""
     extremes = [torch.stack(torch.aminmax(batch)) for batch in batches]
     low, high = torch.stack(extremes).amin(dim=0)[0], torch.stack(extremes).amax(dim=0)[1]
     scale = torch.where(high > low, high - low, 1.0)
