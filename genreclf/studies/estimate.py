@@ -48,7 +48,7 @@ class Workload:
 
 
 def describe_estimate(study: Study, workload: Workload) -> str:
-    """Describe runs, disk space and time in four lines; times extraction, which takes seconds."""
+    """Describe runs, disk space and time in four lines; this times extraction for some seconds."""
     runs = sum(phase.planned for phase in study.phases)
     return "\n".join(
         [
