@@ -126,7 +126,7 @@ ENHANCEMENT = {  # by oversampling factor
     "0": Enhancement("standard", 30, 0.28, 0.33, 0.6106),
     "1": Enhancement("strong", 48, 0.45, 0.48, 0.6271),
 }
-AVERAGES = (0.64, 0.64, 0.64)  # Table IX, macro and weighted alike: precision, recall, F1
+AVERAGES = (0.64, 0.64, 0.64)  # Table IX, both macro and weighted: precision, recall, F1
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ class Dataset(Protocol):
     duration: float
 
     def tracks(self) -> Sequence[Any]:
-        """All tracks (`genreclf.data.Track`), always in the same order."""
+        """List all tracks (`genreclf.data.Track`), always in the same order."""
         ...
 
     def genres(self) -> list[str]:
-        """The names of the tracks' genres, sorted."""
+        """List the names of the tracks' genres, sorted."""
         ...
 
 
@@ -46,15 +46,15 @@ class FeatureDataset(Dataset, Protocol):
     silence: float | None
 
     def rows(self) -> Iterator[np.ndarray]:
-        """Stored features (bins, frames) of each track, in the order of `tracks()`."""
+        """Yield the stored features (bins, frames) of each track, in the order of `tracks()`."""
         ...
 
     def scaling(self) -> tuple[float, float]:
-        """(scale, offset): a stored value means `scale * stored + offset`."""
+        """Return (scale, offset): a stored value means `scale * stored + offset`."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """Plain values, cheap to get, that change if the features do but not if files are moved."""
+        """Return plain values, cheap to get, that change if the features do, not if files move."""
         ...
 
 
@@ -122,7 +122,7 @@ class Features(Protocol):
 
 
 class Split(Protocol):
-    """Which rows of a store train, validate and test."""
+    """Chooses the rows of a store for training, validation and test."""
 
     def __call__(self, store: Any) -> dict[str, np.ndarray]:
         """Return the sorted rows of "train", "val" and, if there is one, "test" in a store."""

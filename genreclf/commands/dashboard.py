@@ -108,7 +108,7 @@ def make_workspace(
 
 
 def _make_sections() -> list[ws.Section]:
-    """The figures in the order of the paper, then the misclassified tracks."""
+    """Make the figures in the order of the paper, then the misclassified tracks."""
     test_charts = (_make_chart("confusion_matrix", *CONFUSION), _make_chart("roc", *ROC))
     misclassified = (
         wr.MediaBrowser(media_keys=["spectrograms"], num_columns=2),

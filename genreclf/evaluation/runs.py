@@ -167,7 +167,7 @@ class Runs(Sequence[Run]):
         """Return a `pandas.DataFrame` with a row for each run.
 
         Columns: `folder`; `tested_on`; accuracy, macro F1 and loss as `val/accuracy`,
-        `test/f1_macro`, ... (no `test/...` where the run was not tested); `params`, `best_epoch`
+        `test/f1_macro`, ... (no `test/...` if the run was not tested); `params`, `best_epoch`
         (from 0), `seconds`, `device`; and the resolved config, with keys such as `config.seed` and
         `config.optimizer.lr`.
 

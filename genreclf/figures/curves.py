@@ -15,7 +15,7 @@ from genreclf.evaluation.metrics import compute_roc_curves
 from genreclf.evaluation.runs import Predictions
 from genreclf.figures.style import COLOURS, DASHES, STYLE, render_svg
 
-History = list[dict[str, Any]]  # as in result.json: metrics of each epoch; None where they diverged
+History = list[dict[str, Any]]  # as in result.json: metrics of each epoch; None if diverged
 GREY = "#7F7F7F"
 
 

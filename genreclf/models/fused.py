@@ -27,14 +27,14 @@ from torch.nn.functional import conv2d, max_pool2d
 
 aten = torch.ops.aten
 PART_SIZE = 4_000_000  # output values (16 MB) to convolve at a time; at least one clip
-KEPT = 8_000_000  # pooled values that are kept for the backward pass, at most
+KEPT = 8_000_000  # maximum number of pooled values kept for the backward pass
 
 
 def fuse(net: nn.Module) -> nn.Module:
-    """Make a network fast, in place; parameters and their names stay the same.
+    """Speed up a network in place; parameters and their names stay the same.
 
     Its memory format becomes channels last, and each `nn.Sequential` with batch norm runs the four
-    layers as one where it can, which is on the CPU.
+    layers as one where possible, which is only on the CPU.
 
     Returns:
         The network, or the sequential that replaces it.
@@ -47,7 +47,7 @@ def fuse(net: nn.Module) -> nn.Module:
 
 
 class FusedSequential(nn.Sequential):
-    """`nn.Sequential` that runs convolution, norm, ReLU and pool as one where it can."""
+    """`nn.Sequential` that runs convolution, norm, ReLU and pool as one where possible."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Compute the output of the last module."""

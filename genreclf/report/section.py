@@ -46,7 +46,7 @@ class Section:
         text: paragraphs before the table.
         table: the paper's values and the measured ones side by side.
         pictures: the figures.
-        notes: where the protocols differ, a sentence or two each.
+        notes: differences between the protocols, in a sentence or two each.
         command: the command that repeats it; empty if there is none.
     """
 

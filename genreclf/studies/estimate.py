@@ -31,7 +31,7 @@ class Workload:
     Args:
         tracks: number of tracks.
         archives: size of the archives to download, in GiB.
-        features: the kinds of features to store; empty if the dataset brings its own.
+        features: the kinds of features to store; empty if the dataset provides its own.
         outputs: the folder of the stores; it need not exist yet.
         workers: number of processes that extract features; None means one per core.
         epochs: the maximum number of epochs of a run, by phase.

@@ -53,7 +53,7 @@ class Point:
         )
 
     def list_failures(self) -> list[dict[str, Any]]:
-        """The failed runs, as dicts of `folder`, `error` (one line) and `out_of_memory`."""
+        """List the failed runs, as dicts of `folder`, `error` (one line) and `out_of_memory`."""
         failures = []
         for folder in self.folders:
             if not Path(folder, RESULT).exists():

@@ -34,7 +34,7 @@ class NoiseShiftMask(nn.Module):
             fill with 0 dB, the loudest value.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     filling: Tensor
@@ -139,7 +139,7 @@ class SegmentEqualiseMask(nn.Module):
         mask_frames: largest width of a band of frames, as a share of all frames.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     def __init__(

@@ -178,7 +178,8 @@ def make_callbacks(
             and saved instead of the weights themselves; None for no average.
 
     Raises:
-        InputError: a metric that is not logged, a patience under 1, or a decay outside 0 to 1.
+        InputError: the metric is not logged, the patience is under 1, or the decay is not between 0
+            and 1.
     """
     if patience < 1:
         raise InputError(f"patience={patience}: at least 1 epoch is needed")

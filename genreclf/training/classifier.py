@@ -53,8 +53,8 @@ class Classifier(pl.LightningModule):
             embedding predicts the target embeddings. None for no distillation.
 
     Raises:
-        InputError: a share outside 0 to 1, a negative `mixup`, or distillation with a network that
-            has no embedding.
+        InputError: a share is outside 0 to 1, `mixup` is negative, or `distillation` is used with a
+            network that has no embedding.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class Embeddings:
             geometric mean.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Embeddings:
         """Compute the SHA-1 of the archive and of the runs' predictions.
 
         Raises:
-            InputError: no such file, or no finished run.
+            InputError: a file is missing, or there is no finished run.
         """
         self._check_file()
         files = [self.path, *(run.folder / PREDICTIONS for run in self._read_runs())]

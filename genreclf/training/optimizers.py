@@ -73,7 +73,7 @@ def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float
         floor: final rate, as a share of the full rate.
 
     Raises:
-        InputError: no epochs, or a share outside 0 to 1.
+        InputError: there are no epochs, or a share is outside 0 to 1.
     """
     if epochs < 1 or not 0 <= warmup < 1 or not 0 <= floor <= 1:
         raise InputError(

@@ -66,7 +66,7 @@ def help_train(parts: Parts, store: Store, folder: Path) -> None:
     """Train in a process whose rank is not 0; everything else is left to rank 0.
 
     Raises:
-        InputError: as `train_and_test`.
+        InputError: for the reasons of `train_and_test`.
     """
     data = make_data(parts, store)
     splits.audit_split(store, data.split, parts.allow_identical)
