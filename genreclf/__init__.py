@@ -5,8 +5,8 @@
     model = genreclf.load("pretrained")
     model.predict("song.mp3").genre
 
-What is listed here is imported on first use, so that `import genreclf` loads neither PyTorch nor
-NumPy. Bad input raises `genreclf.errors.InputError`, whose message is one line.
+The public names are imported on first use, so `import genreclf` loads neither PyTorch nor NumPy.
+Bad input raises `genreclf.errors.InputError`, whose message is one line.
 
 How data flows: file -> audio -> features -> store -> split -> batches -> augmentation -> model ->
 metrics -> result.json -> report.

@@ -90,7 +90,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Entry point: exit status 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name == "--version":
         print(version("genreclf"))
@@ -110,7 +110,7 @@ def main() -> None:
         print(f"genreclf {name}: {command.summary}\n\n  {command.example}\n", flush=True)
     if command.config is None:
         sys.exit(importlib.import_module(f"genreclf.commands.{name}").main(arguments))
-    from genreclf.commands import hydra_app  # imports Hydra, which the lines above can do without
+    from genreclf.commands import hydra_app  # imports Hydra; not needed above
 
     hydra_app.keep_interrupts()
     hydra_app.run(name, command.config, arguments)

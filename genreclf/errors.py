@@ -1,17 +1,17 @@
-"""The one exception for what the user can correct."""
+"""The exception for errors that the user can correct."""
 
 
 class InputError(ValueError):
     """Bad input; the message is one line that says what is wrong and what to type instead.
 
-    A command prints only that line. Any other exception is a defect and keeps its traceback.
+    A command prints only that line. Any other exception is a bug and keeps its traceback.
     """
 
 
 def format_error(error: BaseException) -> str:
-    """The message of an exception in one line.
+    """Return the message of an exception in one line.
 
-    Where Hydra wraps an `InputError` that a constructor raised, the message of that error.
+    If Hydra has wrapped an `InputError` that a constructor raised, return the message of that one.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):

@@ -16,9 +16,9 @@ BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
 
 @contextmanager
 def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that takes the place of `path` only once it is complete.
+    """Open a file that replaces `path` only once it is complete.
 
-    It is written under a temporary name in the same folder, which is created where it is missing.
+    It is written under a temporary name in the same folder, which is created if it is missing.
     If writing fails or is interrupted, `path` keeps its old content and the temporary file is
     deleted.
 
@@ -57,8 +57,8 @@ def check_free_disk(folder: Path, needed: float, purpose: str, setting: str = "o
 
     Args:
         folder: an existing folder on that disk.
-        needed: bytes.
-        purpose: what needs them, such as "unpacking music.zip"; the message begins with it.
+        needed: number of bytes that will be written.
+        purpose: what needs the space, such as "unpacking music.zip"; the message begins with it.
         setting: the config key that chooses another disk.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The values that the paper prints in Tables I to IX, and the true genre of each of them.
+"""The values printed in the paper's Tables I to IX, and the genre each one really belongs to.
 
 Accuracies and other shares are fractions, times are in seconds, sizes in bytes. The keys are the
 values of the options in `conf/`.
@@ -44,7 +44,7 @@ class BatchSize(NamedTuple):
 
 
 class Scheduler(NamedTuple):
-    """A row of Table V, of AdamW."""
+    """A row of Table V, which uses AdamW."""
 
     printed: str
     val_accuracy: float
@@ -67,14 +67,14 @@ class Augmentation(NamedTuple):
     """A column of Table VII."""
 
     noise: float  # standard deviation; the unit is not stated
-    shift: float  # at most, to either side
+    shift: float  # maximum, in either direction
     masking: tuple[float, float]
     copies: int
     applied_to: str
 
 
 class Enhancement(NamedTuple):
-    """A row of Table VIII: of the genre printed as Experimental, on the validation part."""
+    """A row of Table VIII: the genre printed as Experimental, on the validation part."""
 
     printed: str
     true_positives: int
@@ -109,7 +109,7 @@ BATCH_SIZES = {  # None: out of GPU memory
     "64": None,
 }
 LEARNING_RATE = 1e-3  # chosen from Fig. 3
-ADAMW_GAIN = 0.0447  # of validation accuracy over Adam, Fig. 4
+ADAMW_GAIN = 0.0447  # in validation accuracy over Adam, Fig. 4
 SCHEDULERS = {
     "none": Scheduler("without", 0.5835, 0.5920, 1.2356, 1.2002),
     "plateau": Scheduler("ReduceLROnPlateau", 0.5835, 0.6058, 1.1515, 1.1787),
@@ -126,7 +126,7 @@ ENHANCEMENT = {  # by oversampling factor
     "0": Enhancement("standard", 30, 0.28, 0.33, 0.6106),
     "1": Enhancement("strong", 48, 0.45, 0.48, 0.6271),
 }
-AVERAGES = (0.64, 0.64, 0.64)  # Table IX, macro and weighted alike: precision, recall, F1
+AVERAGES = (0.64, 0.64, 0.64)  # Table IX, both macro and weighted: precision, recall, F1
 
 
 @dataclass(frozen=True)

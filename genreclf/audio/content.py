@@ -1,7 +1,8 @@
-"""Digests of what an audio file sounds like, whatever its name, folder and tags.
+"""Digests of the audio in a file, whatever the file's name, folder and tags.
 
-Of an MP3 file the ID3 and APE tags do not count, of a FLAC file only the audio frames count; of any
-other file every byte counts. So a corrected tag or a renamed file leaves the digest unchanged.
+The digest covers an MP3 file without its ID3 and APE tags, the audio frames of a FLAC file, and
+every byte of any other file. So renaming an MP3 or FLAC file or correcting its tags does not change
+the digest.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ UNREADABLE = "unreadable"  # in place of the digest of a file that is missing or
 
 
 def digest_content(path: str | Path) -> str:
-    """SHA-1 of the audio in a file, as hexadecimal digits; "unreadable" where it cannot be read."""
+    """Compute the SHA-1 of a file's audio, in hexadecimal; "unreadable" if it cannot be read."""
     if not Path(path).is_file():  # a pipe or a device would never end
         return UNREADABLE
     try:
@@ -36,13 +37,13 @@ def _digest_range(file: BinaryIO, start: int, end: int) -> str:
 
 
 def _find_audio(file: BinaryIO) -> tuple[int, int]:
-    """Where the audio begins and ends, in bytes."""
+    """Find where the audio begins and ends, in bytes."""
     end = file.seek(0, os.SEEK_END)
     start = _skip_id3(file, end)
     head = _read(file, start, 4)
     if head == b"fLaC":
         return _skip_flac_metadata(file, start, end), end
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # sync of an MPEG frame
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # start of an MPEG frame
         return start, _drop_trailing_tags(file, start, end)
     return 0, end
 
@@ -53,7 +54,7 @@ def _read(file: BinaryIO, at: int, size: int) -> bytes:
 
 
 def _skip_id3(file: BinaryIO, end: int) -> int:
-    """The end of the ID3v2 tags at the beginning (ID3v2.4, section 3.1)."""
+    """Find the end of the ID3v2 tags at the beginning (ID3v2.4, section 3.1)."""
     start = 0
     while (header := _read(file, start, ID3_HEADER))[:3] == b"ID3" and len(header) == ID3_HEADER:
         size = sum(byte << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True))
@@ -63,7 +64,7 @@ def _skip_id3(file: BinaryIO, end: int) -> int:
 
 
 def _skip_flac_metadata(file: BinaryIO, start: int, end: int) -> int:
-    """The end of the metadata blocks (FLAC format, METADATA_BLOCK_HEADER)."""
+    """Find the end of the metadata blocks (FLAC format, METADATA_BLOCK_HEADER)."""
     at = start + 4
     while len(header := _read(file, at, 4)) == 4:
         at += 4 + int.from_bytes(header[1:], "big")
@@ -73,7 +74,7 @@ def _skip_flac_metadata(file: BinaryIO, start: int, end: int) -> int:
 
 
 def _drop_trailing_tags(file: BinaryIO, start: int, end: int) -> int:
-    """The beginning of ID3v1 and APE tags at the end (APEv2, APE Tags Footer)."""
+    """Find where the ID3v1 and APE tags at the end begin (APEv2, APE Tags Footer)."""
     while True:
         if end - start >= ID3V1 and _read(file, end - ID3V1, 3) == b"TAG":
             end -= ID3V1

@@ -20,7 +20,7 @@ import soxr
 
 EXTENSIONS = (
     *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
-    *(".m4a", ".aac", ".wma"),  # by FFmpeg
+    *(".m4a", ".aac", ".wma"),  # need FFmpeg
 )
 MIN_SECONDS = 2.0
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
@@ -49,8 +49,8 @@ def read_audio(
 
     Args:
         path: an MP3, WAV, FLAC or OGG file; other formats need FFmpeg.
-        sample_rate: of the result, in Hz; None keeps the file's own rate.
-        duration: seconds to read at most; a shorter file gives a shorter waveform.
+        sample_rate: sample rate of the result in Hz; None keeps the file's own rate.
+        duration: maximum number of seconds to read; a shorter file gives a shorter waveform.
 
     Returns:
         float32 array of shape (samples,), and its sample rate.
@@ -75,9 +75,9 @@ def read_windows(
     previous one; a shorter remainder is dropped. Silent windows are skipped.
 
     Args:
-        path: as `read_audio` takes it.
-        sample_rate: of the windows, in Hz; None keeps the file's own rate.
-        duration: of a window, in seconds; a shorter file is one shorter window.
+        path: as for `read_audio`.
+        sample_rate: sample rate of the windows in Hz; None keeps the file's own rate.
+        duration: length of a window in seconds; a shorter file is one shorter window.
 
     Yields:
         The start of a window in seconds, its float32 samples (n,), and their sample rate in Hz.
@@ -95,9 +95,9 @@ def split_waveform(
 
     Args:
         waveform: float array (samples,) or (channels, samples), nominally in [-1, 1].
-        native_rate: of the waveform, in Hz.
-        sample_rate: of the windows, in Hz; None keeps the waveform's own rate.
-        duration: of a window, in seconds.
+        native_rate: sample rate of the waveform in Hz.
+        sample_rate: sample rate of the windows in Hz; None keeps the waveform's own rate.
+        duration: length of a window in seconds.
 
     Raises:
         DecodeError: the waveform is shorter than 2 s, is silent, or has values that are not finite.
@@ -113,7 +113,7 @@ def split_waveform(
 def _make_windows(
     stretches: Iterable[tuple[np.ndarray, int]], sample_rate: int | None, duration: float
 ) -> Iterator[tuple[float, np.ndarray, int]]:
-    """Windows at the sample rate, without the silent ones, of samples (n, channels) in order."""
+    """Resample the windows of samples (n, channels), and skip the silent ones."""
     audible = False
     for start, waveform, rate in _complete_windows(stretches, duration):
         if not _is_silent(waveform):
@@ -126,7 +126,7 @@ def _make_windows(
 def _complete_windows(
     stretches: Iterable[tuple[np.ndarray, int]], duration: float
 ) -> Iterator[tuple[float, np.ndarray, int]]:
-    """Start in seconds, mono samples and rate of each window; the last is extended backwards."""
+    """Yield start (s), mono samples and rate of each window; extend the last one backwards."""
     first, before = 0, None
     for samples, rate in stretches:
         waveform, size = _mix_down(samples), int(duration * rate)
@@ -144,9 +144,9 @@ def _complete_windows(
 
 
 def _read_stretches(path: Path, duration: float) -> Iterator[tuple[np.ndarray, int]]:
-    """Samples (n, channels) and their rate, `duration` seconds at a time.
+    """Yield samples (n, channels) and their rate, `duration` seconds at a time.
 
-    Where libsndfile fails partway, FFmpeg decodes the rest.
+    If libsndfile fails partway, FFmpeg decodes the rest.
     """
     _check_file(path)
     done = 0
@@ -202,7 +202,7 @@ def _mix_down(samples: np.ndarray) -> np.ndarray:
 
 
 def _decode(path: Path, duration: float) -> tuple[np.ndarray, int]:
-    """Decode samples (n, channels) at the file's own rate, by libsndfile or else FFmpeg."""
+    """Decode samples (n, channels) at the file's own rate, with libsndfile or else FFmpeg."""
     _check_file(path)
     try:
         return _read(path, duration)

@@ -1,8 +1,8 @@
-"""Features: a waveform to a float32 array of shape (bins, frames). librosa is the reference.
+"""Features: they turn a waveform into a float32 array (bins, frames). librosa is the reference.
 
 Each class is a kind of feature that satisfies `genreclf.protocols.Features`; its dataclass fields
 are the settings. Equal objects compute equal features. Raise a class's `version` whenever the same
-audio gives other values than before: stored features are then computed again.
+audio gives different values than before: stored features are then recomputed.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class _Features:
 
     @property
     def silence(self) -> tuple[float, ...]:
-        """Values of a silent frame: one for all bins, or one a bin."""
+        """Values of a silent frame: one for all bins, or one per bin."""
         return (0.0,)
 
     @property
@@ -247,7 +247,7 @@ def _compute_mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames
     """Compute the mel spectrogram (n_mels, frames) of a clip, in dB relative to its loudest bin."""
     filters = filterbank.build_mel_filters(sample_rate, setting.n_fft, setting.n_mels)
     power = filterbank.apply_filters(clip, filters, setting.n_fft, setting.hop_length)
-    # As `librosa.power_to_db(power, ref=np.max, top_db=...)`, without importing librosa.
+    # Like `librosa.power_to_db(power, ref=np.max, top_db=...)`, without importing librosa.
     level = 10.0 * np.log10(np.maximum(MIN_POWER, power))
     level -= 10.0 * np.log10(np.maximum(MIN_POWER, power.max()))
     return np.maximum(level, level.max() - setting.top_db).astype(np.float32)

@@ -1,8 +1,8 @@
 """Filterbanks: short-time power spectra, summed into mel bands or pitch classes.
 
-Equals librosa's `filters @ abs(stft(clip, center=True)) ** 2` up to rounding, and is faster: it
-works on a few frames at a time, which stay in the CPU's cache, and applies each filter only to the
-frequencies that it passes.
+The result equals librosa's `filters @ abs(stft(clip, center=True)) ** 2` up to rounding. This code
+is faster: it works on a few frames at a time, which stay in the CPU's cache, and applies each
+filter only to the frequencies that it passes.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ FILTERS = 16  # per matrix product
 
 @dataclass(frozen=True)
 class Bank:
-    """Filters, in groups of neighbours.
+    """Filters in groups of neighbours.
 
     Attributes:
         size: number of filters.
         groups: (filters, columns, weights) of each group: the filters' numbers; the columns that
-            they pass, of a spectrum with squared real and imaginary parts interleaved; the weights,
-            float32 (columns, filters).
+            they pass in a spectrum of interleaved squared real and imaginary parts; and the
+            weights, float32 (columns, filters).
     """
 
     size: int

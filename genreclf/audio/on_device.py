@@ -11,7 +11,7 @@ from torchaudio.functional import create_dct
 
 from genreclf.audio.features import MFCC, MIN_POWER, Chroma, Features, Mel
 
-TOLERANCE = {"mel": 0.01, "mfcc": 0.01, "chroma": 1e-4}  # greatest difference from librosa
+TOLERANCE = {"mel": 0.01, "mfcc": 0.01, "chroma": 1e-4}  # largest difference from librosa
 
 
 class BatchMel(nn.Module):
@@ -75,7 +75,7 @@ class BatchChroma(nn.Module):
 
 
 def build_batch_features(features: Features) -> nn.Module:
-    """Build the module that computes features from stored waveforms; else the identity."""
+    """Build the module that computes features of stored waveforms, or else the identity."""
     if not getattr(features, "on_device", False):
         return nn.Identity()
     kinds = {Mel: BatchMel, MFCC: BatchMFCC, Chroma: BatchChroma}

@@ -5,7 +5,7 @@ from typing import Any
 
 import mutagen
 
-# mutagen's name for a tag, then the ID3 frames for formats such as WAV, where it has no such name.
+# mutagen's names for each tag, and the ID3 frames for formats such as WAV that lack these names.
 NAMES = {
     "title": ("title", "TIT2"),
     "artist": ("artist", "TPE1", "albumartist", "TPE2"),
@@ -24,6 +24,6 @@ def read_tags(path: Path) -> dict[str, str]:
 
 
 def _find_first(tags: Any, names: tuple[str, ...]) -> str:
-    """The first of these tags that is present and not empty."""
+    """Return the first of these tags that is present and not empty."""
     found = ("; ".join(map(str, tags[name])).strip() for name in names if name in tags)
     return next(filter(None, found), "")

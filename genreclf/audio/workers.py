@@ -1,6 +1,6 @@
 """Worker processes that decode audio files and compute their features, in parallel.
 
-Also `keep_memory`, which training uses, too.
+Also contains `keep_memory`, which training uses as well.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def map_in_order(
 
 
 def start_forkserver() -> None:
-    """Start the process that workers are forked from ahead of time; it takes a second."""
+    """Start, ahead of time, the process that workers are forked from; that takes a second."""
     if _choose_context().get_start_method() == "forkserver":
         with _block_ctrl_c(), _hide_script():
             forkserver.ensure_running()
@@ -113,7 +113,7 @@ def _choose_context() -> BaseContext:
 
 @contextlib.contextmanager
 def _block_ctrl_c() -> Iterator[None]:
-    """Start processes that never see Ctrl-C: the parent gets it, and stops them."""
+    """Let processes that are started here ignore Ctrl-C: the parent gets it and stops them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -126,7 +126,10 @@ def _block_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_script() -> Iterator[None]:
-    """Start processes that do not run the user's script again, even without a main guard."""
+    """Keep processes that are started here from running the user's script again.
+
+    This makes a script work without the usual `if __name__ == "__main__"`.
+    """
     main = sys.modules["__main__"]
     hidden = {name: vars(main).pop(name, None) for name in ("__file__", "__spec__")}
     main.__spec__ = None
@@ -176,5 +179,5 @@ def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
         ]
     except decode.DecodeError as error:
         return str(error)
-    except OSError as error:  # such as a name that is too long, a folder without permission
+    except OSError as error:  # such as a name that is too long or a missing permission
         return str(error.strerror or error)

@@ -1,1 +1,1 @@
-"""What a user types: one module for each command, the only place that knows Hydra."""
+"""The commands of `genreclf`, one module each. Only this package uses Hydra."""

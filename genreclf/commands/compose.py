@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def compose_run(overrides: list[str]) -> DictConfig:
-    """The config of a training run, including Hydra's own settings."""
+    """Compose the config of a training run, including Hydra's own settings."""
     return hydra.compose("config", overrides, return_hydra_config=True)
 
 
 def find_run_folder(overrides: list[str]) -> Path:
-    """The folder of the training run with these overrides; its store is built if it is missing."""
-    from genreclf.commands.stores import choose_folder  # imports h5py, which --status does without
+    """Return the folder of the run with these overrides; build its store if it is missing."""
+    from genreclf.commands.stores import choose_folder  # imports h5py, unneeded by --status
 
     config = compose_run(overrides)
     parts = OmegaConf.masked_copy(config, ["data", "features", "store", "outputs", "workers"])
@@ -31,11 +31,13 @@ def find_run_folder(overrides: list[str]) -> Path:
 @lru_cache  # the runs of a phase share it
 def _build_store(settings: str) -> "Store":
 
+    from genreclf.commands.stores import build_config_store
+
     return build_config_store(OmegaConf.create(settings))  # pyright: ignore[reportArgumentType]
 
 
 def read_sweep(phase: str) -> dict[str, list[str]]:
-    """What a phase varies: for each config key its overrides, such as `seed=0` and `seed=1`."""
+    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`."""
     params = compose_run([f"phase={phase}"]).hydra.sweeper.params or {}
     sweep = {}
     for override in OverridesParser.create().parse_overrides(
@@ -48,7 +50,7 @@ def read_sweep(phase: str) -> dict[str, list[str]]:
 
 
 def list_hydra_options() -> list[str]:
-    """Options that the user gave to Hydra itself and that sweeps need, such as a launcher."""
+    """List the user's options for Hydra itself that sweeps need, such as a launcher."""
     excluded = ("hydra.mode", "hydra.run.dir", "hydra.output_subdir", "hydra/job_logging")
     given = [text for text in HydraConfig.get().overrides.hydra if not text.startswith(excluded)]
     sources = HydraConfig.get().runtime.config_sources

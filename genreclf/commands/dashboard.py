@@ -1,8 +1,8 @@
 """`genreclf dashboard`: a Weights & Biases workspace with the paper's figures.
 
-Its panels show the runs in its list of runs. Curves and the grid are meant to compare the runs of
-one phase of one study, so `group=` (a study) and `job_type=` (a phase) filter this list, like the
-filter in the browser.
+Its panels show the runs in the workspace's run list. Curves and the grid are meant to compare the
+runs of one phase of one study, so `group=` (a study) and `job_type=` (a phase) filter this list,
+like the filter in the browser.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def run(config: DictConfig) -> None:
 
 
 def _find_default_entity() -> str:
-    """The default entity of the user who is logged in to W&B.
+    """Return the default entity of the user who is logged in to W&B.
 
     Raises:
         InputError: nobody is logged in, W&B does not answer, or the user has no default.
@@ -69,7 +69,7 @@ def _find_default_entity() -> str:
 
 
 def _save_workspace(workspace: ws.Workspace) -> str:
-    """Save it in W&B; returns its URL."""
+    """Save the workspace in W&B and return its URL."""
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
@@ -108,7 +108,7 @@ def make_workspace(
 
 
 def _make_sections() -> list[ws.Section]:
-    """The figures in the order of the paper, then the misclassified tracks."""
+    """Make the figures in the order of the paper, then the misclassified tracks."""
     test_charts = (_make_chart("confusion_matrix", *CONFUSION), _make_chart("roc", *ROC))
     misclassified = (
         wr.MediaBrowser(media_keys=["spectrograms"], num_columns=2),
@@ -133,7 +133,7 @@ def _make_sections() -> list[ws.Section]:
 
 
 def _make_validation_curves(setting: str) -> list[wr.LinePlot]:
-    """Validation metrics by epoch, one line per value of a setting."""
+    """Plot the validation metrics by epoch, one line per value of a setting."""
     return [_make_curve(metric, setting) for metric in ("val/accuracy", "val/loss")]
 
 
@@ -160,7 +160,7 @@ def _make_grid() -> wr.ParallelCoordinatesPlot:
 
 
 def _make_chart(key: str, definition: str, fields: dict[str, str]) -> wr.CustomChart:
-    """A chart of the table that `training.wandb.log_results` logs under this key."""
+    """Make a chart of the table that `training.wandb.log_results` logs under this key."""
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": f"{key}_table"}},
         chart_name=definition,

@@ -1,7 +1,7 @@
-"""`genreclf train` with trainer=ddp: one run by several processes.
+"""`genreclf train` with trainer=ddp: one run trained by several processes.
 
-Started plainly, the command starts the processes itself; torchrun and Slurm's srun start the
-command in all of them. The process of rank 0 writes, logs and tests; the others only train.
+Run on its own, the command starts the processes itself; torchrun and Slurm's srun start the
+command in each process. The process of rank 0 writes, logs and tests; the others only train.
 """
 
 from collections.abc import Callable
@@ -38,16 +38,16 @@ def start_processes(count: int, folder: Path) -> None:
     except InputError:
         if not (folder / runs.FAILURE).exists():
             raise
-        failure = files.read_json(folder / runs.FAILURE)  # as the first process noted it
+        failure = files.read_json(folder / runs.FAILURE)  # as the first process recorded it
         raise (MemoryError if failure["out_of_memory"] else InputError)(failure["error"]) from None
 
 
 def run_child(work: Callable[[], str | None], folder: Path) -> int:
-    """Do the share of a process that `start_processes` started.
+    """Do the work of a process that `start_processes` started.
 
     Args:
-        work: of this process; returns a line where memory ran out.
-        folder: of the run.
+        work: what this process does; returns a line of text if memory ran out.
+        folder: the run's folder.
 
     Returns:
         The exit status.
@@ -67,12 +67,12 @@ def run_child(work: Callable[[], str | None], folder: Path) -> int:
         if is_exhausted(error):
             return launch.EXHAUSTED
         if (folder / runs.FAILURE).exists() and isinstance(error, InputError):
-            return 1  # the process that started this one reads why
+            return 1  # the parent process reads the reason
         raise
 
 
 def help_rank_0(config: DictConfig, store: Store, folder: Path) -> None:
-    """Train in a process of another rank than 0, if there is anything to train.
+    """Train in a process whose rank is not 0, if there is anything to train.
 
     Raises:
         InputError: a setting is wrong, as in the process of rank 0.
@@ -88,7 +88,7 @@ def help_rank_0(config: DictConfig, store: Store, folder: Path) -> None:
 
 
 def decide_together(config: DictConfig, train: bool) -> bool:
-    """Whether the run is to be trained: the process of rank 0 tells the others."""
+    """Agree on whether to train the run: the process of rank 0 tells the others."""
     if launch.read_rank()[1] == 1:
         return train
     from genreclf.training import process_group

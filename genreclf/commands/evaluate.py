@@ -1,4 +1,4 @@
-"""`genreclf evaluate`: test a checkpoint on any data that has its genres."""
+"""`genreclf evaluate`: test a checkpoint on any data with the same genres."""
 
 import logging
 from functools import partial
@@ -73,7 +73,7 @@ def run(config: DictConfig) -> None:
 
 
 def _load_model(config: DictConfig) -> TrainedModel:
-    """Load the checkpoint; a plain state dict where its classes are named."""
+    """Load the checkpoint, or a plain state dict if `classes` is set."""
     features = instantiate(config.features) if "features" in config else Precomputed()
     if config.classes is None and callable(features):
         raise InputError("the features come from the checkpoint: leave out features=...")
@@ -81,7 +81,7 @@ def _load_model(config: DictConfig) -> TrainedModel:
 
 
 def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
-    """Use the checkpoint's features; finished features of a dataset are assumed to be the same."""
+    """Use the checkpoint's features; features that a dataset provides are assumed to match."""
     if isinstance(dataset, FeatureDataset):
         return Precomputed()
     if not trained.takes_audio:
@@ -95,7 +95,7 @@ def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
 
 
 def _match_classes(store: Store, trained: TrainedModel) -> np.ndarray:
-    """Number in the checkpoint of each class of the store, matched by name, case ignored."""
+    """Find the checkpoint's number of each class of the store, by name, ignoring case."""
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
     if unknown := [name for name in store.classes if name.casefold() not in numbers]:
         raise InputError(
@@ -119,7 +119,7 @@ def _log_assumptions(trained: TrainedModel, features: Any) -> None:
 def _make_data(
     config: DictConfig, trained: TrainedModel, dataset: Dataset, features: Any, store: Store
 ) -> StoreDataModule:
-    """Batches of the tracks, checked to suit the checkpoint."""
+    """Make batches of the tracks, and check that they suit the checkpoint."""
     split = instantiate(config.split)(store)
     data = StoreDataModule(store, split, config.batch_size, config.num_workers, features=features)
     bins, frames = data.shape
@@ -139,7 +139,7 @@ def _make_data(
 
 
 def _choose_folder(config: DictConfig, features: Any, store: Store) -> Path:
-    """The folder of this evaluation, named after the contents of data and checkpoint."""
+    """Choose the folder of this evaluation, named after the contents of data and checkpoint."""
     data = [identify_features(features), digest_config_split(config, store)]
     model = [digest_checkpoint(config.checkpoint), str(config.classes), config.axis]
     name = f"{store.source.dataset}-{digest_values([data, model])[:DIGITS]}"
@@ -147,7 +147,7 @@ def _choose_folder(config: DictConfig, features: Any, store: Store) -> Path:
 
 
 def _count_seen(trained: TrainedModel, store: Store, rows: np.ndarray) -> int | None:
-    """How many of these rows the checkpoint was trained on; None where it cannot be known."""
+    """Count the rows that the checkpoint was trained on; None if that cannot be known."""
     seen = trained.count_seen((store.row_sha1[row] for row in rows), str(store.dtype))
     if seen is None and trained.trained_on is not None:
         log.warning(

@@ -1,4 +1,4 @@
-"""`genreclf export`: a trained model as a folder to publish, calibrated, with a model card.
+"""`genreclf export`: write a trained model, calibrated and with a model card, for publication.
 
 The folder holds `model.safetensors` (weights, hashes of the training rows), `model.json` (model,
 genres, features) and `README.md` (the card). It is accepted wherever a checkpoint is.
@@ -29,7 +29,7 @@ CARD = "README.md"
 
 
 def run(config: DictConfig) -> None:
-    """Run the command: write the folder, print its path."""
+    """Run the command: write the folder and print its path."""
     path = Path(str(config.checkpoint))
     path = path / files.BEST if path.is_dir() else path
     finished = runs.Run.read(path.parent)
@@ -72,14 +72,14 @@ def run(config: DictConfig) -> None:
 
 
 def _divide_logits(weights: dict[str, Any], temperature: float) -> None:
-    """Divide the last layer by the temperature, and with it the logits."""
+    """Divide the weights of the last layer, and so the logits, by the temperature."""
     last = find_last_layer(weights)
     for name in (f"{last}.weight", f"{last}.bias"):
         weights[name] = weights[name] / temperature
 
 
 def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """What the card says about model, data and training."""
+    """Collect what the card says about the model, its data and its training."""
     described = checkpoint["genreclf"]
     return {
         "features": described["features"],

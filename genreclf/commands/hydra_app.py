@@ -26,9 +26,9 @@ from genreclf.errors import InputError, format_error
 
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
-FLAGS = ("status", "estimate")  # of genreclf study: true where --status, --estimate are given
-NO_TRACE = ("hydra.run.dir=.",)  # do not create the folder of outputs
-LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # of this package
+FLAGS = ("status", "estimate")  # of genreclf study: --status sets status=true
+NO_TRACE = ("hydra.run.dir=.",)  # do not create an output folder
+LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # our extras
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EEXIST),
@@ -36,7 +36,7 @@ DISK_ERRORS = {
 
 
 def keep_interrupts() -> None:
-    """Repeat a Ctrl-C that hits a finaliser, where Python reports the exception and drops it."""
+    """Raise Ctrl-C again if it arrives in a finaliser, where Python would report and drop it."""
     report = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -58,7 +58,7 @@ def _interrupt_main() -> None:
 
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
-    """Run the command `name` with these Hydra arguments; exits where it fails."""
+    """Run the command `name` with these Hydra arguments; exit if it fails."""
     sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -67,7 +67,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         try:
             _check_types(config, config_name)
             if config.get("fast"):
-                from genreclf.audio.workers import keep_memory  # --help does without NumPy
+                from genreclf.audio.workers import keep_memory  # imports NumPy
 
                 keep_memory()
             command = importlib.import_module(f"genreclf.commands.{name}")
@@ -76,9 +76,9 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
                 command.run(config)
         except USER_ERRORS as error:
             message = _explain_error(error)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs are to finish first
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # let the other jobs finish first
                 print(f"genreclf: {message}", file=sys.stderr)
-                raise InputError(message) from None  # a cause gets lost between processes
+                raise InputError(message) from None  # a cause is lost between processes
             _fail(message)
 
     try:
@@ -123,11 +123,11 @@ def _stop_idle_workers() -> None:
 
 
 def _quiet_lightning() -> None:
-    """Hide Lightning's warnings about what is intended."""
+    """Hide Lightning's warnings about things that are intended."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
-        ".*does not have many workers.*",  # a batch is read in some milliseconds
+        ".*does not have many workers.*",  # a batch is read in a few milliseconds
         ".*LeafSpec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
@@ -139,14 +139,14 @@ def _fail(message: str, status: int = 1) -> None:
 
 
 def _was_raised_by_launcher(error: Exception) -> bool:
-    """Whether the launcher itself failed; an error of a job is raised again outside it."""
+    """Whether the launcher itself failed; an error in a job is re-raised outside it."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals["__name__"].startswith("hydra_plugins.") for frame, _ in frames)
 
 
 def _explain_error(error: BaseException) -> str:
-    """One line for the user."""
-    # Ray and submitit bring an error from elsewhere as the text of its traceback.
+    """Describe an error in one line for the user."""
+    # Ray and submitit report an error in a job as the text of its traceback.
     raised = re.findall(r"^[\w.]+(?:Error|Exception): (.+)$", str(error), re.MULTILINE)
     text = raised[-1] if raised else format_error(error)
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
@@ -187,10 +187,10 @@ def _list_keys(config: Any, prefix: str = "") -> list[str]:
 
 
 def _check_types(config: DictConfig, config_name: str) -> None:
-    """Refuse a value of another type than its default: the YAML files are the schema.
+    """Refuse a value whose type differs from its default's: the YAML files are the schema.
 
     Raises:
-        InputError: a number or a truth value is needed.
+        InputError: a value has the wrong type.
     """
     choices = HydraConfig.get().runtime.choices
     chosen = [f"{g}={c}" for g, c in choices.items() if c and not g.startswith("hydra/")]
@@ -203,7 +203,7 @@ def _check_types(config: DictConfig, config_name: str) -> None:
                 f"{key}={value}: it is a group of settings; choose an option: {group}=..."
             )
         if value is None and expected is not None and _may_be_null(key, config_name):
-            continue  # an experiment set it, and null is its plain default
+            continue  # set by an experiment, and null without one
         numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
         kinds = (int, float) if isinstance(expected, float) else (type(expected),)
         if isinstance(expected, bool | int | float) and type(value) not in kinds:

@@ -1,16 +1,16 @@
-"""A run is identified by what was chosen and by the content of its data.
+"""Identifies a run by its settings and by the content of its data.
 
-Its name ends in a digest of
+The name of a run ends in a digest of
 
 - the options of the config groups, with experiments expanded into what they choose;
 - the settings that differ from those options' own files, numbers in canonical form;
 - option files from outside the package, in full;
-- the data: features, rows, genres and parts, wherever the files lie (`store.digest_split`);
-- the files that a run reads besides (targets of distillation, pretrained weights), by content;
-- versions of parts that have changed their numbers since they were first released.
+- the data: features, rows, genres and parts, wherever the files are (`store.digest_split`);
+- the other files that a run reads (targets of distillation, pretrained weights), by content;
+- versions of components whose results have changed since they were first released.
 
-Folders, spellings of paths, names of modules, and settings that change no number do not count. A
-new key that is left at its default does not count either; where a default has changed,
+Folders, spellings of paths, names of modules, and settings that do not affect results do not
+count. Neither does a new key that is left at its default. If a default has changed,
 `check_defaults` refuses to reuse a run that was made with the old one.
 """
 
@@ -29,27 +29,27 @@ from genreclf.data.store import digest_values
 from genreclf.errors import InputError
 
 DIGITS = 8
-EXPANDED = ("experiment", "phase", "init")  # groups that only choose and set
+EXPANDED = ("experiment", "phase", "init")  # groups that only set other keys
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
-CHANGE_NOTHING = (  # in the numbers of a result
+CHANGE_NOTHING = (  # settings that do not affect results
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
     *("allow_identical", "study", "trainer.enable_progress_bar"),
 )
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
-VERSIONS: dict[str, int] = {}  # by exported name: raise it when a part gives other numbers
+VERSIONS: dict[str, int] = {}  # by exported name; raise when results change
 
 
 def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
-    """The digest that a run's name ends in.
+    """Compute the digest that a run's name ends in.
 
     Args:
-        config: of the run, with Hydra's own.
-        data: digest of features, rows, genres and parts.
-        sources: digests of the files that the run reads besides, by name.
+        config: the run's config, including Hydra's own.
+        data: digest of the features, rows, genres and parts.
+        sources: digests of the other files that the run reads, by name.
     """
     choices = list_choices(config)
     identity = {
-        "choices": {group: option for group, option in choices.items() if _counts(group)},
+        "choices": {group: option for group, option in choices.items() if _affects_identity(group)},
         "settings": list_differences(config, choices),
         "outside": _read_outside(config, choices),
         "versions": {name: VERSIONS[name] for name in _list_targets(config) if name in VERSIONS},
@@ -60,12 +60,12 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
 
 
 def join_hydra(config: DictConfig) -> Any:
-    """The config of the running job, with Hydra's own."""
+    """Return the config of the running job, including Hydra's own."""
     return OmegaConf.merge({"hydra": HydraConfig.get()}, config)
 
 
 def list_choices(config: DictConfig) -> dict[str, str]:
-    """The option that was chosen of each config group, experiments and the like expanded."""
+    """List the option chosen in each config group; groups such as `experiment` are expanded."""
     choices = config.hydra.runtime.choices
     return {
         str(group): str(option)
@@ -75,10 +75,10 @@ def list_choices(config: DictConfig) -> dict[str, str]:
 
 
 def list_differences(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that differ from the files of the chosen options, in canonical form."""
+    """List the settings that differ from the files of the chosen options, in canonical form."""
     default = flatten(compose_default(config.hydra.job.config_name, tuple(choices.items())))
     chosen = flatten(config)
-    keys = [key for key in sorted({*chosen, *default}) if _counts(key)]
+    keys = [key for key in sorted({*chosen, *default}) if _affects_identity(key)]
     return {
         key: chosen.get(key, "removed")
         for key in keys
@@ -88,20 +88,20 @@ def list_differences(config: DictConfig, choices: Mapping[str, str]) -> dict[str
 
 @lru_cache
 def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
-    """The config of these options alone, without experiments and without any override."""
+    """Compose the config of these options alone, without experiments or overrides."""
     return hydra.compose(config_name, [f"{group}={option}" for group, option in choices])
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:
-    """Resolved settings by their whole key; numbers are equal if their values are."""
+    """Map full keys to resolved settings; 1 and 1.0 become the same text."""
     flat: dict[str, Any] = {}
 
     def add(node: Any, prefix: str) -> None:
         for name in node:
             key = f"{prefix}{name}"
-            if key == "hydra" or not _counts(key):  # a path may have no default
+            if key == "hydra" or not _affects_identity(key):  # a path may have no default
                 continue
-            if OmegaConf.is_missing(node, name):  # in the defaults: what the user has to give
+            if OmegaConf.is_missing(node, name):  # in the defaults: the user must set it
                 continue
             value = node[name]
             if OmegaConf.is_dict(value):
@@ -112,43 +112,43 @@ def flatten(config: DictConfig) -> dict[str, Any]:
                     if OmegaConf.is_list(value)
                     else value
                 )
-                flat[key] = _canonise(plain)
+                flat[key] = _canonicalise(plain)
 
     add(config, "")
-    if flat.get("cache") != "float16":  # the other kinds keep the values as they are
+    if flat.get("cache") != "float16":  # other caches do not change values
         flat.pop("cache", None)
     return flat
 
 
-def _canonise(value: Any) -> Any:
+def _canonicalise(value: Any) -> Any:
     if isinstance(value, list):
-        return [_canonise(item) for item in value]
+        return [_canonicalise(item) for item in value]
     if isinstance(value, dict):
-        return {key: _canonise(item) for key, item in value.items()}
+        return {key: _canonicalise(item) for key, item in value.items()}
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(float(value))
     return value
 
 
-def _counts(key: str) -> bool:
+def _affects_identity(key: str) -> bool:
     """Whether a group or key is part of a run's identity."""
     return not changes_nothing(key, *BY_CONTENT) and not key.endswith(LOCATIONS)
 
 
 def changes_nothing(key: str, *more: str) -> bool:
-    """Whether no number of a result depends on a key, or it is one of `more`."""
+    """Whether a key does not affect results, or is one of `more`."""
     names = (*CHANGE_NOTHING, *more)
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _read_outside(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Options that are not part of the package: their files, and what they became."""
+    """Read the options from outside the package: their files, and what they resolved to."""
     own = resources.files("genreclf.conf")
     outside: dict[str, Any] = {}
     for choice, option in choices.items():
         group, _, package = choice.partition("@")
         name = f"{group}/{option}.yaml"
-        if not _counts(group) or own.joinpath(name).is_file():
+        if not _affects_identity(group) or own.joinpath(name).is_file():
             continue
         node = OmegaConf.select(config, package or group)
         became = flatten(OmegaConf.create({"option": node}))
@@ -163,7 +163,7 @@ def _read_option_files(config: DictConfig, name: str) -> list[Any]:
         if source.schema == "file"
     ]
     files = [folder / name for folder in folders if (folder / name).is_file()]
-    return [_canonise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
+    return [_canonicalise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
 
 
 def _list_targets(config: DictConfig) -> list[str]:
@@ -175,16 +175,16 @@ def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) 
     """Refuse to reuse a run that was made with other defaults.
 
     Args:
-        folder: of the run.
-        before: its resolved config, as the run recorded it.
-        config: that asks for it now.
+        folder: the run's folder.
+        before: the resolved config that the run recorded.
+        config: the config that now asks for this run.
 
     Raises:
-        InputError: a value that nobody chose differs from what it is now.
+        InputError: a default that the run used has changed since.
     """
     old, new = flatten(OmegaConf.create(dict(before))), flatten(config)
     for key in sorted(old.keys() & new.keys()):
-        if not key.endswith("_target_") and _counts(key) and old[key] != new[key]:
+        if not key.endswith("_target_") and _affects_identity(key) and old[key] != new[key]:
             raise InputError(
                 f"{folder}: this run was made when the default of {key} was {old[key]}, now it is "
                 f"{new[key]}; choose {key}={old[key]}, or move that folder to train again"

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
-    """The command: log the table, write the drawing, print its path."""
+    """Run the command: log the table, write the drawing and print its path."""
     model = HydraConfig.get().runtime.choices["model"]
     default = Path(config.outputs, "figures", f"network-{model}.svg")
     path = style.choose_picture_path(config.file, default)

@@ -1,4 +1,4 @@
-"""From the config of a training run to its parts; nothing else instantiates them."""
+"""Instantiates the parts of a training run from its config; no other module does."""
 
 import logging
 from functools import partial
@@ -12,20 +12,20 @@ from torch import nn
 from genreclf.data import Oversampling
 from genreclf.training.build import Parts
 
-SETTINGS = (  # that reach the parts as they are
+SETTINGS = (  # passed on to the parts unchanged
     *("seed", "batch_size", "num_workers", "monitor", "patience", "ema", "label_smoothing"),
     *("mixup", "tracks_per_genre", "fast", "compile", "cache", "test"),
 )
 
 
 def make_parts(config: DictConfig) -> Parts:
-    """The parts of a run.
+    """Make the parts of a run from its config.
 
     Raises:
         InputError: a setting of a part is out of range.
-        hydra.errors.InstantiationException: the same, of a part that Hydra has called.
+        hydra.errors.InstantiationException: the same, for a part that Hydra instantiates.
     """
-    for library in ("pytorch_lightning", "lightning_fabric"):  # which announce what they do
+    for library in ("pytorch_lightning", "lightning_fabric"):  # which log what they do
         logging.getLogger(library).setLevel(logging.WARNING)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
 

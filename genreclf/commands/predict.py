@@ -49,7 +49,7 @@ def _predict(options: argparse.Namespace) -> int:
     if len(files) > 1:
         from genreclf.audio.workers import start_forkserver
 
-        start_forkserver()  # it prepares to decode while this process imports PyTorch
+        start_forkserver()  # it gets ready while this process imports PyTorch
     import genreclf
 
     model = genreclf.load(options.checkpoint, options.device)
@@ -57,7 +57,7 @@ def _predict(options: argparse.Namespace) -> int:
     write = WRITERS[options.format](files, options.top)
     with _show_progress(len(files)) as advance:
         for prediction in model.predict(files):
-            if Path(prediction.path).is_dir():  # it was searched in vain
+            if Path(prediction.path).is_dir():  # it contains no audio file
                 reason = f"no audio file in this folder ({', '.join(EXTENSIONS)})"
                 prediction = replace(prediction, error=reason)
             write(prediction)
@@ -110,7 +110,7 @@ def _parse_positive(text: str) -> int:
 
 
 def _write_table(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """One line per file, and another if its genre changes; errors go to stderr."""
+    """Write one line per file, and a second if its genre changes; errors go to stderr."""
     width = max(map(len, files))
 
     def write(prediction: "Prediction") -> None:
@@ -131,7 +131,7 @@ def _write_table(files: Sequence[str], top: int | None) -> Callable[["Prediction
 
 
 def _write_json(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """One JSON object per line."""
+    """Write one JSON object per line."""
 
     def write(prediction: "Prediction") -> None:
         path = prediction.path
@@ -149,7 +149,7 @@ def _write_json(files: Sequence[str], top: int | None) -> Callable[["Prediction"
 
 
 def _write_csv(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """One row per file and genre."""
+    """Write one row per file and genre."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "genre", "score", "error"])
 

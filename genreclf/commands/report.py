@@ -11,7 +11,7 @@ from genreclf.studies.study import STUDY, Study
 
 
 def run(config: DictConfig) -> None:
-    """The command: read what is finished, write the page, print its path."""
+    """Run the command: read the finished runs, write the page and print its path."""
     places = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     if len(places) == 1 and (Path(places[0]) / STUDY).exists():
         print(write_study_report(Study.read(Path(places[0])), Path(places[0])))

@@ -1,4 +1,4 @@
-"""The folder of a run, which is known only after its data: where Hydra and the log find it."""
+"""Tells Hydra and the log the folder of a run, which is known only once its data is found."""
 
 import contextlib
 import logging
@@ -10,13 +10,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-MANY = 100_000  # lines that may come before the folder is known
+MANY = 100_000  # lines that may be logged before the folder is known
 FORMAT = "[%(asctime)s] %(message)s"
 
 
 @contextlib.contextmanager
 def keep_log() -> Iterator[None]:
-    """Keep what is logged until `set_output_folder` says where to write it."""
+    """Hold back the log until `set_output_folder` says where to write it."""
     memory = logging.handlers.MemoryHandler(MANY, flushLevel=MANY, flushOnClose=False)
     root = logging.getLogger()
     root.addHandler(memory)
@@ -31,7 +31,7 @@ def keep_log() -> Iterator[None]:
 
 
 def set_output_folder(folder: Path) -> None:
-    """Make the folder; `${hydra:runtime.output_dir}` names it, and the log goes there."""
+    """Make the folder, set `${hydra:runtime.output_dir}` to it, and write the log there."""
     folder.mkdir(parents=True, exist_ok=True)
     runtime: Any = HydraConfig.get().runtime
     OmegaConf.set_readonly(runtime, False)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
-    """The command: write the drawing, print its path."""
+    """Run the command: write the drawing and print its path."""
     features, trained = instantiate(config.features), None
     if config.checkpoint is not None:
         trained = load_any_checkpoint(config.checkpoint, config.classes, config.axis, features)

@@ -1,4 +1,4 @@
-"""From a config to the store that it asks for: the one that is named, or that of the dataset."""
+"""Finds the store that a config asks for: the one it names, or the one of its dataset."""
 
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ CHOOSE_FEATURES = (
     "experiment",
     "init",
     "phase",
-)  # beginnings of overrides
+)  # prefixes of overrides
 
 
 def find_store(config: DictConfig) -> Store | StorePlan:
-    """The store, if it is there, else the plan of it.
+    """Return the store if it exists, else a plan for building it.
 
-    A store that is named by `store=...` and there is enough: nothing of the dataset is needed. Its
-    features become those of the config, unless the user chose some.
+    If `store=...` names an existing store, the dataset is not needed. The config then takes over
+    the features of the store, unless the user chose some.
 
     Raises:
         InputError: the named store holds other features than were chosen, or the dataset cannot be
-            read or does not go with the features.
+            read or does not suit the features.
     """
     check_workers(config.workers)
     if config.store and Path(str(config.store)).exists():
@@ -69,11 +69,11 @@ def _adopt_features(config: DictConfig) -> None:
 
 
 def choose_folder(config: Any, store: Store) -> Path:
-    """The folder of a training run on this store.
+    """Choose the folder of a training run on this store.
 
     Args:
-        config: of the run, with Hydra's own.
-        store: whose rows it is trained and tested on.
+        config: the run's config, including Hydra's own.
+        store: the store that it is trained and tested on.
     """
     features = identify_features(instantiate(config.features))
     data = digest_values([features, digest_config_split(config, store)])
@@ -85,7 +85,7 @@ def choose_folder(config: Any, store: Store) -> Path:
 
 
 def digest_config_split(config: DictConfig, store: Store) -> str:
-    """`digest_split` of the split that the config asks for, computed once for each store.
+    """Return `digest_split` of the config's split, computed once for each store.
 
     Raises:
         InputError: the store cannot be split this way.

@@ -49,8 +49,8 @@ def run(config: DictConfig) -> None:
 
 
 def _choose_folder(config: DictConfig) -> Path:
-    """The folder of the study, named after its settings and the content of its data."""
-    from genreclf.commands.identity import digest_run, join_hydra  # --status does without h5py
+    """Choose the study's folder, named after its settings and the content of its data."""
+    from genreclf.commands.identity import digest_run, join_hydra  # --status needs no h5py
     from genreclf.commands.stores import find_store
     from genreclf.data.store import digest_values
 
@@ -66,8 +66,8 @@ def _make_study(config: DictConfig) -> Study:
     """Make the study from its config; none of its phases is planned yet.
 
     Raises:
-        InputError: no phases or seeds, a metric that is not logged, or overrides of what a study
-            decides itself.
+        InputError: no phases or seeds, a metric that is not logged, or an override of something
+            that the study itself decides.
     """
     settings = config.study
     if settings.metric is not None and settings.metric not in LOGGED:
@@ -90,7 +90,7 @@ def _make_study(config: DictConfig) -> Study:
 def _check_overrides(
     given: list[str], phase: str, sweep: Container[str], others: list[str]
 ) -> None:
-    """Refuse overrides of what the study decides itself."""
+    """Refuse overrides of anything that the study itself decides."""
     for text in given:
         key = get_key(text)
         if key in ("seed", "phase"):
@@ -103,12 +103,12 @@ def _check_overrides(
 
 
 def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
-    """Plan, run and report one phase after the other; returns the path of the page.
+    """Plan, run and report one phase after the other; return the path of the page.
 
     Raises:
         InputError: a phase ended without a choice.
     """
-    from genreclf.report.study import PAGE, write_study_report  # --status does without Matplotlib
+    from genreclf.report.study import PAGE, write_study_report  # --status needs no Matplotlib
 
     study.write(folder)
     settings = {get_key(text): text for text in config.study.overrides}
@@ -145,7 +145,7 @@ def _list_phase_overrides(config: DictConfig, phase: Phase) -> list[str]:
 def _run_phase(phase: Phase, folder: Path) -> bool:
     """Run the unfinished runs in a separate process with its own log, and show their progress.
 
-    Returns whether there was anything to run.
+    Return whether there was anything to run.
     """
     log.info("%s: genreclf %s", phase.name, shlex.join(phase.command))
     if phase.count_finished() == phase.count_runs():
@@ -220,7 +220,7 @@ def _compose_first_run(config: DictConfig, study: Study, phase: Phase) -> DictCo
 
 
 def _make_features(config: DictConfig, dataset: Dataset) -> list[Features]:
-    """The kinds of features that the study stores: those that it compares, or the one it uses."""
+    """Make the features that the study stores: those that it compares, or the one it uses."""
     if "features" not in config.study.phases:
         return [instantiate(config.features).stored]
     compared = compose.read_sweep("features")["features"]

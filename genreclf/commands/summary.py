@@ -1,4 +1,4 @@
-"""`genreclf summary`: collect finished runs in a CSV file, and make tables of it."""
+"""`genreclf summary`: collect finished runs in a CSV file, and make tables from it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from genreclf.report.templates import render_template
 
 
 def run(config: DictConfig) -> None:
-    """The command: write the CSV file and the tables next to it; print the path of the tables."""
+    """Run the command: write the CSV file and, next to it, the tables; print their path."""
     places = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     file = Path(str(config.file))
     if file.suffix != ".csv":

@@ -1,6 +1,6 @@
-"""`genreclf train`: from a config to a finished run.
+"""`genreclf train`: train and test the run that a config describes.
 
-PyTorch is imported where a run is trained, not before: a finished run is recognised without it.
+PyTorch is imported only if a run has to be trained; a finished run is recognised without it.
 """
 
 import logging
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
-    """The command: train and test, or reuse the finished run; print the path of result.json."""
+    """Run the command: train and test, or reuse the finished run; print the path of its result."""
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
@@ -38,7 +38,7 @@ def run(config: DictConfig) -> None:
     set_output_folder(folder)
     train = partial(_run_and_note_failure, config, store, folder)
     help_rank_0 = partial(distributed.help_rank_0, config, store, folder)
-    if launch.is_child():  # of a `genreclf train` that holds the lock and prints
+    if launch.is_child():  # the parent process holds the lock and prints
         sys.exit(distributed.run_child(help_rank_0 if rank else train, folder))
     if rank:
         help_rank_0()
@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
 
 
 def open_store(config: DictConfig) -> Store:
-    """The store of the run; what it lacks is decoded first, once all settings are checked.
+    """Open the run's store; if it is missing, check all settings and then build it.
 
     Raises:
         InputError: a setting is wrong, or the store cannot be made.
@@ -69,10 +69,12 @@ def open_store(config: DictConfig) -> Store:
 
 
 def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str:
-    """Train or reuse; note in the folder what fails. Returns a line where memory ran out.
+    """Train the run or reuse it; record any failure in its folder.
 
-    That line is not raised in here: an exception keeps the frames in which it arose, and they keep
-    the tensors, which the next run of a sweep would lack.
+    Returns:
+        A line of text if memory ran out, else an empty text. It is not raised here: an exception
+        keeps its stack frames alive, and with them the tensors whose memory the next run of a
+        sweep needs.
     """
     refused = ""
     try:
@@ -143,7 +145,7 @@ def _write_report(run: runs.Run) -> None:
 
 
 def _list_choices() -> dict[str, str]:
-    """The option of each config group that was chosen."""
+    """List the chosen option of each config group."""
     choices = HydraConfig.get().runtime.choices
     return {
         group: str(option) for group, option in choices.items() if option and "hydra" not in group
@@ -151,7 +153,7 @@ def _list_choices() -> dict[str, str]:
 
 
 def _list_overrides() -> list[str]:
-    """What the user changed, without what changes no number."""
+    """List the user's overrides, except those that do not affect results."""
     given: list[str] = list(HydraConfig.get().overrides.task)
     return [text for text in given if not changes_nothing(text.partition("=")[0].lstrip("+~"))]
 

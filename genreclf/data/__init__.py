@@ -1,4 +1,4 @@
-"""Which tracks exist; the store of their features; splits and batches."""
+"""Datasets, the store of their features, splits and batches."""
 
 import lazy_loader
 

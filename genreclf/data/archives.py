@@ -30,7 +30,7 @@ ENCRYPTED = 0x1  # bit of a member's flags
 
 
 def make_bytes_progress() -> Progress:
-    """A progress bar that counts bytes and shows speed and remaining time."""
+    """Make a progress bar that counts bytes and shows speed and remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,7 +87,7 @@ def _explain_damage(path: Path) -> Iterator[None]:
             "program, such as 7z, then run genreclf prepare"
         ) from None
     except (*DAMAGE, OSError) as error:
-        # An error of the disk has an errno; one that bz2 raises for damaged data has none.
+        # A disk error has an errno; an error that bz2 raises for damaged data has none.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
@@ -97,7 +97,7 @@ def _explain_damage(path: Path) -> Iterator[None]:
 
 
 def _find_fault(member: zipfile.ZipInfo) -> str:
-    """Why a member must not be unpacked; empty if it may be."""
+    """Say why a member must not be unpacked; empty if it may be."""
     name = member.orig_filename  # as in the archive: Windows would replace the separators
     parts = PurePosixPath(name).parts
     if name.startswith("/") or PureWindowsPath(name).drive or "\\" in name or "\0" in name:

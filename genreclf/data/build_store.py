@@ -1,4 +1,4 @@
-"""From a dataset to its store of features."""
+"""Builds the store of a dataset's features."""
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StorePlan:
-    """A store that may not be there yet.
+    """A store that may not exist yet.
 
     Args:
-        dataset: whose tracks it holds.
-        features: that are stored.
+        dataset: the dataset of its tracks.
+        features: the stored features.
         tracks: all tracks, in order.
-        contents: digest of the audio of each track; None where the dataset brings its features.
+        contents: digest of the audio of each track; None if the dataset provides the features.
         source: what the store is made from.
         path: where it is, or will be.
     """
@@ -46,16 +46,17 @@ class StorePlan:
 def plan_store(
     dataset: Dataset, features: Features, *, outputs: str | Path, path: str | Path | None = None
 ) -> StorePlan:
-    """Find out what the store of a dataset and a kind of features is, and where.
+    """Plan the store of a dataset for a kind of features: what it is made from, and its path.
 
     Args:
-        dataset: whose tracks.
-        features: what is computed of each; waveforms are stored where that happens in training.
-        outputs: the store lies below, named after what it is made from, unless `path` is given.
-        path: of the store.
+        dataset: the dataset of the tracks.
+        features: what is computed from each track; if that happens in training, waveforms are
+            stored.
+        outputs: the folder below which the store is placed, unless `path` is given.
+        path: path of the store; None for a name that depends on what it is made from.
 
     Raises:
-        InputError: features and dataset do not go together, or the dataset cannot be read.
+        InputError: features and dataset do not fit together, or the dataset cannot be read.
     """
     brought = isinstance(dataset, FeatureDataset)
     if not callable(features) and not brought:
@@ -84,19 +85,20 @@ def build_store(
     path: str | Path | None = None,
     workers: int | None = None,
 ) -> Store:
-    """The store of a dataset and a kind of features; built if it is not there yet.
+    """Return the store of a dataset for a kind of features; build it if it does not exist.
 
     Args:
-        dataset: whose tracks.
-        features: what is computed of each; waveforms are stored where that happens in training.
-        outputs: the store lies below, named after what it is made from, unless `path` is given.
-        path: of the store. A store that is there is used as it is: the dataset is not looked at,
-            and its audio is not needed.
-        workers: processes that extract; None takes all cores.
+        dataset: the dataset of the tracks.
+        features: what is computed from each track; if that happens in training, waveforms are
+            stored.
+        outputs: the folder below which the store is placed, unless `path` is given.
+        path: path of the store; None for a name that depends on what it is made from. An existing
+            store is used as it is: neither the dataset nor its audio is needed.
+        workers: number of processes that extract features; None for one per core.
 
     Raises:
-        InputError: features and dataset do not go together, the store at `path` holds other
-            features, no track gives features, or the disk is full.
+        InputError: features and dataset do not fit together, the store at `path` has other
+            features, no track has usable audio, or the disk is full.
     """
     check_workers(workers)
     if path and Path(path).exists():
@@ -111,10 +113,10 @@ def check_workers(workers: int | None) -> None:
 
 
 def open_store(path: str | Path, features: Features) -> Store:
-    """A finished store that the user named.
+    """Open a finished store that the user named.
 
     Raises:
-        InputError: it is not a store, or holds other features.
+        InputError: it is not a store, or has other features.
     """
     store = Store(path)
     store.check_features(features)
@@ -123,10 +125,10 @@ def open_store(path: str | Path, features: Features) -> Store:
 
 
 def write_store(plan: StorePlan, workers: int | None = None) -> Store:
-    """The planned store, written if it is not there yet.
+    """Return the planned store; write it if it does not exist yet.
 
     Raises:
-        InputError: no track gives features, a process was killed, or the disk is full.
+        InputError: no track has usable audio, a process was killed, or the disk is full.
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,10 +144,10 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
 
 
 def check_values(store: Store, features: Any) -> None:
-    """Refuse rows that a dataset brought along where they cannot be these features.
+    """Refuse rows from a dataset if their values show that they are not these features.
 
     Raises:
-        InputError: some of twenty rows have values outside the range of the features.
+        InputError: a sample of twenty rows has values outside the range of the features.
     """
     allowed = getattr(features, "value_range", None)
     if allowed is None:
@@ -161,7 +163,7 @@ def check_values(store: Store, features: Any) -> None:
 
 def _write(plan: StorePlan, workers: int) -> None:
     if isinstance(plan.dataset, FeatureDataset):
-        _write_brought(plan, plan.dataset)
+        _write_provided_rows(plan, plan.dataset)
         return
     features, contents = plan.features, plan.contents or []
     arguments = plan.source, plan.tracks, features.shape, np.dtype(np.float32), contents
@@ -173,8 +175,8 @@ def _write(plan: StorePlan, workers: int) -> None:
         writer.finish(Scaling(silence=features.silence))
 
 
-def _write_brought(plan: StorePlan, dataset: FeatureDataset) -> None:
-    """Rows that the dataset brings along."""
+def _write_provided_rows(plan: StorePlan, dataset: FeatureDataset) -> None:
+    """Write the rows that the dataset provides."""
     first, features = next(dataset.rows()), plan.features
     if callable(features) and first.shape != features.shape:
         rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
@@ -240,7 +242,7 @@ def _log_store(store: Store, features: Features, known_bad: Collection[str]) -> 
 
 
 def _format_rejections(rejected: list[dict[str, str]], known_bad: Collection[str]) -> str:
-    """How many tracks were rejected, and the first one for which that is news."""
+    """Say how many tracks were rejected, and name the first unexpected one."""
     news = [track for track in rejected if track["track_id"] not in known_bad]
     if not news:
         return f"{len(rejected)} tracks rejected, all known to be bad; listed in the report"

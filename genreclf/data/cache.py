@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def fill_cache(store: Store, kind: str, device: torch.device) -> Tensor | None:
-    """Stored values (rows, bins, frames); None for the kind "none".
+    """Read all stored values (rows, bins, frames); None for the kind "none".
 
     Args:
-        store: whose values.
-        kind: "memory" of this machine; "float16", the same with larger types rounded; or "device",
-            which falls back to memory if twice the size does not fit there.
-        device: that trains.
+        store: the store to read.
+        kind: "memory" for main memory; "float16" for the same, rounded to float16; or "device",
+            which falls back to main memory unless twice the size fits on the device.
+        device: the device that trains.
     """
     if kind == "none":
         return None
@@ -42,5 +42,5 @@ def fill_cache(store: Store, kind: str, device: torch.device) -> Tensor | None:
 
 
 def _measure_free_memory(device: torch.device) -> float:
-    """Free bytes of a GPU; no limit for what is main memory."""
+    """Return the free memory of a GPU in bytes; infinity for main memory."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")

@@ -1,12 +1,12 @@
-"""Batches of a store: the LightningDataModule.
+"""Batches from a store: the LightningDataModule.
 
-A batch is sent to the device as it is stored: values (batch, bins, frames), labels int64 (batch,),
-which tracks are extra copies, bool (batch,), and their rows, int64 (batch,). There it becomes
-(features, labels): the features are float32, augmented in training, and computed there where the
-store holds waveforms. With knowledge distillation, a training batch is (features, labels, targets)
-with targets (batch, size).
+A batch is sent to the device as it is stored: values (batch, bins, frames); labels, int64 (batch,);
+whether each track is an extra copy, bool (batch,); and the rows, int64 (batch,). On the device it
+becomes (features, labels). The features are float32 and, in training, augmented; if the store holds
+waveforms, they are computed there. With knowledge distillation, a training batch is (features,
+labels, targets) with targets (batch, size).
 
-With a cache, all values are read at the start, and the loader gives rows instead of values.
+With a cache, all values are read at the start, and the loader yields rows instead of values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,10 +34,10 @@ class StoreDataset(Dataset):
     """Some rows of a store, then extra copies; a whole batch is read in one call.
 
     Args:
-        store: that is read.
-        rows: of the store.
-        copies: rows that are repeated.
-        read: false gives rows in place of their values, for a cache to look up.
+        store: the store to read.
+        rows: rows of the store.
+        copies: rows to repeat.
+        read: whether to return values; if not, rows are returned, to be looked up in a cache.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StoreDataset(Dataset):
         return len(self.rows)
 
     def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
-        """The batch of these items; DataLoader prefers this to one call for each item."""
+        """Return the batch of these items; DataLoader prefers this to one call per item."""
         rows = self.rows[np.asarray(numbers)]
         values = self.store.read(rows) if self.read else rows
         arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
@@ -61,7 +61,7 @@ class StoreDataset(Dataset):
 
 
 def _keep_batch(batch: Any) -> StoredBatch:
-    """Collate nothing: `StoreDataset.__getitems__` gives a batch already."""
+    """Collate nothing: `StoreDataset.__getitems__` already returns a batch."""
     return batch
 
 
@@ -69,7 +69,7 @@ def check_loading(batch_size: int, num_workers: int, cached: str = "none") -> No
     """Check the settings of loading.
 
     Raises:
-        InputError: a number that is not whole or too small, or an unknown cache.
+        InputError: a number is not whole or too small, or the cache is unknown.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
@@ -83,25 +83,26 @@ class StoreDataModule(pl.LightningDataModule):
     """Training, validation and test batches of a split store.
 
     Args:
-        store: of the features, or of the waveforms they are computed from.
-        split: rows of each part; "val" serves as "test" where there is no test part.
-        batch_size: tracks a batch; with several processes, of all together.
-        num_workers: processes that read; the numbers do not depend on it.
+        store: store of the features, or of the waveforms they are computed from.
+        split: rows of each part; "val" serves as "test" if there is no test part.
+        batch_size: number of tracks per batch, over all processes.
+        num_workers: number of processes that read; it does not affect results.
         augmentation: applied to training batches on the device.
         oversampling: which training tracks are repeated, and how the copies are augmented.
-        seed: of the order of the training tracks.
-        features: which the store was made for; None: the stored values are the features.
+        seed: seed of the order of the training tracks.
+        features: features that the store was made for; None if it stores them as they are.
         cached: where all stored values are kept, one of `cache.KINDS`; "none" reads each batch from
             the file.
-        targets: of knowledge distillation, float32 (len(store), size), for training.
+        targets: targets of knowledge distillation in training, float32 (len(store), size).
 
     Attributes:
         shape: (bins, frames) of the features.
-        copies: rows of the training part that are repeated.
-        predicted_part: the part that `predict_dataloader` reads; the tested one unless changed.
+        copies: the repeated rows of the training part.
+        predicted_part: the part that `predict_dataloader` reads; by default the tested part.
 
     Raises:
-        InputError: a batch size under 1, a negative number of workers, or an unknown cache.
+        InputError: the batch size is under 1, the number of workers negative, or the cache
+            unknown.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class StoreDataModule(pl.LightningDataModule):
         self.predicted_part = self.tested_part
         self.cached = cached
         self.targets = None if targets is None else torch.from_numpy(targets)
-        self._values: Tensor | None = None  # all stored values, where there is a cache
+        self._values: Tensor | None = None  # all stored values, if there is a cache
 
     def setup(self, stage: str = "") -> None:
         """Fill the cache, in each process that trains."""
@@ -145,13 +146,13 @@ class StoreDataModule(pl.LightningDataModule):
 
     @property
     def tested_part(self) -> str:
-        """The part that `test_dataloader` reads: "test", or "val" where there is no test part."""
+        """The part that `test_dataloader` reads: "test", or "val" if there is no test part."""
         return "test" if "test" in self.split else "val"
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled training batches; of several processes each has its share of the tracks.
+        """Load shuffled training batches; if there are several processes, each has its own tracks.
 
-        Where the number of tracks cannot be divided among them, some tracks are repeated.
+        If the tracks cannot be divided evenly among the processes, some are repeated.
         """
         tracks = StoreDataset(
             self.store, self.split["train"], self.copies, read=self._values is None
@@ -167,15 +168,15 @@ class StoreDataModule(pl.LightningDataModule):
         return self._make_loader(tracks, self.batch_size // processes, order)
 
     def val_dataloader(self) -> DataLoader:
-        """Validation batches, in the order of the rows; each process has all of them."""
+        """Load validation batches, in the order of the rows; each process has all of them."""
         return self._make_ordered_loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Batches of the tested part, in the order of the rows."""
+        """Load batches of the tested part, in the order of the rows."""
         return self._make_ordered_loader(self.tested_part)
 
     def predict_dataloader(self) -> DataLoader:
-        """Batches of the predicted part, in the order of the rows."""
+        """Load batches of the predicted part, in the order of the rows."""
         return self._make_ordered_loader(self.predicted_part)
 
     def _make_ordered_loader(self, part: str) -> DataLoader:
@@ -192,11 +193,11 @@ class StoreDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_keep_batch,
-            generator=torch.Generator(),  # else each epoch takes a number from the global one
+            generator=torch.Generator(),  # else each epoch draws from the global one
         )
 
     def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> Batch:
-        """Turn stored values into features, augmented in training."""
+        """Turn stored values into features, and augment them in training."""
         stored, labels, copied, rows = batch
         features = self.compute_features(stored)
         if self.trainer is None or not self.trainer.training:
@@ -208,10 +209,10 @@ class StoreDataModule(pl.LightningDataModule):
         return features, labels, self.targets[rows]
 
     def compute_features(self, stored: Tensor) -> Tensor:
-        """Features float32 (batch, bins, frames) of stored values, on their device.
+        """Compute float32 features (batch, bins, frames) of stored values, on their device.
 
         Args:
-            stored: values (batch, bins, frames), or their rows (batch,) where there is a cache.
+            stored: values (batch, bins, frames), or their rows (batch,) if there is a cache.
         """
         if self._values is not None:
             stored = self._values[stored.to(self._values.device)].to(stored.device)
@@ -220,7 +221,7 @@ class StoreDataModule(pl.LightningDataModule):
         return self.batch_features.to(values.device)(values)
 
     def iterate_training_features(self) -> Iterator[Tensor]:
-        """Features of the training part in the order of its rows, neither copied nor augmented."""
+        """Yield the features of the training part in row order, without copies or augmentation."""
         for stored, *_ in self._make_ordered_loader("train"):
             yield self.compute_features(stored)
 

@@ -1,7 +1,7 @@
-"""What is slow to compute and follows from a key alone, kept in a JSON file.
+"""Caches digests that are slow to compute, by key, in a JSON file.
 
-Files are known by size, time of change and inode: a file that has not changed is not read again,
-and neither is one that was moved on its disk.
+Files are recognised by size, modification time and inode: a file that has not changed is not read
+again, even if it was moved on the same disk.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ SETTLED = 2.0  # s; a file may change again within the resolution of its clock
 
 
 class DigestCache:
-    """Digests by key.
+    """A cache of digests by key.
 
     Args:
-        folder: where `digests.json` lies; a folder that cannot be written keeps nothing.
+        folder: the folder of `digests.json`; if it is not writable, nothing is saved.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,13 +33,13 @@ class DigestCache:
         self._written = len(self._known)
 
     def get(self, key: str, compute: Callable[[], str]) -> str:
-        """The digest of this key, computed where it is not known."""
+        """Return the digest of this key; compute it if it is not known."""
         if key not in self._known:
             self._known[key] = compute()
         return self._known[key]
 
     def digest_files(self, paths: Sequence[str]) -> list[str]:
-        """`digest_content` of each file."""
+        """Return `digest_content` of each file."""
         return [self._digest_file(path) for path in paths]
 
     def _digest_file(self, path: str) -> str:
@@ -53,7 +53,7 @@ class DigestCache:
         return self.get(key, lambda: digest_content(path))
 
     def save(self) -> None:
-        """Write what is new; another process that writes at the same time costs time, not truth."""
+        """Save new digests; those that another process overwrites are just computed again."""
         if len(self._known) > self._written:
             with contextlib.suppress(OSError):
                 write_text(self.path, json.dumps(self._known))

@@ -49,8 +49,8 @@ def download(archives: Sequence[Archive], root: str | Path, keep_archives: bool 
         keep_archives: keep each archive after unpacking it.
 
     Raises:
-        InputError: too little free disk, no connection, an error from the server, an archive with
-            the wrong SHA-1, one that cannot be unpacked, or a folder that cannot be written.
+        InputError: the disk is too small, there is no connection, the server returns an error, an
+            archive has the wrong SHA-1 or cannot be unpacked, or the folder is not writable.
     """
     root = Path(root)
     try:
@@ -60,7 +60,7 @@ def download(archives: Sequence[Archive], root: str | Path, keep_archives: bool 
             _check_free_disk(missing, root)
             for archive in missing:
                 _download_and_unpack(archive, root, keep_archives)
-    except OSError as error:  # of the disk: network errors have become InputErrors
+    except OSError as error:  # a disk error: network errors are InputErrors by now
         raise InputError(
             f"{error.filename or root}: {error.strerror or error}; fix this, then run the "
             "same command again to resume"
@@ -96,7 +96,7 @@ def _locate_manifest(archive: Archive, root: Path) -> Path:
 
 
 def _read_manifest(archive: Archive, root: Path) -> dict[str, int] | None:
-    """Names and sizes of the files unpacked from this archive; None if it was not unpacked."""
+    """Read names and sizes of the files unpacked from an archive; None if it was not unpacked."""
     try:
         manifest = read_json(_locate_manifest(archive, root))
         return manifest["files"] if manifest["sha1"] == archive.sha1 else None
@@ -105,7 +105,7 @@ def _read_manifest(archive: Archive, root: Path) -> dict[str, int] | None:
 
 
 def _find_faulty(files: dict[str, int], root: Path) -> list[str]:
-    """Names of files that are missing or have another size."""
+    """Find the files that are missing or have the wrong size."""
     paths = {name: root / name for name in files}
     return [n for n, p in paths.items() if not p.is_file() or p.stat().st_size != files[n]]
 
@@ -144,7 +144,7 @@ def _check_free_disk(archives: Sequence[Archive], root: Path) -> None:
 
 
 def _request_size(url: str) -> int:
-    """Size of a file on its server, in bytes; 0 if the server does not say."""
+    """Ask for the size of a file on its server, in bytes; 0 if the server does not say."""
     try:
         response = requests.head(url, headers=HEADERS, timeout=TIMEOUT, allow_redirects=True)
         response.raise_for_status()
@@ -160,7 +160,7 @@ def _locate_part(path: Path) -> Path:
 
 
 def _measure(path: Path) -> int:
-    """Size of a file in bytes; 0 if it does not exist."""
+    """Measure the size of a file in bytes; 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -216,7 +216,7 @@ def _transfer(url: str, part: Path) -> None:
 
 
 def _explain_failure(error: BaseException) -> str:
-    """The innermost cause, in a few words: the outer errors only repeat it."""
+    """Name the innermost cause in a few words: the outer errors only repeat it."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"the server answered {response.status_code} {response.reason}"
@@ -235,7 +235,7 @@ def check_sha1(path: Path, expected: str) -> None:
         expected: the SHA-1 of its bytes, in hexadecimal.
 
     Raises:
-        InputError: it has another SHA-1.
+        InputError: it has a different SHA-1.
     """
     log.info("checking the SHA-1 of %s", path.name)
     with path.open("rb") as file:

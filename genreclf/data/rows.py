@@ -1,4 +1,4 @@
-"""Rows of features for a store: brought by the dataset, copied from other stores, or extracted."""
+"""Rows of features for a store: from the dataset, copied from other stores, or extracted."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def check_rows(dataset: FeatureDataset, done: int) -> Iterator[Row]:
-    """The dataset's own rows, after the first `done`; rows without content are refused."""
+    """Yield the dataset's own rows after the first `done`; reject rows without content."""
     for number, row in enumerate(dataset.rows()):
         if number < done:
             continue
@@ -42,17 +42,17 @@ def extract_rows(
     workers: int,
     folder: Path,
 ) -> Iterator[Row]:
-    """Rows in the order of the tracks.
+    """Yield rows in the order of the tracks.
 
-    Audio that another store of the same features holds is copied from there, the rest is decoded.
+    Rows that another store already has, for the same audio and features, are copied from there.
 
     Args:
         tracks: all tracks of the store.
-        contents: digest of the audio of each.
-        features: that are stored.
-        done: how many tracks have their row already.
-        workers: processes that extract.
-        folder: of the other stores.
+        contents: digest of the audio of each track.
+        features: the stored features.
+        done: how many tracks have a row already.
+        workers: number of processes that extract features.
+        folder: the folder of the other stores.
 
     Raises:
         InputError: a process was killed.
@@ -81,7 +81,7 @@ def extract_rows(
 def _find_rows(
     folder: Path, identity: Mapping[str, Any], wanted: set[str]
 ) -> dict[str, tuple[Store, int]]:
-    """Rows of these features for this audio, in the finished stores of a folder."""
+    """Find rows of these features for this audio in the finished stores of a folder."""
     found: dict[str, tuple[Store, int]] = {}
     for path in sorted(folder.glob("*.h5")):
         try:

@@ -1,4 +1,4 @@
-"""Which training tracks an epoch has, how often, and in what order."""
+"""Chooses the training tracks of an epoch: which, how often, and in what order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ class Oversampling:
     """Extra copies of the training tracks of some genres, with their own augmentation.
 
     Args:
-        augmentation: of the copies; the originals are augmented like all other tracks.
-        genres: whose tracks are copied; upper and lower case are the same, and genres that the data
-            lack are ignored.
-        copies: how many of each track, the factor of Table VII of the paper.
+        augmentation: applied to the copies; the originals are augmented like all other tracks.
+        genres: the genres whose tracks are copied, ignoring upper and lower case; genres that the
+            data lack are ignored.
+        copies: number of copies per track, the factor in Table VII of the paper.
 
     Raises:
-        InputError: a negative number of copies, or `genres` is no list.
+        InputError: the number of copies is negative, or `genres` is not a list.
     """
 
     augmentation: nn.Module = field(default_factory=nn.Identity)
@@ -37,25 +37,25 @@ class Oversampling:
         object.__setattr__(self, "genres", tuple(str(name) for name in self.genres or ()))
 
     def repeat_rows(self, store: Store, rows: np.ndarray) -> np.ndarray:
-        """Each of these rows that is of one of the genres, `copies` times."""
+        """Repeat each of these rows that has one of the genres, `copies` times."""
         chosen = {name.casefold() for name in self.genres}
         wanted = [label for label, name in enumerate(store.classes) if name.casefold() in chosen]
         return np.repeat(rows[np.isin(store.labels[rows], wanted)], self.copies)
 
     def find_unknown_genres(self, classes: Sequence[str]) -> list[str]:
-        """Genres that are not among these classes; case does not matter."""
+        """Find the genres that are not among these classes, ignoring case."""
         known = {name.casefold() for name in classes}
         return [name for name in self.genres if name.casefold() not in known]
 
 
 class EpochShuffle(Sampler):
-    """Shuffles all items by seed and epoch alone, which makes a resumed run the same."""
+    """Shuffles all items by seed and epoch only, so a resumed run has the same order."""
 
     def __init__(self, count: int, seed: int, epoch: int = 0) -> None:
         self.count, self.seed, self.epoch = count, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
+        """Set the epoch; Lightning calls this at the start of each."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
-"""Which rows train, validate and test; and what leaks from one part into another.
+"""Splits a store into training, validation and test rows, and finds leaks between these parts.
 
 A split is a dict from part ("train", "val", "test") to the sorted rows of a store (int64 arrays).
-Every function takes the store first and its settings by name, and puts no row into two parts.
+Each function takes the store first and its settings by name, and puts no row into two parts.
 """
 
 import logging
@@ -23,10 +23,10 @@ Split = dict[str, np.ndarray]
 
 
 def split_stratified(store: Store, seed: int = 42) -> Split:
-    """70/10/20 %, each genre alike: the two calls of scikit-learn that the paper's scripts make.
+    """Split 70/10/20 % in each genre, by the same scikit-learn calls as the paper's scripts.
 
-    Tracks of one artist fall on both sides, which overstates accuracy by about 10 points on FMA
-    Small.
+    Tracks of one artist end up in several parts, which overstates accuracy by about 10 points on
+    FMA Small.
     """
     rows = np.arange(len(store))
     try:
@@ -48,12 +48,12 @@ def _divide_stratified(
 
 
 def split_by_artist(store: Store, seed: int = 42) -> Split:
-    """70/10/20 % with every artist in one part only, genres as alike as that allows.
+    """Split 70/10/20 % with each artist in one part only, genres balanced as far as possible.
 
-    A track of unknown artist counts as an artist of its own; the audit counts such tracks.
+    A track without an artist counts as an artist of its own; the audit counts such tracks.
 
     Raises:
-        InputError: no track has an artist, or there are too few artists to fill every part.
+        InputError: no track has an artist, or there are too few artists to fill each part.
     """
     if not any(store.artists):
         raise InputError(
@@ -68,7 +68,7 @@ def split_by_artist(store: Store, seed: int = 42) -> Split:
 def _divide_by_artist(
     store: Store, rows: np.ndarray, folds: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(the rest, about one row in `folds`), both with every genre, no artist in both."""
+    """Split off about one row in `folds`; both sides have every genre but share no artist."""
     labels = store.labels[rows]
     groups = np.array([store.artists[row] or f"\0{row}" for row in rows])
     for label in np.unique(labels):
@@ -93,20 +93,20 @@ def _divide_by_artist(
 def _find_usable_folds(
     labels: np.ndarray, groups: np.ndarray, number: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(rest, fold) for each fold with every genre on both sides."""
+    """Find the pairs (rest, fold) with every genre on both sides."""
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # hence the check
+        warnings.filterwarnings("ignore", "The least populated class")  # checked below
         folds = list(splitter.split(labels, labels, groups))
     every = set(labels)
     return [pair for pair in folds if all(set(labels[part]) == every for part in pair)]
 
 
 def split_officially(store: Store) -> Split:
-    """The parts that the dataset names; without a test part, the validation part is tested.
+    """Use the parts that the dataset defines; without a test part, validation is tested.
 
     Raises:
-        InputError: the dataset names no parts, or has no training or no validation part.
+        InputError: the dataset defines no parts, or no training or validation part.
     """
     parts = np.array(store.splits)
     split = {part: np.flatnonzero(parts == part) for part in ("train", "val", "test")}
@@ -127,20 +127,21 @@ def split_officially(store: Store) -> Split:
 def split_by_fold(
     store: Store, number: int, folds: int = 5, block: int = 1000, seed: int = 42
 ) -> Split:
-    """Test on one fold of the official training part, train on the others; validation stays.
+    """Test on one fold of the official training part and train on the others; keep validation.
 
-    For rows without artists: FMA numbers tracks as albums are uploaded, so tracks with nearby ids,
-    which a block keeps in one fold, are often by one artist.
+    This is for tracks whose artists are unknown. FMA numbers tracks in the order of upload, album
+    by album, so tracks with nearby ids are often by one artist. A block keeps them in one fold.
 
     Args:
-        store: whose track ids are numbers.
-        number: of the fold that is tested on, from 0.
-        folds: how many there are, genres as alike as that allows.
+        store: a store whose track ids are numbers.
+        number: number of the fold that is tested on, from 0.
+        folds: number of folds; genres are balanced as far as possible.
         block: ids from one multiple of this number to the next stay together.
-        seed: of the division.
+        seed: seed of the split.
 
     Raises:
-        InputError: as by `official`; ids that are no numbers, no such fold, or too few blocks.
+        InputError: for the reasons of `split_officially`, or an id is not a number, there is no
+            such fold, or there are too few blocks.
     """
     if folds < 2 or not 0 <= number < folds or block < 1:
         raise InputError(
@@ -166,21 +167,21 @@ def split_by_fold(
 
 
 def select_all_tracks(store: Store) -> Split:
-    """All rows are tested; for evaluation only."""
+    """Put all rows into the test part; only for evaluation."""
     return {"test": np.arange(len(store))}
 
 
 def limit_training_tracks(store: Store, split: Split, tracks_per_genre: int) -> Split:
-    """The split with a smaller training part, for quick trials.
+    """Reduce the training part of a split, for quick trials.
 
     Args:
-        store: whose rows are split.
-        split: the parts.
-        tracks_per_genre: most training tracks of each genre; a larger number includes the tracks of
-            a smaller one.
+        store: the store that is split.
+        split: its parts.
+        tracks_per_genre: maximum number of training tracks of each genre; a larger number keeps
+            all tracks that a smaller one would keep.
 
     Raises:
-        InputError: a number under 1.
+        InputError: the number is under 1.
     """
     if tracks_per_genre < 1:
         raise InputError(f"tracks_per_genre={tracks_per_genre}: at least 1 is needed; null: all")
@@ -194,21 +195,21 @@ def limit_training_tracks(store: Store, split: Split, tracks_per_genre: int) -> 
 def audit_split(
     store: Store, split: Split, allow_identical: Sequence[str] | str | int = ()
 ) -> dict[str, Any]:
-    """Find what two parts share: identical rows, artists, albums.
+    """Find what parts share: identical rows, artists, albums.
 
     Args:
-        store: whose rows are split.
-        split: the parts.
-        allow_identical: track ids (or one) whose row may occur in two parts, or "all".
+        store: the store that is split.
+        split: its parts.
+        allow_identical: track ids (or one) whose rows may occur in two parts, or "all".
 
     Returns:
-        A dict of `unknown_artist` (count of tracks), `duplicates` (pairs of identical rows within
-        a part) and, for each pair of parts such as
-        "train-test": `identical` (list of [track id, track id]), `artists` and `albums` (number
-        shared), `tracks_of_shared_artists` (rows of the second part whose artist is in the first).
+        A dict of `unknown_artist` (number of tracks), `duplicates` (pairs of identical rows within
+        a part) and, for each pair of parts such as "train-test", a dict of `identical` (pairs of
+        track ids), `artists` and `albums` (how many are shared) and `tracks_of_shared_artists`
+        (how many tracks of the second part have an artist who is in the first).
 
     Raises:
-        InputError: identical rows across parts that are not allowed by name.
+        InputError: two parts have identical rows that are not allowed.
     """
     report: dict[str, Any] = {
         "unknown_artist": store.artists.count(""),
@@ -235,7 +236,7 @@ def audit_split(
 
 
 def _find_duplicate_pairs(store: Store, first: np.ndarray, second: np.ndarray) -> list[list[str]]:
-    """[track id, track id] of each pair of identical rows, one from each side, once."""
+    """List the track ids of each pair of identical rows, one from each side."""
     by_sha1: dict[str, list[int]] = {}
     for row in first:
         by_sha1.setdefault(store.row_sha1[row], []).append(row)
@@ -265,7 +266,7 @@ def _find_common(names: list[str], first: np.ndarray, second: np.ndarray) -> set
 
 
 def count_tracks(store: Store, split: Split) -> dict[str, dict[str, int]]:
-    """Tracks of each genre in each part."""
+    """Count the tracks of each genre in each part."""
     return {
         part: dict(Counter(store.classes[label] for label in store.labels[rows]))
         for part, rows in split.items()

@@ -5,10 +5,10 @@ Layout, for n tracks:
     /features          (n, bins, frames)  stored values; feature = scale * value + offset
     /label             (n,)  int64        index into the attribute `classes`
     /track_id, /artist, /album, /split, /license, /path  (n,)  UTF-8 text, empty where unknown
-    /duration          (n,)  float32      seconds of audio that decoded
-    /row_sha1          (n,)  text         hexadecimal, of the row; equal audio gives equal rows
+    /duration          (n,)  float32      seconds of decoded audio
+    /row_sha1          (n,)  text         hexadecimal SHA-1 of the row; equal audio gives equal rows
     /content           (n,)  text         digest of the audio that the row was made from
-    /rejected/{track_id, genre, path, reason}      tracks that gave no features, and why
+    /rejected/{track_id, genre, path, reason}      tracks without features, and why
 
 Attributes: `schema`, `digest`, `dataset` (name), `features` (JSON: name and settings), `identity`
 (JSON: class, version and changed settings of the features), `audio` and `table` (digests),
@@ -37,11 +37,11 @@ COLUMNS = ("id", "genre", "artist", "album", "split", "license")  # of the table
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a store is made from: its identity, wherever the files lie.
+    """What a store is made from; its digest does not depend on where the files are.
 
     Args:
-        dataset: its name, which does not count.
-        features: name and settings, as `describe_features` gives them; they do not count.
+        dataset: name of the dataset; not part of the digest.
+        features: name and settings, from `describe_features`; not part of the digest.
         identity: class, version and changed settings of the features.
         audio: digest of the audio of all tracks, in order.
         table: digest of their ids, genres, tags and official parts, in order.
@@ -55,20 +55,20 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """SHA-1 over schema, features, audio and table, as hexadecimal digits."""
+        """The SHA-1 of schema, features, audio and table, as hexadecimal digits."""
         return digest_values([SCHEMA, self.identity, self.audio, self.table])
 
 
 def describe_source(
     dataset: str, features: Features, tracks: Iterable[Track], contents: Any
 ) -> Source:
-    """The source of a store of these tracks.
+    """Describe the source of a store of these tracks.
 
     Args:
-        dataset: its name.
-        features: that are stored.
-        tracks: in the order of the rows.
-        contents: digest of the audio of each, or plain values that identify the rows.
+        dataset: name of the dataset.
+        features: the stored features.
+        tracks: the tracks, in the order of the rows.
+        contents: digest of the audio of each track, or plain values that identify the rows.
     """
     table = [[getattr(track, column) for column in COLUMNS] for track in tracks]
     return Source(
@@ -81,15 +81,15 @@ def describe_source(
 
 
 def digest_values(values: Any) -> str:
-    """SHA-1 of plain values, as hexadecimal digits."""
+    """Compute the SHA-1 of plain values, as hexadecimal digits."""
     return hashlib.sha1(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """How stored values are read: `scale * value + offset`.
+    """Converts stored values to features: `scale * value + offset`.
 
-    `silence` has the values of a silent frame in those units: one, or one a bin.
+    `silence` holds the feature values of a silent frame: one for all bins, or one per bin.
     """
 
     scale: float = 1.0
@@ -98,21 +98,21 @@ class Scaling:
 
 
 class Store:
-    """A finished store. Columns are read immediately, features on demand, in each process again.
+    """A finished store. Columns are read immediately, features on demand.
 
     Attributes:
         source: what it was made from.
         labels: int64 (n,), index into `classes`.
         track_ids, artists, albums, splits, licenses, paths: lists of n texts, empty where unknown.
-        durations: float32 (n,), seconds of audio that decoded.
+        durations: float32 (n,), seconds of decoded audio.
         row_sha1: list of n hexadecimal digests of the rows.
-        contents: list of n digests of the audio; empty text where the rows did not come from audio.
+        contents: list of n digests of the audio; empty text if the rows did not come from audio.
         shape: (bins, frames) of a row.
-        dtype: of the stored values.
+        dtype: data type of the stored values.
         rejected: a dict with track_id, genre, path and reason for each track without features.
 
     Raises:
-        InputError: no such file, or not a finished store of this schema.
+        InputError: there is no such file, or it is not a finished store of this schema.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -170,20 +170,20 @@ class Store:
         return len(self.labels)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Stored values (len(rows), bins, frames) of these rows; `read_features` scales them."""
+        """Read the stored values (len(rows), bins, frames) of these rows, without scaling."""
         features = self._get_file()["features"]
         values = np.empty((len(rows), *self.shape), self.dtype)
-        for place, row in zip(values, rows, strict=True):  # many rows in one call: 50 times slower
+        for place, row in zip(values, rows, strict=True):  # a single call is 50 times slower
             place[...] = features[row]
         return values
 
     def read_features(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Features float32 (len(rows), bins, frames) of these rows, in their own unit."""
+        """Read float32 features (len(rows), bins, frames) of these rows, in their own unit."""
         scaling = self.scaling
         return self.read(rows).astype(np.float32) * scaling.scale + scaling.offset
 
     def _get_file(self) -> Any:
-        """The file, opened once in each process: a handle must not cross a fork."""
+        """Return the file, opened once in each process: a handle must not survive a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), self._open())
         return self._opened[1]
@@ -192,10 +192,10 @@ class Store:
         return {**self.__dict__, "_opened": None}
 
     def check_features(self, features: Features) -> None:
-        """Refuse a store of other features.
+        """Check that the store was made for these features.
 
         Raises:
-            InputError: names the first setting that differs, with both values.
+            InputError: it was not; the message names the first setting that differs.
         """
         wanted, made = describe_features(features.stored), self.source.features
         for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
@@ -212,12 +212,12 @@ class Store:
 
 
 def format_identity(identity: dict[str, Any]) -> str:
-    """Such as `genreclf.audio.Mel, version 1`."""
+    """Format class and version, such as `genreclf.audio.Mel, version 1`."""
     return f"{identity['class']}, version {identity['version']}"
 
 
 def digest_split(store: Store, split: dict[str, np.ndarray]) -> str:
-    """SHA-1 of what a model learns from and is tested on: rows and genres of each part, in order.
+    """Compute the SHA-1 of what a model is trained and tested on: rows and genres of each part.
 
     Names of tracks, artists and folders do not count, unless the split depends on them.
     """

@@ -1,8 +1,8 @@
-"""Writes a store (the layout is in `store.py`), row by row, so that it survives interruption.
+"""Writes a store (the layout is in `store.py`), row by row, so that an interruption loses nothing.
 
-While it is written the file is called `NAME.partial`. All its rows are allocated at the start and
-a `state` is kept for each track, so that a killed writer leaves a readable file and the next one
-continues from there.
+While it is being written, the file is called `NAME.partial`. All rows are allocated at the start,
+and a `state` is kept for each track. So a writer that is killed leaves a readable file, and the
+next one continues from there.
 """
 
 import contextlib
@@ -33,15 +33,16 @@ class StoreWriter:
     """Writes the rows of `tracks` in their order; a context manager.
 
     Args:
-        path: of the finished store.
+        path: path of the finished store.
         source: what the rows are made from.
-        tracks: all tracks, in the order in which rows will come.
+        tracks: all tracks, in the order in which their rows will be written.
         shape: (bins, frames) of a row.
-        dtype: of the stored values.
-        contents: digest of the audio of each track; None where the rows do not come from audio.
+        dtype: data type of the stored values.
+        contents: digest of the audio of each track; None if the rows do not come from audio.
 
     Raises:
-        InputError: not enough free disk for all rows, or an unfinished store of another source.
+        InputError: the disk has no room for all rows, or there is an unfinished store made from
+            something else.
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class StoreWriter:
         self.partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.done = 0
-        with self._disk_errors():
+        with self._explain_disk_errors():
             self._file: Any = self._reopen() or self._create()
-            # Handles are kept: opening a data set takes as long as writing a row.
+            # Keep the handles: opening a data set takes as long as writing a row.
             self._features, self._progress = self._file["features"], self._file["progress"]
-        self._row = len(self._by_state(ACCEPTED))
-        self.done = self._row + len(self._by_state(REJECTED))
+        self._row = len(self._find_by_state(ACCEPTED))
+        self.done = self._row + len(self._find_by_state(REJECTED))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -79,7 +80,7 @@ class StoreWriter:
         return self.done - self._row
 
     def _reopen(self) -> Any:
-        """The unfinished file, if there is one that can be read."""
+        """Open the unfinished file, if there is one that can be read."""
         if not self.partial.exists():
             return None
         try:
@@ -100,7 +101,7 @@ class StoreWriter:
     def _create(self) -> h5py.File:
         count = len(self.tracks)
         self._check_disk(count * int(np.prod(self.shape)) * self.dtype.itemsize)
-        # Without a chunk cache a full disk shows at the row that does not fit, not at the end.
+        # Without a chunk cache, a full disk is noticed at the row that no longer fits.
         file = h5py.File(self.partial, "w", rdcc_nbytes=0)
         allocate_now = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         allocate_now.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -130,7 +131,7 @@ class StoreWriter:
         """Store the next track's row; `duration` is in seconds.
 
         Raises:
-            InputError: the row has another shape than the store, or the disk is full.
+            InputError: the shape of the row is not that of the store, or the disk is full.
         """
         if features.shape != self.shape:
             raise InputError(
@@ -139,14 +140,14 @@ class StoreWriter:
             )
         row = np.ascontiguousarray(features, self.dtype)
         sha1 = hashlib.sha1(row.data).hexdigest()
-        with self._disk_errors():
+        with self._explain_disk_errors():
             self._features[self._row] = row
             self._advance(ACCEPTED, duration, sha1.encode(), b"")
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
-        with self._disk_errors():
+        with self._explain_disk_errors():
             self._advance(REJECTED, 0.0, b"", reason.encode()[:300])
 
     def _advance(self, *progress: object) -> None:
@@ -155,7 +156,7 @@ class StoreWriter:
         self.done += 1
 
     @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
+    def _explain_disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -166,12 +167,12 @@ class StoreWriter:
             ) from None
 
     def finish(self, scaling: Scaling) -> None:
-        """Add the columns, cut off rows that rejected tracks left, and move the file into place.
+        """Add the columns, cut off the unused rows, and move the file into place.
 
         Raises:
-            InputError: no track at all was accepted.
+            InputError: no track was accepted.
         """
-        accepted, rejected = self._by_state(ACCEPTED), self._by_state(REJECTED)
+        accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
         reasons = self._progress["reason"][rejected]
         reasons = [reason.decode(errors="replace") for reason in reasons]
         if not len(accepted):
@@ -179,7 +180,7 @@ class StoreWriter:
             raise InputError(
                 f"no track of {len(self.tracks)} gave features; the first: {first}: {reasons[0]}"
             )
-        with self._disk_errors():
+        with self._explain_disk_errors():
             self._add_columns(accepted, rejected, reasons, scaling)
             self._file.close()
         self.partial.replace(self.path)
@@ -195,9 +196,9 @@ class StoreWriter:
             self._add(name, self._progress[name][accepted])
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in ("id", "artist", "album", "split", "license", "path"):
-            self._add(TRACK_COLUMNS[name], self._texts(name, accepted))
+            self._add(TRACK_COLUMNS[name], self._encode_texts(name, accepted))
         for name in ("id", "genre", "path"):
-            self._add(f"rejected/{TRACK_COLUMNS[name]}", self._texts(name, rejected))
+            self._add(f"rejected/{TRACK_COLUMNS[name]}", self._encode_texts(name, rejected))
         self._add("rejected/reason", np.array(reasons, TEXT))
         attributes = {"schema": SCHEMA, "classes": classes, **dataclasses.asdict(scaling)}
         attributes["features"] = json.dumps(self.source.features)
@@ -206,16 +207,16 @@ class StoreWriter:
         self._file.attrs.update(attributes)
         del self._file["progress"]
 
-    def _by_state(self, state: int) -> np.ndarray:
+    def _find_by_state(self, state: int) -> np.ndarray:
         return np.flatnonzero(self._progress["state"] == state)
 
-    def _texts(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Values of a field as HDF5 can keep them: file names and tags may not be UTF-8."""
+    def _encode_texts(self, field: str, rows: np.ndarray) -> np.ndarray:
+        """Encode a field of tracks for HDF5: file names and tags may not be valid UTF-8."""
         values = (getattr(self.tracks[i], field) for i in rows)
         kept = (value.encode(errors="backslashreplace").decode() for value in values)
         return np.array([value.replace("\0", "") for value in kept], TEXT)
 
     def _add(self, name: str, column: np.ndarray) -> None:
-        if name in self._file:  # left by a finish that was interrupted
+        if name in self._file:  # left by an interrupted `finish`
             del self._file[name]
         self._file[name] = column

@@ -1,7 +1,7 @@
-"""Genres and embeddings of audio of any length, window by window.
+"""Predicts the genres of audio of any length, and embeds it, window by window.
 
-Conventions: audio is decoded in windows as long as the clips that the model was trained on. The
-scores of a file are the mean over its windows, and so is its embedding. A waveform is a float array
+Audio is decoded in windows as long as the clips that the model was trained on. The
+scores and the embedding of a file are means over its windows. A waveform is a float array
 (samples,) or (channels, samples), nominally in [-1, 1], together with its sample rate in Hz; it is
 mixed down and resampled as files are.
 """
@@ -39,12 +39,12 @@ from genreclf.evaluation.inputs import (
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.fused import fuse
 
-BATCH = 32  # windows that the model takes in one batch
-FILES_PER_PROCESS = 8  # for fewer, another process takes longer to start than they take
+BATCH = 32  # windows per batch
+FILES_PER_PROCESS = 8  # with fewer, starting another process does not pay off
 
 
 class TimelineEntry(NamedTuple):
-    """The likeliest genre of one window."""
+    """The most likely genre of one window."""
 
     start: float  # s
     end: float  # s
@@ -57,7 +57,7 @@ class Prediction:
     """The genres of a file or waveform.
 
     Args:
-        path: of the file, as given; empty for a waveform.
+        path: path of the file, as given; empty for a waveform.
         scores: probability of each genre, highest first; empty if there is an error.
         timeline: the windows in order; silent ones are left out.
         error: why there are no scores, such as "no such file"; empty if there are.
@@ -70,7 +70,7 @@ class Prediction:
 
     @property
     def genre(self) -> str:
-        """The likeliest genre; empty if there is an error."""
+        """The most likely genre; empty if there is an error."""
         return next(iter(self.scores), "")
 
 
@@ -81,30 +81,30 @@ def load(
 
     Args:
         checkpoint: "pretrained" for the model that comes with genreclf, the folder of a run (for
-            its best checkpoint), a folder of `genreclf export`, or a checkpoint file.
+            its best checkpoint), a folder from `genreclf export`, or a checkpoint file.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one.
 
     Raises:
-        InputError: no such checkpoint, a damaged one, or no such device.
+        InputError: there is no such checkpoint or device, or the checkpoint is damaged.
     """
     return Model(load_checkpoint(os.fspath(checkpoint)), device)
 
 
 class Model:
-    """A trained model that predicts and embeds audio; `load` makes one.
+    """A trained model that predicts the genres of audio and embeds it; `load` makes one.
 
     Args:
         trained: the network and what it was trained on; it is moved to the device.
-        device: as for `load`.
+        device: the device, as for `load`.
 
     Attributes:
         trained: the network, its normalisation and what it was trained on.
         classes: names of the genres, in the order of the network's outputs.
-        features: what the network takes, such as `genreclf.audio.MelFrames`, with their settings.
-        device: `torch.device` on which it runs.
+        features: the input of the network, such as a `genreclf.audio.MelFrames`.
+        device: the `torch.device` on which it runs.
 
     Raises:
-        InputError: no such device.
+        InputError: there is no such device.
     """
 
     def __init__(self, trained: TrainedModel, device: str | torch.device = "auto") -> None:
@@ -120,20 +120,21 @@ class Model:
     def predict(self, audio: Iterable[AudioInput]) -> Iterator[Prediction]: ...
 
     def predict(self, audio: Any) -> Prediction | Iterator[Prediction]:
-        """Predict the genres of a file, of a waveform, or of each of many.
+        """Predict the genres of a file or waveform, or of each of several.
 
         Args:
             audio: a path; a tuple of a waveform, float (samples,) or (channels, samples), and its
                 sample rate in Hz; or an iterable of these. A folder is not searched.
 
         Returns:
-            A `Prediction`; for an iterable, an iterator over them in its order. Several processes
-            then decode, some files ahead; no file is read before the first is asked for. A file
-            that does not decode, is silent or shorter than 2 s, gives a prediction with `error`.
+            A `Prediction`; for an iterable, an iterator over predictions in the same order. In that
+            case several processes decode a few files ahead, starting when the first prediction is
+            requested. A file that does not decode, is silent or is shorter than 2 s gives a
+            prediction with an `error`.
 
         Raises:
-            InputError: not a path or a waveform, the model's features cannot be computed from
-                audio, or its weights are damaged; while iterating, also if a process was killed.
+            InputError: `audio` is not a path or a waveform, the model's features cannot be computed
+                from audio, its weights are damaged or, while iterating, a process was killed.
         """
         self._check_features()
         if isinstance(audio, str | os.PathLike) or is_waveform(audio):
@@ -147,7 +148,7 @@ class Model:
         return self._predict_each(audio)
 
     def embed(self, audio: AudioInput) -> np.ndarray:
-        """Compute the embedding of a file or waveform: what the last layer decides by.
+        """Compute the embedding of a file or waveform: the input of the model's last layer.
 
         Args:
             audio: a path, or a tuple of a waveform and its sample rate in Hz, as for `predict`.
@@ -156,7 +157,8 @@ class Model:
             float32 (size,), the mean over the windows; 608 numbers for "pretrained".
 
         Raises:
-            InputError: the audio does not decode, is silent or shorter than 2 s, or as `predict`.
+            InputError: the audio does not decode, is silent or is shorter than 2 s; or for the
+                reasons of `predict`.
         """
         self._check_features()
         checked = check_audio(audio)
@@ -192,12 +194,12 @@ class Model:
             raise InputError("a process that decodes was killed (out of memory?)") from None
 
     def _decode_each(self, audio: Iterable[AudioInput]) -> Iterator[tuple[str, list[Window] | str]]:
-        """Path and windows, or the reason why there are none; in this process if it is only one."""
+        """Yield path and windows, or the reason for having none; decode a single file here."""
         decode = partial(extract_windows, features=self.features)
         cores = count_available_cores()
-        count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough where it is unknown
+        count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough if it is unknown
         workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
-        named, decoded = itertools.tee(map(check_audio, audio))  # the latter is some files ahead
+        named, decoded = itertools.tee(map(check_audio, audio))  # the latter is a few files ahead
         if count < 2:
             windows = (_decode(item, self.features) for item in decoded)
         else:
@@ -208,9 +210,9 @@ class Model:
     def _compute(
         self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
     ) -> np.ndarray:
-        """Results float32 (len(rows), size) for features (bins, frames), a batch at a time."""
+        """Compute results, float32 (len(rows), size), of features (bins, frames) in batches."""
         parts = []
-        cores = 1 if len(rows) == 1 else None  # more only wait for each other; None: all
+        cores = 1 if len(rows) == 1 else None  # more would only wait for each other; None: all
         with torch.inference_mode(), threadpool_limits(cores):
             for start in range(0, len(rows), BATCH):
                 batch = torch.from_numpy(np.stack(rows[start : start + BATCH])).to(self.device)
@@ -224,7 +226,7 @@ class Model:
         return self._net(features).softmax(dim=1)
 
     def _embed_batch(self, features: Tensor) -> Tensor:
-        """The model's own embedding, else the input of its last layer."""
+        """Return the model's own embedding, or else the input of its last layer."""
         if hasattr(self._net, "embedding_size"):
             return self._net(features, embedded=True)[1]
         inputs: list[Tensor] = []
@@ -240,7 +242,7 @@ class Model:
     def _summarise_windows(
         self, path: str, windows: Sequence[Window], scores: np.ndarray
     ) -> Prediction:
-        """One file, from the scores (windows, classes) of its windows."""
+        """Make the prediction of a file from the scores (windows, classes) of its windows."""
         timeline = [
             TimelineEntry(window.start, window.end, self.classes[own.argmax()], float(own.max()))
             for window, own in zip(windows, scores, strict=True)
@@ -251,7 +253,7 @@ class Model:
 
 
 def _decode(audio: Audio, features: Any) -> list[Window] | str:
-    """`extract_windows` on one core; on all, a clip takes as long but ten times the CPU time."""
+    """Extract windows on one core; with all cores it takes as long and ten times the CPU time."""
     with threadpool_limits(1):
         return extract_windows(audio, features)
 
@@ -259,7 +261,7 @@ def _decode(audio: Audio, features: Any) -> list[Window] | str:
 def _group_windows(
     decoded: Iterable[tuple[str, list[Window] | str]],
 ) -> Iterator[list[tuple[str, list[Window] | str]]]:
-    """Files together until their windows fill a batch."""
+    """Group files until their windows fill a batch."""
     group: list[tuple[str, list[Window] | str]] = []
     count = 0
     for path, windows in decoded:

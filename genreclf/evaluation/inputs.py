@@ -1,4 +1,4 @@
-"""What `inference.Model` is given, audio and a device, checked."""
+"""Checks the inputs of `inference.Model`: audio and a device."""
 
 import os
 from typing import Any
@@ -14,10 +14,10 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """The device of this name; "auto" takes a GPU if there is one.
+    """Return the device of this name; "auto" takes a GPU if there is one.
 
     Raises:
-        InputError: no such device, or PyTorch does not find it.
+        InputError: there is no such device, or PyTorch does not find it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,7 +29,7 @@ def choose_device(name: str | torch.device) -> torch.device:
         raise InputError(f"device={name}: choose auto, cpu or cuda (cuda:1 for a second GPU)")
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # no driver, no such number; a build without CUDA
+    except (RuntimeError, AssertionError):  # no driver, no such number, or a build without CUDA
         raise InputError(
             f"device={name}: PyTorch finds no such device on this machine; use device=cpu"
         ) from None
@@ -42,10 +42,10 @@ def is_waveform(audio: Any) -> bool:
 
 
 def check_audio(audio: Any) -> Audio:
-    """A path as text, or a waveform as float array and its rate as a whole number.
+    """Return a path as text, or a waveform as a float array with its rate as an integer.
 
     Raises:
-        InputError: neither of the two.
+        InputError: it is neither a path nor a valid waveform.
     """
     if isinstance(audio, str | os.PathLike):
         return os.fspath(audio)
@@ -68,5 +68,5 @@ def check_audio(audio: Any) -> Audio:
 
 
 def name_audio(audio: Audio) -> str:
-    """The path of a file; empty for a waveform."""
+    """Return the path of a file; empty for a waveform."""
     return audio if isinstance(audio, str) else ""

@@ -1,8 +1,8 @@
 """95 % confidence intervals of runs that differ only in their seed.
 
-One run, or several that agree on every count: Wilson's interval of the share of tracks, which says
-nothing about other seeds. Several: the mean over the seeds with Student's t-interval, which covers
-the seeds only.
+For one run, or several with the same counts, it is Wilson's interval of the share of tracks, which
+says nothing about other seeds. For several runs, it is Student's t-interval of the mean over the
+seeds, which covers only the variation between seeds.
 
 SciPy is imported where it is used: importing this module stays fast.
 """
@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 def compute_wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval of an accuracy: Wilson's score interval of a binomial share."""
+    """Compute the 95 % interval of an accuracy: Wilson's score interval of a binomial share."""
     from scipy.stats import binomtest
 
     low, high = binomtest(correct, total).proportion_ci(0.95, method="wilson")
@@ -34,7 +34,7 @@ def compute_wilson_interval(correct: int, total: int) -> tuple[float, float]:
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
-    """Estimate the mean, with Student's t-interval where there are at least two values."""
+    """Estimate the mean, with Student's t-interval if there are at least two values."""
     middle = compute_mean(values)
     if len(values) < 2:
         return Estimate(middle)
@@ -70,7 +70,7 @@ def estimate_recall(genre: Sequence[dict[str, Any]]) -> Estimate:
 def estimate_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Estimate the mean of `first` minus the mean of `second`, with Welch's interval.
 
-    There is no interval where a side has fewer than two values, or where nothing varies.
+    There is no interval if a side has fewer than two values, or if nothing varies.
     """
     gap = compute_mean(first) - compute_mean(second)
     if min(len(first), len(second)) < 2 or not np.var(first) + np.var(second):

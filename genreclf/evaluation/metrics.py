@@ -2,10 +2,11 @@
 
 Conventions: `labels` are true classes, int (n,); `scores` are class probabilities, float
 (n, classes), rows summing to 1; the predicted class is the one with the highest score. Undefined
-precision, recall and F1 (nothing predicted, or no such track) are 0. Macro F1 averages over the
-genres that occur in `labels`, so a genre that a part lacks does not lower it.
+precision, recall and F1 (nothing predicted, or no such track) are 0. Macro F1 is the mean over the
+genres that occur in `labels`, so a genre that is missing from a part does not lower it.
 
-SciPy and scikit-learn are imported where they are used: importing this module stays fast.
+SciPy and scikit-learn, which take most of a second to import, are imported where they are used:
+`genreclf study --status` only needs the names of the metrics.
 """
 
 from typing import Any
@@ -14,9 +15,6 @@ import numpy as np
 
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
-
-# SciPy and scikit-learn, which take most of a second to import, are imported where they are needed:
-# `genreclf study --status` only asks which metrics there are.
 
 LOGGED = [
     f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
@@ -110,7 +108,7 @@ def compute_reliability(
 
 
 def compute_calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean gap between confidence and accuracy over the tracks."""
+    """Compute the expected calibration error: the mean gap between confidence and accuracy."""
     rows = compute_reliability(labels, scores, bins)
     return sum(count * abs(score - accuracy) for score, accuracy, count in rows) / len(labels)
 

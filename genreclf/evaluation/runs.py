@@ -22,7 +22,7 @@ FAILURE = "failure.json"
 PREDICTIONS = "predictions.csv"
 PAGE = "report.html"
 LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", "h5py", "numpy")
-PLACES = (".path", ".root", ".checkpoint", ".runs")  # on one machine
+PLACES = (".path", ".root", ".checkpoint", ".runs")  # keys of paths on one machine
 
 
 def hide_location(override: str) -> str:
@@ -32,7 +32,7 @@ def hide_location(override: str) -> str:
 
 
 def collect_provenance() -> dict[str, Any]:
-    """Commit of the source (None outside a checkout) and versions of the libraries used."""
+    """Collect the source's commit (None outside a checkout) and the libraries' versions."""
     versions = {"python": platform.python_version()}
     return {
         "commit": _find_commit(),
@@ -41,11 +41,11 @@ def collect_provenance() -> dict[str, Any]:
 
 
 def _find_commit() -> str | None:
-    """The commit, with "-dirty" where tracked files differ from it."""
+    """Find the commit, with "-dirty" if tracked files differ from it."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     try:
-        # A wheel may lie inside some other repository; then this file is not one of its own.
+        # A wheel may be installed inside another repository, which does not track this file.
         subprocess.run(
             [*git, "ls-files", "--error-unmatch", Path(__file__).name],
             check=True,
@@ -63,7 +63,7 @@ def _find_commit() -> str | None:
 
 
 def shorten_commit(result: dict[str, Any]) -> str:
-    """Twelve digits of a result's commit, with "-dirty" if it was; empty if there is no commit."""
+    """Shorten a result's commit to twelve digits, keeping "-dirty"; empty without a commit."""
     commit, _, dirty = (result["commit"] or "").partition("-")
     return f"{commit[:12]}-{dirty}" if dirty else commit[:12]
 
@@ -78,7 +78,7 @@ class Predictions:
     """Scores of the tested tracks.
 
     Args:
-        track_ids: of the n tracks.
+        track_ids: ids of the n tracks.
         labels: true classes, int (n,), index into `classes`.
         scores: class probabilities, float (n, classes).
         classes: names of the genres.
@@ -115,10 +115,10 @@ class Run:
     """A finished run.
 
     Args:
-        folder: that holds it.
-        result: content of `result.json`; among others `config` (resolved), `choices` (option of
-            each group), `overrides`, `data`, `history` (figures of each epoch), `val` and `test`
-            (figures of the kept epoch: accuracy, f1_macro, ...).
+        folder: the run's folder.
+        result: content of `result.json`: among others `config` (resolved), `choices` (option of
+            each group), `overrides`, `data`, `history` (metrics of each epoch), `val` and `test`
+            (metrics of the kept epoch: accuracy, f1_macro, ...).
         predictions: scores of the tested tracks.
     """
 
@@ -142,7 +142,7 @@ class Run:
 
 
 class Runs(Sequence[Run]):
-    """Finished runs, in the order of their folders; a slice is `Runs`, too."""
+    """Finished runs, in the order of their folders; a slice is also a `Runs`."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._runs = tuple(runs)
@@ -164,10 +164,10 @@ class Runs(Sequence[Run]):
         return f"Runs({[str(run.folder) for run in self._runs]})"
 
     def to_frame(self) -> Any:
-        """A `pandas.DataFrame` with a row for each run.
+        """Return a `pandas.DataFrame` with a row for each run.
 
         Columns: `folder`; `tested_on`; accuracy, macro F1 and loss as `val/accuracy`,
-        `test/f1_macro`, ... (no `test/...` where the run was not tested); `params`, `best_epoch`
+        `test/f1_macro`, ... (no `test/...` if the run was not tested); `params`, `best_epoch`
         (from 0), `seconds`, `device`; and the resolved config, with keys such as `config.seed` and
         `config.optimizer.lr`.
 
@@ -207,14 +207,14 @@ def _flatten_config(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def read_runs(
     folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], setting: str = "runs"
 ) -> Runs:
-    """Read all finished runs in and below a folder, or several.
+    """Read all finished runs in and below one or several folders.
 
     Args:
-        folders: such as "outputs/train"; a folder of a single run will do.
+        folders: one or several folders, such as "outputs/train" or the folder of a single run.
         setting: the config key they come from, for error messages.
 
     Raises:
-        InputError: a folder is missing, no finished run is in them, or one is damaged.
+        InputError: a folder is missing, there is no finished run in them, or one is damaged.
     """
     places = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     found: set[Path] = set()

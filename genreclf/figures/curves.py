@@ -15,7 +15,7 @@ from genreclf.evaluation.metrics import compute_roc_curves
 from genreclf.evaluation.runs import Predictions
 from genreclf.figures.style import COLOURS, DASHES, STYLE, render_svg
 
-History = list[dict[str, Any]]  # as in result.json: metrics of each epoch; None where they diverged
+History = list[dict[str, Any]]  # as in result.json: metrics of each epoch; None if diverged
 GREY = "#7F7F7F"
 
 
@@ -108,7 +108,7 @@ def draw_roc_curves(predictions: Predictions) -> str:
 
 
 def _cycle_dashes(period: int) -> Iterator[str]:
-    """Yield dashes that differ from line to line, and each time the colours start again."""
+    """Yield dashes that differ from line to line, and again each time the colours repeat."""
     for number in cycle(range(period * len(DASHES))):
         yield DASHES[(number + number // period) % len(DASHES)]
 
@@ -116,7 +116,7 @@ def _cycle_dashes(period: int) -> Iterator[str]:
 def draw_comparison(
     labels: list[str], accuracies: list[float], intervals: list[list[float]]
 ) -> str:
-    """Draw the accuracy of each run with its 95 % interval, one run below the other."""
+    """Draw the accuracy of each run with its 95 % interval, one run per row."""
     values = 100 * np.asarray(accuracies)
     bounds = 100 * np.asarray(intervals).T
     with mpl.rc_context(STYLE):
@@ -149,7 +149,7 @@ def draw_accuracies(rows: Mapping[str, tuple[Sequence[float], Estimate]]) -> str
 
 
 def draw_impact(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Draw accuracies by the value of each hyperparameter, in a panel each, with their means."""
+    """Draw accuracies and their means by hyperparameter value, one panel per hyperparameter."""
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
     with mpl.rc_context({**STYLE, "axes.grid.axis": "y"}):

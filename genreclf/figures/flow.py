@@ -14,7 +14,7 @@ from matplotlib.textpath import TextPath
 
 from genreclf.figures.style import COLOURS, STYLE
 
-KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # have COLOURS in this order
+KINDS = ("convolution", "attention", "recurrent", "linear", "pooling")  # in the order of COLOURS
 
 
 class Box(NamedTuple):
@@ -24,7 +24,7 @@ class Box(NamedTuple):
         kind: one of `KINDS`, which gives its colour; "sum" is a circle; others are grey.
         lines: its text.
         detail: a last line, small and grey.
-        inputs: numbers of the boxes that lead here, and labels of their arrows.
+        inputs: labels of the arrows that lead here, by the number of the box they come from.
     """
 
     kind: str
@@ -34,8 +34,8 @@ class Box(NamedTuple):
 
 
 class _Place(NamedTuple):
-    x: float  # of the middle; all in inches
-    y: float  # of the top, counted downwards
+    x: float  # of the centre; all in inches
+    y: float  # of the top, measured downwards
     width: float
     height: float
 
@@ -62,7 +62,7 @@ def draw_flow(boxes: Sequence[Box], below: str) -> Figure:
 
 
 def _place_boxes(boxes: Sequence[Box]) -> list[_Place]:
-    """Place each box a row below the lowest that leads to it, in the first free column."""
+    """Place each box in the first free column of the row below the lowest box that leads to it."""
     cells: list[tuple[int, int]] = []
     for box in boxes:
         row = 1 + max((cells[number][0] for number in box.inputs), default=-1)
@@ -81,7 +81,7 @@ def _place_boxes(boxes: Sequence[Box]) -> list[_Place]:
 
 
 def _measure_box(box: Box) -> tuple[float, float]:
-    """Measure width and height in inches that the text needs."""
+    """Measure the width and height that the text needs, in inches."""
     texts = [TextPath((0, 0), text, size=7) for text in (*box.lines, box.detail) if text]
     width = max(text.get_extents().width for text in texts)
     return width / 72 + 0.16, 0.125 * len(texts) + 0.075
@@ -101,7 +101,7 @@ def _draw_box(axes: Axes, box: Box, place: _Place) -> None:
 
 
 def _draw_arrow(axes: Axes, start: _Place, end: _Place, around: float, label: str) -> None:
-    """Draw an arrow down, to a branch on the right, back to the left, or round by x = `around`."""
+    """Draw an arrow down, to a branch on the right, back to the left, or around x = `around`."""
     leave, enter = start.y + start.height, end.y + end.height / 2
     bend, right = leave + 0.09, end.x + end.width / 2
     points = [(start.x, leave), (end.x, end.y)]

@@ -1,6 +1,6 @@
 """The structure of a network, as a drawing and as a table.
 
-torch.fx traces `forward`: that gives the steps, their order, and which outputs each of them reads.
+torch.fx traces `forward`, which yields the steps, their order, and which outputs each step reads.
 """
 
 import re
@@ -20,7 +20,7 @@ from genreclf.figures import flow
 
 Shape = tuple[int, ...]  # without the batch
 AXES = ("batch", "channels", "frequency", "time")  # of a convolution's input and output
-OPERATIONS = {  # function calls, by kind; a view is not shown as a step
+OPERATIONS = {  # function calls by kind; views are not shown as steps
     "view": "getitem unsqueeze squeeze transpose permute view reshape flatten expand contiguous",
     "activation": "relu gelu silu tanh sigmoid softmax",
     "pooling": "mean amax amin sum",
@@ -44,12 +44,12 @@ class Step:
     """One operation of a network: a module, several in a row, or a function call.
 
     Args:
-        names: of the modules; none for a function call.
+        names: names of the modules; empty for a function call.
         kind: one of `flow.KINDS`, or another.
-        layers: what it does, in lines.
-        parameters: how many trainable ones, counted where they are used first.
-        shape: of the output; None for a module that `forward` does not use.
-        reads: numbers of the steps whose outputs it reads, and the shapes of these.
+        layers: lines that describe what it does.
+        parameters: number of trainable parameters that no earlier step uses.
+        shape: shape of the output; None for a module that `forward` does not use.
+        reads: shapes of the outputs that it reads, by the number of the step they come from.
     """
 
     names: list[str]
@@ -61,7 +61,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """For example trunk.pool1, or classifier.1-2 for several modules."""
+        """The name, such as trunk.pool1, or classifier.1-2 for several modules."""
         first, *others = self.names or [""]
         return f"{first}-{others[-1].rpartition('.')[2]}" if others else first
 
@@ -103,8 +103,8 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
 
     Args:
         net: (batch, bins, frames) -> (batch, classes); it is left in evaluation mode.
-        bins: of the features.
-        frames: of the features.
+        bins: number of bins of the features.
+        frames: number of frames of the features.
 
     Raises:
         InputError: the network needs more bins or frames, or torch.fx cannot trace it.
@@ -113,14 +113,14 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
     if min(bins, frames) < least:
         raise InputError(f"bins={bins} frames={frames}: this model needs {least} x {least}")
     steps = list[Step]()
-    sources: dict[fx.Node, int] = {}  # for each node the step whose output it is
+    sources: dict[fx.Node, int] = {}  # the step that each node is the output of
     for node in _trace_nodes(net.eval(), torch.zeros(1, bins, frames)):
         given = [each for each in node.all_input_nodes if each in sources]
         step = _make_step(net, node)
         step.shape = _get_shape(node)
         step.reads = {sources[each]: _get_shape(each) for each in given}
         sole_reader = list(step.reads) == [len(steps) - 1] and len(given[0].users) == 1
-        if sole_reader and _continues(steps[-1], step):
+        if sole_reader and _can_merge(steps[-1], step):
             _merge_steps(net, steps[-1], step)
         elif step.kind != "view":
             steps.append(step)
@@ -131,14 +131,14 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Show as one step: PyTorch's own layers, and attention of any class."""
+        """Show PyTorch's own layers, and any attention module, as one step."""
         return describe_module(m)[0] == "attention" or super().is_leaf_module(
             m, module_qualified_name
         )
 
 
 def _trace_nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
-    """Trace `forward`: the nodes that return tensors, with their shapes."""
+    """Trace `forward`, and return the nodes that return tensors, with their shapes."""
     given = signature(net.forward).parameters.values()
     settings = {each.name: each.default for each in given if each.default is not Parameter.empty}
     try:
@@ -152,7 +152,7 @@ def _trace_nodes(net: nn.Module, features: torch.Tensor) -> list[fx.Node]:
 
 
 def _get_shape(node: fx.Node) -> Shape:
-    """Shape of a node's output, or of the first of several."""
+    """Return the shape of a node's output, or of the first of several outputs."""
     given = node.meta["tensor_meta"]
     return tuple((given if isinstance(given, TensorMetadata) else given[0]).shape[1:])
 
@@ -180,15 +180,15 @@ def _make_step(net: nn.Module, node: fx.Node) -> Step:
     return Step([], kind, ["+" if kind == "sum" else name])
 
 
-def _continues(last: Step, step: Step) -> bool:
-    """Whether a step belongs to the last one: its norm or activation, or a layer of its kind."""
+def _can_merge(last: Step, step: Step) -> bool:
+    """Whether a step belongs to the last one, as its norm or activation or a layer of its kind."""
     parents = {name.rpartition(".")[0] for name in last.names + step.names}
     goes = step.kind in ("norm", "activation", last.kind)
     return last.kind in ("convolution", "linear") and goes and len(parents) == 1
 
 
 def _merge_steps(net: nn.Module, last: Step, step: Step) -> None:
-    """Add a step to the last one; where both make up a module, that gives the name."""
+    """Merge a step into the last one; if together they are a module, use the module's name."""
     if step.kind != last.kind:
         step.layers = [f"{last.layers.pop()} + {step.layers[0]}"]
     last.layers += step.layers
@@ -200,7 +200,7 @@ def _merge_steps(net: nn.Module, last: Step, step: Step) -> None:
 
 
 def _count_parameters(net: nn.Module, steps: list[Step]) -> None:
-    """Give each parameter to the first step that uses it; append the modules never used."""
+    """Assign each parameter to the first step that uses it; append the unused modules."""
     left = {name: p.numel() for name, p in net.named_parameters() if p.requires_grad}
     for step in steps:
         owners = tuple(f"{name}." for name in step.names)

@@ -1,4 +1,4 @@
-"""Features of a clip over time, with what a trained model makes of them."""
+"""Draws the features of a clip over time, with what a trained model predicts from them."""
 
 import textwrap
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from genreclf.figures import style
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, labelled on the axis
 LEVELS = 64  # of colour: as good as 256 to the eye, and half the size as a file
-GENRES = 8  # shown at most, the most probable first
+GENRES = 8  # maximum number shown, the most probable first
 
 
 def mark_frequencies(bins: int, sample_rate: int | None) -> Mapping[float, str]:
@@ -36,7 +36,7 @@ def mark_frequencies(bins: int, sample_rate: int | None) -> Mapping[float, str]:
 
 
 def find_spread(values: np.ndarray) -> tuple[float, float]:
-    """A range around 0 that holds most values of all bins but the first, which is far larger."""
+    """Find a range around 0 with most values of all bins except the first, which is far larger."""
     high = float(np.percentile(np.abs(values[1:]), 99.5)) if len(values) > 1 else 1.0
     return -high, high
 
@@ -51,14 +51,14 @@ class Display:
     """How features are drawn. A feature class of your own may have any of these attributes.
 
     Args:
-        bin_label: of the vertical axis.
-        value_label: of the colour scale.
-        value_range: ends of the colour scale, or a function of values (bins, frames) that gives
-            them; None for the least and the greatest value. A range that is symmetric about 0 gets
+        bin_label: label of the vertical axis.
+        value_label: label of the colour scale.
+        value_range: ends of the colour scale, or a function of values (bins, frames) that returns
+            them; None for the smallest and largest value. A range that is symmetric about 0 gets
             colours that diverge from there.
-        bin_ticks: text at places of the vertical axis, where bin 0 is at 0; or a function of the
-            number of bins and the sample rate in Hz (None where it is not known) that gives it.
-        padded: whether silence follows a short clip, up to the features' `duration`.
+        bin_ticks: labels by position on the vertical axis, where bin 0 is at 0; or a function of
+            the number of bins and the sample rate in Hz (None if unknown) that returns them.
+        padded: whether a short clip is padded with silence, up to the features' `duration`.
     """
 
     bin_label: str = "bin"
@@ -80,7 +80,7 @@ DISPLAYS = {  # of the features that come with genreclf, by their names
 
 
 def get_display(features: Any) -> Display:
-    """How features are drawn: as the table says, unless they have attributes of their own."""
+    """Return how features are drawn: by `DISPLAYS`, unless they have attributes of their own."""
     own = {field.name: getattr(features, field.name, None) for field in fields(Display)}
     known = {name: value for name, value in own.items() if value is not None}
     return replace(DISPLAYS.get(features.name, Display()), **known)
@@ -91,11 +91,11 @@ class Clip:
     """A clip to be drawn.
 
     Args:
-        title: of the figure.
+        title: title of the figure.
         display: how its features are drawn.
         values: features (bins, frames).
-        sample_rate: Hz of the waveform they were made from; None where it is not known.
-        seconds: that were decoded.
+        sample_rate: sample rate in Hz of the waveform they were made from; None if unknown.
+        seconds: number of seconds that were decoded.
         end: time in seconds where the last frame ends; silence fills what was not decoded.
     """
 
@@ -113,7 +113,7 @@ class ClipPrediction:
 
     Args:
         scores: probability of each genre, highest first.
-        axis: of the attention, "time" or "frequency"; empty for a model without attention.
+        axis: axis of the attention, "time" or "frequency"; empty for a model without attention.
         weights: attention (steps,), which sums to 1; None for a model without attention.
     """
 
@@ -125,7 +125,7 @@ class ClipPrediction:
 def make_clip(
     title: str, features: Any, values: np.ndarray, sample_rate: int | None, seconds: float
 ) -> Clip:
-    """Describe features (bins, frames) of a clip of so many seconds, ready to be drawn."""
+    """Prepare the features (bins, frames) of a clip for drawing."""
     display = get_display(features)
     if sample_rate is None and display.bin_ticks is mark_frequencies:
         display = replace(display, bin_label="mel filter", bin_ticks=None)
@@ -157,7 +157,7 @@ def read_title(path: Path) -> str:
 
 
 def draw_clip(clip: Clip, prediction: ClipPrediction | None = None) -> Figure:
-    """Draw features over time with their colour scale, attention along its axis, genres below."""
+    """Draw features over time with their colour scale, attention along its axis, and genres."""
     axis = prediction.axis if prediction is not None else ""
     scores = list(prediction.scores.items())[:GENRES] if prediction is not None else []
     right = ["frequency"] * (axis == "frequency") + ["scale"]
@@ -213,7 +213,7 @@ def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
 
 
 def _draw_waveform(axes: Axes, clip: Clip) -> None:
-    """Draw the least and greatest sample of a thousand stretches, which is all one can see."""
+    """Draw the smallest and largest sample of a thousand stretches: finer detail is invisible."""
     stretches = np.array_split(clip.values[0], min(1000, clip.values.shape[1]))
     low, high = zip(*((part.min(), part.max()) for part in stretches), strict=True)
     times = (np.arange(len(stretches)) + 0.5) * clip.end / len(stretches)
@@ -221,7 +221,7 @@ def _draw_waveform(axes: Axes, clip: Clip) -> None:
 
 
 def _draw_attention(axes: Axes, main: Axes, clip: Clip, prediction: ClipPrediction) -> None:
-    """Draw the weight of each step in percent, along its axis of the features."""
+    """Draw the weight of each step in percent, along the axis of the attention."""
     assert prediction.weights is not None
     in_time = prediction.axis == "time"
     size = clip.values.shape[1 if in_time else 0]

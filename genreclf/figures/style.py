@@ -1,7 +1,7 @@
 """The style of all figures, and how they are written: as SVG text for a page, or to a file.
 
 The colours are Okabe and Ito's, safe for colour-blind readers. Lines also differ in their dashes,
-which keeps a print in grey legible.
+which keeps a greyscale print legible.
 """
 
 import io
@@ -34,7 +34,7 @@ SUFFIXES = (".svg", ".png", ".pdf")
 
 
 def render_svg(figure: Figure) -> str:
-    """Render a figure as SVG text from its `<svg` tag on; the same figure gives the same text."""
+    """Render a figure as SVG text, starting at its `<svg` tag; equal figures give equal text."""
     text = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
@@ -54,13 +54,13 @@ def choose_picture_path(chosen: str | None, default: Path) -> Path:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure atomically, in the format of its suffix; the same figure, the same file."""
+    """Write a figure atomically, in the format of its suffix; equal figures give equal files."""
     suffix = path.suffix.lower()
     dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a title in another script
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # in a title in another script
         dated = {"metadata": dates.get(suffix)}
         figure.savefig(unfinished, format=suffix[1:], bbox_inches="tight", dpi=300, **dated)
     unfinished.replace(path)

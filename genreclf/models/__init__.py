@@ -1,6 +1,6 @@
 """Networks, (batch, bins, frames) -> logits (batch, classes), and the files of their weights.
 
-A config, and a checkpoint, name one as `genreclf.models.NAME`.
+Configs and checkpoints refer to a network as `genreclf.models.NAME`.
 """
 
 import lazy_loader

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from genreclf.errors import InputError
 from genreclf.models.layers import check_rates
 
-BANDS = 8  # frequency bands that are left of 128 bins after the blocks
-HEADS = 4  # of each transformer layer
+BANDS = 8  # frequency bands left after the blocks, of 128 bins
+HEADS = 4  # attention heads of each transformer layer
 
 
 class AttentiveCNN(nn.Module):
@@ -21,29 +21,29 @@ class AttentiveCNN(nn.Module):
     955,000 parameters with 8 classes. The first kernels are tall and so cover several partials of a
     tone. Attention weights each time step, separately for each channel; the weighted mean and
     standard deviation over time are the embedding (attentive statistics pooling, Okabe 2018). It
-    takes any number of frames from 16, and so can be trained on segments of clips.
+    takes 16 frames or more, so it can be trained on segments of clips.
 
     Args:
         classes: number of classes.
-        channels: of the four blocks.
-        kernels: height in bins of the kernels of each of the four blocks, odd; a list for parallel
-            kernels of several heights, which share the block's channels.
-        frames: width in frames of all kernels, odd.
-        mixed: channels of the convolution over all bands.
-        dropout: p before the last layer; half of it after the blocks.
+        channels: number of channels of each of the four blocks.
+        kernels: height of each block's kernels in bins, odd; a list means parallel kernels of
+            several heights, which share the block's channels.
+        frames: width of all kernels in frames, odd.
+        mixed: number of channels of the convolution over all bands.
+        dropout: dropout rate before the last layer; half of it after the blocks.
         squeeze: reduction ratio of squeeze-and-excitation in the blocks (Hu 2018); 0 for none.
         encoders: number of transformer layers (Vaswani 2017) over the steps before pooling.
-        attention: hidden units of the attention; 0 for equal weights.
-        segments: in evaluation, logits are the mean over this many segments of the clip, each half
-            as long, evenly spaced; 1 for the whole clip.
+        attention: number of hidden units of the attention; 0 for equal weights.
+        segments: in evaluation, logits are the mean over this many evenly spaced segments, each
+            half as long as the clip; 1 for the whole clip.
 
     Attributes:
-        axis: "time", the axis that attention runs over.
+        axis: the axis of the attention, "time".
         embedding_size: size of the embedding, the input of the last layer; knowledge distillation
             predicts its targets from it.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     min_size = 16  # bins are divided by 16, frames by 8
@@ -96,14 +96,14 @@ class AttentiveCNN(nn.Module):
         )
 
     def _compute_sequence(self, features: Tensor) -> Tensor:
-        """Input of the attention: (batch, mixed, steps)."""
+        """Compute the input of the attention, (batch, mixed, steps)."""
         sequence = self.mix(self.pool(self.blocks(features.unsqueeze(1)))).squeeze(2)
         if len(self.encoders):
             sequence = self.encoders(sequence.transpose(1, 2)).transpose(1, 2)
         return sequence
 
     def _embed(self, features: Tensor) -> Tensor:
-        """(batch, embedding_size)."""
+        """Compute the embedding, (batch, embedding_size)."""
         sequence = self._compute_sequence(features)
         weights, values = self._compute_weights(sequence), sequence.float()
         mean = (weights * values).sum(dim=2)
@@ -112,16 +112,16 @@ class AttentiveCNN(nn.Module):
         return self.norm(pooled.to(sequence.dtype))
 
     def _compute_weights(self, sequence: Tensor) -> Tensor:
-        """Attention weights (batch, mixed, steps), in float32 since they are summed over steps."""
+        """Compute attention weights (batch, mixed, steps) in float32, as they are summed."""
         scores = (
             self.attention(sequence) if self.attention is not None else torch.zeros_like(sequence)
         )
         return scores.float().softmax(dim=2)
 
     def forward(self, features: Tensor, embedded: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits (batch, classes) of features (batch, bins, frames).
+        """Compute the logits (batch, classes) of features (batch, bins, frames).
 
-        With `embedded`, also the embedding (batch, embedding_size), and both for the whole clip.
+        With `embedded`, return logits and embedding (batch, embedding_size) of the whole clip.
         """
         if self.training or self.segments == 1 or embedded:
             embedding = self._embed(features)
@@ -134,7 +134,7 @@ class AttentiveCNN(nn.Module):
         return torch.stack(parts).mean(dim=0)
 
     def compute_attention(self, features: Tensor) -> Tensor:
-        """Mean weight over the channels of each step of 8 frames: (batch, steps)."""
+        """Compute the mean weight, over all channels, of each step of 8 frames: (batch, steps)."""
         return self._compute_weights(self._compute_sequence(features)).mean(dim=1)
 
 
@@ -149,7 +149,7 @@ class ParallelConvolutions(nn.ModuleList):
         )
 
     def forward(self, values: Tensor) -> Tensor:
-        """Concatenated outputs (batch, outputs, bins, frames)."""
+        """Compute the concatenated outputs (batch, outputs, bins, frames)."""
         return torch.cat([convolution(values) for convolution in self], dim=1)
 
 
@@ -168,7 +168,7 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, values: Tensor) -> Tensor:
-        """Scaled values, of the same shape."""
+        """Scale the values; their shape stays the same."""
         return values * self.weigh(values)
 
 
@@ -200,7 +200,7 @@ def _make_blocks(
 def _make_block(
     inputs: int, outputs: int, sizes: Sequence[tuple[int, int]], pool: bool, squeeze: int
 ) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; optionally 2x2 max-pool and squeeze-and-excitation."""
+    """Make convolution, batch norm, ReLU; optionally 2x2 max-pool and squeeze-and-excitation."""
     several = len(sizes) > 1
     return nn.Sequential(
         ParallelConvolutions(inputs, outputs, sizes)

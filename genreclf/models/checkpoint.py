@@ -1,4 +1,4 @@
-"""Trained models in files: checkpoints of `genreclf train`, folders of `genreclf export`.
+"""Files of trained models: checkpoints of `genreclf train`, folders of `genreclf export`.
 
 Both are read without running pickled code.
 """
@@ -37,10 +37,10 @@ class TrainedModel:
     Args:
         net: normalised features (batch, bins, frames) -> logits (batch, classes).
         classes: names of the genres, by number.
-        features: what it takes; see `takes_audio`.
-        bins: of the features.
-        trained_on: by dtype, `row_sha1` of the stored rows it was trained on; None: not known.
-        epoch: of the weights, from 0.
+        features: the network's input; see `takes_audio`.
+        bins: number of bins of the features.
+        trained_on: `row_sha1` of the stored rows it was trained on, by dtype; None if not known.
+        epoch: epoch of the weights, from 0.
         normalise: applied to features (batch, bins, frames) before the network.
         model: settings of the network, with `_target_`.
     """
@@ -60,15 +60,15 @@ class TrainedModel:
         return callable(self.features)
 
     def count_seen(self, hashes: Iterable[str], dtype: str) -> int | None:
-        """How many of these rows it was trained on.
+        """Count the rows that it was trained on.
 
         Args:
             hashes: `row_sha1` of rows of the same features.
-            dtype: of these rows, as stored.
+            dtype: dtype of these rows, as stored.
 
         Returns:
-            None where it cannot be known: none of the rows is among those it was trained on, but
-            the latter are unknown, or some of them were stored with another dtype.
+            The count, or None if it cannot be known: the training rows are unknown, or no row is
+            among them but some were stored with another dtype.
         """
         if self.trained_on is None:
             return None
@@ -78,14 +78,15 @@ class TrainedModel:
 
 
 def load_checkpoint(path: str | Path) -> TrainedModel:
-    """Rebuild the trained model from a checkpoint alone; no pickled code is run.
+    """Rebuild the trained model from just a checkpoint; no pickled code is run.
 
     Args:
         path: a checkpoint of `genreclf train`, the folder of its run (for its best checkpoint), a
             folder of `genreclf export`, or "pretrained" for the model that comes with the package.
 
     Raises:
-        InputError: no such file or folder, or the checkpoint is damaged or of another version.
+        InputError: there is no such file or folder, or the checkpoint is damaged or of another
+            version.
     """
     place = _locate_checkpoint(path)
     checkpoint = read_exported(place) if place.is_dir() else read_checkpoint(place)
@@ -108,7 +109,7 @@ def load_checkpoint(path: str | Path) -> TrainedModel:
 
 
 def _locate_checkpoint(path: str | Path) -> Path:
-    """A checkpoint file, or a folder of `genreclf export`."""
+    """Find the checkpoint file, or the folder of `genreclf export`."""
     place = PRETRAINED if str(path) == "pretrained" else Path(path)
     if (place / BEST).is_file() and not (place / DESCRIPTION).exists():
         return place / BEST
@@ -116,19 +117,19 @@ def _locate_checkpoint(path: str | Path) -> Path:
 
 
 def find_last_layer(names: Iterable[str]) -> str:
-    """The name of a network's last layer, a linear one in each of ours.
+    """Find the name of a network's last layer, which is linear in all our networks.
 
     Args:
-        names: of the network's weights, in order, such as "classifier.1.weight".
+        names: names of the network's weights, in order, such as "classifier.1.weight".
     """
     return [name for name in names if "classifier." in name][-1].rpartition(".")[0]
 
 
 def digest_checkpoint(path: str | Path) -> str:
-    """SHA-1 of what `load_checkpoint` reads.
+    """Compute the SHA-1 of what `load_checkpoint` reads.
 
     Raises:
-        InputError: no such file.
+        InputError: there is no such file.
     """
     place = _locate_checkpoint(path)
     files = [place / DESCRIPTION, place / WEIGHTS] if place.is_dir() else [place]
@@ -186,10 +187,10 @@ def _build_normalise(weights: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint that `genreclf train` wrote.
+    """Read tensors and plain values of a checkpoint that `genreclf train` wrote.
 
     Raises:
-        InputError: no such file, or it is not such a checkpoint.
+        InputError: there is no such file, or it is not such a checkpoint.
     """
     checkpoint = read_file(path)
     described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
@@ -205,11 +206,11 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
     """Read what `torch.save` wrote; None if the file is damaged or would run pickled code.
 
     Args:
-        path: of the file.
+        path: path of the file.
         allowed: types that may occur in addition to tensors and plain values.
 
     Raises:
-        InputError: no such file.
+        InputError: there is no such file.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
@@ -217,7 +218,7 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"checkpoint={path}: no such file") from None
-    except Exception:  # the unpickler can stumble over a damaged file in any way
+    except Exception:  # a damaged file can make the unpickler fail in any way
         return None
 
 

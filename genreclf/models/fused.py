@@ -1,9 +1,9 @@
 """Convolution, batch norm, ReLU and max-pool fused into one operation on the CPU.
 
-Run separately, each of the four writes a tensor as large as the convolution's output, and autograd
-keeps three of them. Here the convolution processes a few clips at a time, which stay in the cache.
-Only its pooled values are kept for the backward pass; if there are too many, none is kept and the
-convolution is repeated. With or without the max-pool, this works because
+Run separately, each of the four layers writes a tensor as large as the convolution's output, and
+autograd keeps three of these tensors. Here the convolution processes a few clips at a time, which
+stay in the cache. Only its pooled values are kept for the backward pass; if there are too many,
+none are kept and the convolution is repeated. With or without the max-pool, this works because
 
 - ReLU and max-pool commute;
 - batch norm is `a * x + b` in each channel: if `a` is not negative it can follow the max-pool, and
@@ -27,14 +27,14 @@ from torch.nn.functional import conv2d, max_pool2d
 
 aten = torch.ops.aten
 PART_SIZE = 4_000_000  # output values (16 MB) to convolve at a time; at least one clip
-KEPT = 8_000_000  # pooled values that are kept for the backward pass, at most
+KEPT = 8_000_000  # maximum number of pooled values kept for the backward pass
 
 
 def fuse(net: nn.Module) -> nn.Module:
-    """Make a network fast, in place; parameters and their names stay the same.
+    """Speed up a network in place; parameters and their names stay the same.
 
     Its memory format becomes channels last, and each `nn.Sequential` with batch norm runs the four
-    layers as one where it can, which is on the CPU.
+    layers as one where possible, which is only on the CPU.
 
     Returns:
         The network, or the sequential that replaces it.
@@ -47,10 +47,10 @@ def fuse(net: nn.Module) -> nn.Module:
 
 
 class FusedSequential(nn.Sequential):
-    """`nn.Sequential` that runs convolution, norm, ReLU and pool as one where it can."""
+    """`nn.Sequential` that runs convolution, norm, ReLU and pool as one where possible."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Output of the last module."""
+        """Compute the output of the last module."""
         values, modules = input, [*self]
         while modules:
             if _can_fuse(values, modules[:3]):
@@ -92,14 +92,14 @@ def _is_halving(module: nn.Module) -> bool:
 def apply_conv_norm_relu(
     values: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, pool: bool
 ) -> Tensor:
-    """Compute the layers as one.
+    """Run convolution, batch norm, ReLU and, optionally, max-pool as one operation.
 
     In training, mean and variance are those of the batch, and the running averages are updated.
 
     Args:
         values: (batch, channels, height, width).
-        convolution: of the layers.
-        norm: of the layers.
+        convolution: the convolution.
+        norm: the batch norm.
         pool: whether a 2x2 max-pool follows the ReLU.
 
     Returns:
@@ -126,7 +126,7 @@ def apply_conv_norm_relu(
 
 
 def _count_clips(values: Tensor, kernel: Tensor) -> int:
-    """How many clips to convolve at a time, as evenly as possible."""
+    """Count the clips to convolve at a time, so that the parts are as equal as possible."""
     clips, _, height, width = values.shape
     times = min(clips, math.ceil(clips * len(kernel) * height * width / PART_SIZE))
     return math.ceil(clips / times)
@@ -137,15 +137,15 @@ def _pool(values: Tensor, pool: bool) -> Tensor:
 
 
 def _reshape_column(values: Tensor) -> Tensor:
-    """(channels,) -> (channels, 1, 1)."""
+    """Reshape (channels,) to (channels, 1, 1)."""
     return values[:, None, None]
 
 
 def _compute_moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel.
+    """Compute mean and variance of each channel.
 
     In this memory format PyTorch adds the values of a channel one by one, which loses three digits
-    on long clips. So they are split into up to 64 sums per channel, as if these were channels, too.
+    on long clips. So each channel is split into up to 64 sums, as if these were channels.
     """
     count = values[:, 0].numel()
     sums = math.gcd(count, 64)
@@ -157,7 +157,7 @@ def _compute_moments(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _combine_moments(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over all parts: (parts, channels) -> (channels,)."""
+    """Compute mean and variance over all parts: (parts, channels) -> (channels,)."""
     mean = (shares * means).sum(0)
     return mean, (shares * (variances + (means - mean).square())).sum(0)
 
@@ -165,13 +165,13 @@ def _combine_moments(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[
 def _normalise_centred(
     centred: Tensor, norm: Sequence[Tensor], out: Tensor | None = None
 ) -> Tensor:
-    """Batch norm of values with mean 0."""
+    """Apply batch norm to values with mean 0."""
     scale, gain, offset = norm
     return torch.addcmul(_reshape_column(offset), centred, _reshape_column(gain * scale), out=out)
 
 
 class _Training(torch.autograd.Function):
-    """Values after ReLU and pool, and mean and unbiased variance of the convolution."""
+    """Returns the values after ReLU and pool, and the convolution's mean and unbiased variance."""
 
     @staticmethod
     def forward(
@@ -185,7 +185,7 @@ class _Training(torch.autograd.Function):
         form: dict[str, Any],
         pool: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`gain` and `offset` belong to the norm, `form` has padding and groups."""
+        """Compute the output; `gain` and `offset` are the norm's, `form` has padding and groups."""
         sign = torch.where(gain < 0, -1.0, 1.0)
         kernel = kernel * sign[:, None, None, None]
         bias = torch.zeros_like(gain) if bias is None else bias * sign
@@ -213,7 +213,7 @@ class _Training(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        """Gradients with respect to the first five arguments of `forward`."""
+        """Compute the gradients with respect to the first five arguments of `forward`."""
         values, kernel, bias, sign, scale, gain, offset, *kept = ctx.saved_tensors
         norm = scale, gain, offset
         clips = _count_clips(values, kernel)
@@ -256,7 +256,7 @@ class _Training(torch.autograd.Function):
 
 
 def _backpropagate_max_pool(gradient: Tensor, values: Tensor) -> Tensor:
-    """Gradient with respect to the input of a max-pool."""
+    """Compute the gradient with respect to the input of a max-pool."""
     _, places = aten.max_pool2d_with_indices(values, 2)
     form = [2, 2], [2, 2], [0, 0], [1, 1], False
     return aten.max_pool2d_with_indices_backward(gradient, values, *form, places)
@@ -265,7 +265,7 @@ def _backpropagate_max_pool(gradient: Tensor, values: Tensor) -> Tensor:
 def _backpropagate_convolution(
     gradient: Tensor, values: Tensor, kernel: Tensor, form: dict[str, Any], of_values: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradients with respect to the input of a convolution, if needed, and to its kernel."""
+    """Compute the gradients with respect to a convolution's input, if needed, and its kernel."""
     ones, needed = [1, 1], [of_values, True, False]
     further = None, ones, form["padding"], ones, False, [0, 0], form["groups"]
     return aten.convolution_backward(gradient, values, kernel, *further, needed)[:2]

@@ -1,7 +1,7 @@
-"""Plain PyTorch state dicts of the paper's networks, such as the weights its authors publish.
+"""Loads plain PyTorch state dicts of the paper's networks, such as the weights its authors publish.
 
-The modules in such a file may have any names. Which of our networks it is, and where each tensor
-belongs, follows from the kinds, shapes and order of the tensors. Pickled code is not run.
+The modules in such a file may have any names. The kinds, shapes and order of the tensors tell which
+of our networks it is and where each tensor belongs. Pickled code is not run.
 """
 
 import itertools
@@ -38,15 +38,16 @@ def load_any_checkpoint(
     """Load a checkpoint; if `classes` are given, a plain state dict.
 
     Args:
-        path: as for `load_checkpoint`; a file if it is a plain state dict.
-        classes: of a plain state dict: names by number, or "paper" for the published order; None
-            for a checkpoint.
-        axis: of a plain state dict, as for `load_state_dict`.
-        features: of a plain state dict; those that cannot be computed from audio (`Precomputed`)
-            stand for the paper's own, `Mel()`.
+        path: as for `load_checkpoint`; for a plain state dict, a file.
+        classes: classes of a plain state dict: names by number, or "paper" for the published
+            order; None for a checkpoint.
+        axis: axis of a plain state dict, as for `load_state_dict`.
+        features: features of a plain state dict; `Precomputed` ones stand for the paper's own,
+            `Mel()`.
 
     Raises:
-        InputError: as `load_checkpoint` and `load_state_dict`, or wrong `classes`.
+        InputError: for the reasons of `load_checkpoint` and `load_state_dict`, or because
+            `classes` is wrong.
     """
     if classes is None:
         return load_checkpoint(path)
@@ -65,15 +66,16 @@ def load_state_dict(
     """Load the network whose weights a file holds.
 
     Args:
-        path: made by `torch.save(net.state_dict(), path)`, or of a dict that contains such a one.
+        path: a file from `torch.save(net.state_dict(), path)`, or one of a dict that contains it.
         classes: names of the genres, by number.
-        features: that the network was trained on, which its weights do not reveal.
-        axis: of the sequence of a CNN-RNN, "time" or "frequency", which its weights do not reveal
+        features: the features that the network was trained on; its weights do not show them.
+        axis: axis of the sequence of a CNN-RNN, "time" or "frequency"; its weights do not show it
             either. The published scripts average over time, so theirs is "frequency".
 
     Raises:
-        InputError: no such file, no state dict in it, not one of these networks, another number of
-            classes, no such axis, or a checkpoint of `genreclf train`.
+        InputError: there is no such file, it contains no state dict or is a checkpoint of
+            `genreclf train`, the network or its number of classes does not match, or there is no
+            such axis.
     """
     if axis not in ("time", "frequency"):
         raise InputError(f"axis={axis!r}: choose time or frequency")
@@ -105,7 +107,7 @@ def load_state_dict(
 
 
 def _find_state_dict(content: Any) -> dict[str, Tensor]:
-    """Find the first dict of only tensors, at the top or one level below; empty if none."""
+    """Find the first dict of tensors, at the top or one level below; empty if there is none."""
     if not isinstance(content, dict):
         return {}
     for candidate in (content, *content.values()):
@@ -124,11 +126,11 @@ def _build_candidates(classes: int, axis: Any) -> list[nn.Module]:
 
 
 def match_weights(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Give their tensors our names; None if a tensor on either side is left over.
+    """Rename their tensors to our names; None if a tensor on either side is left over.
 
-    If the names agree, they decide. Otherwise each of our modules takes the next of theirs whose
-    tensors have the same kinds (`weight`, `running_mean`, `weight_ih_l0`) and shapes. So modules
-    that differ in these may come in any order.
+    If the names agree, they decide. Otherwise each of our modules takes the first unused module of
+    theirs whose tensors have the same kinds (`weight`, `running_mean`, `weight_ih_l0`) and shapes.
+    So modules that differ in these may come in any order.
     """
     if _get_shapes(theirs) == _get_shapes(ours):
         return theirs

@@ -1,4 +1,4 @@
-"""What several networks need."""
+"""Helpers that several networks share."""
 
 from torch import nn
 

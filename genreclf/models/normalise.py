@@ -1,4 +1,4 @@
-"""Normalisation of features, as a module so that a checkpoint keeps its offset and scale."""
+"""Normalisation of features, as a module so that a checkpoint contains its offset and scale."""
 
 from torch import Tensor, nn
 
@@ -20,5 +20,5 @@ class Normalise(nn.Module):
         self.register_buffer("scale", scale.float())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalised features, of the same shape (batch, bins, frames)."""
+        """Normalise features (batch, bins, frames); their shape stays the same."""
         return (features - self.offset) / self.scale

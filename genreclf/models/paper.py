@@ -17,7 +17,7 @@ TRUNK_CHANNELS = 128
 
 
 def make_separable_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Depthwise 3x3 and pointwise 1x1 convolution, each with batch norm and ReLU; 2x2 max-pool.
+    """Make a depthwise 3x3 and a pointwise 1x1 convolution, with batch norm and ReLU; 2x2 max-pool.
 
     Depthwise separable convolutions: Howard 2017.
     """
@@ -33,9 +33,9 @@ def make_separable_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def make_trunk(dropout: float) -> nn.Sequential:
-    """(batch, 1, bins, frames) -> (batch, 128, bins // 8, frames // 8).
+    """Make the trunk: (batch, 1, bins, frames) -> (batch, 128, bins // 8, frames // 8).
 
-    Dropout of whole channels: p is `dropout / 2` after the second block, `dropout` after the last.
+    It drops whole channels, at rate `dropout / 2` after the second block, `dropout` after the last.
     """
     return nn.Sequential(
         OrderedDict(
@@ -54,7 +54,7 @@ def make_trunk(dropout: float) -> nn.Sequential:
 
 
 def make_conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Two 3x3 convolutions, each with batch norm and ReLU; then 2x2 max-pool and dropout."""
+    """Make two 3x3 convolutions, each with batch norm and ReLU; then 2x2 max-pool and dropout."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
         nn.BatchNorm2d(outputs),
@@ -68,13 +68,13 @@ def make_conventional_block(inputs: int, outputs: int, dropout: float) -> nn.Seq
 
 
 class ConventionalCNN(nn.Module):
-    """Four blocks of ordinary convolutions, three linear layers: 3,404,648 parameters, 8 classes.
+    """Four blocks of ordinary convolutions, three linear layers: 3,404,648 parameters at 8 classes.
 
     The paper's first baseline, which it rejects for its size ("more than 1 million parameters").
 
     Args:
         classes: number of classes.
-        dropout: p after each block and each hidden linear layer.
+        dropout: dropout rate after each block and each hidden linear layer.
     """
 
     min_size = 16  # the blocks divide bins and frames by 16
@@ -99,7 +99,7 @@ class ConventionalCNN(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
+        """Compute the logits (batch, classes) of features (batch, bins, frames)."""
         return self.classifier(self.pool(self.blocks(features.unsqueeze(1))))
 
 
@@ -108,8 +108,8 @@ class EfficientCNN(nn.Module):
 
     Args:
         classes: number of classes.
-        cnn_dropout: p of the trunk, halved, then whole.
-        classifier_dropout: p of the classifier, whole, then halved.
+        cnn_dropout: dropout rate of the trunk, first halved, then in full.
+        classifier_dropout: dropout rate of the classifier, first in full, then halved.
     """
 
     min_size = 8  # the trunk divides bins and frames by 8
@@ -129,7 +129,7 @@ class EfficientCNN(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
+        """Compute the logits (batch, classes) of features (batch, bins, frames)."""
         return self.classifier(self.trunk(features.unsqueeze(1)).mean(dim=(2, 3)))
 
 
@@ -141,26 +141,26 @@ class Attention(nn.Module):
         self.score = nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def compute_weights(self, sequence: Tensor) -> Tensor:
-        """Weight of each step, (batch, steps, 1); they sum to 1 over the steps."""
+        """Compute the weight of each step, (batch, steps, 1), summing to 1 over the steps."""
         return self.score(sequence).softmax(dim=1)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Weighted sum (batch, size)."""
+        """Compute the weighted sum (batch, size)."""
         return (self.compute_weights(sequence) * sequence).sum(dim=1)
 
 
 class CNNRNN(nn.Module):
     """Trunk, recurrent layers with a residual, attention.
 
-    With 8 classes 38,889 parameters (GRU) or 46,185 (LSTM); 161 more with the unused gate.
+    It has 38,889 parameters (GRU) or 46,185 (LSTM) with 8 classes; 161 more with the unused gate.
 
     Args:
         classes: number of classes.
-        cell: "gru" or "lstm", of the two recurrent layers.
-        axis: of the sequence: "time", as in the paper; or "frequency", as in the published scripts,
-            which average over time and run over the remaining 16 mel bands.
-        cnn_dropout: p of the trunk (halved, then whole).
-        classifier_dropout: p before the last layer.
+        cell: kind of the two recurrent layers, "gru" or "lstm".
+        axis: axis of the sequence: "time", as in the paper, or "frequency", as in the published
+            scripts, which average over time and run over the remaining 16 mel bands.
+        cnn_dropout: dropout rate of the trunk, first halved, then in full.
+        classifier_dropout: dropout rate before the last layer.
         hidden: size of the recurrent layers.
         unused_gate: keep the fusion gate, Linear(160, 1), which the published scripts create for
             Table III but never call; it only changes the parameter count.
@@ -196,17 +196,17 @@ class CNNRNN(nn.Module):
             self.gate = nn.Linear(TRUNK_CHANNELS + hidden, 1)
 
     def _compute_sequence(self, features: Tensor) -> Tensor:
-        """Input of the attention: (batch, steps, hidden)."""
+        """Compute the input of the attention, (batch, steps, hidden)."""
         sequence = self.trunk(features.unsqueeze(1)).mean(dim=self.pooled_axis).transpose(1, 2)
         recurrent, _ = self.rnn(sequence)
         return recurrent + self.residual(sequence)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
+        """Compute the logits (batch, classes) of features (batch, bins, frames)."""
         return self.classifier(self.attention(self._compute_sequence(features)))
 
     def compute_attention(self, features: Tensor) -> Tensor:
-        """Weight of each step of the sequence, (batch, steps), summing to 1 over the steps.
+        """Compute the weight of each step, (batch, steps), summing to 1 over the steps.
 
         A step is 8 frames (axis "time") or 8 bins (axis "frequency") wide.
         """

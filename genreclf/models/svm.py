@@ -19,7 +19,7 @@ class SVM(nn.Module):
     Args:
         classes: number of classes.
         C: penalty for training tracks on the wrong side of the margin.
-        gamma: of the RBF kernel; "scale" for 1 / (number of statistics * their variance).
+        gamma: gamma of the RBF kernel; "scale" for 1 / (number of statistics * their variance).
 
     Raises:
         InputError: `C` or `gamma` is not above 0.
@@ -40,14 +40,14 @@ class SVM(nn.Module):
         self.machine = make_pipeline(StandardScaler(), machine)
 
     def fit(self, batches: Iterable[Tensor], labels: np.ndarray) -> None:
-        """Fit it to batches of features (batch, bins, frames) and all their labels (tracks,)."""
+        """Fit to batches of features (batch, bins, frames) and to all labels (tracks,)."""
         self.machine.fit(np.concatenate([compute_statistics(batch) for batch in batches]), labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decision values (batch, classes) of features (batch, bins, frames).
+        """Compute decision values (batch, classes) of features (batch, bins, frames).
 
-        The highest is the predicted class; a class without training tracks has minus infinity. They
-        are not log-probabilities, so a cross-entropy computed from them means little.
+        The predicted class has the highest value; a class without training tracks has minus
+        infinity. The values are not log-probabilities, so a cross-entropy of them means little.
         """
         decided = self.machine.decision_function(compute_statistics(features))
         known = self.machine[-1].classes_
@@ -59,7 +59,7 @@ class SVM(nn.Module):
 
 
 def compute_statistics(features: Tensor) -> np.ndarray:
-    """(tracks, bins, frames) -> float64 (tracks, 3 * bins), or (tracks, bins) of a single frame."""
+    """Compute statistics, float64 (tracks, 3 * bins); (tracks, bins) for a single frame."""
     values = features.cpu().double()
     if values.shape[2] == 1:
         return values[:, :, 0].numpy()

@@ -35,7 +35,7 @@ def format_bounds(estimate: Estimate, signed: bool = False) -> str:
 
 
 def format_decimal(value: float | None, digits: int = 2) -> str:
-    """Format a number with so many decimals."""
+    """Format a number with `digits` decimals."""
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
@@ -57,13 +57,13 @@ def format_duration(seconds: float) -> str:
 
 
 def find_phase(study: Study, name: str) -> Phase:
-    """Return the phase of this name; an empty one where the study has none."""
+    """Return the phase of this name; an empty one if the study has none."""
     found = (phase for phase in study.phases if phase.name == name)
     return next(found, Phase(name, left_out={name: "the study has no such phase"}))
 
 
 def get_setting(point: Point, key: str) -> str | None:
-    """Return what a point sets a key to, as it was written."""
+    """Return the value that a point sets a key to, as it was written."""
     for override in point.overrides:
         name, _, value = override.partition("=")
         if name.lstrip("+") == key:
@@ -72,7 +72,7 @@ def get_setting(point: Point, key: str) -> str | None:
 
 
 def get_config_value(config: dict[str, Any], key: str) -> Any:
-    """Return the value at `group.name` of a run's config; None where there is none."""
+    """Return the value at `group.name` of a run's config; None if there is none."""
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -80,7 +80,7 @@ def get_config_value(config: dict[str, Any], key: str) -> Any:
 
 
 def group_by_setting(phase: Phase, key: str) -> dict[str, Point]:
-    """Group the points by what they set a key to."""
+    """Map each value of a key to the point that sets it."""
     return {
         value: point for point in phase.points if (value := get_setting(point, key)) is not None
     }
@@ -92,7 +92,7 @@ def merge_keys(paper: Iterable[str], measured: Iterable[str]) -> list[str]:
 
 
 def describe_pending(phase: Phase) -> str:
-    """Say why a phase has nothing to show; empty where it has."""
+    """Say why a phase has nothing to show; empty if it has something."""
     if any(point.runs or point.list_failures() for point in phase.points):
         return ""
     if phase.error:
@@ -103,7 +103,7 @@ def describe_pending(phase: Phase) -> str:
 
 
 def list_remarks(phase: Phase) -> list[str]:
-    """List what a reader should know of a phase: points left out, failures, missing runs."""
+    """List what a reader should know about a phase: points left out, failures, missing runs."""
     if why := describe_pending(phase):
         return [why]
     remarks = _explain_left_out(phase)
@@ -129,7 +129,7 @@ def _explain_left_out(phase: Phase) -> list[str]:
 
 
 def explain_missing(phase: Phase, point: Point | None, key: str = "", value: str = "") -> str:
-    """Say why a point has no measured values; empty where it has."""
+    """Say why a point has no measured values; empty if it has some."""
     if point is None:
         if f"{key}={value}" in phase.left_out:
             return "left out"
@@ -161,12 +161,12 @@ def format_training_time(point: Point | None) -> str:
 
 
 def format_label(phase: Phase, point: Point | None, name: str) -> str:
-    """Mark the name of the point that the phase chose."""
+    """Add "(chosen)" to the name if the phase chose this point."""
     return f"{name} (chosen)" if point is not None and point is phase.chosen else name
 
 
 def format_command(phase: Phase) -> str:
-    """Format the command that repeats a phase; empty where it is not known."""
+    """Format the command that repeats a phase; empty if it is not known."""
     return shlex.join(["genreclf", *phase.command]) if phase.command and phase.points else ""
 
 

@@ -11,8 +11,8 @@ class Column(NamedTuple):
 
     Args:
         name: its heading.
-        source: `PAPER` or `MEASURED`; empty where it is neither.
-        text: whether its cells are words, which are aligned to the left.
+        source: `PAPER` or `MEASURED`; empty if it is neither.
+        text: whether its cells contain words, which are aligned left.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """One table or figure of the paper, with what was measured.
+    """One table or figure of the paper, together with what was measured.
 
     Args:
-        anchor: its name in links.
-        title: its heading.
+        anchor: name for links to it.
+        title: heading.
         text: paragraphs before the table.
         table: the paper's values and the measured ones side by side.
         pictures: the figures.
-        notes: where the protocols differ, a sentence or two each.
-        command: the command that repeats it; empty where there is none.
+        notes: differences between the protocols, in a sentence or two each.
+        command: the command that repeats it; empty if there is none.
     """
 
     anchor: str
@@ -64,7 +64,7 @@ class Report:
     """The report of a study.
 
     Args:
-        title: of the page.
+        title: title of the page.
         headline: the main result, such as "63.65 %".
         lead: the sentence that continues the headline.
         sections: in the order of the paper.

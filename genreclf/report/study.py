@@ -60,7 +60,7 @@ def write_study_report(study: Study, folder: Path) -> Path:
 
 
 def build_report(study: Study, folder: Path) -> Report:
-    """Build all sections; that of a phase without runs says that it has none."""
+    """Build all sections; the section of a phase without runs says so."""
     names = [phase.name for phase in study.phases]
     sections = [
         study_head.build_overview_table(study),

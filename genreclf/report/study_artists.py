@@ -19,7 +19,7 @@ def list_test_accuracies(point: Point) -> list[float]:
 
 
 def compute_shared_artists(runs: Sequence[Run]) -> float:
-    """Share of the tested tracks whose artist is in the training part, averaged over the runs."""
+    """Average, over the runs, the share of tested tracks whose artist is in the training part."""
     shares = []
     for run in runs:
         pair = f"train-{run.result['tested_on']}"

@@ -29,7 +29,7 @@ class AudioFiles(NamedTuple):
 
     Args:
         readable: number of files that could be read.
-        size: of all files, in bytes.
+        size: total size of all files, in bytes.
         specs: how many files have each value, by the names of `paper.AUDIO`.
     """
 
@@ -65,7 +65,7 @@ def build_audio_table(study: Study) -> Section:
 
 
 def _read_audio_of_study(study: Study) -> AudioFiles | None:
-    """Read the audio files of the first run whose store is there; None if none can be read."""
+    """Read the audio files of the first run whose store exists; None if none can be read."""
     for run in cells.collect_runs(study):
         if (store := _open_store(run)) is not None:
             found = _read_audio_files(tuple(store.paths))
@@ -81,7 +81,7 @@ def _open_store(run: Run) -> Store | None:
         return None
 
 
-@cache  # a study writes its report after each phase, about the same thousands of files
+@cache  # a study rewrites its report after each phase, for the same thousands of files
 def _read_audio_files(paths: tuple[str, ...]) -> AudioFiles:
     """Read the headers of those files that exist and can be parsed."""
     specs: dict[str, Counter[str]] = {}

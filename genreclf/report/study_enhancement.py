@@ -57,7 +57,7 @@ def build_augmentation_table(study: Study) -> Section:
 
 
 def _select_strong_runs(phase: Phase) -> list[Run]:
-    """Select the runs with extra copies; those without, if there are no others."""
+    """Select the runs with extra copies, or those without if there are none."""
     points = [point for point in phase.points if point.runs]
     strong = [point for point in points if cells.get_setting(point, OPTION) != "0"]
     return next((point.runs for point in [*strong, *points]), [])
@@ -138,7 +138,7 @@ def _get_target_genre(config: dict[str, Any]) -> str:
 
 
 def _list_target_metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """List the validation metrics of the enhanced genre; empty where the data lack it."""
+    """List the validation metrics of the enhanced genre; empty if the data lack it."""
     found = (
         run.result["val"]["per_genre"].get(_get_target_genre(run.result["config"])) for run in runs
     )

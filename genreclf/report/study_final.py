@@ -136,7 +136,7 @@ def build_roc_figure(study: Study) -> Section:
 
 
 def _name_seed(runs: Sequence[Run]) -> str:
-    """Name the seed that a figure shows, where there are several."""
+    """Name the seed that a figure shows, if there are several."""
     return f" (seed {runs[0].result['config']['seed']})" if len(runs) > 1 else ""
 
 

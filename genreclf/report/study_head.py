@@ -1,4 +1,4 @@
-"""The beginning of a report: the headline, what was run on what, what each phase chose."""
+"""The beginning of a report: the headline, what was run, and what each phase chose."""
 
 from collections.abc import Sequence
 

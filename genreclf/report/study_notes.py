@@ -1,4 +1,4 @@
-"""The end of a report: phases of your own, differences to the paper, rejected tracks, origin."""
+"""The end of a report: extra phases, differences from the paper, rejected tracks, provenance."""
 
 import shlex
 from collections import Counter
@@ -46,11 +46,11 @@ def build_phase_table(phase: Phase) -> Section:
 
 
 def list_differences(study: Study) -> Section:
-    """List where the paper, its published scripts and this study do different things."""
+    """List where the paper, its published scripts and this study differ."""
     runs = cells.collect_best_runs(study) or cells.collect_runs(study)
     text = (
-        "The paper's scripts are public. Where they do something else than the paper says, both "
-        "are given."
+        "The paper's scripts are public. Where they differ from what the paper says, both are "
+        "given."
     )
     notes = _describe_differences(runs[0]) if runs else []
     return Section("protocol", "Differences in protocol", [text], notes=notes)
@@ -94,7 +94,7 @@ def _describe_differences(run: Run) -> list[str]:
 
 
 def build_rejected_table(study: Study) -> Section:
-    """Build the table of the tracks that have no features, by reason."""
+    """Build the table of rejected tracks, by reason."""
     title, lost = "Rejected tracks", {}
     for run in cells.collect_runs(study):
         for track in run.result["data"]["rejected"]:

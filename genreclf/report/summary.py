@@ -1,7 +1,7 @@
-"""Finished runs as records of a CSV file, and as the tables made from it.
+"""Collects finished runs in a CSV file, and makes tables from it.
 
 The file outlives the runs: each `genreclf summary` adds the runs that it finds, so a table can grow
-over days and machines. Runs that differ only in seed and fold share a row of the table.
+over days and across machines. Runs that differ only in seed and fold share a row of a table.
 """
 
 import csv
@@ -18,7 +18,7 @@ from genreclf.errors import InputError
 from genreclf.evaluation import intervals, runs
 from genreclf.report import cells
 
-NOT_SHOWN = (  # overrides that have a column, change no number or describe an archive
+NOT_SHOWN = (  # overrides that have a column, do not affect results or describe an archive
     *("seed", "split", "split.number", "allow_identical", "test"),
     *("data", "data.scale", "data.offset", "data.path", "data.root", "distillation.path"),
 )
@@ -31,21 +31,21 @@ class RunRecord:
     Args:
         run: name of its folder, which identifies it.
         settings: its overrides, without those that have a column and without locations of files.
-        data: dataset, number of genres and of tracks; digests of distillation and pretrained files.
-        features: their shape, as "bins x frames".
-        split: option of the group.
-        fold: its number; empty for a split without folds.
-        seed: of the run.
-        part: that the metrics are of, "val" or "test".
-        tracks: of that part.
-        correct: how many of them were classified correctly.
-        f1_macro: of that part, from 0 to 1.
-        loss: cross-entropy of that part, in nats.
-        parameters: of the model.
-        epochs: trained.
-        minutes: that training took.
-        commit: of the source code.
-        device: that trained; empty where it is not known.
+        data: dataset, numbers of genres and tracks; digests of distillation and pretrained files.
+        features: shape of the features, as "bins x frames".
+        split: option of the config group `split`.
+        fold: number of the fold; empty for a split without folds.
+        seed: seed of the run.
+        part: the evaluated part, "val" or "test".
+        tracks: number of tracks of that part.
+        correct: number of tracks that were classified correctly.
+        f1_macro: macro F1 on that part, from 0 to 1.
+        loss: cross-entropy on that part, in nats.
+        parameters: number of parameters of the model.
+        epochs: number of trained epochs.
+        minutes: training time in minutes.
+        commit: commit of the source code.
+        device: device used for training; empty if it is not known.
     """
 
     run: str
@@ -127,9 +127,9 @@ def _is_shown(override: str, config: Mapping[str, Any]) -> bool:
     """Whether an override distinguishes rows of the table."""
     key, _, value = override.lstrip("+~").partition("=")
     match key:
-        case "split_seed":  # where each seed has its own split, it does not
+        case "split_seed":  # irrelevant if each seed has its own split
             return config["split_seed"] != config["seed"]
-        case "features":  # of an archive they only say what its rows are
+        case "features":  # for an archive they only say what its rows are
             return not config["data"]["_target_"].endswith(".Npz")
         case "cache":
             return value == "float16"  # the only one that changes numbers
@@ -137,7 +137,7 @@ def _is_shown(override: str, config: Mapping[str, Any]) -> bool:
 
 
 def make_tables(records: Sequence[RunRecord]) -> list[tuple[str, list[TableRow]]]:
-    """Make a table for each split and part: its title and its rows, the most accurate first.
+    """Make a table for each split and part: title and rows, the most accurate first.
 
     Raises:
         InputError: two runs of a row have the same seed and fold.
@@ -170,7 +170,7 @@ def _check_duplicates(record: RunRecord, others: Sequence[RunRecord]) -> None:
 
 
 def _estimate_accuracy(records: Sequence[RunRecord]) -> intervals.Estimate:
-    """Estimate from each seed's accuracy over all its folds."""
+    """Estimate the accuracy from each seed's accuracy over all its folds."""
     counts: dict[int, list[int]] = {}
     for record in records:
         count = counts.setdefault(record.seed, [0, 0])
@@ -188,7 +188,7 @@ def _make_row(records: Sequence[RunRecord]) -> TableRow:
         cells.format_bounds(accuracy),
         cells.format_decimal(intervals.compute_mean([record.f1_macro for record in records]), 3),
         cells.format_decimal(intervals.compute_mean([record.loss for record in records]), 3)
-        if first.parameters  # the scores of a support vector machine are no probabilities
+        if first.parameters  # the scores of a support vector machine are not probabilities
         else cells.NONE,
         len({record.seed for record in records}),
         _format_range(Counter(record.seed for record in records).values()),
@@ -200,7 +200,7 @@ def _make_row(records: Sequence[RunRecord]) -> TableRow:
 
 
 def _format_range(numbers: Iterable[int]) -> str:
-    """Format the least and the greatest, for example 5 or 1 to 5."""
+    """Format the smallest and the largest number, for example "5" or "1 to 5"."""
     ordered = sorted(numbers)
     return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1]))))
 

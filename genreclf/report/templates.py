@@ -1,4 +1,4 @@
-"""The Jinja templates of the pages: HTML is escaped everywhere, Markdown by the filter `md`."""
+"""The Jinja templates of the pages: HTML is always escaped, Markdown by the filter `md`."""
 
 import re
 from typing import Any

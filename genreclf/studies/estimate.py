@@ -31,7 +31,7 @@ class Workload:
     Args:
         tracks: number of tracks.
         archives: size of the archives to download, in GiB.
-        features: the kinds of features to store; empty if the dataset brings its own.
+        features: the kinds of features to store; empty if the dataset provides its own.
         outputs: the folder of the stores; it need not exist yet.
         workers: number of processes that extract features; None means one per core.
         epochs: the maximum number of epochs of a run, by phase.
@@ -48,7 +48,7 @@ class Workload:
 
 
 def describe_estimate(study: Study, workload: Workload) -> str:
-    """Describe runs, disk space and time in four lines; times extraction, which takes seconds."""
+    """Describe runs, disk space and time in four lines; this times extraction for some seconds."""
     runs = sum(phase.planned for phase in study.phases)
     return "\n".join(
         [

@@ -55,7 +55,7 @@ def _describe_study(folder: Path) -> str:
 
 
 def describe_outcome(phase: Phase, metric: str | None) -> str:
-    """One line: the number of finished runs, then what the phase chose or why it chose nothing."""
+    """Describe in a line how many runs are finished, and the phase's choice or why it has none."""
     count = f"{phase.count_finished()}/{phase.count_runs()}"
     text = phase.error
     if phase.chosen and metric:
@@ -66,7 +66,7 @@ def describe_outcome(phase: Phase, metric: str | None) -> str:
 
 
 def _is_locked(folder: Path) -> bool:
-    """Whether a process holds the study's lock, that is, runs it."""
+    """Whether a process holds the study's lock, that is, is running it."""
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False

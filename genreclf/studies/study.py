@@ -1,8 +1,8 @@
 """A study, its phases and their points; read from and written to `study.json`.
 
 A study is a sequence of phases. A phase is a sweep: its points differ in what it varies, and each
-point has one run per seed. The winner of a phase is the point with the best mean over the seeds of
-the study's metric, on the validation part; ties go to the point with the lower number.
+point has one run per seed. The winner of a phase is the point with the best validation metric,
+averaged over the seeds; ties go to the point with the lower number.
 """
 
 import json
@@ -46,14 +46,14 @@ class Point:
         return [Run.read(folder) for folder in folders if (folder / RESULT).exists()]
 
     def count_finished(self) -> int:
-        """Count the runs with a result, and those that did not fit in memory: that is a result."""
+        """Count the runs with a result; running out of memory counts as a result."""
         failures = self.list_failures()
         return sum(Path(folder, RESULT).exists() for folder in self.folders) + sum(
             failure["out_of_memory"] for failure in failures
         )
 
     def list_failures(self) -> list[dict[str, Any]]:
-        """The failed runs, as dicts of `folder`, `error` (one line) and `out_of_memory`."""
+        """List the failed runs, as dicts of `folder`, `error` (one line) and `out_of_memory`."""
         failures = []
         for folder in self.folders:
             if not Path(folder, RESULT).exists():
@@ -62,15 +62,15 @@ class Point:
         return failures
 
     def fits_in_memory(self) -> bool:
-        """Whether no run exceeded the memory."""
+        """Whether no run ran out of memory."""
         return not any(failure["out_of_memory"] for failure in self.list_failures())
 
     def list_values(self, metric: str) -> list[float]:
-        """The metric, such as "val/accuracy", of each finished run, at its best epoch."""
+        """List the metric, such as "val/accuracy", of each finished run at its best epoch."""
         return [run.result["metrics"][metric] for run in self.runs]
 
     def compute_mean(self, metric: str) -> float:
-        """The mean of the metric over the seeds; at least one run must be finished."""
+        """Compute the mean of the metric over the seeds; at least one run must be finished."""
         values = self.list_values(metric)
         return sum(values) / len(values)
 
@@ -81,12 +81,12 @@ class Phase:
 
     Args:
         name: the name of its option in conf/phase/.
-        command: the arguments of `genreclf` that repeat it by hand.
+        command: the arguments of `genreclf` that repeat the phase by hand.
         points: in the order of the sweep; empty until it is planned, or if it is left out.
         left_out: overrides that the dataset rules out, and why.
-        planned: number of runs; counts until the points are known.
+        planned: planned number of runs, used until the points are known.
         winner: number of the chosen point; None if there is none yet.
-        error: why it ended without a choice; empty if it did not.
+        error: why the phase ended without a choice; empty otherwise.
     """
 
     name: str
@@ -142,8 +142,8 @@ class Study:
 
     Args:
         name: the name of its option in conf/study/.
-        metric: what the phases choose by, such as "val/accuracy"; None if they do not choose.
-        seeds: every point is run once with each.
+        metric: the metric that decides, such as "val/accuracy"; None if the phases do not choose.
+        seeds: each point is run once with each seed.
         overrides: the user's overrides, which apply to all runs.
         phases: in order; those that have not started have no points yet.
         command: the arguments of `genreclf` that start or resume it.
@@ -178,7 +178,7 @@ class Study:
             raise InputError(f"{file}: damaged ({error})") from None
 
     def write(self, folder: Path) -> None:
-        """Write it atomically. Paths are relative, so a study can be moved along with its runs."""
+        """Write it atomically, with relative paths, so that a study can be moved with its runs."""
         values = asdict(self)
         for phase in values["phases"]:
             for point in phase["points"]:
@@ -195,6 +195,6 @@ def rank_points(points: Sequence[Point], metric: str) -> list[Point]:
 
 
 def choose_best(points: Sequence[Point], metric: str) -> int | None:
-    """The number of the best point that fit in memory with every seed; None if there is none."""
+    """Return the number of the best point that fits in memory with all seeds, or None."""
     candidates = (point for point in rank_points(points, metric) if point.fits_in_memory())
     return next((points.index(point) for point in candidates), None)

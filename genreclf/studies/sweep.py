@@ -1,6 +1,6 @@
 """Plans the runs of a phase: the points of its sweep, and the command that runs them.
 
-A sweep is a dict of what varies: for each config key its overrides, such as
+A sweep is a dict that lists the overrides of each config key that varies, such as
 `{"seed": ["seed=0", "seed=1"]}`. Its points are all combinations.
 """
 
@@ -13,7 +13,7 @@ from genreclf.studies.study import Phase, Point
 
 
 def get_key(override: str) -> str:
-    """The config key of an override: `optimizer.lr` for `optimizer.lr=1e-3`."""
+    """Return the config key of an override: `optimizer.lr` for `optimizer.lr=1e-3`."""
     return override.partition("=")[0].lstrip("+~")
 
 
@@ -31,11 +31,11 @@ def plan_phase(
     Points that the dataset cannot provide are left out, and so is the phase if none remains.
 
     Args:
-        phase: a phase of which only the name is set.
-        sweep: what it varies.
+        phase: a phase that has only a name so far.
+        sweep: what the phase varies.
         settings: overrides for all its runs; the last one of each key wins, and keys that the
             phase varies are dropped.
-        seeds: each point is run once with each.
+        seeds: each point is run once with each seed.
         dataset: the dataset of all runs.
         find_run_folder: returns the folder of the training run with these overrides.
         hydra_options: options for Hydra itself that go into the command.
@@ -68,7 +68,7 @@ def drop_swept(settings: Sequence[str], swept: Container[str]) -> list[str]:
 
 
 def _find_exclusion(override: str, dataset: Dataset) -> str:
-    """Why the dataset rules out an override; empty if it does not."""
+    """Say why the dataset rules out an override; empty if it does not."""
     if override.startswith("features=") and isinstance(dataset, FeatureDataset):
         return f"data={dataset.name} brings its own features"
     if override == "split=official" and not any(track.split for track in dataset.tracks()):

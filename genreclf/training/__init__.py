@@ -1,4 +1,4 @@
-"""Everything Lightning: the module, its parts, and how a run is built and fitted."""
+"""Training with Lightning: the module, its parts, and how a run is built and trained."""
 
 import lazy_loader
 

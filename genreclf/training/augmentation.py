@@ -1,7 +1,7 @@
 """Augmentation of a batch of features (batch, bins, frames), on its device.
 
 Random numbers come from PyTorch's global generator of the device, which training reseeds at each
-epoch; a run therefore repeats bit for bit, with any number of workers.
+epoch, so a run is reproducible bit for bit with any number of workers.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,26 @@ from genreclf.errors import InputError
 
 
 class NoiseShiftMask(nn.Module):
-    """Adds noise to half of the clips and, independently, shifts half (section III-C of the paper).
+    """Leaves a quarter of the clips as they are; adds noise, a time shift or both to the others.
 
-    With masking, all clips except the unchanged quarter also lose a band of bins: Table VII of the
-    paper lists masking without saying how it is combined, and the published scripts lack it.
+    Each of the four cases is equally likely (paper, section III-C).
+
+    If masking is on, all clips but the unchanged quarter also lose a band of bins. The paper lists
+    masking in Table VII without saying how it is combined, and the published scripts lack it.
 
     Args:
-        silence: values of a silent frame, one for all bins or one for each.
+        silence: values of a silent frame: one for all bins, or one per bin.
         noise: standard deviation of the Gaussian noise.
-        noise_unit: of `noise`. "range": a share of the clip's range of values (the paper states
-            no unit); "value": that of the features, such as dB (the published scripts).
-        shift: largest shift to either side, as a share of the frames.
-        mask_min: minimum width of the masked band, as a share of the bins; at least one bin.
-        mask_max: maximum width; 0 for no masking.
+        noise_unit: unit of `noise`. "range": a share of the clip's range of values (the paper
+            states no unit); "value": the features' own unit, such as dB (the published scripts).
+        shift: largest shift in either direction, as a share of the frames.
+        mask_min: smallest width of the masked band, as a share of the bins, but at least one bin.
+        mask_max: largest width; 0 for no masking.
         fill: value of shifted-in frames and masked bins; None for `silence`. The published scripts
             fill with 0 dB, the loudest value.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     filling: Tensor
@@ -63,13 +65,13 @@ class NoiseShiftMask(nn.Module):
         self.register_buffer("filling", filling.reshape(-1, 1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Augmented features (batch, bins, frames)."""
+        """Augment the features."""
         noisy, shifted = torch.rand(2, len(features), 1, 1, device=features.device) < 0.5
         features = torch.where(shifted, self._shift(features), features)
         features = torch.where(noisy, self._add_noise(features), features)
         return torch.where(noisy | shifted, self._mask(features), features)
 
-    def _filling(self, features: Tensor) -> Tensor:
+    def _expand_filling(self, features: Tensor) -> Tensor:
         return self.filling.to(features.device).expand_as(features)
 
     def _add_noise(self, features: Tensor) -> Tensor:
@@ -80,35 +82,36 @@ class NoiseShiftMask(nn.Module):
         return features + span * noise
 
     def _shift(self, features: Tensor) -> Tensor:
-        """Shift each clip by a random number of frames, and fill with silence."""
+        """Shift each clip by its own random number of frames, and fill the gap."""
         batch, _, frames = features.shape
         largest = int(self.shift * frames)
         by = torch.randint(-largest, largest + 1, (batch, 1, 1), device=features.device)
         origin = torch.arange(frames, device=features.device) - by
         moved = features.gather(2, origin.clamp(0, frames - 1).expand_as(features))
         outside = (origin < 0) | (origin >= frames)
-        return torch.where(outside, self._filling(features), moved)
+        return torch.where(outside, self._expand_filling(features), moved)
 
     def _mask(self, features: Tensor) -> Tensor:
-        """Mask a band of bins of each clip, of random width at a random place."""
+        """Silence a band of bins in each clip, of random width and position."""
         if not self.mask_max:
             return features
         draw = torch.rand(2, len(features), 1, 1, device=features.device)
         width = self.mask_min + (self.mask_max - self.mask_min) * draw[0]
         width = (width * features.shape[1]).round().clamp(min=1)
         return torch.where(
-            _make_band(features, 1, width, draw[1]), self._filling(features), features
+            _make_band(features, 1, width, draw[1]), self._expand_filling(features), features
         )
 
 
 def _make_band(features: Tensor, axis: int, width: Tensor, place: Tensor) -> Tensor:
-    """Mask that is true in a band of each clip; its size along the other axis is 1.
+    """Make a mask that is true in a band of each clip; its other axis has length 1.
 
     Args:
         features: (clips, bins, frames).
         axis: 1, along the bins, or 2, along the frames.
-        width: of the bands, whole numbers (clips, 1, 1).
-        place: (clips, 1, 1), from 0, the first possible place, to 1, the last.
+        width: the width of each band, whole numbers (clips, 1, 1).
+        place: the position of each band (clips, 1, 1), from 0 for the first possible to 1 for the
+            last.
     """
     length = features.shape[axis]
     first = (place * (length - width + 1)).floor()
@@ -118,25 +121,25 @@ def _make_band(features: Tensor, axis: int, width: Tensor, place: Tensor) -> Ten
 
 
 class SegmentEqualiseMask(nn.Module):
-    """Takes a random segment of each clip, and changes its key, level and equalisation.
+    """Varies a part of each clip as another recording might: in level, equalisation and key.
 
-    In this order: a random segment; a shift along the bins, which is a transposition where bins are
-    spaced by pitch; a gain and a smooth curve over the bins, in dB for features in dB; bands of
-    bins and of frames masked with the clip's mean (Park 2019).
+    The steps, in order: cut a random segment; move the bins up or down, as transposition moves the
+    partials; add a gain and a smooth curve over the bins (in dB if the features are); mask bands of
+    bins and of frames (Park 2019) with the clip's mean.
 
     Args:
-        silence: not used; bands are masked with the mean.
-        segment: share of the frames that is kept, contiguous; 1 for all.
-        transpose: maximum shift along the bins.
-        gain: standard deviation of a clip's gain, in the unit of the features.
-        equaliser: standard deviation of the curve at six evenly spaced bins; it is linear between
-            them.
-        masks: number of bands along each axis.
-        mask_bins: maximum width of a band of bins, as a share of all bins.
-        mask_frames: maximum width of a band of frames, as a share of all frames.
+        silence: not used, because masks are filled with the clip's mean.
+        segment: share of the frames to keep, in one stretch; 1 for all.
+        transpose: largest number of bins by which a clip is moved.
+        gain: standard deviation of the gain of a clip, in the features' own unit.
+        equaliser: standard deviation of the curve at six evenly spaced bins; it is interpolated
+            linearly between them.
+        masks: number of bands masked along each axis.
+        mask_bins: largest width of a band of bins, as a share of all bins.
+        mask_frames: largest width of a band of frames, as a share of all frames.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     def __init__(
@@ -167,8 +170,8 @@ class SegmentEqualiseMask(nn.Module):
         self.mask_bins, self.mask_frames = mask_bins, mask_frames
 
     def forward(self, features: Tensor) -> Tensor:
-        """Augmented features (batch, bins, frames of a segment)."""
-        features = self._transpose(self._segment(features))
+        """Augment the features; the result has as many frames as a segment."""
+        features = self._transpose(self._cut_segment(features))
         features = features + self._draw_gains(features)
         filling = features.mean(dim=(1, 2), keepdim=True)
         masked = torch.zeros_like(features, dtype=torch.bool)
@@ -178,7 +181,7 @@ class SegmentEqualiseMask(nn.Module):
             masked |= _make_band(features, axis, width, draw[1])
         return torch.where(masked, filling, features)
 
-    def _segment(self, features: Tensor) -> Tensor:
+    def _cut_segment(self, features: Tensor) -> Tensor:
         clips, bins, frames = features.shape
         length = max(1, round(self.segment * frames))
         first = torch.randint(frames - length + 1, (clips, 1, 1), device=features.device)
@@ -186,7 +189,7 @@ class SegmentEqualiseMask(nn.Module):
         return features.gather(2, kept.expand(clips, bins, length))
 
     def _transpose(self, features: Tensor) -> Tensor:
-        """Shift along the bins; the bin at the edge is repeated."""
+        """Move the bins; repeat the outermost bin to fill the gap."""
         clips, bins, _ = features.shape
         by = torch.randint(
             -self.transpose, self.transpose + 1, (clips, 1, 1), device=features.device
@@ -195,7 +198,7 @@ class SegmentEqualiseMask(nn.Module):
         return features.gather(1, origin.clamp(0, bins - 1).expand_as(features))
 
     def _draw_gains(self, features: Tensor) -> Tensor:
-        """Gains (clips, bins, 1), to be added."""
+        """Draw the values to add to each clip, (clips, bins, 1)."""
         clips, bins, _ = features.shape
         points = self.equaliser * torch.randn(clips, 1, 6, device=features.device)
         curve = interpolate(points, size=bins, mode="linear", align_corners=True).transpose(1, 2)

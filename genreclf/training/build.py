@@ -1,4 +1,4 @@
-"""From the parts of a run to what Lightning trains: the data module and the classifier."""
+"""Builds what Lightning trains, the data module and the classifier, from the parts of a run."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,37 +28,37 @@ from genreclf.training.sources import digest_sources
 
 @dataclass(frozen=True)
 class Parts:
-    """What one training run is made of; `genreclf.commands.parts` builds it from a config.
+    """The parts of one training run; `genreclf.commands.parts` makes them from a config.
 
     Attributes:
-        features: what the network sees.
-        make_model: `make_model(classes=n)` gives a network with random weights.
-        split: rows of each part of a store.
-        make_augmentation: `make_augmentation(silence)`, given the values of a silent frame.
-        make_oversampling: the same for the extra copies of some genres.
-        optimizer: from parameters to an optimizer.
-        scheduler: from an optimizer to Lightning's scheduler config.
-        normalise: from batches of training features to a module that normalises them.
-        make_trainer: Lightning's Trainer, given further keyword arguments.
-        make_logger: Lightning's logger, given the run's folder.
+        features: the input of the network.
+        make_model: `make_model(classes=n)` makes a network with random weights.
+        split: splits a store into the rows of each part.
+        make_augmentation: makes the augmentation, given the values of a silent frame.
+        make_oversampling: likewise, for the extra copies of some genres.
+        optimizer: makes an optimizer for parameters.
+        scheduler: makes Lightning's scheduler config for an optimizer.
+        normalise: makes a module that normalises features, given batches of training features.
+        make_trainer: makes Lightning's Trainer, given further keyword arguments.
+        make_logger: makes Lightning's logger, given the run's folder.
         distillation: knowledge distillation; None for none.
         init: checkpoint of the pretrained weights to fine-tune; None for random weights.
-        seed: of weights, order of tracks, augmentation and dropout.
-        batch_size: tracks a batch, over all processes.
-        num_workers: processes that read batches.
+        seed: seed of weights, order of tracks, augmentation and dropout.
+        batch_size: number of tracks per batch, over all processes.
+        num_workers: number of processes that read batches.
         monitor: the metric whose best epoch is kept; "last" keeps the last epoch.
-        patience: epochs without a better one before training stops.
+        patience: number of epochs without improvement before training stops.
         ema: decay of the moving average of the weights; None for no average.
-        label_smoothing: share of a training target that is spread over all genres.
+        label_smoothing: share of each training target that is spread over all genres.
         mixup: alpha of the Beta distribution of mixup; 0 for none.
-        tracks_per_genre: at most so many training tracks a genre; None for all.
-        fast: whether layers are fused, with the weights channels last.
+        tracks_per_genre: maximum number of training tracks per genre; None for all.
+        fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
-        allow_identical: track ids that may lie in two parts of the split; or "all".
-        test: whether the test part is used; otherwise validation stands in for it.
-        precision: of Lightning's Trainer.
-        progress_bar: whether training shows one.
+        allow_identical: track ids that may occur in two parts of the split, or "all".
+        test: whether to use the test part; otherwise the validation part replaces it.
+        precision: precision of Lightning's Trainer.
+        progress_bar: whether training shows a progress bar.
         config: the resolved config, which result.json and the loggers record.
     """
 
@@ -97,7 +97,7 @@ def check_settings(parts: Parts) -> None:
     """Build every part once, so that a wrong setting is found before hours of decoding.
 
     Raises:
-        InputError: a setting is out of range, or two parts do not go together.
+        InputError: a setting is out of range, or two parts do not fit together.
     """
     if not 0 <= parts.seed < 2**32:
         raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
@@ -125,7 +125,7 @@ def check_settings(parts: Parts) -> None:
 
 
 def get_min_size(model: nn.Module) -> int:
-    """The least number of bins and of frames that a network takes."""
+    """Return the minimum number of bins and of frames that a network takes."""
     return getattr(model, "min_size", 1)
 
 
@@ -142,7 +142,7 @@ def check_genres(genres: list[str], where: str) -> None:
     """Check that there is something to classify.
 
     Raises:
-        InputError: there is one genre only, or two genres differ in upper and lower case alone.
+        InputError: there is only one genre, or two genres differ only in upper and lower case.
     """
     if len(genres) < 2:
         raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
@@ -162,10 +162,10 @@ def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedM
 
 
 def make_data(parts: Parts, store: Store) -> StoreDataModule:
-    """The split store with its augmentation.
+    """Make the data module: the split store with its augmentation.
 
     Raises:
-        InputError: no training or no validation part, or features too small for the model.
+        InputError: there is no training or validation part, or the model needs larger features.
     """
     split = parts.split(store)
     if missing := [part for part in ("train", "val") if part not in split]:
@@ -194,7 +194,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
 
 
 def _check_segments(data: StoreDataModule, least: int) -> None:
-    """Check that augmentation leaves enough frames, and as many as that of the extra copies."""
+    """Check that augmentation leaves enough frames, the same number for the extra copies."""
     clip = torch.zeros(1, *data.shape)
     bins, frames = data.augmentation(clip).shape[1:]
     if min(bins, frames) < least:
@@ -211,11 +211,11 @@ def _check_segments(data: StoreDataModule, least: int) -> None:
 
 
 def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
-    """The network with its first weights, its optimizer, and what its checkpoint records.
+    """Make the classifier: the network with its initial weights, and what its checkpoint records.
 
     Args:
-        parts: of the run.
-        data: what it will be trained on; normalisation is fitted to its training part.
+        parts: the parts of the run.
+        data: the data to train on; normalisation is fitted to its training part.
 
     Raises:
         InputError: the pretrained weights do not fit model or features.
@@ -230,7 +230,7 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
         "seen_before": finetune.count_seen(store, data.split, pretrained) if pretrained else {},
         "sources": digest_sources(parts.distillation, parts.init),
     }
-    pl.seed_everything(parts.seed, verbose=False)  # of the first weights
+    pl.seed_everything(parts.seed, verbose=False)  # for the initial weights
     model = parts.make_model(classes=len(store.classes))
     if pretrained is not None:
         finetune.copy_weights(model, pretrained, store.classes)

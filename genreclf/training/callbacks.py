@@ -23,19 +23,20 @@ from genreclf.evaluation.metrics import find_direction
 from genreclf.files import BEST, LAST
 from genreclf.training import memory
 
-LAST_EPOCH = "last"  # as `monitor`
+LAST_EPOCH = "last"  # a value of `monitor`
 
 
 class History(Callback):
-    """Records the figures of each epoch in the checkpoint; reseeds the random numbers.
+    """Records the metrics of each epoch in the checkpoint, and reseeds at each epoch.
 
-    Reseeding at each epoch makes a resumed run give the numbers of an uninterrupted one.
+    Because of the reseeding, a run that was interrupted and resumed gives the same numbers as one
+    that was not.
 
     Attributes:
-        epochs: for each finished epoch its number ("epoch", from 0), logged metrics and "lr".
-        seconds: that training and validation took.
-        sessions: for each start of the run the code and libraries that trained ("commit",
-            "versions"), the "device", and the first "epoch".
+        epochs: the number ("epoch", from 0), logged metrics and "lr" of each finished epoch.
+        seconds: the time spent in training and validation.
+        sessions: for each start of the run, the code and libraries used ("commit", "versions"),
+            the "device", and the first "epoch".
     """
 
     def __init__(self, seed: int, provenance: dict[str, Any] | None = None) -> None:
@@ -45,7 +46,7 @@ class History(Callback):
         self.sessions: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epochs before an interruption again, which makes the new log complete."""
+        """After an interruption, log the earlier epochs again, so that the new log is complete."""
         device = memory.name_device(trainer.strategy.root_device)
         started = {"epoch": trainer.current_epoch, "device": device}
         self.sessions.append({**started, **self._provenance})
@@ -53,14 +54,14 @@ class History(Callback):
             _log_figures(trainer, figures, number * trainer.global_step // len(self.epochs))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed dropout and augmentation by run, epoch and process."""
+        """Seed dropout and augmentation from run, epoch and process."""
         self._started = time.perf_counter()
         entropy = [self.seed, trainer.current_epoch, trainer.global_rank]
         seed = np.random.SeedSequence(entropy).generate_state(1)[0]
         torch.manual_seed(int(seed))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the figures; those of validation are there already."""
+        """Record the metrics; those of validation are already known here."""
         self.seconds += time.perf_counter() - self._started
         figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -69,19 +70,19 @@ class History(Callback):
         _log_figures(trainer, learning_rate, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """State for the checkpoint."""
+        """Return what the checkpoint stores."""
         return {"epochs": self.epochs, "seconds": self.seconds, "sessions": self.sessions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state."""
+        """Restore what the checkpoint stores."""
         self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
         self.sessions = state_dict["sessions"]
 
     def find_best_epoch(self, monitor: str) -> dict[str, float]:
-        """The first epoch with the best value, as ModelCheckpoint chooses, or the last epoch.
+        """Find the first epoch with the best value, as ModelCheckpoint does, or the last one.
 
         Raises:
-            InputError: training diverged, or there was no epoch.
+            InputError: training had diverged by then, or no epoch was trained.
         """
         if not self.epochs:
             raise InputError("trainer.max_epochs: no epoch was trained; at least 1 is needed")
@@ -102,13 +103,13 @@ class History(Callback):
 
 
 def _log_figures(trainer: pl.Trainer, figures: dict[str, float], steps: int) -> None:
-    """Log figures of an epoch after this many steps; Lightning counts steps from 0."""
+    """Log metrics of an epoch after `steps` steps; Lightning numbers steps from 0."""
     for logger in trainer.loggers:
         logger.log_metrics(figures, steps - 1)
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's checkpoint at the end of each epoch, which survives moving the run's folder."""
+    """Lightning's checkpoint, written after each epoch; it still works if the folder was moved."""
 
     def __init__(self, path: Path, **settings: Any) -> None:
         super().__init__(
@@ -120,7 +121,7 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state, with the paths of the folder as it is now."""
+        """Restore the state, with all paths pointing to the current folder."""
         here = Path(str(self.dirpath))
         moved = {
             key: str(here / Path(path).name)
@@ -133,17 +134,17 @@ class Checkpoint(ModelCheckpoint):
 
 
 class Patience(EarlyStopping):
-    """Lightning's early stopping, which survives an interruption."""
+    """Lightning's early stopping, whose decision survives a resumed run."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do not continue where training had stopped and the test was interrupted."""
+        """Do not train further if training had stopped and only the test was interrupted."""
         trainer.should_stop = self.stopped_epoch > 0
 
 
 class Terminable(Callback):
-    """Makes several processes that train one run end on SIGTERM, as on Ctrl-C.
+    """Makes the processes that train one run stop on SIGTERM, as a single process does.
 
-    Lightning's handler would broadcast the signal in the middle of training, and all would hang.
+    Lightning's own handler broadcasts the signal at any point of training, and all wait forever.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -154,10 +155,10 @@ class Terminable(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's progress bar, without the version number of the logger."""
+    """Lightning's progress bar, without the logger's version number."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """The metrics that are shown next to the bar."""
+        """Return the metrics shown next to the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {key: value for key, value in metrics.items() if key != "v_num"}
 
@@ -165,19 +166,20 @@ class ProgressBar(RichProgressBar):
 def make_callbacks(
     folder: Path, monitor: str, patience: int, history: History, ema: float | None = None
 ) -> list[Callback]:
-    """All callbacks of a training run except its progress bar.
+    """Make all callbacks of a training run except its progress bar.
 
     Args:
-        folder: of `best.ckpt` and, until the run is finished, `last.ckpt`.
-        monitor: the metric whose best epoch is kept; "last" keeps the last epoch, without early
+        folder: the folder for `best.ckpt` and, during training, `last.ckpt`.
+        monitor: metric that chooses the best epoch; "last" keeps the last epoch, without early
             stopping.
-        patience: epochs without improvement before training stops.
-        history: of the run.
-        ema: decay per step of the exponential moving average of the weights, which is validated and
-            kept instead of the weights; None for no average.
+        patience: number of epochs without improvement before training stops.
+        history: the run's history.
+        ema: decay per step of the exponential moving average of the weights, which is validated
+            and saved instead of the weights themselves; None for no average.
 
     Raises:
-        InputError: a metric that is not logged, a patience under 1, or a decay outside 0 to 1.
+        InputError: the metric is not logged, the patience is under 1, or the decay is not between 0
+            and 1.
     """
     if patience < 1:
         raise InputError(f"patience={patience}: at least 1 epoch is needed")

@@ -1,7 +1,7 @@
 """The LightningModule: network, loss, optimizer, metrics.
 
-Metrics are logged once an epoch under fixed names: {train,val,test}/{loss,accuracy,f1_macro}. Those
-of training are computed during the epoch, with dropout and augmentation. `genreclf train` computes
+Metrics are logged once per epoch as {train,val,test}/{loss,accuracy,f1_macro}. Those for training
+are computed during the epoch, with dropout and augmentation. `genreclf train` computes
 its test figures from `predict_step` and `metrics.evaluate`.
 """
 
@@ -36,24 +36,25 @@ class Classifier(pl.LightningModule):
     Args:
         net: features (batch, bins, frames) -> logits (batch, classes).
         classes: names of the genres, in the order of the logits.
-        optimizer: from parameters to an optimizer; only training needs it.
-        scheduler: from an optimizer to Lightning's scheduler config.
-        description: plain values that a checkpoint keeps, and that `load_from_checkpoint` needs:
+        optimizer: makes an optimizer for parameters; only training needs it.
+        scheduler: makes Lightning's scheduler config for an optimizer.
+        description: plain values that a checkpoint stores, and that `load_from_checkpoint` needs:
             `model` (settings of the network, with `_target_`), `features` (as
             `describe_features` gives), `bins`, `store` (digest), `trained_on` (by dtype of the
             stored rows, `row_sha1` of those in the training part), `seen_before` (by part, how many
             tracks the pretrained model was trained on) and `sources` (digests of other files).
         normalise: applied to features before the network; None leaves them as they are.
-        label_smoothing: share of a training target that is spread over all genres (Szegedy 2016).
-        mixup: alpha of the distribution Beta(alpha, alpha) of the share by which each clip of a
+        label_smoothing: share of each training target that is spread over all genres (Szegedy
+            2016).
+        mixup: alpha of Beta(alpha, alpha), the distribution of the share in which each clip of a
             batch is mixed with another (Zhang 2018); 0 for no mixing.
-        distillation: size of the target embeddings, weight of the squared error to them, and share
-            of a training target that the soft labels have; a linear layer on the network's
+        distillation: size of the target embeddings, weight of their squared error, and weight of
+            the soft labels in the training targets; a linear layer on the network's
             embedding predicts the target embeddings. None for no distillation.
 
     Raises:
-        InputError: a share outside 0 to 1, a negative `mixup`, or distillation with a network that
-            has no embedding.
+        InputError: a share is outside 0 to 1, `mixup` is negative, or `distillation` is used with a
+            network that has no embedding.
     """
 
     def __init__(
@@ -100,15 +101,15 @@ class Classifier(pl.LightningModule):
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, checkpoint_path: str | Path, map_location: Any = "cpu", **settings: Any
     ) -> Self:
-        """Rebuild a classifier from a checkpoint of `genreclf train` alone; runs no pickled code.
+        """Rebuild a classifier from just a checkpoint of `genreclf train`; run no pickled code.
 
         Args:
-            checkpoint_path: of the file.
+            checkpoint_path: path of the file.
             map_location: device that the classifier is moved to.
-            settings: further arguments of the class, such as `optimizer`, to train on.
+            settings: further arguments of the class, such as `optimizer` to continue training.
 
         Raises:
-            InputError: no such file, or another kind of checkpoint.
+            InputError: there is no such file, or it is another kind of checkpoint.
         """
         trained = load_checkpoint(checkpoint_path)
         description = dict(read_checkpoint(checkpoint_path)["genreclf"])
@@ -117,26 +118,26 @@ class Classifier(pl.LightningModule):
         return cls(trained.net.train(), trained.classes, **given).to(map_location)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (batch, classes) of features (batch, bins, frames)."""
+        """Compute the logits (batch, classes) of features (batch, bins, frames)."""
         return self.net(self.normalise(features).to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
-        logits, loss = self._training_loss(*batch)
+        """Compute the loss of a batch."""
+        logits, loss = self._compute_training_loss(*batch)
         return self._log(loss, logits, batch[1], "train", self.train_metrics)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the figures of a batch."""
+        """Log the metrics of a batch."""
         self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the figures of a batch."""
+        """Log the metrics of a batch."""
         self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Class probabilities (batch, classes), in the precision of the weights.
+        """Compute class probabilities (batch, classes), in the precision of the weights.
 
-        A trained model is used in that precision; in bfloat16, probabilities would also tie.
+        A trained model is used in that precision; in bfloat16, there would also be ties.
         """
         with torch.autocast(self.device.type, enabled=False):
             return self(batch[0]).float().softmax(dim=1)
@@ -148,24 +149,24 @@ class Classifier(pl.LightningModule):
     def _log(
         self, loss: Tensor, logits: Tensor, labels: Tensor, part: str, metrics: MetricCollection
     ) -> Tensor:
-        """Log the figures of a batch for the mean over the epoch; returns the loss."""
+        """Log the metrics of a batch, to be averaged over the epoch; return the loss."""
         metrics.update(logits, labels)
         at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{part}/loss", loss, prog_bar=True, sync_dist=True, **at_epoch)
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
         return loss
 
-    def _training_loss(
+    def _compute_training_loss(
         self, features: Tensor, labels: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits (batch, classes) of the mixed clips, and the loss.
+        """Compute the logits (batch, classes) of the mixed clips, and the loss.
 
         Args:
             features: (batch, bins, frames).
             labels: (batch,).
-            targets: of knowledge distillation, (batch, size) embeddings, or (batch, size + classes)
-                with soft labels after them. The labels are mixed with the soft labels, and the
-                squared error to the embeddings is added to the cross-entropy.
+            targets: targets of knowledge distillation: embeddings (batch, size), or (batch, size +
+                classes) with soft labels after them. The labels are mixed with the soft labels,
+                and the squared error of the embeddings is added to the cross-entropy.
         """
         goal, soft = labels, None
         if self.soft_share and targets is not None:
@@ -191,7 +192,7 @@ class Classifier(pl.LightningModule):
         return logits, loss + self.distillation_weight * error
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and scheduler."""
+        """Make the optimizer and the scheduler."""
         if self._make_optimizer is None:
             raise ValueError("training needs an optimizer: Classifier(..., optimizer=...)")
         try:
@@ -200,7 +201,7 @@ class Classifier(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
         except InputError:
             raise
-        except (ValueError, TypeError) as error:  # TypeError: a setting that it lacks
+        except (ValueError, TypeError) as error:  # TypeError: an unknown setting
             raise InputError(f"optimizer or scheduler: {error}") from None
 
     def on_train_epoch_end(self) -> None:
@@ -218,7 +219,7 @@ class Classifier(pl.LightningModule):
         """Do nothing: `on_train_epoch_end` has stepped the scheduler."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the description, from which the classifier can be rebuilt."""
+        """Add the description from which the classifier can be rebuilt."""
         checkpoint["genreclf"] = {
             "format": FORMAT,
             "classes": list(self.classes),
@@ -227,7 +228,7 @@ class Classifier(pl.LightningModule):
 
 
 def _compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of a batch; tracks without targets (NaN) have no error."""
+    """Compute the mean squared error of a batch; missing targets (NaN) have no error."""
     known = targets.isfinite()
     return torch.where(known, predicted.float() - targets, 0.0).square().mean()
 
@@ -235,14 +236,14 @@ def _compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
 def predict_part(
     trainer: pl.Trainer, trained: TrainedModel, data: StoreDataModule, part: str, fast: bool = True
 ) -> np.ndarray:
-    """Class probabilities float32 (n, classes) of a part, in the order of its rows.
+    """Predict class probabilities, float32 (n, classes), of a part in the order of its rows.
 
     Args:
-        trainer: of a single process.
+        trainer: a Trainer with a single process.
         trained: the model.
         data: the store and its split.
-        part: such as "test".
-        fast: whether layers are fused, which changes the rounding alone.
+        part: the part, such as "test".
+        fast: whether layers are fused, which changes only the rounding.
 
     Raises:
         InputError: a probability is not a finite number.

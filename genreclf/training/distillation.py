@@ -1,7 +1,7 @@
-"""Knowledge distillation: another network's embeddings as further targets of training.
+"""Knowledge distillation: another network's embeddings as additional training targets.
 
 Predicting embeddings that were learnt from far more music makes a model generalise better to unseen
-artists; at inference it needs its own features alone (Hinton 2015, Romero 2015). A classifier of
+artists; at inference it needs only its own features (Hinton 2015, Romero 2015). A classifier of
 these embeddings, cross-fitted so that it predicts only tracks it was not fitted to, also gives soft
 labels: which genres a track is close to, and which labels are doubtful.
 
@@ -24,8 +24,8 @@ from genreclf.evaluation.runs import PREDICTIONS, Run, read_runs
 from genreclf.files import BEST
 
 log = logging.getLogger(__name__)
-FOLDS = 5  # of the training tracks, for soft labels
-LEAST = 1e-4  # probability in a soft label, before its logarithm is averaged
+FOLDS = 5  # folds of the training tracks, for soft labels
+LEAST = 1e-4  # smallest probability whose logarithm is averaged
 LARGEST = 4.0  # standard deviations from the mean; outliers would dominate the squared error
 
 
@@ -33,10 +33,10 @@ class Embeddings:
     """Target embeddings and soft labels from embeddings in a NumPy archive.
 
     Args:
-        path: of the archive, with arrays `features` (tracks, size) and `track_ids` as in the store.
-        weight: of the squared error to the embeddings; the cross-entropy has weight 1.
-        labels: share of a training target that is a soft label, from 0 to 1; 0 for no soft labels.
-            They are the probabilities of a logistic regression on the embeddings that was fitted
+        path: the archive, with arrays `features` (tracks, size) and `track_ids` as in the store.
+        weight: weight of the squared error of the embeddings; the cross-entropy has weight 1.
+        labels: weight of the soft labels in the training targets, from 0 (none) to 1. A soft label
+            holds the probabilities from a logistic regression on the embeddings that was fitted
             to the other folds.
         C: inverse strength of the logistic regression's L2 penalty.
         runs: folders of finished runs, such as all folds of split=fold; their predictions of
@@ -44,7 +44,7 @@ class Embeddings:
             geometric mean.
 
     Raises:
-        InputError: a setting outside its range.
+        InputError: a setting is outside its range.
     """
 
     def __init__(
@@ -70,20 +70,21 @@ class Embeddings:
             )
 
     def make_targets(self, store: Store, split: Split) -> np.ndarray:
-        """The targets of each row of the store; NaN where the archive has no such track.
+        """Make the targets of each row of the store; NaN if the archive lacks the track.
 
         Args:
-            store: of the tracks.
-            split: embeddings are standardised over its training rows to mean 0 and deviation 1.
+            store: the store of the tracks.
+            split: its parts; embeddings are standardised to mean 0 and standard deviation 1 over
+                the training rows.
 
         Returns:
-            Embeddings float32 (len(store), size); where `labels` is above 0, soft labels
-            (len(store), classes) follow them, of training rows alone.
+            Embeddings, float32 (len(store), size). If `labels` is above 0, they are followed by
+            soft labels (len(store), classes), which only training rows have.
 
         Raises:
-            InputError: no such archive, arrays missing or of another shape, no training track among
-                them, too few tracks a genre for soft labels, or runs of other genres or that were
-                trained on rows that are validated or tested on here.
+            InputError: there is no such archive, arrays are missing or have the wrong shape, no
+                training track is among them, a genre has too few tracks for soft labels, or a run
+                has other genres or was trained on rows that are held out here.
         """
         rows = split["train"]
         ids, embeddings = self._read()
@@ -116,7 +117,7 @@ class Embeddings:
     def _fit_soft_labels(
         self, embeddings: np.ndarray, labels: np.ndarray, classes: int
     ) -> np.ndarray:
-        """Probabilities (tracks, classes) by classifiers that were not fitted to the track."""
+        """Predict probabilities (tracks, classes), each by a classifier not fitted to the track."""
         from sklearn.linear_model import LogisticRegression  # slow to import, and rarely needed
         from sklearn.model_selection import StratifiedKFold
 
@@ -138,7 +139,7 @@ class Embeddings:
         return soft
 
     def _average_predictions(self, store: Store, split: Split) -> np.ndarray:
-        """Mean log-probabilities (len(store), classes) of the runs; NaN where none predicted."""
+        """Average the runs' log-probabilities (len(store), classes); NaN where no run has any."""
         place = {track_id: row for row, track_id in enumerate(store.track_ids)}
         training = set(split["train"].tolist())
         sums, counts = np.zeros((len(store), len(store.classes))), np.zeros((len(store), 1))
@@ -168,10 +169,10 @@ class Embeddings:
         return np.where(counts, sums / counts.clip(min=1), np.nan)
 
     def check_folder(self, folder: Path) -> None:
-        """Check that the new run will not lie among the runs that give soft labels.
+        """Check that the new run's folder is not among those of the runs that give soft labels.
 
         Raises:
-            InputError: its folder is below one of theirs.
+            InputError: it is inside one of them.
         """
         parents = folder.resolve().parents
         if inside := [place for place in self.runs if Path(place).resolve() in parents]:
@@ -184,10 +185,10 @@ class Embeddings:
         return read_runs(self.runs, "distillation.runs") if self.runs else []
 
     def compute_digest(self) -> str:
-        """SHA-1 of the archive and of the runs' predictions.
+        """Compute the SHA-1 of the archive and of the runs' predictions.
 
         Raises:
-            InputError: no such file, or no finished run.
+            InputError: a file is missing, or there is no finished run.
         """
         self._check_file()
         files = [self.path, *(run.folder / PREDICTIONS for run in self._read_runs())]
@@ -198,10 +199,10 @@ class Embeddings:
             raise InputError(f"distillation.path={self.path}: no such file")
 
     def read_size(self) -> int:
-        """Length of an embedding.
+        """Read the length of an embedding.
 
         Raises:
-            InputError: no such archive, or arrays missing or of another shape.
+            InputError: there is no such archive, or arrays are missing or have the wrong shape.
         """
         return self._read()[1].shape[1]
 
@@ -224,7 +225,7 @@ class Embeddings:
 
 
 def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
-    """The geometric mean of probabilities and log-probabilities, of which one may be NaN."""
+    """Average probabilities and log-probabilities geometrically; either may be NaN."""
     alone = np.where(np.isnan(soft), np.exp(logarithms), soft)
     both = np.exp((np.log(soft.clip(min=LEAST)) + logarithms) / 2)
     mixed = np.where(np.isnan(both), alone, both)
@@ -232,7 +233,7 @@ def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarr
 
 
 def _find_seen_rows(run: Run, store: Store, split: Split) -> frozenset[str]:
-    """`row_sha1` of the rows that a run was trained on.
+    """Find the rows that a run was trained on, as `row_sha1`.
 
     Raises:
         InputError: it was, or may have been, trained on held-out tracks of this split.

@@ -1,4 +1,4 @@
-"""Fine-tuning: pretrained weights as the first weights of a run (`init=...`)."""
+"""Fine-tuning: pretrained weights as the initial weights of a run (`init=...`)."""
 
 from collections.abc import Callable
 from inspect import Parameter, signature
@@ -23,18 +23,19 @@ def load_pretrained(
     normalise: Callable[..., nn.Module],
     bins: int | None = None,
 ) -> TrainedModel | None:
-    """The model whose weights are fine-tuned; None for random weights.
+    """Load the model whose weights are fine-tuned; None for random weights.
 
     Args:
-        checkpoint: where the weights are; None for random weights.
-        model: a network as the run trains it.
-        settings: of this network, with `_target_`.
-        features: of the run.
-        normalise: of the run; with pretrained weights, `require_pretrained` or partial of it.
-        bins: of the features; None where the data are not there yet.
+        checkpoint: checkpoint with the weights; None for random weights.
+        model: a network like the one that the run trains.
+        settings: the settings of this network, with `_target_`.
+        features: the features of the run.
+        normalise: the run's normalisation; with pretrained weights, `require_pretrained` or a
+            partial of it.
+        bins: number of bins of the features; None if the data does not exist yet.
 
     Raises:
-        InputError: no checkpoint, or one of another model or other features.
+        InputError: there is no such checkpoint, or its model or features are different.
     """
     inherited = getattr(normalise, "func", normalise) is require_pretrained
     if checkpoint is None:
@@ -69,7 +70,7 @@ def load_pretrained(
 
 
 def _list_defaults(model: nn.Module) -> dict[str, Any]:
-    """Defaults of a network's class, which may have gained settings since it was trained."""
+    """List the defaults of a network's class, which may have gained settings since training."""
     parameters = signature(type(model)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
     return {key: [*value] if isinstance(value, tuple) else value for key, value in defaults.items()}
@@ -78,9 +79,9 @@ def _list_defaults(model: nn.Module) -> dict[str, Any]:
 def list_training_rows(
     store: Store, split: Split, pretrained: TrainedModel | None
 ) -> dict[str, list[str]]:
-    """`row_sha1` of the rows that the model will have been trained on, by dtype.
+    """List the rows that the model will have been trained on, as `row_sha1` by dtype.
 
-    Those of the pretrained model are included.
+    The rows of the pretrained model are included.
     """
     before = (pretrained.trained_on or {}) if pretrained else {}
     found = {dtype: sorted(rows) for dtype, rows in before.items()}
@@ -89,9 +90,9 @@ def list_training_rows(
 
 
 def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str, int | None]:
-    """How many tracks of each held-out part the pretrained model was trained on.
+    """Count the tracks of each held-out part that the pretrained model was trained on.
 
-    None where that is not known.
+    A count is None if it is not known.
     """
     parts = [part for part in split if part != "train"]
     dtype = str(store.dtype)

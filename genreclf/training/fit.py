@@ -1,4 +1,4 @@
-"""Training of one run, up to the epoch that is kept.
+"""Trains one run and loads the epoch that is kept.
 
 A run that was interrupted continues after its last finished epoch.
 """
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training gives.
+    """The outcome of training.
 
     Attributes:
         trained: the model of the kept epoch.
-        best: the figures of that epoch; `{"epoch": 0}` for a model without epochs.
-        history: the figures of all epochs, and the seconds they took.
-        tester: a Trainer that predicts in this process alone.
-        device: name of the device that trained.
+        best: the metrics of that epoch; `{"epoch": 0}` for a model without epochs.
+        history: the metrics of all epochs, and the seconds they took.
+        tester: a Trainer that predicts in this process only.
+        device: name of the device used for training.
     """
 
     trained: TrainedModel
@@ -52,18 +52,18 @@ def fit(
     logger: Logger | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> TrainingResult | None:
-    """Train in this process, together with the others where there are several.
+    """Train in this process, together with the others if there are several.
 
     Args:
-        parts: of the run.
+        parts: the parts of the run.
         data: its batches.
-        classifier: with its first weights.
-        folder: of the run.
-        logger: None in the processes of other ranks than 0.
-        provenance: commit and versions, which the checkpoint keeps for each start of the run.
+        classifier: the classifier, with its initial weights.
+        folder: the run's folder.
+        logger: the logger; None in processes whose rank is not 0.
+        provenance: commit and versions, which the checkpoint records each time the run starts.
 
     Returns:
-        None in the processes of other ranks than 0.
+        None in processes whose rank is not 0.
 
     Raises:
         InputError: training diverged, or another process ended.
@@ -132,7 +132,7 @@ def _run_trainer(
 def _fit_without_epochs(
     parts: Parts, data: StoreDataModule, classifier: Classifier, history: History
 ) -> TrainedModel:
-    """Fit a model that has a `fit` of its own; nothing is left to resume or to load."""
+    """Train a model that has its own `fit` method; there is nothing to resume or load."""
     model: Any = classifier.net
     started, rows = time.perf_counter(), data.split["train"]
     batches = map(classifier.normalise, data.iterate_training_features())

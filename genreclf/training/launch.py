@@ -1,6 +1,6 @@
-"""Starts the processes of `trainer=ddp`, as torchrun does; finds those started by others.
+"""Starts the processes of `trainer=ddp`, as torchrun does; detects those that others started.
 
-Imports no PyTorch until processes are started: every `genreclf train` asks who started it.
+Imports no PyTorch until processes are started: every `genreclf train` checks what started it.
 """
 
 import logging
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 
 def read_rank() -> tuple[int, int]:
-    """Rank of this process, from 0, and how many processes train together.
+    """Return the rank of this process, from 0, and how many processes train together.
 
     torchrun sets RANK and WORLD_SIZE; Slurm's srun sets SLURM_PROCID and SLURM_STEP_NUM_TASKS. The
     variables that Slurm sets for a job without srun, such as SLURM_NTASKS, mean a single process.
@@ -39,7 +39,7 @@ def is_child() -> bool:
 
 
 def exit_with_parent() -> None:
-    """End this process when the one that started it is gone, which may have been killed."""
+    """End this process when its parent has ended, even if the parent was killed."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -53,8 +53,8 @@ def exit_with_parent() -> None:
 def start_processes(count: int, arguments: list[str]) -> None:
     """Run `genreclf ARGUMENTS` in several processes of this machine until all have finished.
 
-    The first one writes to this process's output; what the others write is kept for error messages.
-    All are ended when this one is interrupted, terminated or killed, or when one of them fails.
+    The first one writes to this process's output; the output of the others is kept for error
+    messages. All are stopped if this process is interrupted, terminated or killed, or if one fails.
 
     Raises:
         InputError: one of them failed.
@@ -93,7 +93,7 @@ def start_processes(count: int, arguments: list[str]) -> None:
 
 
 def _raise_failure(statuses: dict[int, int], count: int, folder: Path) -> None:
-    """Tell which process failed: the others were ended after that, or lost their connection."""
+    """Report which process failed first; the others were then stopped or lost their connection."""
     consequences = (LOST, INTERRUPTED, -signal.SIGTERM)
     rank, status = next(
         ((rank, status) for rank, status in statuses.items() if status not in consequences),

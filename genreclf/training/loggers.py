@@ -1,4 +1,4 @@
-"""Loggers: TensorBoard's, and what is done at the start and end of each."""
+"""Makes, starts and closes the loggers of a run."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from genreclf.training import wandb
 
 
 def make_tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
-    """A logger that writes TensorBoard's event files below a folder.
+    """Make a logger that writes TensorBoard's event files below a folder.
 
     Raises:
         InputError: TensorBoard is not installed.
@@ -23,7 +23,7 @@ def make_tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
 
 
 def start_loggers(loggers: Iterable[Logger], config: dict[str, Any]) -> None:
-    """Log the resolved config of a run; make W&B draw its curves over epochs."""
+    """Log the resolved config of a run; make W&B draw curves over epochs."""
     for logger in loggers:
         logger.log_hyperparams(config)
         if isinstance(logger, WandbLogger):
@@ -31,7 +31,7 @@ def start_loggers(loggers: Iterable[Logger], config: dict[str, Any]) -> None:
 
 
 def close_loggers(loggers: Iterable[Logger], status: Literal["success", "failed"]) -> None:
-    """Flush the loggers; the next run of a sweep starts its own in this process."""
+    """Flush and close, so that the next run of a sweep in this process starts its own loggers."""
     for logger in loggers:
         logger.finalize(status)
         if isinstance(logger, WandbLogger):

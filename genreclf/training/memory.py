@@ -1,10 +1,10 @@
-"""Recognising that memory ran out, and releasing it."""
+"""Running out of memory: how to detect it, and how to recover."""
 
 import gc
 
 import torch
 
-# Messages of PyTorch's allocator of main memory; for GPUs there is an exception class.
+# Messages of PyTorch's allocator of main memory; GPU memory has its own exception class.
 REFUSED = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
@@ -21,14 +21,14 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def name_device(device: torch.device | None = None) -> str:
-    """Readable name of a device; None: of the default one."""
+    """Return a readable name of a device; by default, of the one that training would use."""
     if device is None:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def release_memory() -> None:
-    """Release memory that is no longer referenced."""
+    """Free memory that is no longer in use."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

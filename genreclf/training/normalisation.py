@@ -1,7 +1,7 @@
-"""Normalisation of features by statistics of the training part.
+"""Normalises features before the network, using statistics of the training part.
 
 Each function takes the training features in batches (batch, bins, frames) and returns a module
-that keeps this shape; its statistics are saved in the checkpoint.
+that keeps this shape. The checkpoint stores the module's statistics.
 """
 
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from genreclf.models.normalise import Normalise
 
 
 def keep_features(batches: Iterable[Tensor]) -> nn.Module:
-    """No normalisation, as in the paper."""
+    """Leave the features as they are, as the paper does."""
     return nn.Identity()
 
 
 def require_pretrained(batches: Iterable[Tensor]) -> nn.Module:
-    """Placeholder for the normalisation of the pretrained model, which fine-tuning uses.
+    """Stand for the normalisation of the pretrained model, which replaces this function.
 
     Raises:
-        InputError: always; there is no pretrained model.
+        InputError: always: it was called, so training starts from random weights.
     """
     raise InputError("normalise=init goes with init=pretrained, and with nothing else")
 
 
 def fit_per_bin(batches: Iterable[Tensor]) -> Normalise:
-    """Mean 0 and standard deviation 1 for each bin over the training part; constant bins are 0."""
+    """Scale each bin to mean 0 and standard deviation 1; a constant bin becomes 0."""
     count, total, squares = 0, torch.zeros(1), torch.zeros(1)
     for batch in batches:
         values = batch.double().transpose(0, 1).flatten(1)  # (bins, batch * frames)
@@ -43,7 +43,7 @@ def fit_per_bin(batches: Iterable[Tensor]) -> Normalise:
 
 
 def fit_unit_range(batches: Iterable[Tensor]) -> Normalise:
-    """The minimum of the training part becomes 0, the maximum 1; other values may lie outside."""
+    """Scale the range of the training part to 0 to 1; other parts may exceed it."""
     extremes = [torch.stack(torch.aminmax(batch)) for batch in batches]
     low, high = torch.stack(extremes).amin(dim=0)[0], torch.stack(extremes).amax(dim=0)[1]
     scale = torch.where(high > low, high - low, 1.0)

@@ -1,4 +1,4 @@
-"""Optimizers and schedulers with flat settings, each of which can be swept by name."""
+"""Optimizers and schedulers with flat settings, so that a sweep can vary each by name."""
 
 import math
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ from genreclf.evaluation.metrics import find_direction
 def make_adam(
     parameters: Iterable[Parameter], lr: float, beta1: float, beta2: float, weight_decay: float
 ) -> Adam:
-    """Adam; weight decay is added to the gradient (L2)."""
+    """Make Adam; weight decay is added to the gradient (L2)."""
     return Adam(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
 def make_adamw(
     parameters: Iterable[Parameter], lr: float, beta1: float, beta2: float, weight_decay: float
 ) -> AdamW:
-    """AdamW; weight decay acts on the weights themselves (Loshchilov and Hutter 2017)."""
+    """Make AdamW; weight decay acts on the weights themselves (Loshchilov and Hutter 2017)."""
     return AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
@@ -33,7 +33,7 @@ def make_sgd(
     nesterov: bool,
     weight_decay: float,
 ) -> SGD:
-    """Stochastic gradient descent; weight decay is added to the gradient (L2)."""
+    """Make stochastic gradient descent; weight decay is added to the gradient (L2)."""
     return SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
 
@@ -43,11 +43,11 @@ def reduce_on_plateau(
     """Multiply the learning rate by `factor` after `patience` epochs without a better `monitor`.
 
     Args:
-        optimizer: whose learning rate it is.
+        optimizer: the optimizer whose learning rate is changed.
         monitor: a logged metric.
-        patience: epochs without improvement.
-        factor: above 0 and under 1.
-        mode: whether "min" or "max" is better; None: "min" for a loss, "max" for other metrics.
+        patience: number of epochs.
+        factor: a number between 0 and 1.
+        mode: whether "min" or "max" is better; None for "min" for a loss, else "max".
 
     Returns:
         Lightning's scheduler config; ReduceLROnPlateau is the paper's scheduler.
@@ -64,16 +64,16 @@ def reduce_on_plateau(
 
 
 def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float) -> dict[str, Any]:
-    """Linear warmup to the full learning rate, then cosine annealing (Loshchilov 2016).
+    """Raise the learning rate linearly, then lower it along half a cosine (Loshchilov 2016).
 
     Args:
-        optimizer: whose learning rate it is.
-        epochs: of the whole schedule; afterwards the rate stays at its floor.
-        warmup: share of the epochs that the warmup takes.
-        floor: share of the full rate at the end.
+        optimizer: the optimizer whose learning rate is changed.
+        epochs: number of epochs in total; afterwards the rate stays at its floor.
+        warmup: share of the epochs during which the rate rises.
+        floor: final rate, as a share of the full rate.
 
     Raises:
-        InputError: no epochs, or a share outside 0 to 1.
+        InputError: there are no epochs, or a share is outside 0 to 1.
     """
     if epochs < 1 or not 0 <= warmup < 1 or not 0 <= floor <= 1:
         raise InputError(
@@ -92,5 +92,5 @@ def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float
 
 
 def keep_learning_rate(optimizer: Optimizer) -> dict[str, Any]:
-    """No scheduler: the learning rate is constant."""
+    """Keep the learning rate constant."""
     return {"scheduler": ConstantLR(optimizer, factor=1.0)}

@@ -1,4 +1,4 @@
-"""Settings of Lightning's Trainer for one process and for several that train one run together."""
+"""Settings of Lightning's Trainer, for one process or for several that train one run together."""
 
 import atexit
 import os
@@ -26,21 +26,21 @@ class ProcessLostError(InputError):
 
 
 def make_probe(make_trainer: Callable[..., pl.Trainer]) -> pl.Trainer:
-    """A Trainer that shows what the settings mean on this machine; it trains nothing."""
+    """Make a Trainer that shows what the settings mean on this machine; it trains nothing."""
     return make_trainer(logger=False, plugins=[LightningEnvironment()])
 
 
 def count_processes(probe: pl.Trainer) -> int:
-    """How many processes the settings of a Trainer ask for."""
+    """Count the processes that the settings of a Trainer ask for."""
     return probe.num_devices * probe.num_nodes
 
 
 def check_processes(probe: pl.Trainer, batch_size: int) -> None:
-    """Check that the processes are there, or can be started, and can share a batch.
+    """Check that the processes have been or can be started, and can share a batch.
 
     Raises:
-        InputError: torchrun or srun started another number of processes, nobody starts those on
-            other machines, or the batch cannot be divided among them.
+        InputError: torchrun or srun started a different number of processes, nothing starts those
+            on other machines, or the batch cannot be divided among them.
     """
     count, started = count_processes(probe), read_rank()[1]
     if started not in (1, count):
@@ -62,10 +62,10 @@ def check_processes(probe: pl.Trainer, batch_size: int) -> None:
 
 
 def list_settings(probe: pl.Trainer) -> dict[str, Any]:
-    """Settings of the Trainer that trains, for this process.
+    """List the settings of the Trainer that trains, for this process.
 
     Args:
-        probe: of the settings that the user chose.
+        probe: a Trainer with the settings that the user chose.
     """
     if count_processes(probe) == 1:
         return {"strategy": "auto", "plugins": [LightningEnvironment()]}
@@ -78,7 +78,7 @@ def list_settings(probe: pl.Trainer) -> dict[str, Any]:
 
 
 def list_single_settings(trainer: pl.Trainer) -> dict[str, Any]:
-    """Settings of a Trainer that uses one process, on the device of this one."""
+    """List the settings of a Trainer that uses one process, on the device of this one."""
     device = trainer.strategy.root_device
     return {
         "devices": [device.index] if device.type == "cuda" else 1,
@@ -89,17 +89,17 @@ def list_single_settings(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def broadcast(make_trainer: Callable[..., pl.Trainer], value: Any) -> Any:
-    """The value that the process of rank 0 gives; waits until all processes are there."""
+    """Send the value of rank 0 to all processes, once all are connected; return it."""
     settings = list_settings(make_probe(make_trainer))
     strategy = make_trainer(logger=False, **settings).strategy
     if not distributed.is_initialized():
-        atexit.register(_leave)
+        atexit.register(_close_connections)
     strategy.setup_environment()
     return strategy.broadcast(value)
 
 
-def _leave() -> None:
-    """Close the connections; PyTorch may abort where they are open at exit."""
+def _close_connections() -> None:
+    """Close the connections; PyTorch may abort if they are open at exit."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

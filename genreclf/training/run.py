@@ -1,4 +1,4 @@
-"""One run from its parts to its result: data, classifier, training, test."""
+"""Trains and tests one run: data, classifier, training, test."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 
 def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
-    """Train and test a model; leave config, checkpoint and predictions in the folder.
+    """Train and test a model; write config, checkpoint and predictions to the folder.
 
     Returns:
         The run; its result is not written yet.
 
     Raises:
-        InputError: parts and data do not go together, or training diverged.
+        InputError: parts and data do not fit together, or training diverged.
     """
     runs.write_config(folder, parts.config)
-    provenance = runs.collect_provenance()  # of the code that runs, whatever is committed meanwhile
+    provenance = runs.collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
     leakage = splits.audit_split(store, data.split, parts.allow_identical)
     classifier = make_classifier(parts, data)
@@ -41,8 +41,8 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
         **provenance,
         "config": parts.config,
     }
-    _announce_data(data, known["params"], leakage)
-    _announce_seen(data, description["seen_before"])
+    _log_data(data, known["params"], leakage)
+    _warn_of_seen_tracks(data, description["seen_before"])
     logger = parts.make_logger(folder)
     try:
         trained = fit(parts, data, classifier, folder, logger, provenance)
@@ -63,10 +63,10 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
 
 
 def help_train(parts: Parts, store: Store, folder: Path) -> None:
-    """Train in a process of another rank than 0, which leaves everything else to rank 0.
+    """Train in a process whose rank is not 0; everything else is left to rank 0.
 
     Raises:
-        InputError: as `train_and_test`.
+        InputError: for the reasons of `train_and_test`.
     """
     data = make_data(parts, store)
     splits.audit_split(store, data.split, parts.allow_identical)
@@ -74,7 +74,7 @@ def help_train(parts: Parts, store: Store, folder: Path) -> None:
 
 
 def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: Parts) -> runs.Run:
-    """The run with its figures; the predictions of the tested part are written."""
+    """Test the model: return the run with its metrics, and write its predictions."""
     part = data.tested_part if parts.test else "val"
     predictions = _predict(trained, data, part, parts.fast)
     predictions.write(folder / runs.PREDICTIONS)
@@ -131,7 +131,7 @@ def _describe_data(
     }
 
 
-def _announce_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
+def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
     if len(data.copies):
@@ -161,7 +161,7 @@ def _announce_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) 
         )
 
 
-def _announce_seen(data: StoreDataModule, seen_before: dict[str, int | None]) -> None:
+def _warn_of_seen_tracks(data: StoreDataModule, seen_before: dict[str, int | None]) -> None:
     for part, count in seen_before.items():
         if count is None:
             log.warning(

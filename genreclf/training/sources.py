@@ -1,4 +1,4 @@
-"""The files that a run reads besides its data.
+"""The files that a run reads in addition to its data.
 
 Imports no PyTorch: a finished run is recognised without it.
 """
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def digest_sources(distillation: Embeddings | None, init: str | None) -> dict[str, str]:
-    """SHA-1 digests of the distillation's files and of the pretrained weights.
+    """Compute SHA-1 digests of the distillation's files and of the pretrained weights.
 
     Args:
-        distillation: None without knowledge distillation.
+        distillation: knowledge distillation; None for none.
         init: checkpoint of the pretrained weights; None for random weights.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-STEPS = 3  # that are timed
+STEPS = 3  # number of timed steps
 CLASSES = 8
 
 
@@ -28,8 +28,8 @@ def measure_training_speed(
         shape: (bins, frames) of the features.
 
     Returns:
-        Clips per second, forward, backward and update; infinite if the net has no parameters, as
-        an SVM, which is fitted without training steps.
+        Clips per second for forward, backward and update together; infinite if the net has no
+        parameters, such as an SVM, which is fitted without training steps.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = net.to(device)

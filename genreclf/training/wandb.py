@@ -1,4 +1,4 @@
-"""Weights & Biases: the logger, and the charts and tables of a finished run."""
+"""Weights & Biases: its logger, and what it shows about a finished run."""
 
 import os
 import re
@@ -17,12 +17,12 @@ from genreclf.evaluation.runs import Predictions, Run
 from genreclf.figures.style import STYLE
 from genreclf.files import BEST
 
-NAME_LENGTH = 128  # characters that W&B takes
-SPECTROGRAMS = 6  # of tested tracks, that are shown
+NAME_LENGTH = 128  # maximum length in W&B
+SPECTROGRAMS = 6  # number of tested tracks to show
 WRONG = ("track_id", "artist", "genre", "predicted", "probability", "probability of genre")
 
 
-# W&B's own charts: the definition, which its server has, and the column that each field shows.
+# W&B's own charts: the name of the definition on its server, and the column for each field.
 CONFUSION = (
     "wandb/confusion_matrix/v1",
     {name: name for name in ("Actual", "Predicted", "nPredictions")},
@@ -38,17 +38,17 @@ def make_wandb_logger(
     job_type: str | None = None,
     name: str | None = None,
 ) -> WandbLogger:
-    """A W&B run below a folder; offline unless the user is logged in.
+    """Make a W&B run below a folder; it is offline unless the user is logged in.
 
-    `WANDB_MODE` in the environment decides where it is set; `wandb sync` uploads an offline run.
+    The environment variable `WANDB_MODE` overrides this. `wandb sync` uploads an offline run.
 
     Args:
         save_dir: the run's folder.
-        project: of W&B.
-        entity: team or user; None is the user's default.
+        project: W&B project.
+        entity: W&B team or user; None for the user's default.
         group: the study.
         job_type: the phase.
-        name: what differs from the defaults; None or empty is the name of the folder.
+        name: the settings that differ from the defaults; None or empty for the folder's name.
     """
     import wandb
 
@@ -66,7 +66,7 @@ def make_wandb_logger(
 
 
 def _shorten_name(name: str, folder: Path) -> str:
-    """The name; if it is too long, its beginning and the digest in the folder's name."""
+    """Shorten a name that is too long to its beginning and the folder's digest."""
     end = f"... {folder.name[-8:]}"
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - len(end)] + end
 
@@ -85,12 +85,12 @@ def finish_run(status: Literal["success", "failed"]) -> None:
 
 
 def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> None:
-    """Log a finished run to W&B: figures, charts, wrong tracks, spectrograms, checkpoint.
+    """Log a run's results to W&B: metrics, charts, wrong tracks, spectrograms, checkpoint.
 
     Args:
-        loggers: of the run; those other than W&B's are ignored.
-        run: with `metrics`, `best_epoch`, `tested_on`, `params` and `seconds` in its result.
-        data: with the tested tracks.
+        loggers: the loggers of the run; all but those of W&B are ignored.
+        run: a run with `metrics`, `best_epoch`, `tested_on`, `params` and `seconds` in its result.
+        data: the data module with the tested tracks.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -100,7 +100,7 @@ def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> N
 
 
 def _summarise_result(result: dict[str, Any]) -> dict[str, Any]:
-    """Figures of the kept epoch; the plain names hold those of the last epoch."""
+    """Collect the metrics of the kept epoch; W&B's plain names hold those of the last epoch."""
     figures = result["metrics"].items()
     best = {f"best/{key}": value for key, value in figures if not key.startswith("test/")}
     return best | {key: result[key] for key in ("best_epoch", "params", "seconds")}
@@ -126,12 +126,12 @@ def _make_media(run: Run, data: StoreDataModule) -> dict[str, Any]:
 
 
 def _rank_by_error(found: Predictions) -> np.ndarray:
-    """Numbers of all tested tracks, the least probable true genre first."""
+    """Sort the numbers of all tested tracks by the probability of their genre, lowest first."""
     return np.argsort(found.scores[np.arange(len(found.labels)), found.labels], kind="stable")
 
 
 def _describe_track(number: int, run: Run, data: StoreDataModule) -> list[Any]:
-    """Row of a tested track, with the columns `WRONG`."""
+    """Describe a tested track, in the columns of `WRONG`."""
     found = run.predictions
     label, scores = found.labels[number], found.scores[number]
     return [
@@ -152,7 +152,7 @@ def _make_chart(definition: str, fields: dict[str, str], rows: list[list[Any]], 
 
 
 def _list_confusions(confusion: list[list[int]], classes: list[str]) -> list[list[Any]]:
-    """Numbers of tracks for each true and each predicted genre."""
+    """Count the tracks of each pair of true and predicted genre."""
     return [
         [true, predicted, count]
         for true, counts in zip(classes, confusion, strict=True)
@@ -161,7 +161,7 @@ def _list_confusions(confusion: list[list[int]], classes: list[str]) -> list[lis
 
 
 def _list_roc_points(found: Predictions) -> list[list[Any]]:
-    """Points of each genre's ROC curve; `wandb.plot.roc_curve` needs pandas."""
+    """List the points of each genre's ROC curve; W&B's own `roc_curve` needs pandas."""
     curves = metrics.compute_roc_curves(found.labels, found.scores, found.classes)
     return [
         [float(false_rate), float(true_rate), name]
@@ -171,7 +171,7 @@ def _list_roc_points(found: Predictions) -> list[list[Any]]:
 
 
 def _draw_spectrogram(number: int, run: Run, data: StoreDataModule) -> Any:
-    """Draw the features of a tested track as the model gets them."""
+    """Draw the features of a tested track, as the network receives them."""
     import torch
     import wandb
 
@@ -190,13 +190,13 @@ def _draw_spectrogram(number: int, run: Run, data: StoreDataModule) -> Any:
 
 
 def _make_artifact(run: Run) -> Any:
-    """The checkpoint as an artifact; W&B numbers the versions of each name, one for each config."""
+    """Make an artifact of the checkpoint, named after the run: W&B counts versions by name."""
     import wandb
 
     name = re.sub(r"[^\w.-]", "-", f"model-{run.folder.name}")[:NAME_LENGTH]
     described = {"best_epoch": run.result["best_epoch"], **run.result["metrics"]}
     artifact = wandb.Artifact(name, type="model", metadata=described)
-    # Not copied: copies of all would fill the home directory.
+    # Refer to the file in the run's folder: copies would fill the home directory.
     if (run.folder / BEST).exists():  # a support vector machine has none
         artifact.add_file(str(run.folder / BEST), policy="immutable", skip_cache=True)
     return artifact

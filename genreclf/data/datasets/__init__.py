@@ -1,9 +1,7 @@
-"""Which tracks exist: file or row, genre, artist, album, official split.
+"""Datasets: lists of tracks, with their genre, artist, album and official part.
 
-A dataset has a `name`, `identity()` (plain values that change when its content does, cheap to get),
-`genres()` and `tracks()`. Audio datasets give each track a path; `Npz` brings its features along
-instead, in the same order, by `rows()`. A new dataset is a new file here and a new option in
-`conf/data/`.
+A dataset satisfies `genreclf.protocols.Dataset`. An audio dataset gives each track a path; `Npz`
+provides features instead. A new dataset is a new file here and a new option in `conf/data/`.
 """
 
 from genreclf.data.datasets.fma import FMA

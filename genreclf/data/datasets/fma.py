@@ -16,8 +16,8 @@ from pathlib import Path
 from genreclf.data.datasets.track import PARTS, Track
 from genreclf.errors import InputError
 
-SUBSETS = {"small": {"small"}, "medium": {"small", "medium"}}  # and how their tracks are marked
-SIZES = {"small": 8_000, "medium": 25_000}  # tracks, by the authors
+SUBSETS = {"small": {"small"}, "medium": {"small", "medium"}}  # with the marks of their tracks
+SIZES = {"small": 8_000, "medium": 25_000}  # tracks, according to the authors
 COLUMNS = {
     "subset": ("set", "subset"),
     "split": ("set", "split"),
@@ -31,7 +31,7 @@ LONGEST_FIELD = 10**8  # characters; biographies exceed the 131,072 that csv all
 
 
 class FMA:
-    """Clips of 30 s under one genre each, with artist, album, licence and official split.
+    """Clips of 30 s with one genre each, and with artist, album, licence and official split.
 
     Every track of the subset is listed, even if its file is missing or known to be bad: decoding
     decides what is rejected.
@@ -39,13 +39,13 @@ class FMA:
     Args:
         root: the folder that `genreclf download` unpacked into.
         subset: small (8,000 clips of 8 genres) or medium (25,000 of 16).
-        duration: seconds of each clip that features are made from.
+        duration: how many seconds of each clip features are computed from.
         genres: the top genres to use; None means all.
-        known_bad: track ids that are expected to be rejected, and why.
-        archives: what `genreclf download` fetches: mappings of `url` and `sha1`.
+        known_bad: track ids that are expected to be rejected, with the reasons.
+        archives: what `genreclf download` fetches: mappings with the keys `url` and `sha1`.
 
     Raises:
-        InputError: no such subset.
+        InputError: there is no such subset.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class FMA:
         return self.root / "fma_metadata" / "tracks.csv"
 
     def genres(self) -> list[str]:
-        """Top genres of the tracks, sorted."""
+        """List the top genres of the tracks, sorted."""
         return sorted({track.genre for track in self._tracks})
 
     def tracks(self) -> list[Track]:
-        """One track a row of the subset, in the order of the table; its id is FMA's number.
+        """List the tracks of the subset, in the order of the table; an id is FMA's number.
 
         Raises:
-            InputError: table or clips are missing, the table is damaged, a track has no genre, or
-                a chosen genre does not occur.
+            InputError: the table or the clips are missing, the table is damaged, a track has no
+                genre, or a chosen genre does not occur.
         """
         return list(self._tracks)
 
@@ -110,11 +110,11 @@ class FMA:
     def _tracks(self) -> list[Track]:
         self._check_layout()
         folder = self.audio.resolve()
-        tracks = [self._track(row, folder) for row in self._rows()]
+        tracks = [self._make_track(row, folder) for row in self._read_rows()]
         self._check_genres(tracks)
         return [track for track in tracks if self.chosen is None or track.genre in self.chosen]
 
-    def _track(self, row: dict[str, str], folder: Path) -> Track:
+    def _make_track(self, row: dict[str, str], folder: Path) -> Track:
         file = f"{int(row['id']):06d}.mp3"
         nameless = f"artist {row['artist_id']}" if row["artist_id"] else ""
         return Track(
@@ -129,10 +129,12 @@ class FMA:
 
     def _check_genres(self, tracks: list[Track]) -> None:
         if not tracks:
-            raise self._damaged(f"no tracks of subset {self.subset}")
+            raise self._make_damage_error(f"no tracks of subset {self.subset}")
         if nameless := [track.id for track in tracks if not track.genre]:
-            # In the original table each track has one: skipping them would hide a wrong table.
-            raise self._damaged(f"{len(nameless)} tracks have no genre_top, such as {nameless[0]}")
+            # In the original table each track has a genre: skipping those would hide a wrong table.
+            raise self._make_damage_error(
+                f"{len(nameless)} tracks have no genre_top, such as {nameless[0]}"
+            )
         known = sorted({track.genre for track in tracks})
         if unknown := [genre for genre in self.chosen or () if genre not in known]:
             raise InputError(
@@ -141,32 +143,34 @@ class FMA:
         if self.chosen == []:
             raise InputError(f"data.genres is empty; name some of {', '.join(known)}, or null")
 
-    def _rows(self) -> Iterator[dict[str, str]]:
-        """What is needed of each row of the subset, by the names in `COLUMNS`, and its id."""
+    def _read_rows(self) -> Iterator[dict[str, str]]:
+        """Read the id and the `COLUMNS` of each row of the subset."""
         csv.field_size_limit(LONGEST_FIELD)
         try:
             with self.metadata.open(encoding="utf-8", newline="") as file:
                 reader = csv.reader(file)
-                places = self._places(list(islice(reader, 3)))
+                places = self._find_columns(list(islice(reader, 3)))
                 for values in reader:
                     if len(values) <= max(places.values()) or not values[0].isdecimal():
-                        raise self._damaged(f"line {reader.line_num} is no track")
+                        raise self._make_damage_error(f"line {reader.line_num} is no track")
                     if values[places["subset"]] in SUBSETS[self.subset]:
                         row = {name: values[place] for name, place in places.items()}
                         yield {"id": values[0], **row}
         except (csv.Error, UnicodeDecodeError) as error:
-            raise self._damaged(str(error)) from None
+            raise self._make_damage_error(str(error)) from None
 
-    def _places(self, header: list[list[str]]) -> dict[str, int]:
-        """Where the columns are, by the first two header lines."""
+    def _find_columns(self, header: list[list[str]]) -> dict[str, int]:
+        """Find the positions of the columns in the first two header lines."""
         if len(header) < 3 or header[2][:1] != ["track_id"]:
-            raise self._damaged("its three header lines (the last: track_id) are not there")
+            raise self._make_damage_error(
+                "its three header lines (the last: track_id) are not there"
+            )
         pairs = list(zip(header[0], header[1], strict=False))
         if missing := [pair for pair in COLUMNS.values() if pair not in pairs]:
-            raise self._damaged(f"no column ({', '.join(missing[0])})")
+            raise self._make_damage_error(f"no column ({', '.join(missing[0])})")
         return {name: pairs.index(pair) for name, pair in COLUMNS.items()}
 
-    def _damaged(self, what: str) -> InputError:
+    def _make_damage_error(self, what: str) -> InputError:
         return InputError(
             f"{self.metadata}: {what}; delete the file and download it again: genreclf download "
             f"data={self.name} data.root={self.root}"

@@ -16,7 +16,7 @@ class Folder:
 
     Args:
         root: the folder of genre folders.
-        duration: seconds of each file that features are made from.
+        duration: how many seconds of each file features are computed from.
         genres: the genre folders to use; None means all.
     """
 
@@ -32,14 +32,14 @@ class Folder:
         self.chosen = [str(genre) for genre in genres] if genres is not None else None
 
     def files(self) -> list[tuple[str, Path]]:
-        """(genre, path) of every audio file, sorted.
+        """List (genre, path) of each audio file, sorted.
 
         Raises:
-            InputError: no such folder, no genre folders, or a genre without audio files.
+            InputError: there is no such folder, no genre folder, or a genre without audio files.
         """
         if not self.root.is_dir():
             raise InputError(f"data.root={self.root}: no such folder")
-        present = sorted(p.name for p in self.root.iterdir() if p.is_dir() and _visible(p.name))
+        present = sorted(p.name for p in self.root.iterdir() if p.is_dir() and _is_visible(p.name))
         genres = present if self.chosen is None else sorted(set(self.chosen))
         if missing := [genre for genre in genres if genre not in present]:
             raise InputError(f"data.genres: {self.root} has no folder {', '.join(missing)}")
@@ -57,14 +57,14 @@ class Folder:
         return found
 
     def genres(self) -> list[str]:
-        """Names of the genre folders, sorted."""
+        """List the names of the genre folders, sorted."""
         return sorted({genre for genre, _ in self.files()})
 
     def tracks(self) -> list[Track]:
-        """One track a file; its id is the path below the root."""
-        return [self._track(genre, path) for genre, path in self.files()]
+        """List one track per file; its id is the path relative to the root."""
+        return [self._make_track(genre, path) for genre, path in self.files()]
 
-    def _track(self, genre: str, path: Path) -> Track:
+    def _make_track(self, genre: str, path: Path) -> Track:
         tags = read_tags(path)
         return Track(
             id=path.relative_to(self.root).as_posix(),
@@ -75,5 +75,5 @@ class Folder:
         )
 
 
-def _visible(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not name.startswith(".")

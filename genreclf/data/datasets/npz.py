@@ -1,9 +1,9 @@
 """Precomputed features in NumPy archives, such as the paper's own `features_*.npz`.
 
-Arrays of an archive: `features` (tracks, bins, frames), or (tracks, bins) of one frame, such as
-embeddings, of any numeric dtype, `labels` (names, or
-integers that number the classes), `track_ids`; optionally `split`, `artist`, `album`, and the
-scalars `scale` and `offset`: a value means `scale * stored + offset`.
+An archive has the arrays `features`, `labels` and `track_ids`. `features` has the shape (tracks,
+bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any numeric dtype.
+`labels` are names, or integers that number the classes. Optional arrays: `split`, `artist`,
+`album`, and the scalars `scale` and `offset`: a value means `scale * stored + offset`.
 """
 
 import glob
@@ -23,15 +23,15 @@ DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
-    """Rows of one archive or several.
+    """The rows of one or several archives.
 
     Args:
         path: an archive, or a pattern such as `features_*.npz` for several, read in sorted order.
         scale: replaces the archives' own, which defaults to 1.
         offset: replaces the archives' own, which defaults to 0.
         classes: names of the classes for integer labels, by number; None keeps the numbers.
-        silence: value of a silent frame, in scaled units; None takes the least value stored.
-        duration: seconds of audio that a row stands for.
+        silence: value of a silent frame, in scaled units; None for the smallest stored value.
+        duration: seconds of audio that a row represents.
     """
 
     name = "npz"
@@ -53,7 +53,7 @@ class Npz:
         self._scale, self._offset = scale, offset
 
     def files(self) -> list[Path]:
-        """The archives, sorted.
+        """List the archives, sorted.
 
         Raises:
             InputError: nothing matches the path.
@@ -64,10 +64,10 @@ class Npz:
         return found
 
     def identity(self) -> dict[str, Any]:
-        """How the rows are read, and checksums of what the archives hold, wherever they lie.
+        """Describe how the rows are read, and the checksums of the archives' content.
 
         Raises:
-            InputError: nothing matches the path, or it is no archive.
+            InputError: nothing matches the path, or a file is not an archive.
         """
         return {
             "scale": self._scale,
@@ -78,13 +78,13 @@ class Npz:
         }
 
     def tracks(self) -> list[Track]:
-        """One track a row.
+        """List one track per row.
 
         Raises:
-            InputError: no tracks, an array is missing or of another length, labels have no name,
-                or a track id occurs twice.
+            InputError: there are no tracks, an array is missing or has the wrong length, labels
+                have no name, or a track id occurs twice.
         """
-        tracks = [track for file in self.files() for track in self._tracks(file)]
+        tracks = [track for file in self.files() for track in self._read_tracks(file)]
         if not tracks:
             raise InputError(f"data.path={self.path}: no tracks in it")
         counts = Counter(track.id for track in tracks)
@@ -97,12 +97,12 @@ class Npz:
         return tracks
 
     def genres(self) -> list[str]:
-        """Names that occur in the labels, sorted."""
+        """List the names that occur in the labels, sorted."""
         return sorted({track.genre for track in self.tracks()})
 
     def scaling(self) -> tuple[float, float]:
-        """(scale, offset) of the stored values."""
-        pairs = {self._own_scaling(file) for file in self.files()}
+        """Read (scale, offset) of the stored values."""
+        pairs = {self._read_scaling(file) for file in self.files()}
         if len(pairs) > 1:
             raise InputError(f"data.path={self.path}: archives of different scale or offset")
         scale, offset = pairs.pop()
@@ -112,11 +112,11 @@ class Npz:
         )
 
     def rows(self) -> Iterator[np.ndarray]:
-        """Features (bins, frames) of each track, in the order of `tracks()`, one archive at a time.
+        """Yield the features (bins, frames) of each track, in the order of `tracks()`.
 
         Raises:
-            InputError: features are not numbers, or not (tracks, bins, frames), or their shapes
-                differ from archive to archive.
+            InputError: features are not numbers, do not have the shape (tracks, bins, frames), or
+                differ in shape from archive to archive.
         """
         first = None
         for file in self.files():
@@ -140,16 +140,16 @@ class Npz:
                 )
             yield from features
 
-    def _own_scaling(self, file: Path) -> tuple[float, float]:
+    def _read_scaling(self, file: Path) -> tuple[float, float]:
         with open_archive(file) as archive:
             return _read_scalar(archive, file, "scale", 1.0), _read_scalar(
                 archive, file, "offset", 0.0
             )
 
-    def _tracks(self, file: Path) -> Iterator[Track]:
+    def _read_tracks(self, file: Path) -> Iterator[Track]:
         with open_archive(file) as archive:
             ids = decode_texts(read_array(archive, file, "track_ids"))
-            columns = {"genre": self._genres(read_array(archive, file, "labels"), file)}
+            columns = {"genre": self._name_genres(read_array(archive, file, "labels"), file)}
             for name in ("split", "artist", "album"):
                 if name in archive:
                     columns[name] = decode_texts(read_array(archive, file, name))
@@ -163,7 +163,7 @@ class Npz:
         for number, track_id in enumerate(ids):
             yield Track(id=track_id, **{name: column[number] for name, column in columns.items()})
 
-    def _genres(self, labels: np.ndarray, file: Path) -> list[str]:
+    def _name_genres(self, labels: np.ndarray, file: Path) -> list[str]:
         if self.classes is None or labels.dtype.kind not in "iu":
             return decode_texts(labels)
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
@@ -175,7 +175,7 @@ class Npz:
 
 
 def _read_checksums(file: Path) -> dict[str, str]:
-    """CRC-32 and size of each array, which a .npz file (a ZIP archive) lists up front."""
+    """Read the CRC-32 and size of each array from the directory of the .npz (ZIP) file."""
     with open_archive(file) as archive:
         return {
             member.filename: f"{member.CRC:08x} {member.file_size}"
@@ -184,7 +184,7 @@ def _read_checksums(file: Path) -> dict[str, str]:
 
 
 def open_archive(file: Path) -> Any:
-    """An archive of named arrays, each read on demand; InputError if it is not one."""
+    """Open an archive of named arrays, each read on demand; InputError if it is not one."""
     try:
         archive = np.load(file, allow_pickle=False)
     except DAMAGE as error:
@@ -195,7 +195,7 @@ def open_archive(file: Path) -> Any:
 
 
 def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
-    """One array in the machine's byte order; InputError if it is missing or damaged."""
+    """Read one array in the machine's byte order; InputError if it is missing or damaged."""
     if name not in archive:
         raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
     try:
@@ -222,7 +222,7 @@ def _read_scalar(archive: Any, file: Path, name: str, default: float) -> float:
 
 
 def decode_texts(column: np.ndarray) -> list[str]:
-    """Texts of a column of numbers, bytes or text."""
+    """Convert a column of numbers, bytes or text to texts."""
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
     return [str(value) for value in column.tolist()]

@@ -1,9 +1,8 @@
-"""Small musical clips of invented artists: the embedded data set, when no audio is at hand.
+"""Generates short musical clips by invented artists, for use without any audio files.
 
-A genre sets rhythm and instrument; an artist has a timbre (brightness, detuning, room, tempo) and
-borrows from a second genre, in all of its clips alike; so a split which lets an artist into
-training and test reads higher than one which does not, as it does on real music. The same seed
-gives the same samples.
+A genre determines rhythm and instrument. An artist has a sound (brightness, detuning, room, tempo)
+and borrows from a second genre, in the same way in all clips. So, as with real music, accuracy is
+higher if a split has the same artists in training and test. The same seed gives the same samples.
 """
 
 from collections.abc import Callable
@@ -21,10 +20,10 @@ class Artist:
 
     name: str
     genre: str
-    influence: str  # the other genre that is heard as well
+    influence: str  # the genre that is mixed in
     blend: float  # 0 to 1, its loudness
     tonic: float  # Hz
-    tempo: float  # beats a minute
+    tempo: float  # beats per minute
     brightness: float  # 0 to 1, share of the spectrum that is kept
     detune: float  # relative, between the voices of one note
     room: float  # 0 to 1, loudness of the echo
@@ -32,7 +31,7 @@ class Artist:
 
 
 def invent_artist(genre: str, number: int, rng: np.random.Generator) -> Artist:
-    """An artist of `genre`; tempo ranges of the genres overlap."""
+    """Invent an artist of `genre`; the tempo ranges of the genres overlap."""
     others = [other for other in GENRES if other != genre]
     slow, fast = {"Ambient": (50, 110), "Dance": (90, 140)}.get(genre, (70, 160))
     return Artist(
@@ -50,7 +49,7 @@ def invent_artist(genre: str, number: int, rng: np.random.Generator) -> Artist:
 
 
 def render(artist: Artist, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """One clip, float32 of shape (seconds * RATE,), peak 0.9."""
+    """Render one clip, float32 of shape (seconds * RATE,), peak 0.9."""
     size = int(seconds * RATE)
     beat = int(60 / artist.tempo * RATE)
     own, borrowed = (
@@ -71,7 +70,7 @@ def _compute_pitch(artist: Artist, degree: int, octave: int) -> float:
 
 
 def _render_saw(frequency: float, size: int, detune: float) -> np.ndarray:
-    """Two detuned voices."""
+    """Render a tone of two detuned sawtooth voices."""
     cycles = frequency * np.arange(size) / RATE
     return 2 * ((cycles * (1 - detune)) % 1 + (cycles * (1 + detune)) % 1) - 2
 
@@ -86,21 +85,21 @@ def _add_sound(track: np.ndarray, sound: np.ndarray, at: int) -> None:
 
 
 def _darken(clip: np.ndarray, brightness: float) -> np.ndarray:
-    """A gentle low-pass: the spectrum falls with frequency, the less so the brighter."""
+    """Apply a gentle low-pass filter, whose cut-off rises with the brightness."""
     spectrum = np.fft.rfft(clip)
     hertz = np.fft.rfftfreq(len(clip), 1 / RATE)
     return np.fft.irfft(spectrum / (1 + (hertz / (400 + 8000 * brightness)) ** 2), len(clip))
 
 
 def _render_drum(size: int, tone: float, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """A kick (mostly tone), snare or hat (mostly noise)."""
+    """Render a kick (mostly tone), or a snare or hat (mostly noise)."""
     time = np.arange(size) / RATE
     body = np.sin(2 * np.pi * tone * time * (1 + np.exp(-30 * time))) * _make_decay(size, 0.08)
     return body + noise * rng.standard_normal(size) * _make_decay(size, 0.05)
 
 
 def _render_ambient(artist: Artist, size: int, beat: int, rng: np.random.Generator) -> np.ndarray:
-    """Slow, swelling chords."""
+    """Render slow, swelling chords."""
     clip = np.zeros(size)
     length = 4 * beat
     swell = np.sin(np.pi * np.arange(length) / length)
@@ -116,7 +115,7 @@ def _render_ambient(artist: Artist, size: int, beat: int, rng: np.random.Generat
 
 
 def _render_dance(artist: Artist, size: int, beat: int, rng: np.random.Generator) -> np.ndarray:
-    """Four kicks to the bar, off-beat hats, a bass line in eighths."""
+    """Render four kicks to the bar, off-beat hats, a bass line in eighths."""
     clip = np.zeros(size)
     line = rng.integers(0, 5, 8)
     for number, at in enumerate(range(0, size, beat // 2)):
@@ -132,7 +131,7 @@ def _render_dance(artist: Artist, size: int, beat: int, rng: np.random.Generator
 
 
 def _render_folk(artist: Artist, size: int, beat: int, rng: np.random.Generator) -> np.ndarray:
-    """Plucked, arpeggiated chords; no drums."""
+    """Render plucked, arpeggiated chords; no drums."""
     clip = np.zeros(size)
     root = 0
     for number, at in enumerate(range(0, size, beat // 2)):
@@ -145,7 +144,7 @@ def _render_folk(artist: Artist, size: int, beat: int, rng: np.random.Generator)
 
 
 def _render_rock(artist: Artist, size: int, beat: int, rng: np.random.Generator) -> np.ndarray:
-    """Distorted power chords, kick and back-beat snare."""
+    """Render distorted power chords, kick and back-beat snare."""
     clip = np.zeros(size)
     for number, at in enumerate(range(0, size, beat)):
         root = int(rng.integers(0, 5))

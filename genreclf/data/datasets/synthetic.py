@@ -1,4 +1,4 @@
-"""The embedded data set: generated clips of invented artists, as real audio files."""
+"""The built-in dataset: generated clips by invented artists, as real audio files."""
 
 import os
 import shutil
@@ -17,11 +17,11 @@ class Synthetic(Folder):
     """Generated clips, written once as tagged MP3 files under `root` and then read like any folder.
 
     Args:
-        root: where the files go; made when it is not there.
-        duration: seconds a clip.
-        artists: artists a genre; there are four genres.
-        clips: clips an artist; two albums each.
-        seed: same seed, same clips.
+        root: folder for the files; created if it does not exist.
+        duration: length of a clip in seconds.
+        artists: number of artists per genre; there are four genres.
+        clips: number of clips per artist; each artist has two albums.
+        seed: the same seed gives the same clips.
     """
 
     name = "synthetic"
@@ -41,7 +41,7 @@ class Synthetic(Folder):
         self.artists, self.clips, self.seed = artists, clips, seed
 
     def files(self) -> list[tuple[str, Path]]:
-        """As `Folder.files`, after writing the clips if they are not there yet."""
+        """List the files like `Folder.files`, after writing the clips if they do not exist yet."""
         if not self.root.is_dir():
             self._write()
         return super().files()

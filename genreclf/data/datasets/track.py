@@ -1,8 +1,8 @@
-"""What is known of one piece of music before it is heard."""
+"""A track: what is known about a piece of music before its audio is read."""
 
 from dataclasses import dataclass
 
-# What the parts are called elsewhere.
+# Other names for the parts.
 PARTS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 
 
@@ -15,5 +15,5 @@ class Track:
     artist: str = ""
     album: str = ""
     split: str = ""  # official part: train, val, test
-    path: str = ""  # empty where the dataset brings the features along
+    path: str = ""  # empty if the dataset provides the features
     license: str = ""
