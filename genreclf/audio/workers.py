@@ -160,6 +160,8 @@ def extract(path: str, features: Computed) -> Row:
         waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
     except decode.DecodeError as error:
         return str(error)
+    except OSError as error:  # such as a folder that may be listed but not entered
+        return str(error.strerror or error)
     return features(waveform, rate), len(waveform) / rate
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
 from genreclf.errors import InputError
+from genreclf.files import check_free_disk
 
 ACCEPTED, REJECTED = 1, 2
 TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "license", "path")}
@@ -100,7 +100,8 @@ class StoreWriter:
 
     def _create(self) -> h5py.File:
         count = len(self.tracks)
-        self._check_disk(count * int(np.prod(self.shape)) * self.dtype.itemsize)
+        size = count * int(np.prod(self.shape)) * self.dtype.itemsize
+        check_free_disk(self.path.parent, size, "the store")
         # Without a chunk cache, a full disk is noticed at the row that no longer fits.
         file = h5py.File(self.partial, "w", rdcc_nbytes=0)
         allocate_now = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -118,14 +119,6 @@ class StoreWriter:
         file.attrs["digest"] = self.source.digest
         file.flush()
         return file
-
-    def _check_disk(self, needed: int) -> None:
-        free = shutil.disk_usage(self.path.parent).free
-        if free < needed:
-            raise InputError(
-                f"{self.path.parent}: the store needs {needed / 1e6:,.0f} MB and "
-                f"{free / 1e6:,.0f} MB are free; free some, or choose another place: outputs=..."
-            )
 
     def accept(self, features: np.ndarray, duration: float) -> None:
         """Store the next track's row; `duration` is in seconds.

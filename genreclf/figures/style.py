@@ -5,7 +5,6 @@ which keeps a greyscale print legible.
 """
 
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from genreclf.errors import InputError
+from genreclf.files import write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 DASHES = ("-", "--", "-.", ":")
@@ -57,10 +57,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure atomically, in the format of its suffix; equal figures give equal files."""
     suffix = path.suffix.lower()
     dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings(), write_atomically(path, "wb") as file:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # in a title in another script
         dated = {"metadata": dates.get(suffix)}
-        figure.savefig(unfinished, format=suffix[1:], bbox_inches="tight", dpi=300, **dated)
-    unfinished.replace(path)
+        figure.savefig(file, format=suffix[1:], bbox_inches="tight", dpi=300, **dated)
