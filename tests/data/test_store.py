@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_loses_nothing(tmp_path: Path
 def test_too_little_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})()
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(InputError, match=r"needs 0 MB and 0 MB are free; .*outputs="):
+    with pytest.raises(InputError, match=r"needs 0 MB in .* only 0 MB are free; .*outputs="):
         writer(tmp_path / "a.h5")
 
 
