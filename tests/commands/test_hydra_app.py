@@ -50,6 +50,17 @@ def test_help_and_config_import_nothing_heavy() -> None:
         assert done.stdout.splitlines()[-1] == "[]", done.stdout[-300:]
 
 
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m genreclf train --help | head -n 1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("genreclf train: ")
+    assert done.stderr == ""
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     done = genreclf("trian")
     assert (done.returncode, done.stdout) == (2, "")
