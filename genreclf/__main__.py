@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -90,6 +91,16 @@ COMMANDS = {
 
 
 def main() -> None:
+    """Run the command line; a reader that stops early, such as `| head`, is no error."""
+    try:
+        run_command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(1)
+
+
+def run_command() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name == "--version":

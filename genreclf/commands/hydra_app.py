@@ -89,9 +89,6 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         if "Config group override" not in str(error):
             raise
         _fail("a group has no option null; most groups have one called none (see --help)")
-    except BrokenPipeError:  # of `genreclf train --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
         if error.errno is None or error.errno not in DISK_ERRORS:
             raise
