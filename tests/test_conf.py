@@ -22,6 +22,7 @@ NOT_FOR_AUDIO = {
 NOT_FOR_TRAINING = {("features", "waveform"), ("normalise", "init")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO - NOT_FOR_TRAINING))
 def test_every_option_runs_a_step(
     train: Callable[..., dict[str, Any]], group: str, option: str

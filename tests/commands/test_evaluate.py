@@ -12,6 +12,8 @@ import torch
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import build_model, load_checkpoint
 
+pytestmark = pytest.mark.slow  # each trains and tests a model
+
 Train = Callable[..., dict[str, Any]]
 
 

@@ -15,6 +15,8 @@ from genreclf.models import AttentiveCNN
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training.finetune import copy_weights
 
+pytestmark = pytest.mark.slow  # each trains and tests a model
+
 Train = Callable[..., dict[str, Any]]
 Command = Callable[..., str]
 SMALL = ["model=attentive_cnn", "model.channels=[4,4,4,4]", "model.mixed=8"]

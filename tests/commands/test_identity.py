@@ -158,6 +158,7 @@ def read_time(folder: Path) -> int:
     return (folder / "result.json").stat().st_mtime_ns
 
 
+@pytest.mark.slow
 def test_moved_outputs_keep_their_runs(run: Callable[..., Path], own: Path, tmp_path: Path) -> None:
     first = run(own)
     before = read_time(first)
@@ -169,6 +170,7 @@ def test_moved_outputs_keep_their_runs(run: Callable[..., Path], own: Path, tmp_
     assert (again / result["data"]["store"]).is_file()  # A21
 
 
+@pytest.mark.slow
 def test_copied_and_respelled_music_keeps_its_runs(
     run: Callable[..., Path], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +184,7 @@ def test_copied_and_respelled_music_keeps_its_runs(
     assert len([*tmp_path.glob("outputs/stores/*.h5")]) == 1
 
 
+@pytest.mark.slow
 def test_a_named_store_needs_no_audio(
     run: Callable[..., Path], command: Command, own: Path, tmp_path: Path
 ) -> None:
@@ -198,6 +201,7 @@ def test_a_named_store_needs_no_audio(
     assert Path(command("train", *arguments)).parent != first
 
 
+@pytest.mark.slow
 def test_a_changed_byte_is_another_run(run: Callable[..., Path], own: Path) -> None:
     first = run(own)
     clip = own / "Rock" / "01-01.mp3"
@@ -207,12 +211,14 @@ def test_a_changed_byte_is_another_run(run: Callable[..., Path], own: Path) -> N
     assert run(own) != first
 
 
+@pytest.mark.slow
 def test_a_changed_label_is_another_run(run: Callable[..., Path], own: Path) -> None:
     first = run(own)
     (own / "Rock" / "01-01.mp3").rename(own / "Folk" / "rock.mp3")
     assert run(own) != first
 
 
+@pytest.mark.slow
 def test_a_corrected_tag_is_another_run_only_where_it_changes_the_split(
     run: Callable[..., Path], own: Path
 ) -> None:
@@ -230,6 +236,7 @@ def test_a_corrected_tag_is_another_run_only_where_it_changes_the_split(
     assert run(own, "split=artist") != artist
 
 
+@pytest.mark.slow
 def test_options_from_outside_count_in_full(command: Command, music: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     option = tmp_path / "mine" / "model" / "small.yaml"
