@@ -73,6 +73,7 @@ def figures(result: dict[str, Any]) -> Any:
     return result["history"], result["test"], result["metrics"]
 
 
+@pytest.mark.slow
 def test_the_same_config_gives_the_same_numbers(train: Train, tmp_path: Path) -> None:
     first = train("trainer.max_epochs=2", f"outputs={tmp_path}/a")
     again = train("trainer.max_epochs=2", f"outputs={tmp_path}/b", "num_workers=2")
@@ -193,6 +194,7 @@ def test_a_run_with_everything_else_goes_on_as_well(
     assert figures(resumed) == figures(whole)
 
 
+@pytest.mark.slow
 def test_the_last_epoch_of_the_averaged_weights(train: Train) -> None:
     """Losses that rise do not stop it, and what was validated is what is kept."""
     settings = ["trainer.max_epochs=4", "patience=1", "optimizer.lr=0.03", "monitor=last"]
@@ -306,6 +308,7 @@ def test_npz_with_an_official_split_tests_on_validation(
     assert result["metrics"]["test/accuracy"] == result["metrics"]["val/accuracy"]
 
 
+@pytest.mark.slow
 def test_data_that_changed_make_another_run(command: Callable[..., str], tmp_path: Path) -> None:
     arguments = ["train", "data=npz", f"data.path={npz(tmp_path / 'a.npz')}", "report=false"]
     first = command(*arguments, "trainer.max_epochs=1")

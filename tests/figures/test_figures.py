@@ -249,6 +249,7 @@ def test_odd_titles_can_be_drawn(
     assert "日本 &amp; &lt;b&gt;" in (tmp_path / "a.svg").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["time", "frequency"])
 def test_a_checkpoint_adds_genres_and_attention(
     train: Callable[..., dict[str, Any]], command: Callable[..., str], clip: Path, axis: str

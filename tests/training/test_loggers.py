@@ -19,6 +19,8 @@ from genreclf.commands import hydra_app
 from genreclf.training.callbacks import History
 from genreclf.training.wandb import make_wandb_logger
 
+pytestmark = pytest.mark.slow  # each trains a model, and W&B has to finish writing
+
 Train = Callable[..., dict[str, Any]]
 
 
