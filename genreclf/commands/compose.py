@@ -53,6 +53,11 @@ def list_hydra_options() -> list[str]:
     """List the user's options for Hydra itself that sweeps need, such as a launcher."""
     excluded = ("hydra.mode", "hydra.run.dir", "hydra.output_subdir", "hydra/job_logging")
     given = [text for text in HydraConfig.get().overrides.hydra if not text.startswith(excluded)]
+    return list_config_folders() + given
+
+
+def list_config_folders() -> list[str]:
+    """List the `--config-dir` arguments that the user gave."""
     sources = HydraConfig.get().runtime.config_sources
     folders = [source.path for source in sources if source.provider == "command-line"]
-    return [text for folder in folders for text in ("--config-dir", folder)] + given
+    return [text for folder in folders for text in ("--config-dir", folder)]

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from genreclf import files
+from genreclf.commands.compose import list_config_folders
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
@@ -26,12 +27,11 @@ def start_processes(count: int, folder: Path) -> None:
         InputError: one of them failed.
         MemoryError: one of them ran out of memory.
     """
-    hydra = HydraConfig.get()
-    options = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    overrides = HydraConfig.get().overrides
     arguments = [
-        *(text for path in options for text in ("--config-dir", path)),
-        *hydra.overrides.task,
-        *(text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")),
+        *list_config_folders(),
+        *overrides.task,
+        *(text for text in overrides.hydra if text.startswith("hydra.searchpath")),
     ]
     try:
         launch.start_processes(count, ["train", *arguments])
