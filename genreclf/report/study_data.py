@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mutagen
-import numpy as np
 
 from genreclf import paper
 from genreclf.audio.features import build_features
@@ -127,8 +126,7 @@ def build_clip_figure(study: Study) -> Section:
 def _draw_clip(run: Run, store: Store) -> Picture:
     """Draw the paper's clip if the store has it, else the first one."""
     row = next((store.track_ids.index(name) for name in SHOWN if name in store.track_ids), 0)
-    scale, offset = store.scaling.scale, store.scaling.offset
-    values = scale * store.read([row])[0].astype(np.float32) + offset
+    values = store.read_features([row])[0]
     features: Any = build_features(store.source.features)
     computed_in_training = cells.get_config_value(run.result["config"], "features.on_device")
     if computed_in_training and (run.folder / BEST).exists():  # the store holds waveforms
