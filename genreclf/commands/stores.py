@@ -9,9 +9,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.features import identify_features
 from genreclf.commands.identity import digest_run
-from genreclf.data.build_store import StorePlan, check_workers, open_store, plan_store, write_store
+from genreclf.data.build_store import (
+    StorePlan,
+    accept_store,
+    check_workers,
+    plan_store,
+    write_store,
+)
 from genreclf.data.digests import DigestCache
-from genreclf.data.store import Store, digest_split, digest_values
+from genreclf.data.store import Source, Store, digest_split, digest_values
 from genreclf.training.sources import digest_sources
 
 CHOOSE_FEATURES = (
@@ -35,8 +41,9 @@ def find_store(config: DictConfig) -> Store | StorePlan:
     """
     check_workers(config.workers)
     if config.store and Path(str(config.store)).exists():
-        _adopt_features(config)
-        return open_store(str(config.store), instantiate(config.features))
+        store = Store(str(config.store))
+        _adopt_features(config, store.source)
+        return accept_store(store, instantiate(config.features))
     plan = plan_store(
         instantiate(config.data),
         instantiate(config.features),
@@ -56,12 +63,11 @@ def build_config_store(config: DictConfig) -> Store:
     return write_store(store, config.workers) if isinstance(store, StorePlan) else store
 
 
-def _adopt_features(config: DictConfig) -> None:
+def _adopt_features(config: DictConfig, source: Source) -> None:
     """Set the config's features to those of the named store, unless the user chose some."""
     given = HydraConfig.get().overrides.task
     if "features" not in config or any(text.startswith(CHOOSE_FEATURES) for text in given):
         return
-    source = Store(str(config.store)).source
     settings = {key: value for key, value in source.features.items() if key != "name"}
     OmegaConf.set_struct(config, False)
     config.features = {"_target_": source.identity["class"], **settings}

@@ -102,7 +102,7 @@ def build_store(
     """
     check_workers(workers)
     if path and Path(path).exists():
-        return open_store(path, features)
+        return accept_store(Store(path), features)
     return write_store(plan_store(dataset, features, outputs=outputs, path=path), workers)
 
 
@@ -112,15 +112,15 @@ def check_workers(workers: int | None) -> None:
         raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
 
 
-def open_store(path: str | Path, features: Features) -> Store:
-    """Open a finished store that the user named.
+def accept_store(store: Store, features: Features) -> Store:
+    """Accept a finished store that the user named, as it is.
 
     Raises:
-        InputError: it is not a store, or has other features.
+        InputError: it has other features.
     """
-    store = Store(path)
     store.check_features(features)
-    log.info("%s is used as it is: %d tracks of data=%s", path, len(store), store.source.dataset)
+    count, dataset = len(store), store.source.dataset
+    log.info("%s is used as it is: %d tracks of data=%s", store.path, count, dataset)
     return store
 
 
