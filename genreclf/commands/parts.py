@@ -9,8 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from genreclf.commands.config_use import check_used
 from genreclf.data import Oversampling
 from genreclf.training.build import Parts
+from genreclf.training.debug import limit_parts
 
 SETTINGS = (  # passed on to the parts unchanged
     *("seed", "batch_size", "num_workers", "monitor", "patience", "ema", "label_smoothing"),
@@ -39,7 +41,7 @@ def make_parts(config: DictConfig) -> Parts:
     def make_logger(folder: Path) -> Any:
         return instantiate(config.logger, save_dir=folder)
 
-    return Parts(
+    parts = Parts(
         features=instantiate(config.features),
         make_model=partial(instantiate, config.model),
         split=instantiate(config.split),
@@ -54,7 +56,9 @@ def make_parts(config: DictConfig) -> Parts:
         init=plain["init"]["checkpoint"] if "init" in plain else None,
         allow_identical=config.allow_identical,
         precision=str(plain["trainer"].get("precision", "")),
-        progress_bar=plain["trainer"].get("enable_progress_bar", True),
+        progress_bar=plain["trainer"].get("enable_progress_bar") is not False,
         config=plain,
         **{name: plain[name] for name in SETTINGS},
     )
+    check_used(parts.make_model(classes=2))
+    return limit_parts(parts, **config.debug) if "debug" in config else parts
