@@ -3,6 +3,7 @@
 import _thread
 import errno
 import importlib
+import itertools
 import logging
 import os
 import re
@@ -37,6 +38,10 @@ CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 FLAGS = ("status", "estimate")  # of genreclf study: --status sets status=true
 NO_TRACE = ("hydra.run.dir=.",)  # do not create an output folder
+TAKE_A_VALUE = (  # options of Hydra
+    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+)
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # our extras
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -133,13 +138,18 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:
-    """Turn our flags into overrides, and move -m to the front, where Hydra expects it."""
+    """Turn our flags into overrides, and move Hydra's options to the front, where it wants them."""
     for flag in FLAGS:
         if f"--{flag}" in arguments:
             others = (text for text in arguments if text != f"--{flag}")
             arguments = [*others, f"{flag}=true", *NO_TRACE]
-    arguments = [_expand_home(text) for text in arguments]
-    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    options, overrides, rest = [], [], iter(arguments)
+    for text in rest:
+        if text.startswith("-"):
+            options += [text, *itertools.islice(rest, int(text in TAKE_A_VALUE))]
+        else:
+            overrides.append(_expand_home(text))
+    return options + overrides
 
 
 def _drop_plus(message: str, arguments: list[str]) -> list[str]:
