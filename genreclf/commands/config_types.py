@@ -169,7 +169,7 @@ def _store_as_text(config: DictConfig, key: str, value: Any) -> None:
 def _expand_home(node: Any) -> None:
     """Expand `~` at the start of every text, which then is a path."""
     for name in list(node) if OmegaConf.is_dict(node) else range(len(node)):
-        if OmegaConf.is_missing(node, name):
+        if name == "hydra" or OmegaConf.is_missing(node, name):
             continue
         value = node[name]
         if OmegaConf.is_config(value):

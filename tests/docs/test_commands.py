@@ -33,6 +33,7 @@ FLAGS = {"study": {"--status", "--estimate"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
     r"download|fma_|experiment=paper": "needs a download",
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
+    r"hydra/sweeper=": "many runs; tests/commands/test_optuna_sweeper.py runs it",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",
     r"logger=wandb|dashboard(?!.*file=)": "needs an account, or is run by test_loggers.py",
     r"phase=grid|study=": "many runs; studies are run by tests/studies",
@@ -131,6 +132,8 @@ def list_values(override: Override) -> list[str]:
     """One override for each value that it names."""
     if not override.is_sweep_override():
         return [override.input_line or ""]
+    if not override.is_discrete_sweep():  # an interval
+        return [f"{override.get_key_element()}={override.value().start}"]
     sign = "+" * (override.input_line or "").startswith("+")
     values = override.sweep_string_iterator()
     return [f"{sign}{override.get_key_element().lstrip('+')}={value}" for value in values]
