@@ -104,8 +104,10 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
         if (value is None and (expected is None or key in nullable)) or not kinds:
             continue
         if not any(_is_of_kind(value, kind, kinds) for kind in kinds):
-            default = "" if expected is None else f" (the default is {expected})"
-            raise InputError(f"{key}={value}: {' or '.join(kinds)} is needed{default}")
+            needed = " or ".join(kinds)
+            if expected is None:
+                raise InputError(f"{key}={value}: {needed} is needed")
+            raise InputError(f"{key}={value}: {needed} is needed (the default is {expected})")
         if not {INTEGER, NUMBER} & {*kinds} and {TEXT, TEXTS} & {*kinds}:
             _store_as_text(config, key, value)
 
