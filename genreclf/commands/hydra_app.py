@@ -241,7 +241,7 @@ def _check_mode(name: str, hydra_config: Any) -> None:
     sweeper = choices["hydra/sweeper"]
     if sweeper != "basic" and name == "study":
         raise InputError(f"hydra/sweeper={sweeper}: a study runs each point of its phases")
-    if hydra_config.mode == RunMode.MULTIRUN or launch.is_child():
+    if hydra_config.mode == RunMode.MULTIRUN or launch.is_child() or name == "study":
         return
     if sweeper != "basic":
         raise InputError(f"hydra/sweeper={sweeper} is for a sweep: add -m")
