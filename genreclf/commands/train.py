@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from genreclf import files
@@ -39,6 +40,7 @@ def run(config: DictConfig) -> float | None:
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
+    _check_trainer(config)
     store = open_store(config)
     folder = choose_folder(join_hydra(config), store)
     if debug := HydraConfig.get().runtime.choices.get("debug"):
@@ -64,6 +66,17 @@ def run(config: DictConfig) -> float | None:
     print(folder / runs.RESULT)
     monitor = "val/loss" if config.monitor == "last" else config.monitor
     return files.read_json(folder / runs.RESULT)["metrics"][monitor]
+
+
+def _check_trainer(config: DictConfig) -> None:
+    """Check the Trainer's settings before any data is read, if there is no run to reuse.
+
+    A finished run is reused without the GPU that it was trained on.
+    """
+    if not any(Path(str(config.outputs), "train").glob(f"*/{runs.RESULT}")):
+        from genreclf.training.process_group import make_probe  # imports PyTorch
+
+        make_probe(partial(instantiate, config.trainer))
 
 
 def open_store(config: DictConfig) -> Store:
