@@ -6,6 +6,7 @@ audio gives different values than before: stored features are then recomputed.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -288,7 +289,7 @@ def identify_features(features: Any) -> dict[str, Any]:
     return {"class": f"{exported}.{kind.__qualname__}", "version": version, **changed}
 
 
-def build_features(stored: dict[str, Any]) -> Features:
+def build_features(stored: dict[str, Any], trust: Sequence[str] = ()) -> Features:
     """Build features from what `describe_features` returned.
 
     Raises:

@@ -33,8 +33,14 @@ EXPANDED = ("experiment", "phase", "init")  # groups that only set other keys
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
 CHANGE_NOTHING = (  # settings that do not affect results
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
-    *("allow_identical", "study", "trainer.enable_progress_bar"),
+    *("allow_identical", "study", "trainer.enable_progress_bar", "trust"),
 )
+ADDED = {  # groups added later, which count unless their first default is chosen
+    "loss": "cross_entropy",
+    "metric": "standard",
+    "callback": "none",
+    "sampler": "shuffle",
+}
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
 VERSIONS: dict[str, int] = {}  # by exported name; raise when results change
 
@@ -49,7 +55,11 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
     """
     choices = list_choices(config)
     identity = {
-        "choices": {group: option for group, option in choices.items() if _affects_identity(group)},
+        "choices": {
+            group: option
+            for group, option in choices.items()
+            if _affects_identity(group) and ADDED.get(group) != option
+        },
         "settings": list_differences(config, choices),
         "outside": _read_outside(config, choices),
         "versions": {name: VERSIONS[name] for name in _list_targets(config) if name in VERSIONS},

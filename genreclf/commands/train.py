@@ -60,10 +60,13 @@ def open_store(config: DictConfig) -> Store:
     store = find_store(config)
     if isinstance(store, StorePlan):
         from genreclf.commands.parts import make_parts
-        from genreclf.training.build import check_genres, check_settings
+        from genreclf.training.check import check_genres, check_settings, try_parts
 
-        check_settings(make_parts(config))
-        check_genres(store.dataset.genres(), "data")
+        parts, genres = make_parts(config), store.dataset.genres()
+        check_settings(parts)
+        check_genres(genres, "data")
+        if callable(parts.features):  # others come with the dataset, and need no decoding
+            try_parts(parts, genres, parts.features.shape)
         store = write_store(store, config.workers)
     return store
 
@@ -117,7 +120,7 @@ def _reuse(config: DictConfig, folder: Path) -> None:
 def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     from genreclf.commands.parts import make_parts
-    from genreclf.training.build import check_genres, check_settings
+    from genreclf.training.check import check_genres, check_settings
     from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
