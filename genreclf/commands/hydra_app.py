@@ -10,8 +10,10 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -41,11 +43,24 @@ def keep_interrupts() -> None:
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _interrupt_main).start()  # after the finaliser
+            threading.Thread(target=interrupt_later, daemon=True).start()
         else:
             report(unraisable)
 
+    def interrupt_later() -> None:
+        while _is_running(hook):  # where the interrupt would be dropped once more
+            time.sleep(0.01)
+        _interrupt_main()
+
     sys.unraisablehook = hook
+
+
+def _is_running(function: Callable[..., Any]) -> bool:
+    """Whether the main thread is inside this function."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _interrupt_main() -> None:
