@@ -6,14 +6,18 @@ other class must belong to a package that the user named: `trust=[package]`.
 """
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha1
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
 
 OURS = ("genreclf.models", "genreclf.audio")  # whose exported classes are safe to build
+LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
 TARGET, ARGUMENTS, PARTIAL = "_target_", "_args_", "_partial_"  # as in Hydra's configs
 IGNORED = ("_convert_", "_recursive_")  # likewise; values are always plain and built first
 
@@ -59,6 +63,12 @@ def _build_nested(value: Any, trust: Sequence[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_build_nested(item, trust) for item in value]
     return value
+
+
+def list_own_targets(config: Any) -> list[str]:
+    """List the targets in a config that belong to neither genreclf nor the libraries below it."""
+    named = sorted(set(list_targets(config)))
+    return [name for name in named if name.partition(".")[0] not in LIBRARIES]
 
 
 def list_targets(settings: Any) -> list[str]:
@@ -123,3 +133,19 @@ def _import_target(target: str) -> Any:
             raise InputError(f"{target} cannot be imported: there is no {name} in {names[0]}")
         found = getattr(found, name)
     return found
+
+
+def identify_code(kind: Any) -> int | str:
+    """Identify the code of a class or function that is not part of genreclf.
+
+    Returns:
+        Its `version`, if it or a base class outside genreclf declares one; otherwise the SHA-1 of
+        the source file that defines it, so that a result of other code is not taken for its own.
+    """
+    bases = getattr(kind, "__mro__", [kind])
+    owners = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
+    for owner in owners:
+        if "version" in vars(owner):
+            return int(owner.version)
+    file = getattr(sys.modules.get(str(kind.__module__)), "__file__", None)
+    return sha1(Path(file).read_bytes()).hexdigest() if file else "built in"

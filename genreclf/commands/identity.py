@@ -7,7 +7,8 @@ The name of a run ends in a digest of
 - option files from outside the package, in full;
 - the data: features, rows, genres and parts, wherever the files are (`store.digest_split`);
 - the other files that a run reads (targets of distillation, pretrained weights), by content;
-- versions of components whose results have changed since they were first released.
+- versions of components whose results have changed since they were first released;
+- the code of components that are not part of genreclf: their `version`, or else their source file.
 
 Folders, spellings of paths, names of modules, and settings that do not affect results do not
 count. Neither does a new key that is left at its default. If a default has changed,
@@ -23,10 +24,12 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.data.store import digest_values
 from genreclf.errors import InputError
+from genreclf.trust import identify_code, list_own_targets
 
 DIGITS = 8
 EXPANDED = ("experiment", "phase", "init")  # groups that only set other keys
@@ -62,7 +65,7 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         },
         "settings": list_differences(config, choices),
         "outside": _read_outside(config, choices),
-        "versions": {name: VERSIONS[name] for name in _list_targets(config) if name in VERSIONS},
+        "versions": _list_versions(config),
         "data": data,
         "sources": dict(sources),
     }
@@ -176,9 +179,15 @@ def _read_option_files(config: DictConfig, name: str) -> list[Any]:
     return [_canonicalise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
 
 
-def _list_targets(config: DictConfig) -> list[str]:
+def _list_versions(config: DictConfig) -> dict[str, int | str]:
+    """List the versions of the components: of ours, those above 1; of others, all."""
     settings = flatten(config)
-    return sorted({settings[key] for key in settings if key.endswith("_target_")})
+    lists = [value for value in settings.values() if isinstance(value, list)]
+    named = {str(settings[key]) for key in settings if key.endswith("_target_")}
+    found: dict[str, int | str] = {name: VERSIONS[name] for name in named & VERSIONS.keys()}
+    for name in list_own_targets([lists, [{"_target_": name} for name in named]]):
+        found[name] = identify_code(get_object(name))
+    return found
 
 
 def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) -> None:

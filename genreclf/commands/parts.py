@@ -19,12 +19,6 @@ SETTINGS = (  # passed on to the parts unchanged
 )
 
 
-def list_own_targets(config: dict[str, Any]) -> list[str]:
-    """List the classes outside genreclf that a config names for its model and features."""
-    named = list_targets([config["model"], config["features"]])
-    return [target for target in named if not target.startswith("genreclf.")]
-
-
 def make_parts(config: DictConfig) -> Parts:
     """Make the parts of a run from its config.
 
@@ -76,7 +70,7 @@ def make_parts(config: DictConfig) -> Parts:
         allow_identical=config.allow_identical,
         precision=str(plain["trainer"].get("precision", "")),
         progress_bar=plain["trainer"].get("enable_progress_bar", True),
-        trust=[*plain["trust"], *list_own_targets(plain)],
+        trust=[*plain["trust"], *list_targets([plain["model"], plain["features"]])],
         config=plain,
         **{name: plain[name] for name in SETTINGS},
     )

@@ -24,6 +24,7 @@ from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
+from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +121,16 @@ def _reuse(config: DictConfig, folder: Path) -> None:
 def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     from genreclf.commands.parts import make_parts
-    from genreclf.training.check import check_genres, check_settings
+    from genreclf.training.check import check_genres, check_settings, try_parts
     from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
     parts = make_parts(config)
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
+    if list_own_targets(parts.config):
+        features: Any = parts.features
+        try_parts(parts, store.classes, features.shape if callable(features) else store.shape)
     count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from genreclf.audio.features import Precomputed, describe_features
 from genreclf.data.datamodule import check_loading
 from genreclf.errors import InputError
+from genreclf.evaluation.metrics import find_direction
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.training import process_group
 from genreclf.training.build import (
@@ -25,7 +26,7 @@ from genreclf.training.build import (
     list_classifier_settings,
     load_pretrained,
 )
-from genreclf.training.callbacks import History, make_callbacks
+from genreclf.training.callbacks import LAST_EPOCH, History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.sources import digest_sources
 
@@ -46,8 +47,11 @@ def check_settings(parts: Parts) -> None:
     parts.make_callbacks()
     model = parts.make_model(classes=2)
     classifier = Classifier(model, ["a", "b"], **list_classifier_settings(parts, 2))
+    _check_metric(classifier, "monitor", parts.monitor)
     if any(True for _ in model.parameters()):
-        classifier.configure_optimizers()
+        scheduler = classifier.configure_optimizers()["lr_scheduler"]
+        if isinstance(scheduler, dict) and "monitor" in scheduler:
+            _check_metric(classifier, "scheduler.monitor", scheduler["monitor"])
     if parts.distillation is not None:
         parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
     digest_sources(parts.distillation, parts.init)
@@ -61,6 +65,23 @@ def check_settings(parts: Parts) -> None:
         raise InputError(
             f"features.on_device=true with trainer.precision={parts.precision} would round the "
             "waveforms; use bf16-mixed or 16-mixed"
+        )
+
+
+def _check_metric(classifier: Classifier, key: str, monitor: str) -> None:
+    """Check that training logs the metric that a setting names, and that its direction is known."""
+    metrics: Any = {"loss": None, **dict(classifier.val_metrics.items(keep_base=True))}
+    names = [f"{part}/{name}" for part in ("val", "train") for name in metrics]
+    if monitor == LAST_EPOCH:
+        return
+    if monitor not in names:
+        raise InputError(f"{key}={monitor}: choose one of {', '.join(names)}")
+    name = monitor.partition("/")[2]
+    lower = getattr(metrics[name], "higher_is_better", None) is False
+    if lower and find_direction(monitor) == "max":
+        raise InputError(
+            f"{key}={monitor}: lower is better for this metric, so give it a name that ends in "
+            f"error, such as {name}_error"
         )
 
 
@@ -156,8 +177,8 @@ def _train_tiny(parts: Parts, classifier: Classifier, batch: Any, folder: Path) 
         profiler=None,
         default_root_dir=folder,
     )
-    loaders = [DataLoader([each], batch_size=None) for each in (batch, batch[:2])]  # pyright: ignore
-    trainer.fit(classifier, *loaders)
+    train, val = (DataLoader([each], batch_size=None) for each in (batch, batch[:2]))  # pyright: ignore
+    trainer.fit(classifier, train, val)
     path = folder / "tiny.ckpt"
     trainer.save_checkpoint(path)
     return path
