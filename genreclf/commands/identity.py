@@ -16,23 +16,21 @@ count. Neither does a new key that is left at its default. If a default has chan
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.commands.compose import EXPANDED, compose_default
 from genreclf.data.store import digest_values
 from genreclf.errors import InputError
 from genreclf.trust import identify_code, list_own_targets
 
 DIGITS = 8
-EXPANDED = ("experiment", "phase", "init")  # groups that only set other keys
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
 CHANGE_NOTHING = (  # settings that do not affect results
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
@@ -97,12 +95,6 @@ def list_differences(config: DictConfig, choices: Mapping[str, str]) -> dict[str
         for key in keys
         if key not in chosen or key not in default or chosen[key] != default[key]
     }
-
-
-@lru_cache
-def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
-    """Compose the config of these options alone, without experiments or overrides."""
-    return hydra.compose(config_name, [f"{group}={option}" for group, option in choices])
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from genreclf.commands.config_use import check_used
 from genreclf.data import Oversampling
 from genreclf.training.build import Parts
+from genreclf.training.debug import limit_parts
 from genreclf.trust import list_targets
 
 SETTINGS = (  # passed on to the parts unchanged
@@ -51,7 +53,7 @@ def make_parts(config: DictConfig) -> Parts:
     def make_logger(folder: Path) -> Any:
         return instantiate(config.logger, save_dir=folder)
 
-    return Parts(
+    parts = Parts(
         features=instantiate(config.features),
         make_model=partial(instantiate, config.model, _convert_="all"),
         split=instantiate(config.split),
@@ -69,8 +71,10 @@ def make_parts(config: DictConfig) -> Parts:
         init=plain["init"]["checkpoint"] if "init" in plain else None,
         allow_identical=config.allow_identical,
         precision=str(plain["trainer"].get("precision", "")),
-        progress_bar=plain["trainer"].get("enable_progress_bar", True),
+        progress_bar=plain["trainer"].get("enable_progress_bar") is not False,
         trust=[*plain["trust"], *list_targets([plain["model"], plain["features"]])],
         config=plain,
         **{name: plain[name] for name in SETTINGS},
     )
+    check_used(parts.make_model(classes=2))
+    return limit_parts(parts, **config.debug) if "debug" in config else parts
