@@ -40,7 +40,6 @@ KINDS = {
     "data.offset": (NUMBER,),
     "data.silence": (NUMBER,),
     "classes": (TEXTS, TEXT),
-    "network.classes": (INTEGER,),
     "fill": (NUMBER,),
     "scheduler.mode": (TEXT,),
     "model.gamma": (NUMBER, TEXT),
@@ -114,14 +113,15 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
 def find_kinds(key: str, default: Any) -> tuple[str, ...]:
     """Find which kinds of values a key takes; none if nothing is known about them."""
     parts = key.split(".")
+    plain = _name_kind(default)
     for first in range(len(parts)):
-        if kinds := KINDS.get(".".join(parts[first:])):
-            return kinds
+        kinds = KINDS.get(".".join(parts[first:]), ())
+        if kinds and (plain not in (SWITCH, INTEGER, NUMBER) or plain in kinds):
+            return kinds  # genreclf network has other classes
     if isinstance(default, list):
         element = _name_kind(default[0]) if default else None
         return tuple(name for name, elements in LISTS.items() if elements == (element,))
-    kind = None if isinstance(default, dict) else _name_kind(default)
-    return () if kind is None else (kind,)
+    return () if plain in (None, SETTINGS) else (plain,)
 
 
 def _name_kind(value: Any) -> str | None:

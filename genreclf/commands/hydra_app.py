@@ -39,11 +39,11 @@ from genreclf.training import launch
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 FLAGS = ("status", "estimate")  # of genreclf study: --status sets status=true
-WITH_VALUE = (  # options of Hydra that are followed by a value
-    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
-    *("--package", "-p", "--cfg", "-c", "--experimental-rerun"),
-)
 NO_TRACE = ("hydra.run.dir=.",)  # do not create an output folder
+TAKE_A_VALUE = (  # options of Hydra
+    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+)
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # our extras
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -153,23 +153,17 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:
-    """Turn our flags into overrides, and move Hydra's options to the front, where it expects them.
-
-    Hydra's parser takes no overrides both before and after an option, as in
-    `data=folder --config-dir mine model=net`.
-    """
+    """Turn our flags into overrides, and move Hydra's options to the front, where it wants them."""
     for flag in FLAGS:
         if f"--{flag}" in arguments:
             others = (text for text in arguments if text != f"--{flag}")
             arguments = [*others, f"{flag}=true", *NO_TRACE]
-    arguments = [_expand_home(text) for text in arguments]
-    options, overrides = [], []
-    rest = iter(arguments)
-    for argument in rest:
-        chosen = options if argument.startswith("-") else overrides
-        chosen.append(argument)
-        if argument in WITH_VALUE:
-            options += itertools.islice(rest, 1)
+    options, overrides, rest = [], [], iter(arguments)
+    for text in rest:
+        if text.startswith("-"):
+            options += [text, *itertools.islice(rest, int(text in TAKE_A_VALUE))]
+        else:
+            overrides.append(_expand_home(text))
     return options + overrides
 
 

@@ -86,13 +86,14 @@ class OptunaSweeper(Sweeper):
         folder = Path(str(self.config.outputs), "optuna")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock"):  # the same command, started twice
-            study = self._open_study(name, folder / f"{name}.db")
+            self.storage = self.storage or f"sqlite:///{(folder / name).absolute()}.db"
+            study = self._open_study(name)
             self._run_trials(study, fixed, space)
         best = study.best_trial
         if not math.isfinite(best.values[0]):
-            raise InputError(
-                f"each of the {len(study.trials)} runs failed; the last one: {self.error}"
-            )
+            # They are tried again once that is corrected.
+            _import_optuna().delete_study(study_name=name, storage=self.storage)
+            raise InputError(f"every run failed or diverged; {self.error}".rstrip("; "))
         command = ["genreclf", "train", *fixed, *best.user_attrs["overrides"]]
         print(f"best {self.metric}: {best.values[0]:.4f}, run {best.number + 1} of {self.n_trials}")
         print(shlex.join(command))
@@ -128,11 +129,11 @@ class OptunaSweeper(Sweeper):
         what = [counting, {key: repr(each) for key, each in space.items()}, self.metric, self.seed]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
-    def _open_study(self, name: str, file: Path) -> Any:
+    def _open_study(self, name: str) -> Any:
         optuna = _import_optuna()
         study = optuna.create_study(
             study_name=name,
-            storage=self.storage or f"sqlite:///{file.absolute()}",
+            storage=self.storage,
             direction="minimize" if self.minimize else "maximize",
             load_if_exists=True,
         )

@@ -44,7 +44,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ("range(0.5, 2, 0.5)", optuna.distributions.FloatDistribution(0.5, 1.5, step=0.5)),
         ("choice(a, 1)", optuna.distributions.CategoricalDistribution(["a", "1"])),
         ("[1],[2,3]", optuna.distributions.CategoricalDistribution(["[1]", "[2,3]"])),
-        ("true,null", optuna.distributions.CategoricalDistribution(["true", "null"])),
+        ("true,null", optuna.distributions.CategoricalDistribution(["True", "null"])),
     ],
 )
 def test_the_search_space_is_in_hydras_syntax(values: str, expected: object) -> None:
@@ -111,16 +111,24 @@ def test_failed_and_diverged_runs_count_as_the_worst(
 
 
 def test_if_every_run_fails_the_reason_is_given(
-    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command,
+    runs: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """And the same command tries again once the reason is gone."""
+
     def run(config: Any) -> float:
         raise InputError("no such folder")
 
-    monkeypatch.setattr(train, "run", run)
-    with pytest.raises(SystemExit):
-        command("train", *SEARCH, "hydra.sweeper.n_trials=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "run", run)
+        with pytest.raises(SystemExit):
+            command("train", *SEARCH, "hydra.sweeper.n_trials=2")
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "genreclf: every run failed or diverged; no such folder"
+    command("train", *SEARCH, "hydra.sweeper.n_trials=2")
+    assert len(runs) == 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,18 +55,16 @@ def train(music: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "arguments",
+    ("place", "arguments"),
     [
-        [],
-        ["workers=2", "num_workers=1"],
-        ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
+        (".", ["workers=2", "num_workers=1"]),
+        ("my_conf", ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("my_conf", ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]),
     ],
-    ids=["one", "workers", "joblib", "ddp"],
+    ids=["workers", "joblib", "ddp"],
 )
-@pytest.mark.parametrize("place", ["my_conf", "."])
 def test_a_module_next_to_the_options_or_in_the_current_folder_is_found_d15(
-    music: Path, tmp_path: Path, arguments: list[str], place: str
+    music: Path, tmp_path: Path, place: str, arguments: list[str]
 ) -> None:
     """D15: a class in the user's folder is found in every process, whatever starts it."""
     (tmp_path / place).mkdir(exist_ok=True)
@@ -159,10 +156,8 @@ def test_options_of_a_package_count_in_full_but_not_their_place(
     assert names[0] == names[1] != names[2]
 
 
-def test_two_options_of_one_name_in_a_folder_and_here(
-    command: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_options_of_one_name_in_a_folder_and_here(tmp_path: Path) -> None:
     """An option in --config-dir that is named like one of ours is not dropped silently."""
     write(tmp_path, mine__model__cnn_gru_dot_yaml="# Mine.\n_target_: a.B\n")
-    command("network", "--config-dir", f"{tmp_path}/mine", "frames=64", f"file={tmp_path}/a.svg")
-    assert "model=cnn_gru is genreclf's own; " in capsys.readouterr().err
+    done = genreclf(tmp_path, "network", "--config-dir", "mine", "frames=64")
+    assert done.stderr.startswith("genreclf: model=cnn_gru is genreclf's own; ")

@@ -24,31 +24,27 @@ def test_debugging_leaves_no_finished_run(
     command: Callable[..., str],
     music: Path,
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
     option: str,
     settings: list[str],
     said: str,
 ) -> None:
     """It says what it found and where its files are; studies and reports see no run."""
-    caplog.set_level("INFO")
     for _ in range(2):  # it starts afresh each time
         line = command("train", f"data.root={music}", *DATA, f"debug={option}", *settings)
         folder = Path(line)
         assert folder.parent == tmp_path / "debug"
         assert folder.name.startswith(f"{option}-folder-efficient_cnn-")
         assert (folder / "best.ckpt").exists()
-    assert said in caplog.text
+    assert said in (folder / "train.log").read_text()
     assert not [*tmp_path.rglob("result.json")]
     assert not (tmp_path / "train").exists()
 
 
 @pytest.mark.slow
-def test_debugging_takes_one_batch_of_each_part(
-    command: Callable[..., str], music: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    command("train", f"data.root={music}", *DATA, "debug=fast", "batch_size=4")
-    assert "tracks: 4 train, 4 val, 4 test" in caplog.text
+def test_debugging_takes_one_batch_of_each_part(command: Callable[..., str], music: Path) -> None:
+    folder = command("train", f"data.root={music}", *DATA, "debug=fast", "batch_size=4")
+    log = Path(folder, "train.log").read_text()
+    assert "tracks: 4 train, 4 val, 4 test" in log
 
 
 def test_the_loss_is_compared(tmp_path: Path) -> None:
