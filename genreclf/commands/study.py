@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.audio.own_features import get_stored
 from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import compose, hydra_app
 from genreclf.commands.run_folder import set_output_folder
@@ -222,7 +223,8 @@ def _compose_first_run(config: DictConfig, study: Study, phase: Phase) -> DictCo
 def _make_features(config: DictConfig, dataset: Dataset) -> list[Features]:
     """Make the features that the study stores: those that it compares, or the one it uses."""
     if "features" not in config.study.phases:
-        return [instantiate(config.features).stored]
+        return [get_stored(instantiate(config.features))]
     compared = compose.read_sweep("features")["features"]
     duration = f"data.duration={dataset.duration}"
-    return [instantiate(compose.compose_run([text, duration]).features).stored for text in compared]
+    runs = (compose.compose_run([text, duration]) for text in compared)
+    return [get_stored(instantiate(run.features)) for run in runs]

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from genreclf.audio.features import Features, Precomputed
+from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
+from genreclf.audio.own_features import get_stored
 from genreclf.data import cache
 from genreclf.data.sampling import EpochShuffle, Oversampling
 from genreclf.data.splits import Split
@@ -114,7 +115,7 @@ class StoreDataModule(pl.LightningDataModule):
         augmentation: nn.Module | None = None,
         oversampling: Oversampling | None = None,
         seed: int = 0,
-        features: Features | None = None,
+        features: Any = None,
         cached: str = "none",
         targets: np.ndarray | None = None,
     ) -> None:
@@ -125,7 +126,7 @@ class StoreDataModule(pl.LightningDataModule):
         self.augmentation = augmentation or nn.Identity()
         self.oversampling = oversampling or Oversampling()
         features = features or Precomputed()
-        self.shape = store.shape if isinstance(features, Precomputed) else features.shape
+        self.shape = store.shape if get_stored(features) is features else features.shape
         self.batch_features = build_batch_features(features)
         self.copies = self.oversampling.repeat_rows(store, split.get("train", np.arange(0)))
         self.predicted_part = self.tested_part

@@ -12,13 +12,15 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genreclf.audio.features import Features, Precomputed, Waveform, describe_features
+from genreclf.audio.features import describe_features
+from genreclf.audio.own_features import get_silence, get_stored
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule, check_loading
 from genreclf.data.sampling import Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
+from genreclf.protocols import Features
 from genreclf.training import finetune, process_group
 from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
@@ -114,10 +116,10 @@ def check_settings(parts: Parts) -> None:
     _load_pretrained(parts)
     parts.make_augmentation((0.0,))
     parts.make_oversampling((0.0,))
-    if not isinstance(parts.features, Precomputed):
+    if callable(parts.features):
         _check_size(get_min_size(model), parts.features, parts.features.shape)
     rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
-    if parts.features.stored != parts.features and rounds:
+    if get_stored(parts.features) is not parts.features and rounds:
         raise InputError(
             f"features.on_device=true with trainer.precision={parts.precision} would round the "
             "waveforms; use bf16-mixed or 16-mixed"
@@ -134,7 +136,7 @@ def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
         hint = " (to compute features of waveforms in training: features.on_device=true)"
         raise InputError(
             f"features of {shape[0]} x {shape[1]}; this model needs {least} x {least}"
-            + hint * isinstance(features, Waveform)
+            + hint * (features.name == "waveform")
         )
 
 
@@ -173,8 +175,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     if parts.tracks_per_genre is not None:
         split = splits.limit_training_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation
-    precomputed = isinstance(features, Precomputed)
-    silence = store.scaling.silence if precomputed else features.silence
+    silence = get_silence(features) if callable(features) else store.scaling.silence
     data = StoreDataModule(
         store,
         split,

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from genreclf.audio.features import Features, describe_features
+from genreclf.audio.features import describe_features
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
+from genreclf.protocols import Features
 from genreclf.training.normalisation import require_pretrained
 
 
