@@ -16,7 +16,7 @@ from genreclf.audio.features import describe_features
 from genreclf.audio.own_features import get_silence, get_stored
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule, check_loading
-from genreclf.data.sampling import Oversampling
+from genreclf.data.sampling import MakeSampler, Oversampling, ProcessSampler
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
@@ -38,6 +38,7 @@ class Parts:
         split: splits a store into the rows of each part.
         make_augmentation: makes the augmentation, given the values of a silent frame.
         make_oversampling: likewise, for the extra copies of some genres.
+        make_sampler: makes the sampler of an epoch's training tracks, given `labels` and `seed`.
         optimizer: makes an optimizer for parameters.
         scheduler: makes Lightning's scheduler config for an optimizer.
         normalise: makes a module that normalises features, given batches of training features.
@@ -69,6 +70,7 @@ class Parts:
     split: Callable[[Store], dict[str, np.ndarray]]
     make_augmentation: Callable[[tuple[float, ...]], nn.Module]
     make_oversampling: Callable[[tuple[float, ...]], Oversampling]
+    make_sampler: MakeSampler
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     scheduler: Callable[[Optimizer], dict[str, Any]]
     normalise: Callable[[Iterable[Tensor]], nn.Module]
@@ -116,6 +118,7 @@ def check_settings(parts: Parts) -> None:
     _load_pretrained(parts)
     parts.make_augmentation((0.0,))
     parts.make_oversampling((0.0,))
+    list(ProcessSampler(parts.make_sampler, np.arange(12) % 2, parts.seed))
     if callable(parts.features):
         _check_size(get_min_size(model), parts.features, parts.features.shape)
     rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
@@ -187,6 +190,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         features,
         parts.cache,
         None if distillation is None else distillation.make_targets(store, split),
+        parts.make_sampler,
     )
     least = get_min_size(parts.make_model(classes=2))
     _check_size(least, features, data.shape)
