@@ -66,18 +66,20 @@ def _keep_batch(batch: Any) -> StoredBatch:
     return batch
 
 
-def check_loading(batch_size: int, num_workers: int, cached: str = "none") -> None:
+def check_loading(
+    batch_size: int, num_workers: int, cached: str = "none", features: Any = None
+) -> None:
     """Check the settings of loading.
 
     Raises:
-        InputError: a number is not whole or too small, or the cache is unknown.
+        InputError: a number is not whole or too small, or the cache is unknown or does not suit the
+            features.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
     if not isinstance(num_workers, int) or num_workers < 0:
         raise InputError(f"num_workers={num_workers!r}: a whole number of at least 0 is needed")
-    if cached not in cache.KINDS:
-        raise InputError(f"cache={cached}: choose one of {', '.join(cache.KINDS)}")
+    cache.check_cache(cached, features)
 
 
 class StoreDataModule(pl.LightningDataModule):
@@ -106,7 +108,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     Raises:
         InputError: the batch size is under 1, the number of workers negative, or the cache
-            unknown.
+            unknown or unsuitable.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class StoreDataModule(pl.LightningDataModule):
         make_sampler: MakeSampler | None = None,
     ) -> None:
         super().__init__()
-        check_loading(batch_size, num_workers, cached)
+        check_loading(batch_size, num_workers, cached, features)
         self.store, self.split, self.seed = store, split, seed
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augmentation = augmentation or nn.Identity()
@@ -140,7 +142,11 @@ class StoreDataModule(pl.LightningDataModule):
         self._values: Tensor | None = None  # all stored values, if there is a cache
 
     def setup(self, stage: str = "") -> None:
-        """Fill the cache, in each process that trains."""
+        """Fill the cache, in each process that trains.
+
+        Raises:
+            InputError: `cached` is "float16", which cannot hold the values precisely enough.
+        """
         if self._values is None:
             trainer: Any = self.trainer
             device = trainer.strategy.root_device if trainer else torch.device("cpu")

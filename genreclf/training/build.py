@@ -105,7 +105,7 @@ def check_settings(parts: Parts) -> None:
     """
     if not 0 <= parts.seed < 2**32:
         raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
-    check_loading(parts.batch_size, parts.num_workers, parts.cache)
+    check_loading(parts.batch_size, parts.num_workers, parts.cache, parts.features)
     process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
     make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
     model = parts.make_model(classes=2)
