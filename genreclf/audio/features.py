@@ -70,6 +70,8 @@ class Waveform(_FixedRate):
     """The samples themselves, (1, samples), for features that are computed in training."""
 
     name: ClassVar[str] = "waveform"
+    unit: ClassVar[str] = "amplitude"
+    bin_axis: ClassVar[str] = "none"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,6 +114,8 @@ class Mel(_Spectral):
     top_db: float = 80.0  # dB
 
     name: ClassVar[str] = "mel"
+    unit: ClassVar[str] = "dB"
+    bin_axis: ClassVar[str] = "frequency"
 
     @property
     def silence(self) -> tuple[float, ...]:
@@ -144,6 +148,8 @@ class MFCC(Mel):
     n_mfcc: int = 13
 
     name: ClassVar[str] = "mfcc"
+    unit: ClassVar[str] = "cepstral coefficient"
+    bin_axis: ClassVar[str] = "coefficient"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,6 +189,8 @@ class Chroma(_Spectral):
     n_chroma: int = 12
 
     name: ClassVar[str] = "chroma"
+    unit: ClassVar[str] = "share of the strongest"
+    bin_axis: ClassVar[str] = "pitch class"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -216,6 +224,8 @@ class MelFrames(_Features):
     frames: int = 128
 
     name: ClassVar[str] = "mel_frames"
+    unit: ClassVar[str] = "dB"
+    bin_axis: ClassVar[str] = "frequency"
     sample_rate: ClassVar[None] = None  # the file's own
 
     @property

@@ -36,7 +36,10 @@ CHANGE_NOTHING = (  # settings that do not affect results
     *("allow_identical", "study", "trainer.enable_progress_bar"),
 )
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
-VERSIONS: dict[str, int] = {}  # by exported name; raise when results change
+VERSIONS = {  # of exported names, options and settings; raise when results change
+    "augmentation/strong": 2,  # leaves no extra copy unchanged
+    "tracks_per_genre": 2,  # limits all parts, not only training
+}
 
 
 def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
@@ -48,11 +51,13 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         sources: digests of the other files that the run reads, by name.
     """
     choices = list_choices(config)
+    settings = list_differences(config, choices)
+    named = [*_list_targets(config), *_list_options(config, choices), *settings]
     identity = {
         "choices": {group: option for group, option in choices.items() if _affects_identity(group)},
-        "settings": list_differences(config, choices),
+        "settings": settings,
         "outside": _read_outside(config, choices),
-        "versions": {name: VERSIONS[name] for name in _list_targets(config) if name in VERSIONS},
+        "versions": {name: VERSIONS[name] for name in named if name in VERSIONS},
         "data": data,
         "sources": dict(sources),
     }
@@ -169,6 +174,14 @@ def _read_option_files(config: DictConfig, name: str) -> list[Any]:
 def _list_targets(config: DictConfig) -> list[str]:
     settings = flatten(config)
     return sorted({settings[key] for key in settings if key.endswith("_target_")})
+
+
+def _list_options(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
+    """List the chosen options that have an effect, as group/option."""
+    copies = OmegaConf.select(config, "oversampling.copies") and config.oversampling.genres
+    unused = () if copies else ("augmentation@oversampling.augmentation",)
+    used = ((group, option) for group, option in choices.items() if group not in unused)
+    return [f"{group.partition('@')[0]}/{option}" for group, option in used]
 
 
 def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) -> None:

@@ -185,7 +185,12 @@ def _run_sweep(command: list[str], file: str) -> None:
 
 def _estimate(config: DictConfig, study: Study) -> str:
     """Estimate disk space and time, from the first run of each phase."""
-    from genreclf.studies.estimate import Workload, count_tracks, describe_estimate
+    from genreclf.studies.estimate import (
+        Workload,
+        count_tracks,
+        count_used_tracks,
+        describe_estimate,
+    )
     from genreclf.training.speed import CLASSES, measure_training_speed  # imports PyTorch
 
     runs = {phase.name: _compose_first_run(config, study, phase) for phase in study.phases}
@@ -196,8 +201,12 @@ def _estimate(config: DictConfig, study: Study) -> str:
     else:
         features, shape = _make_features(config, dataset), instantiate(last.features).shape
     archives = dataset.archives if isinstance(dataset, DownloadableDataset) else []
+    counts = count_tracks(dataset)
     workload = Workload(
-        tracks=count_tracks(dataset),
+        tracks=sum(counts),
+        used={
+            name: count_used_tracks(counts, first.tracks_per_genre) for name, first in runs.items()
+        },
         archives=sum(float(entry.get("gib", 0)) for entry in archives),
         features=features,
         outputs=Path(str(config.outputs)),

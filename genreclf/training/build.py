@@ -22,6 +22,7 @@ from genreclf.errors import InputError
 from genreclf.models import fused
 from genreclf.protocols import Features
 from genreclf.training import finetune, process_group
+from genreclf.training.augmentation import check_augmentation
 from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
@@ -54,7 +55,8 @@ class Parts:
         ema: decay of the moving average of the weights; None for no average.
         label_smoothing: share of each training target that is spread over all genres.
         mixup: alpha of the Beta distribution of mixup; 0 for none.
-        tracks_per_genre: maximum number of training tracks per genre; None for all.
+        tracks_per_genre: maximum number of training tracks per genre, the other parts in
+            proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
@@ -116,8 +118,11 @@ def check_settings(parts: Parts) -> None:
         parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
     digest_sources(parts.distillation, parts.init)
     _load_pretrained(parts)
-    parts.make_augmentation((0.0,))
-    parts.make_oversampling((0.0,))
+    check_augmentation(parts.make_augmentation((0.0,)), parts.features)
+    oversampling = parts.make_oversampling((0.0,))
+    if oversampling.genres and oversampling.copies:
+        key = "oversampling.augmentation"
+        check_augmentation(oversampling.augmentation, parts.features, key)
     list(ProcessSampler(parts.make_sampler, np.arange(12) % 2, parts.seed))
     if callable(parts.features):
         _check_size(get_min_size(model), parts.features, parts.features.shape)
@@ -176,7 +181,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
     if parts.tracks_per_genre is not None:
-        split = splits.limit_training_tracks(store, split, parts.tracks_per_genre)
+        split = splits.limit_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation
     silence = get_silence(features) if callable(features) else store.scaling.silence
     data = StoreDataModule(

@@ -128,6 +128,29 @@ def test_the_version_of_a_part_counts(
     assert digest() != before
 
 
+@pytest.mark.parametrize(
+    ("overrides", "counts"),
+    [
+        ([], False),
+        (["oversampling.genres=[Rock]"], True),
+        (["oversampling.genres=[Rock]", "oversampling.copies=0"], False),
+        (["experiment=paper_scripts"], False),
+        (["augmentation=strong"], True),
+        (["tracks_per_genre=100"], True),
+    ],
+)
+def test_the_version_of_an_option_counts_where_it_has_an_effect(
+    digest: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    counts: bool,
+) -> None:
+    """A26, D9: runs with unchanged copies, or with all held-out tracks, are not reused."""
+    before = digest(*overrides)
+    monkeypatch.setattr(identity, "VERSIONS", {})
+    assert (digest(*overrides) != before) == counts
+
+
 def test_a_changed_default_is_not_reused_silently(digest: Callable[..., str]) -> None:
     config = compose("config", return_hydra_config=True)
     before: dict[str, Any] = {"patience": 9, "gone": 1, "optimizer": {"lr": 0.001}}
