@@ -92,6 +92,7 @@ def test_only_models_of_this_package_are_rebuilt(tmp_path: Path) -> None:
 def test_a_run_releases_its_cache(
     train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A9: no tensor of the cache outlives its run, so a sweep holds one at a time."""
     kept: list[weakref.ref] = []
     setup = StoreDataModule.setup
 
