@@ -87,7 +87,7 @@ def check_features(features: Any) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
     if not is_own(kind):
         return
-    if missing := [wanted for wanted in REQUIRED if not hasattr(features, wanted)]:
+    if missing := [wanted for wanted in REQUIRED if wanted not in dir(features)]:
         raise InputError(
             f"{name} has no {', no '.join(missing)}, which features need: see "
             "genreclf.protocols.Features"

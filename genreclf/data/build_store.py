@@ -61,12 +61,12 @@ def plan_store(
             features of your own are not what they declare.
     """
     brought = isinstance(dataset, FeatureDataset)
+    check_features(features)
     if not callable(features) and not brought:
         raise InputError(
             f"data={dataset.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
         )
-    check_features(features)
     stored, folder = get_stored(features), Path(str(outputs)) / "stores"
     tracks, contents = dataset.tracks(), None
     if not brought:

@@ -140,5 +140,6 @@ def test_a_run_with_balanced_batches(train: Callable[..., dict[str, Any]], tmp_p
     option = tmp_path / "conf" / "sampler" / "weighted.yaml"
     option.parent.mkdir(parents=True)
     option.write_text("_target_: test_sampling.make_weighted\n")
-    own = train("sampler=weighted", "--config-dir", str(tmp_path / "conf"))
+    place = [f"outputs={tmp_path}", "--config-dir", str(tmp_path / "conf")]
+    own = train("sampler=weighted", *place)
     assert own["folder"] not in (plain["folder"], balanced["folder"])
