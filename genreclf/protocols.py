@@ -80,16 +80,22 @@ class DownloadableDataset(Dataset, Protocol):
 
 
 class Features(Protocol):
-    """How a waveform becomes an array; settings are dataclass fields.
+    """How a waveform becomes an array.
+
+    The constructor's arguments are the settings; each is kept in the attribute of the same name, as
+    in a dataclass. The class may have more attributes:
+
+    - `version`: raised whenever the same audio gives other values than before. Without it, features
+      are computed again whenever the file with the class changes.
+    - `silence`: values of a silent frame, one for all bins or one per bin; measured if missing.
+    - `unit`, such as "dB", and `bin_axis`, "frequency" if moving the bins transposes the music:
+      what augmentation may do with the values.
 
     Attributes:
-        name: short, such as "mel".
-        version: to be raised whenever the same audio gives other values than before; 1 if missing.
-        from_audio: whether they are computed from waveforms; False: the dataset provides them.
+        name: one word, such as "mel".
     """
 
     name: ClassVar[str]
-    from_audio: ClassVar[bool]
 
     @property
     def sample_rate(self) -> int | None:
@@ -98,22 +104,12 @@ class Features(Protocol):
 
     @property
     def duration(self) -> float:
-        """Seconds of the waveforms it takes, at most."""
+        """Seconds of the waveforms it takes: exactly, or with `sample_rate` None at most."""
         ...
 
     @property
     def shape(self) -> tuple[int, int]:
         """(bins, frames) of every clip."""
-        ...
-
-    @property
-    def silence(self) -> tuple[float, ...]:
-        """Values of a silent frame: one for all bins, or one a bin."""
-        ...
-
-    @property
-    def stored(self) -> Features:
-        """What a store keeps for these features: themselves, or the waveform."""
         ...
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:

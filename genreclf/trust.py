@@ -135,17 +135,32 @@ def _import_target(target: str) -> Any:
     return found
 
 
-def identify_code(kind: Any) -> int | str:
+def identify_code(kind: Any) -> Any:
     """Identify the code of a class or function that is not part of genreclf.
 
     Returns:
-        Its `version`, if it or a base class outside genreclf declares one; otherwise the SHA-1 of
-        the source file that defines it, so that a result of other code is not taken for its own.
+        Its `version`, if it or a base class outside genreclf declares one. Otherwise a digest of
+        the source files of the class and of its bases in the same package, so that results of code
+        that has changed since are not taken for its own.
+
+    Raises:
+        InputError: neither a version nor a source file exists.
     """
-    bases = getattr(kind, "__mro__", [kind])
-    owners = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
-    for owner in owners:
-        if "version" in vars(owner):
-            return int(owner.version)
-    file = getattr(sys.modules.get(str(kind.__module__)), "__file__", None)
-    return sha1(Path(file).read_bytes()).hexdigest() if file else "built in"
+    bases = [each for each in getattr(kind, "__mro__", [kind]) if each is not object]
+    own = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
+    for each in own:
+        if "version" in vars(each):
+            return vars(each)["version"]
+    package = kind.__module__.partition(".")[0]
+    modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
+    digest = sha1()
+    for name in sorted(modules):
+        try:
+            file = inspect.getsourcefile(sys.modules[name])
+            digest.update(Path(str(file)).read_bytes())
+        except (TypeError, OSError):
+            raise InputError(
+                f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
+                "would go unnoticed; give it an attribute version = 1"
+            ) from None
+    return f"source {digest.hexdigest()}"

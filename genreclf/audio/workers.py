@@ -25,7 +25,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from genreclf.audio import decode
-from genreclf.audio.features import Computed
+from genreclf.audio.own_features import compute_features
+from genreclf.errors import InputError
+from genreclf.protocols import Features
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: microseconds per period, or "max"
@@ -154,20 +156,39 @@ def exit_with_parent() -> None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def extract(path: str, features: Computed) -> Row:
-    """Compute the features and decoded seconds of a file, or say why it has none."""
+def extract(path: str, features: Features) -> Row:
+    """Compute the features and decoded seconds of a file, or say why it has none.
+
+    Raises:
+        InputError: the features are not what they declare; the message names the file.
+    """
     try:
         waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
     except decode.DecodeError as error:
         return str(error)
     except OSError as error:  # such as a folder that may be listed but not entered
         return str(error.strerror or error)
-    return features(waveform, rate), len(waveform) / rate
+    return _compute(features, waveform, rate, path), len(waveform) / rate
 
 
-def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
-    """Compute the windows of a file or waveform of any length, or say why it has none."""
+def _compute(features: Features, waveform: np.ndarray, rate: int, where: str) -> np.ndarray:
+    try:
+        return compute_features(features, waveform, rate)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except Exception as error:  # in features of the user's own
+        error.add_note(f"while computing features={features.name} of {where}")
+        raise
+
+
+def extract_windows(audio: Audio, features: Features) -> list[Window] | str:
+    """Compute the windows of a file or waveform of any length, or say why it has none.
+
+    Raises:
+        InputError: the features are not what they declare; the message names the file.
+    """
     needed = features.sample_rate, features.duration
+    where = audio if isinstance(audio, str) else "waveform"
     try:
         if isinstance(audio, tuple):
             windows = decode.split_waveform(*audio, *needed)
@@ -176,7 +197,7 @@ def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
         else:
             windows = decode.read_windows(audio, *needed)
         return [
-            Window(start, start + len(waveform) / rate, features(waveform, rate))
+            Window(start, start + len(waveform) / rate, _compute(features, waveform, rate, where))
             for start, waveform, rate in windows
         ]
     except decode.DecodeError as error:

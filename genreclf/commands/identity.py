@@ -43,7 +43,10 @@ ADDED = {  # groups added later, which count unless their first default is chose
     "sampler": "shuffle",
 }
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
-VERSIONS: dict[str, int] = {}  # by exported name; raise when results change
+VERSIONS = {  # of exported names, options and settings; raise when results change
+    "augmentation/strong": 2,  # leaves no extra copy unchanged
+    "tracks_per_genre": 2,  # limits all parts, not only training
+}
 
 
 def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
@@ -55,15 +58,18 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         sources: digests of the other files that the run reads, by name.
     """
     choices = list_choices(config)
+    settings = list_differences(config, choices)
+    named = [*_list_targets(config), *_list_options(config, choices), *settings]
     identity = {
         "choices": {
             group: option
             for group, option in choices.items()
             if _affects_identity(group) and ADDED.get(group) != option
         },
-        "settings": list_differences(config, choices),
+        "settings": settings,
         "outside": _read_outside(config, choices),
-        "versions": _list_versions(config),
+        "versions": {name: VERSIONS[name] for name in named if name in VERSIONS}
+        | _identify_own_code(config),
         "data": data,
         "sources": dict(sources),
     }
@@ -171,15 +177,24 @@ def _read_option_files(config: DictConfig, name: str) -> list[Any]:
     return [_canonicalise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
 
 
-def _list_versions(config: DictConfig) -> dict[str, int | str]:
-    """List the versions of the components: of ours, those above 1; of others, all."""
+def _list_targets(config: DictConfig) -> list[str]:
     settings = flatten(config)
-    lists = [value for value in settings.values() if isinstance(value, list)]
-    named = {str(settings[key]) for key in settings if key.endswith("_target_")}
-    found: dict[str, int | str] = {name: VERSIONS[name] for name in named & VERSIONS.keys()}
-    for name in list_own_targets([lists, [{"_target_": name} for name in named]]):
-        found[name] = identify_code(get_object(name))
-    return found
+    return sorted({str(settings[key]) for key in settings if key.endswith("_target_")})
+
+
+def _identify_own_code(config: DictConfig) -> dict[str, Any]:
+    """Identify the code of the parts that are not part of genreclf, by target."""
+    lists = [value for value in flatten(config).values() if isinstance(value, list)]
+    named = [{"_target_": name} for name in _list_targets(config)]
+    return {name: identify_code(get_object(name)) for name in list_own_targets([lists, named])}
+
+
+def _list_options(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
+    """List the chosen options that have an effect, as group/option."""
+    copies = OmegaConf.select(config, "oversampling.copies") and config.oversampling.genres
+    unused = () if copies else ("augmentation@oversampling.augmentation",)
+    used = ((group, option) for group, option in choices.items() if group not in unused)
+    return [f"{group.partition('@')[0]}/{option}" for group, option in used]
 
 
 def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) -> None:

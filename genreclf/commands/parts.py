@@ -59,6 +59,7 @@ def make_parts(config: DictConfig) -> Parts:
         split=instantiate(config.split),
         make_augmentation=make_augmentation,
         make_oversampling=make_oversampling,
+        make_sampler=partial(instantiate, config.sampler),
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler),
         normalise=instantiate(config.normalise),

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.audio.features import identify_features
+from genreclf.audio.features import build_features, identify_features, locate_features
 from genreclf.commands.identity import digest_run
 from genreclf.data.build_store import (
     StorePlan,
@@ -68,9 +68,9 @@ def _adopt_features(config: DictConfig, source: Source) -> None:
     given = HydraConfig.get().overrides.task
     if "features" not in config or any(text.startswith(CHOOSE_FEATURES) for text in given):
         return
-    settings = {key: value for key, value in source.features.items() if key != "name"}
+    build_features(source.features, config.get("trust") or ())  # or a stranger's store runs code
     OmegaConf.set_struct(config, False)
-    config.features = {"_target_": source.identity["class"], **settings}
+    config.features = locate_features(source.features)
     OmegaConf.set_struct(config, True)
 
 

@@ -4,6 +4,8 @@ from .datasets import Folder as Folder
 from .datasets import Npz as Npz
 from .datasets import Synthetic as Synthetic
 from .datasets import Track as Track
+from .sampling import BalancedSampler as BalancedSampler
+from .sampling import EpochShuffle as EpochShuffle
 from .sampling import Oversampling as Oversampling
 from .splits import select_all_tracks as select_all_tracks
 from .splits import split_by_artist as split_by_artist

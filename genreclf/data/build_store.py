@@ -10,6 +10,7 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from genreclf.audio.own_features import check_features, get_silence, get_stored
 from genreclf.audio.workers import Row, count_available_cores
 from genreclf.data.datasets.track import Track
 from genreclf.data.digests import DigestCache
@@ -56,15 +57,17 @@ def plan_store(
         path: path of the store; None for a name that depends on what it is made from.
 
     Raises:
-        InputError: features and dataset do not fit together, or the dataset cannot be read.
+        InputError: features and dataset do not fit together, the dataset cannot be read, or
+            features of your own are not what they declare.
     """
     brought = isinstance(dataset, FeatureDataset)
+    check_features(features)
     if not callable(features) and not brought:
         raise InputError(
             f"data={dataset.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
         )
-    stored, folder = features.stored, Path(str(outputs)) / "stores"
+    stored, folder = get_stored(features), Path(str(outputs)) / "stores"
     tracks, contents = dataset.tracks(), None
     if not brought:
         cache = DigestCache(folder)
@@ -172,7 +175,7 @@ def _write(plan: StorePlan, workers: int) -> None:
             writer,
             extract_rows(plan.tracks, contents, features, writer.done, workers, plan.path.parent),
         )
-        writer.finish(Scaling(silence=features.silence))
+        writer.finish(Scaling(silence=get_silence(features)))
 
 
 def _write_provided_rows(plan: StorePlan, dataset: FeatureDataset) -> None:

@@ -171,25 +171,37 @@ def select_all_tracks(store: Store) -> Split:
     return {"test": np.arange(len(store))}
 
 
-def limit_training_tracks(store: Store, split: Split, tracks_per_genre: int) -> Split:
-    """Reduce the training part of a split, for quick trials.
+def limit_tracks(store: Store, split: Split, tracks_per_genre: int) -> Split:
+    """Reduce all parts of a split, for quick trials.
 
     Args:
         store: the store that is split.
         split: its parts.
-        tracks_per_genre: maximum number of training tracks of each genre; a larger number keeps
-            all tracks that a smaller one would keep.
+        tracks_per_genre: maximum number of training tracks of each genre. The maximum in the other
+            parts is as much smaller or larger as these parts are, and at least 1. A larger number
+            keeps all tracks that a smaller one would keep.
 
     Raises:
         InputError: the number is under 1.
     """
-    if tracks_per_genre < 1:
-        raise InputError(f"tracks_per_genre={tracks_per_genre}: at least 1 is needed; null: all")
+    if type(tracks_per_genre) is not int or tracks_per_genre < 1:
+        raise InputError(
+            f"tracks_per_genre={tracks_per_genre}: a whole number from 1 on is needed; null: all"
+        )
+    train = max(1, len(split["train"]))
+    return {
+        part: _limit_rows(store, rows, -(-tracks_per_genre * len(rows) // train))
+        for part, rows in split.items()
+    }
+
+
+def _limit_rows(store: Store, rows: np.ndarray, most: int) -> np.ndarray:
+    """Keep at most so many rows of each genre, always the same ones."""
     by_genre: dict[int, list[int]] = {}
-    for row in sorted(split["train"], key=lambda row: sha1(store.track_ids[row].encode()).digest()):
+    for row in sorted(rows, key=lambda row: sha1(store.track_ids[row].encode()).digest()):
         by_genre.setdefault(store.labels[row], []).append(row)
-    train = [row for rows in by_genre.values() for row in rows[:tracks_per_genre]]
-    return {**split, "train": np.sort(np.array(train, dtype=np.int64))}
+    kept = [row for found in by_genre.values() for row in found[:most]]
+    return np.sort(np.array(kept, dtype=np.int64))
 
 
 def audit_split(

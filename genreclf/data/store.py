@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from genreclf.audio.features import describe_features, identify_features
+from genreclf.audio.own_features import get_stored
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
 from genreclf.protocols import Features
@@ -197,14 +198,15 @@ class Store:
         Raises:
             InputError: it was not; the message names the first setting that differs.
         """
-        wanted, made = describe_features(features.stored), self.source.features
+        stored = get_stored(features)
+        wanted, made = describe_features(stored), self.source.features
         for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
             if key in made and key in wanted and made[key] != wanted[key]:
                 raise InputError(
                     f"{self.path} was made with features {key}={made[key]!r}, the config says "
                     f"{wanted[key]!r}; name another store=..., or delete this one"
                 )
-        if (identity := identify_features(features.stored)) != self.source.identity:
+        if (identity := identify_features(stored)) != self.source.identity:
             raise InputError(
                 f"{self.path} was made by {format_identity(self.source.identity)}, the config "
                 f"says {format_identity(identity)}; name another store=..., or delete this one"

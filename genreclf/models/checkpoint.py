@@ -4,12 +4,14 @@ Both are read without running pickled code, and without importing code that the 
 (`genreclf.trust`).
 """
 
+from __future__ import annotations
+
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,15 +19,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from genreclf.audio.content import UNREADABLE
 from genreclf.audio.features import build_features
 from genreclf.errors import InputError
 from genreclf.files import BEST, read_json, write_atomically, write_json
 from genreclf.models.normalise import Normalise
 from genreclf.trust import build_part
 
+if TYPE_CHECKING:
+    from genreclf.data.store import Store  # h5py is slow to import
+
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported model
-TRAINED_ON = "trained_on."  # and a dtype: names of an exported model's tensors of hashes
+TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
+AUDIO, SOME_AUDIO = "audio", "some_audio"  # keys of `trained_on` besides dtypes
 SHA1 = 20  # bytes
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -39,7 +46,8 @@ class TrainedModel:
         classes: names of the genres, by number.
         features: the network's input; see `takes_audio`.
         bins: number of bins of the features.
-        trained_on: `row_sha1` of the stored rows it was trained on, by dtype; None if not known.
+        trained_on: `row_sha1` of the stored rows it was trained on, by dtype, and digests of their
+            audio under AUDIO, or SOME_AUDIO if some did not come from audio; None if not known.
         epoch: epoch of the weights, from 0.
         normalise: applied to features (batch, bins, frames) before the network.
         model: settings of the network, with `_target_`.
@@ -59,22 +67,41 @@ class TrainedModel:
         """Whether its features can be computed from audio (all but `Precomputed`)."""
         return callable(self.features)
 
-    def count_seen(self, hashes: Iterable[str], dtype: str) -> int | None:
-        """Count the rows that it was trained on.
+    def mark_seen(self, store: Store, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Mark the rows of a store that it was certainly trained on, bool (len(rows),).
 
-        Args:
-            hashes: `row_sha1` of rows of the same features.
-            dtype: dtype of these rows, as stored.
+        They have the same audio as a training row, or the same values in the same dtype.
+        """
+        known = self.trained_on or {}
+        values = known.get(str(store.dtype), frozenset())
+        audio = known.get(AUDIO, known.get(SOME_AUDIO, frozenset()))
+        pairs = zip(rows, list_audio(store, rows), strict=True)
+        seen = [digest in audio or store.row_sha1[row] in values for row, digest in pairs]
+        return np.array(seen, bool)
+
+    def count_seen(self, store: Store, rows: Sequence[int] | np.ndarray) -> int | None:
+        """Count the rows of a store that it was certainly trained on.
 
         Returns:
-            The count, or None if it cannot be known: the training rows are unknown, or no row is
-            among them but some were stored with another dtype.
+            The count, or None if no row is known to be among the training rows but some may be.
+            Audio can be compared if it is known of all rows on both sides: rows that were computed
+            from it differ between features and, in the last digits, between CPUs. Rows that did not
+            come from audio can be compared in one dtype.
         """
         if self.trained_on is None:
             return None
-        known = self.trained_on.get(dtype, frozenset())
-        count = sum(each in known for each in hashes)
-        return count if count or not self.trained_on.keys() - {dtype} else None
+        count, audio = int(self.mark_seen(store, rows).sum()), list_audio(store, rows)
+        if count or (AUDIO in self.trained_on and all(audio)):
+            return count
+        provided = not self.trained_on.get(SOME_AUDIO, store.dtype.kind not in "iu")
+        dtypes = self.trained_on.keys() - {AUDIO, SOME_AUDIO, str(store.dtype)}
+        return 0 if provided and not any(audio) and not dtypes else None
+
+
+def list_audio(store: Store, rows: Sequence[int] | np.ndarray) -> list[str]:
+    """List the digest of the audio of each row of a store; empty where it is not known."""
+    contents = (store.contents[row] for row in rows)
+    return ["" if content == UNREADABLE else content for content in contents]
 
 
 def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel:

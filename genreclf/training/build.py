@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from genreclf.audio.features import Features, Precomputed, Waveform, describe_features
+from genreclf.audio.features import describe_features
+from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.sampling import Oversampling
+from genreclf.data.sampling import MakeSampler, Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
 from genreclf.models.checkpoint import find_last_layer
+from genreclf.protocols import Features
 from genreclf.training import finetune
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
@@ -38,6 +40,7 @@ class Parts:
         split: splits a store into the rows of each part.
         make_augmentation: makes the augmentation, given the values of a silent frame.
         make_oversampling: likewise, for the extra copies of some genres.
+        make_sampler: makes the sampler of an epoch's training tracks, given `labels` and `seed`.
         optimizer: makes an optimizer for parameters.
         scheduler: makes Lightning's scheduler config for an optimizer.
         normalise: makes a module that normalises features, given batches of training features.
@@ -56,7 +59,8 @@ class Parts:
         ema: decay of the moving average of the weights; None for no average.
         label_smoothing: share of each training target that is spread over all genres.
         mixup: alpha of the Beta distribution of mixup; 0 for none.
-        tracks_per_genre: maximum number of training tracks per genre; None for all.
+        tracks_per_genre: maximum number of training tracks per genre, the other parts in
+            proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
@@ -73,6 +77,7 @@ class Parts:
     split: Callable[[Store], dict[str, np.ndarray]]
     make_augmentation: Callable[[tuple[float, ...]], nn.Module]
     make_oversampling: Callable[[tuple[float, ...]], Oversampling]
+    make_sampler: MakeSampler
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     scheduler: Callable[[Optimizer], dict[str, Any]]
     normalise: Callable[[Iterable[Tensor]], nn.Module]
@@ -118,7 +123,7 @@ def check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
         hint = " (to compute features of waveforms in training: features.on_device=true)"
         raise InputError(
             f"features of {shape[0]} x {shape[1]}; this model needs {least} x {least}"
-            + hint * isinstance(features, Waveform)
+            + hint * (features.name == "waveform")
         )
 
 
@@ -149,10 +154,9 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
     if parts.tracks_per_genre is not None:
-        split = splits.limit_training_tracks(store, split, parts.tracks_per_genre)
+        split = splits.limit_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation
-    precomputed = isinstance(features, Precomputed)
-    silence = store.scaling.silence if precomputed else features.silence
+    silence = get_silence(features) if callable(features) else store.scaling.silence
     data = StoreDataModule(
         store,
         split,
@@ -164,6 +168,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         features,
         parts.cache,
         None if distillation is None else distillation.make_targets(store, split),
+        parts.make_sampler,
     )
     least = get_min_size(parts.make_model(classes=2))
     check_size(least, features, data.shape)

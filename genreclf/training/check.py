@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genreclf.audio.features import Precomputed, describe_features
+from genreclf.audio.features import describe_features
+from genreclf.audio.own_features import get_stored
 from genreclf.data.datamodule import check_loading
+from genreclf.data.sampling import ProcessSampler
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import find_direction
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.training import process_group
+from genreclf.training.augmentation import check_augmentation
 from genreclf.training.build import (
     Parts,
     check_size,
@@ -41,7 +45,7 @@ def check_settings(parts: Parts) -> None:
     """
     if not 0 <= parts.seed < 2**32:
         raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
-    check_loading(parts.batch_size, parts.num_workers, parts.cache)
+    check_loading(parts.batch_size, parts.num_workers, parts.cache, parts.features)
     process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
     make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
     parts.make_callbacks()
@@ -56,12 +60,16 @@ def check_settings(parts: Parts) -> None:
         parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
     digest_sources(parts.distillation, parts.init)
     load_pretrained(parts)
-    parts.make_augmentation((0.0,))
-    parts.make_oversampling((0.0,))
-    if not isinstance(parts.features, Precomputed):
+    check_augmentation(parts.make_augmentation((0.0,)), parts.features)
+    oversampling = parts.make_oversampling((0.0,))
+    if oversampling.genres and oversampling.copies:
+        key = "oversampling.augmentation"
+        check_augmentation(oversampling.augmentation, parts.features, key)
+    list(ProcessSampler(parts.make_sampler, np.arange(12) % 2, parts.seed))
+    if callable(parts.features):
         check_size(get_min_size(model), parts.features, parts.features.shape)
     rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
-    if parts.features.stored != parts.features and rounds:
+    if get_stored(parts.features) is not parts.features and rounds:
         raise InputError(
             f"features.on_device=true with trainer.precision={parts.precision} would round the "
             "waveforms; use bf16-mixed or 16-mixed"

@@ -42,9 +42,9 @@ class Classifier(pl.LightningModule):
         scheduler: makes Lightning's scheduler config for an optimizer.
         description: plain values that a checkpoint stores, and that `load_from_checkpoint` needs:
             `model` (settings of the network, with `_target_`), `features` (as
-            `describe_features` gives), `bins`, `store` (digest), `trained_on` (by dtype of the
-            stored rows, `row_sha1` of those in the training part), `seen_before` (by part, how many
-            tracks the pretrained model was trained on) and `sources` (digests of other files).
+            `describe_features` gives), `bins`, `store` (digest), `trained_on` (as
+            `list_training_rows` gives), `seen_before` (by part, how many tracks the pretrained
+            model was trained on) and `sources` (digests of other files).
         normalise: applied to features before the network; None leaves them as they are.
         loss: the loss to minimise (`genreclf.protocols.Loss`); None for the cross-entropy. Its own
             parameters, if any, are trained along with the network.

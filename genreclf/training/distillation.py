@@ -147,11 +147,11 @@ class Embeddings:
             found = run.predictions
             if found.classes != store.classes:
                 raise InputError(f"distillation.runs: {run.folder} has other genres")
-            seen = _find_seen_rows(run, store, split)
+            seen = _mark_seen_rows(run, store, split)
             useful = {
                 place[track_id]: number
                 for number, track_id in enumerate(found.track_ids)
-                if place.get(track_id) in training and store.row_sha1[place[track_id]] not in seen
+                if place.get(track_id) in training and not seen[place[track_id]]
             }
             if not useful:
                 raise InputError(
@@ -232,8 +232,8 @@ def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarr
     return mixed / mixed.sum(axis=1, keepdims=True)
 
 
-def _find_seen_rows(run: Run, store: Store, split: Split) -> frozenset[str]:
-    """Find the rows that a run was trained on, as `row_sha1`.
+def _mark_seen_rows(run: Run, store: Store, split: Split) -> np.ndarray:
+    """Mark the rows that a run was trained on, bool (len(store),).
 
     Raises:
         InputError: it was, or may have been, trained on held-out tracks of this split.
@@ -245,22 +245,22 @@ def _find_seen_rows(run: Run, store: Store, split: Split) -> frozenset[str]:
             f"distillation.runs: {run.folder} has no {BEST}, which records what it was trained on"
         )
     trained = load_checkpoint(run.folder / BEST)
-    rows = (trained.trained_on or {}).get(str(store.dtype), frozenset())
-    if rows.isdisjoint(store.row_sha1):
+    marked = trained.mark_seen(store, range(len(store)))
+    if not marked.any():
         raise InputError(
-            f"distillation.runs: {run.folder} was trained on no row of this store, so it is not "
-            "known which tracks it has seen: use runs on the same data and features"
+            f"distillation.runs: {run.folder} was trained on no track of this store, so it is not "
+            "known which tracks it has seen: use runs on the same data"
         )
-    held_out = [store.row_sha1[row] for part in split if part != "train" for row in split[part]]
-    seen = trained.count_seen(held_out, str(store.dtype))
+    held_out = [row for part in split if part != "train" for row in split[part]]
+    seen = trained.count_seen(store, held_out)
     if seen is None:
         raise InputError(
-            f"distillation.runs: {run.folder} fine-tuned a model whose training rows were stored "
-            "in another type, so it is not known which tracks it has seen"
+            f"distillation.runs: {run.folder} was also trained on rows that cannot be compared "
+            "with this store, so it is not known which tracks it has seen"
         )
     if seen:
         raise InputError(
             f"distillation.runs: {run.folder} was trained on {seen} of the tracks that this run "
             "validates or tests on, so its soft labels would leak them"
         )
-    return rows
+    return marked

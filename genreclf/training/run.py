@@ -180,7 +180,7 @@ def _warn_of_seen_tracks(data: StoreDataModule, seen_before: dict[str, int | Non
         if count is None:
             log.warning(
                 "not known whether the pretrained model was trained on the %s tracks: its rows "
-                "were stored in another type",
+                "cannot be compared with them",
                 part,
             )
         elif count:

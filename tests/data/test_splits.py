@@ -253,3 +253,21 @@ def test_folds_need_numbers_as_ids(
     tracks = [Track(f"t{n}", "g", split=part) for n, part in enumerate(["train", "train", "val"])]
     with pytest.raises(InputError, match="whole numbers"):
         splits.split_by_fold(make_store(tracks, random_rows(3)), 0)
+
+
+def test_fewer_tracks_in_every_part_d9(make_store: Callable[..., Store]) -> None:
+    """D9: a quick trial validates and tests fewer tracks, too; a larger trial keeps them all."""
+    rows = np.arange(200 * 128, dtype=np.float32).reshape(200, 8, 16)
+    store = make_store([Track(str(n), "abbb"[n % 4]) for n in range(200)], rows)
+    whole = splits.split_stratified(store)
+    before: dict[str, set[int]] = {part: set() for part in whole}
+    for most, sizes in ((1, (2, 2, 2)), (7, (14, 2, 4)), (60, (95, 14, 28)), (500, (140, 20, 40))):
+        limited = splits.limit_tracks(store, whole, most)
+        assert tuple(map(len, limited.values())) == sizes
+        for part, kept in limited.items():
+            assert before[part] <= set(kept) <= set(whole[part])
+            assert kept.tolist() == sorted(kept)
+            before[part] = set(kept)
+    for most in (0, 2.5, True):
+        with pytest.raises(InputError, match="tracks_per_genre="):
+            splits.limit_tracks(store, whole, most)  # pyright: ignore[reportArgumentType]

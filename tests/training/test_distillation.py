@@ -218,10 +218,11 @@ def test_what_runs_predicted_joins_the_soft_labels(
 
 
 def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path:
-    """A run that had been trained on these rows as well."""
+    """A run that had been trained on these rows as well, whose audio is not known."""
     shutil.copytree(run, folder)
     checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
-    checkpoint["genreclf"]["trained_on"] |= trained_on
+    known = checkpoint["genreclf"]["trained_on"]
+    known |= {"some_audio": known.pop("audio"), **trained_on}
     torch.save(checkpoint, folder / "best.ckpt")
     return folder
 
@@ -241,10 +242,10 @@ def test_runs_that_may_have_seen_the_tracks_are_refused(
     capsys.readouterr()
     for folder, line in (
         (tmp_path / "none", "distillation.runs="),
-        (others, "was trained on no row of this store"),
+        (others, "predicted no training track of this run"),
         (machine, "has no best.ckpt"),
         (unsaid, "predicted no training track of this run"),
-        (tuned, "fine-tuned a model whose training rows were stored"),
+        (tuned, "was also trained on rows that cannot be compared"),
         (tmp_path, "this run will lie there too"),
     ):
         with pytest.raises(SystemExit):
