@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from genreclf.evaluation.runs import read_runs
+from genreclf.report.groups import select_runs
 from genreclf.report.page import write_report
 from genreclf.report.study import write_study_report
 from genreclf.studies.study import STUDY, Study
@@ -17,5 +18,5 @@ def run(config: DictConfig) -> None:
         print(write_study_report(Study.read(Path(places[0])), Path(places[0])))
         return
     page = Path(config.page)
-    write_report(read_runs(places), page)
+    write_report(select_runs(read_runs(places), config.where), page)
     print(page)
