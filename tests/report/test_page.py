@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY
 from html_page import Page
 
 from genreclf import paper
@@ -240,3 +241,21 @@ def test_runs_are_selected_by_phase_group_or_setting_d16(tmp_path: Path) -> None
         groups.select_runs(runs, ["optimizer.lr=3"])
     with pytest.raises(InputError, match=r"where=\[loss=focal\]: no run sets it"):
         groups.select_runs(runs, ["loss=focal"])
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_by_naming_its_report_d16(
+    command: Callable[..., str], music: Path, tmp_path: Path
+) -> None:
+    """D16: `train -m` writes a page about its own runs, and only these."""
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", "trainer.max_epochs=1"]
+    data += [*TINY[:-1], "+trainer.limit_train_batches=1"]
+    command("train", *data, "seed=7", "report=false")
+    page = Path(command("train", "-m", *data, "optimizer.lr=1e-3,1e-2", "report=true"))
+    assert page.parent == tmp_path / "report"
+    html = page.read_text()
+    assert "<h1>2 runs</h1>" in html
+    assert "<h2>optimizer.lr=0.01</h2>" in html
+    assert [file.name for file in page.parent.iterdir()] == [page.name]
+    sweep = ("train", "-m", *data, "optimizer.lr=1e-3,1e-2", "report=false")
+    assert command(*sweep).endswith("result.json"), "nothing is written with report=false"
