@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from genreclf.evaluation.runs import read_runs
 from genreclf.report.groups import select_runs
@@ -17,6 +17,8 @@ def run(config: DictConfig) -> None:
     if len(places) == 1 and (Path(places[0]) / STUDY).exists():
         print(write_study_report(Study.read(Path(places[0])), Path(places[0])))
         return
-    page = Path(config.page)
-    write_report(select_runs(read_runs(places), config.where), page)
+    page, where = Path(config.page), config.where
+    if isinstance(where, DictConfig):
+        where = OmegaConf.to_container(where)
+    write_report(select_runs(read_runs(places), where), page)
     print(page)

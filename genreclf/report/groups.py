@@ -122,20 +122,23 @@ def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     return [list(same.values()) for same in groups.values()]
 
 
-def select_runs(runs: Sequence[Run], where: Sequence[str]) -> list[Run]:
-    """Select the runs with all of these settings, such as ["phase=grid", "optimizer.lr=1e-3"].
+def select_runs(runs: Sequence[Run], where: Any) -> list[Run]:
+    """Select the runs with all of these settings, such as {"phase": "grid"}; None selects all.
 
     Raises:
-        InputError: a condition has no "=", or no run has its value.
+        InputError: `where` is not such a dict, or no run has one of its values.
     """
+    where = {} if where is None else where
+    if not isinstance(where, Mapping):
+        raise InputError(f"where={where}: write 'where={{KEY: VALUE}}'")
     found = list(runs)
-    for condition in where:
-        key, equals, value = condition.partition("=")
+    for key, value in where.items():
         values = sorted({read_setting(run.result, key) for run in found} - {""})
-        found = [run for run in found if _is_equal(read_setting(run.result, key), value)]
-        if not equals or not found:
+        text = _format_value(value)
+        found = [run for run in found if _is_equal(read_setting(run.result, key), text)]
+        if not found:
             hint = f"these runs have {', '.join(values[:8])}" if values else "no run sets it"
-            raise InputError(f"where=[{condition}]: {hint}; write KEY=VALUE")
+            raise InputError(f"where={{{key}: {text or 'null'}}}: {hint}")
     return found
 
 

@@ -234,13 +234,16 @@ def test_folds_are_combined_on_the_page(tmp_path: Path) -> None:
 def test_runs_are_selected_by_phase_group_or_setting_d16(tmp_path: Path) -> None:
     """D16: a report of the runs of a phase, of a group's option, or with a value."""
     runs = make_runs(tmp_path, [(1e-3, 0.2), (1e-2, 0.2)], seeds=2)
-    assert len(groups.select_runs(runs, [])) == 4
-    assert len(groups.select_runs(runs, ["phase=grid", "model=cnn_gru", "seed=0"])) == 2
-    assert len(groups.select_runs(runs, ["optimizer.lr=1e-2"])) == 2
-    with pytest.raises(InputError, match=r"where=\[optimizer.lr=3\]: these runs have 0.001, 0.01"):
-        groups.select_runs(runs, ["optimizer.lr=3"])
-    with pytest.raises(InputError, match=r"where=\[loss=focal\]: no run sets it"):
-        groups.select_runs(runs, ["loss=focal"])
+    assert len(groups.select_runs(runs, {})) == 4
+    found = groups.select_runs(runs, {"phase": "grid", "model": "cnn_gru", "seed": 0})
+    assert [run.result["config"]["seed"] for run in found] == [0, 0]
+    assert len(groups.select_runs(runs, {"optimizer.lr": 0.01})) == 2
+    with pytest.raises(InputError, match=r"where={optimizer.lr: 3}: these runs have 0.001, 0.01"):
+        groups.select_runs(runs, {"optimizer.lr": 3})
+    with pytest.raises(InputError, match=r"where={loss: focal}: no run sets it"):
+        groups.select_runs(runs, {"loss": "focal"})
+    with pytest.raises(InputError, match=r"where=grid: write 'where={KEY: VALUE}'"):
+        groups.select_runs(runs, "grid")
 
 
 @pytest.mark.slow
