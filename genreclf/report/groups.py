@@ -20,6 +20,9 @@ NOT_SHOWN = (  # overrides that have a column, do not affect results or describe
 )
 
 
+REPEATED = ("seed", "split.number")  # keys of repetitions and folds
+
+
 def get_key(override: str) -> str:
     """Return the key of an override: `split_seed` for `+split_seed=1`."""
     return override.partition("=")[0].lstrip("+~")
@@ -81,6 +84,7 @@ def find_varying(runs: Sequence[Run], without: Sequence[str] = ()) -> dict[str, 
     """
     overrides = dict.fromkeys(text for run in runs for text in run.result["overrides"])
     keys = dict.fromkeys(key for text in overrides if (key := get_key(text)) not in without)
+    keys = sorted(keys, key=lambda key: key in REPEATED)  # these last
     values = {key: [read_setting(run.result, key) for run in runs] for key in keys}
     return {key: each for key, each in values.items() if len(set(each)) > 1}
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from genreclf.evaluation.intervals import (
-    Estimate,
     average_runs,
     count_accuracy,
     estimate_accuracy,
+    estimate_share,
 )
 from genreclf.evaluation.runs import PAGE, Run
 from genreclf.figures import curves
@@ -38,12 +38,10 @@ class Configuration(NamedTuple):
     Args:
         label: the settings in which it differs from the others.
         runs: its runs.
-        accuracy: accuracy on the tested part, with its interval.
     """
 
     label: str
     runs: list[Run]
-    accuracy: Estimate
 
 
 def write_report(runs: Sequence[Run], page: Path) -> None:
@@ -66,16 +64,17 @@ def _compare(
     """Collect what the template shows of all runs together."""
     found = _list_configurations(runs)
     anchors = {run.folder: f"#run-{number}" for number, run in enumerate(detailed, start=1)}
-    drawn = found[:DRAWN]
+    listed = [_describe_configuration(each) for each in found[:LISTED]]
+    drawn = listed[:DRAWN]
     figure = curves.draw_comparison(
-        [each.label for each in drawn],
-        [each.accuracy.value for each in drawn],
-        [[each.accuracy.low or 0.0, each.accuracy.high or 0.0] for each in drawn],
+        [each["label"] for each in drawn],
+        [each["accuracy"].value for each in drawn],
+        [[each["accuracy"].low, each["accuracy"].high] for each in drawn],
     )
     tested = {_name_tracks(each.runs[0].result) for each in found}
     return {
         "count": len(runs),
-        "configurations": [_describe_configuration(each) for each in found[:LISTED]],
+        "configurations": listed,
         "total": len(found),
         "figure": figure,
         "drawn": len(drawn),
@@ -95,22 +94,25 @@ def _compare(
 def _list_configurations(runs: Sequence[Run]) -> list[Configuration]:
     """List the configurations, the most accurate first."""
     same = groups.group_runs(runs)
-    names = groups.label_runs([each[0] for each in same], without=("seed", "split.number"))
-    found = [
-        Configuration(name, each, estimate_accuracy(each, "test"))
-        for name, each in zip(names, same, strict=True)
-    ]
-    return sorted(found, key=lambda each: (-each.accuracy.value, each.label))
+    names = groups.label_runs([each[0] for each in same], without=groups.REPEATED)
+    found = [Configuration(*pair) for pair in zip(names, same, strict=True)]
+    return sorted(found, key=lambda each: (-_pool_accuracy(each.runs), each.label))
+
+
+def _pool_accuracy(runs: Sequence[Run]) -> float:
+    return estimate_share([count_accuracy(run, "test") for run in runs]).value
 
 
 def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
-    label, runs, accuracy = configuration
+    label, runs = configuration
     counts = [count_accuracy(run, "test") for run in runs]
     tests = [run.result["test"] for run in runs]
+    accuracy = estimate_accuracy(runs, "test")
     return {
         "label": label,
         "tested_on": runs[0].result["tested_on"],
         "accuracy": accuracy,
+        "interval": cells.format_bounds(accuracy),
         "by_fold": cells.format_fold_range(counts),
         "f1_macro": average_runs(runs, lambda result: result["test"]["f1_macro"]),
         "top3": cells.format_percent(_average(tests, "top3_accuracy")),
@@ -139,7 +141,7 @@ def _draw_impact(found: Sequence[Configuration]) -> str | None:
     runs = [run for each in found for run in each.runs]
     panels: dict[str, dict[str, list[float]]] = {}
     for key, values in groups.find_varying(runs).items():
-        if key in ("seed", "split.number") or not 1 < len(set(values) - {""}) <= VALUES:
+        if key in groups.REPEATED or not 1 < len(set(values) - {""}) <= VALUES:
             continue
         panel: dict[str, list[float]] = {}
         for value, run in sorted(zip(values, runs, strict=True), key=lambda pair: _order(pair[0])):

@@ -216,7 +216,7 @@ def test_a_grid_by_hand_has_fig_5_and_seeds_are_combined_d16(tmp_path: Path) -> 
     html = (tmp_path / "a.html").read_text()
     assert "Impact of each hyperparameter" in html
     assert '<td class="wrap">model.cnn_dropout=0.2 optimizer.lr=0.001</td>' in html
-    assert "seed=1 model.cnn_dropout=0.4 optimizer.lr=0.01" in html
+    assert "model.cnn_dropout=0.4 optimizer.lr=0.01 seed=1" in html
     assert html.count("<section") == 8
     write_report(runs[:4], tmp_path / "a.html")
     assert "Impact of" not in (tmp_path / "a.html").read_text(), "a single setting varies"
