@@ -1,6 +1,7 @@
 """Section III of the paper: audio files (Table I), a clip (Fig. 1), features (Table II)."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,7 +70,7 @@ def _read_audio_of_study(study: Study) -> AudioFiles | None:
     """Read the audio files of the first run whose store exists; None if none can be read."""
     for run in cells.collect_runs(study):
         if (store := _open_store(run)) is not None:
-            found = _read_audio_files(tuple(store.paths))
+            found = _read_audio_files(tuple(_locate_audio(run, store.paths)))
             return found if found.readable else None
     return None
 
@@ -80,6 +81,17 @@ def _open_store(run: Run) -> Store | None:
         return Store(run.folder / run.result["data"]["store"])
     except InputError:
         return None
+
+
+def _locate_audio(run: Run, paths: Sequence[str]) -> list[str]:
+    """Find a run's audio files from any working directory.
+
+    Relative paths start where the command was run, which is usually a folder above the run's own.
+    """
+    first = next(filter(None, paths), "")
+    folders = (Path(), *run.folder.absolute().parents)
+    base = next((folder for folder in folders if (folder / first).is_file()), Path())
+    return [str(base / path) if path else "" for path in paths]
 
 
 @cache  # a study rewrites its report after each phase, for the same thousands of files
@@ -134,7 +146,8 @@ def _draw_clip(run: Run, store: Store) -> Picture:
     if computed_in_training and (run.folder / BEST).exists():  # the store holds waveforms
         features = load_checkpoint(run.folder / BEST).features
         values = compute_features(features, values[0], features.sample_rate)
-    genre, path = store.classes[store.labels[row]], Path(store.paths[row])
+    genre = store.classes[store.labels[row]]
+    path = Path(_locate_audio(run, [store.paths[row]])[0])
     name = spectrogram.read_title(path) if path.is_file() else f"Track {store.track_ids[row]}"
     kind = "features from the dataset" if features.name == "precomputed" else features.name
     caption = f"{name}, {genre}: {kind}, {values.shape[0]} × {values.shape[1]}."

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
+from genreclf.evaluation.differences import estimate_difference
 from genreclf.evaluation.intervals import (
     compute_mean,
     count_correct,
-    estimate_accuracy,
     estimate_recall,
 )
 from genreclf.evaluation.runs import Run
@@ -150,7 +150,8 @@ def _make_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     accuracy, bounds = cells.format_measured_or_reason(phase, point, OPTION, key)
     correct = recall = recall_bounds = f1 = cells.NONE
     if point is not None and (genre := _list_target_metrics(point.runs)):
-        estimate = estimate_recall(genre)
+        name = _get_target_genre(point.runs[0].result["config"])
+        estimate = estimate_recall(point.runs, name, "val")
         recall, recall_bounds = cells.format_percent(estimate.value), cells.format_bounds(estimate)
         mean = compute_mean([count_correct(each) for each in genre])
         correct = f"{mean:g} of {genre[0]['support']}"
@@ -173,15 +174,15 @@ def _make_row(phase: Phase, point: Point | None, key: str) -> list[str]:
 def _make_gain_row(pair: Sequence[Point]) -> list[str]:
     """Make the row of strong minus standard."""
     before, after = paper.ENHANCEMENT["0"], paper.ENHANCEMENT["1"]
-    correct = recall = f1 = accuracy = cells.NONE
+    correct = recall = f1 = accuracy = bounds = cells.NONE
     if len(pair) == 2 and all(point.runs for point in pair):
-        low, high = (estimate_accuracy(point.runs).value for point in pair)
-        accuracy = cells.format_points(high - low)
+        gain = estimate_difference(pair[1].runs, pair[0].runs)
+        accuracy, bounds = cells.format_points(gain.value), cells.format_bounds(gain, signed=True)
         standard, strong = (_list_target_metrics(point.runs) for point in pair)
         if standard and strong:
             low, high = (compute_mean(list(map(count_correct, g))) for g in (standard, strong))
             correct = cells.format_signed(high - low, "g")
-            low, high = (estimate_recall(genre).value for genre in (standard, strong))
+            low, high = (compute_mean([each["recall"] for each in g]) for g in (standard, strong))
             recall = cells.format_points(high - low)
             low, high = (compute_mean([each["f1"] for each in g]) for g in (standard, strong))
             f1 = cells.format_signed(high - low)
@@ -196,5 +197,5 @@ def _make_gain_row(pair: Sequence[Point]) -> list[str]:
         f1,
         cells.format_points(after.val_accuracy - before.val_accuracy),
         accuracy,
-        cells.NONE,
+        bounds,
     ]

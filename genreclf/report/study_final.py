@@ -64,7 +64,7 @@ def _make_genre_row(name: str, runs: Sequence[Run], same: bool) -> list[str]:
         row.append(cells.format_decimal(getattr(printed, metric, None)))
         row.append(_format_mean([each[metric] for each in found]))
         if metric == "recall":
-            row.append(cells.format_bounds(estimate_recall(found)) if found else cells.NONE)
+            row.append(cells.format_bounds(estimate_recall(runs, name)) if runs else cells.NONE)
     support = f"{compute_mean([each['support'] for each in found]):g}" if found else cells.NONE
     return [*row, str(printed.support) if printed else cells.NONE, support]
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from genreclf import paper
+from genreclf.evaluation.differences import estimate_difference
 from genreclf.evaluation.intervals import (
     Estimate,
     compute_wilson_interval,
     estimate_accuracy,
-    estimate_difference,
 )
 from genreclf.evaluation.runs import Run
 from genreclf.report import cells, study_artists
@@ -62,15 +62,12 @@ def _describe_artist_effect(phase: Phase) -> tuple[str, str]:
     pair = [found[key] for key in ("artist", study_artists.REFERENCE) if key in found]
     if len(pair) < 2 or not all(point.runs for point in pair):
         return BEFORE, "on both a random split and a split by artist."
-    lost = estimate_difference(*map(study_artists.list_test_accuracies, pair))
+    lost = estimate_difference(pair[0].runs, pair[1].runs, "test")
     lead = (
         "of accuracy when no artist is on both sides of the split, compared with a random split; "
     )
-    lead += (
-        f"95 % interval {cells.format_bounds(lost, signed=True)}."
-        if lost.low is not None
-        else "one seed, so there is no interval."
-    )
+    lead += f"95 % interval {cells.format_bounds(lost, signed=True)}"
+    lead += "." if len(pair[0].runs) > 1 else " (one seed, so it covers only the tracks)."
     return f"{cells.format_points(lost.value)} points", lead
 
 
@@ -96,8 +93,9 @@ def _explain_intervals(study: Study) -> str:
             "they do not include the variation between seeds, which would widen them."
         )
     return (
-        f"Each point is run with {len(study.seeds)} seeds. Values are means over the seeds, with "
-        "Student's 95 % t-interval."
+        f"Each point is run with {len(study.seeds)} seeds. Values are means over the seeds. The "
+        "95 % intervals cover both the choice of the tracks and the seeds (a bootstrap), and are "
+        "never narrower than Wilson's interval for that many tracks."
     )
 
 

@@ -1,7 +1,8 @@
 """Sections V-A to V-C of the paper: batch size, learning rate, optimizer, scheduler."""
 
 from genreclf import paper
-from genreclf.evaluation.intervals import average_runs, estimate_difference
+from genreclf.evaluation.differences import estimate_difference
+from genreclf.evaluation.intervals import average_runs
 from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
@@ -109,13 +110,12 @@ def build_optimizer_figure(study: Study) -> Section:
     notes = cells.list_remarks(phase)
     pair = [measured[key] for key in ("adamw", "adam") if key in measured]
     if len(pair) == 2 and all(point.runs for point in pair):
-        gain = estimate_difference(*(point.list_values("val/accuracy") for point in pair))
+        gain = estimate_difference(pair[0].runs, pair[1].runs)
         printed, found = (
             f"{cells.format_points(value)} points" for value in (paper.ADAMW_GAIN, gain.value)
         )
         rows.append(["AdamW minus Adam", printed, found, cells.format_bounds(gain, signed=True)])
-        if gain.low is None:
-            notes.append("The interval of the difference needs at least two seeds.")
+        notes.append(cells.explain_difference(pair[0].runs, pair[1].runs))
     return Section(
         "fig-4",
         "Fig. 4: Adam and AdamW",

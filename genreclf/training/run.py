@@ -84,8 +84,8 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
     val = test if part == "val" else _evaluate(_predict(trained, data, "val", parts.fast))
     names = ("loss", "accuracy", "f1_macro")
     metrics = {key: value for key, value in trained.best.items() if "/" in key}
-    if not trained.history.epochs:  # a model without epochs
-        metrics = {f"val/{name}": val[name] for name in names}
+    # Under bf16, validation during training gives slightly other figures: studies choose by these.
+    metrics |= {f"val/{name}": val[name] for name in names}
     if parts.test:
         metrics |= {f"test/{name}": test[name] for name in names}
         metrics |= {f"test/{name}": value for name, value in _score(parts, predictions).items()}

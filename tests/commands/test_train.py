@@ -18,6 +18,7 @@ from genreclf.data.store import Store
 from genreclf.evaluation.runs import Predictions
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.normalise import Normalise
+from genreclf.studies.study import Point
 from genreclf.training.callbacks import History
 
 Train = Callable[..., dict[str, Any]]
@@ -43,12 +44,22 @@ def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str
     best = min(result["history"], key=lambda epoch: epoch["val/loss"])
     assert result["best_epoch"] == best["epoch"]
     for name in ("accuracy", "loss", "f1_macro"):
-        assert result["val"][name] == pytest.approx(result["metrics"][f"val/{name}"], abs=1e-5)
-    assert result["metrics"]["val/loss"] == best["val/loss"]
+        assert result["val"][name] == pytest.approx(best[f"val/{name}"], abs=1e-5)
+        assert result["val"][name] == result["metrics"][f"val/{name}"]
+    assert {"top3_accuracy", "mean_average_precision"} <= set(result["val"]) & set(result["test"])
     assert sum(result["data"]["split"]["test"].values()) == result["test"]["n"] == 10
     predictions = Predictions.read(folder / "predictions.csv")
     accuracy = (predictions.scores.argmax(axis=1) == predictions.labels).mean()
     assert accuracy == result["test"]["accuracy"] == result["metrics"]["test/accuracy"]
+
+
+@pytest.mark.slow
+def test_a_study_chooses_by_the_figures_that_it_reports_a5(train: Train) -> None:
+    """A5: under bf16, there is one validation figure, in the precision of the weights."""
+    result = train("trainer.precision=bf16-mixed", "model=efficient_cnn")
+    point = Point([], [str(result["folder"])])
+    for name in ("accuracy", "loss", "f1_macro"):
+        assert point.list_values(f"val/{name}") == [result["val"][name]]
 
 
 def test_the_checkpoint_is_the_best_epochs_net(train: Train) -> None:

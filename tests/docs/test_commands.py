@@ -35,7 +35,7 @@ NOT_RUN = {  # what a command holds, and why it is composed only
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",
     r"logger=wandb|dashboard(?!.*file=)": "needs an account, or is run by test_loggers.py",
-    r"phase=grid|study=": "many runs; studies are run by tests/studies",
+    r"phase(=|: )grid|study=": "many runs; studies are run by tests/studies",
 }
 
 
