@@ -11,13 +11,13 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.workers import Row, count_available_cores
-from genreclf.data.datasets.track import Track
+from genreclf.data.datasets.track import Track, list_tracks
 from genreclf.data.digests import DigestCache
-from genreclf.data.rows import check_rows, extract_rows
+from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
+from genreclf.protocols import Dataset, FeatureDataset, Features
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def plan_store(
         path: path of the store; None for a name that depends on what it is made from.
 
     Raises:
-        InputError: features and dataset do not fit together, or the dataset cannot be read.
+        InputError: features and dataset do not fit together, the dataset cannot be read, or its
+            tracks cannot be used, for the reasons of `list_tracks`.
     """
     brought = isinstance(dataset, FeatureDataset)
     if not callable(features) and not brought:
@@ -65,7 +66,7 @@ def plan_store(
             "data=npz, which holds finished features, and with nothing else"
         )
     stored, folder = features.stored, Path(str(outputs)) / "stores"
-    tracks, contents = dataset.tracks(), None
+    tracks, contents = list_tracks(dataset, with_audio=not brought), None
     if not brought:
         cache = DigestCache(folder)
         contents = cache.digest_files([track.path for track in tracks])
@@ -138,8 +139,7 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     store = Store(plan.path)
     if isinstance(plan.dataset, FeatureDataset):
         check_values(store, plan.features)
-    known_bad = plan.dataset.known_bad if isinstance(plan.dataset, DownloadableDataset) else {}
-    _log_store(store, plan.features, known_bad)
+    _log_store(store, plan.features, getattr(plan.dataset, "known_bad", {}))
     return store
 
 
@@ -176,14 +176,19 @@ def _write(plan: StorePlan, workers: int) -> None:
 
 
 def _write_provided_rows(plan: StorePlan, dataset: FeatureDataset) -> None:
-    """Write the rows that the dataset provides."""
-    first, features = next(dataset.rows()), plan.features
-    if callable(features) and first.shape != features.shape:
-        rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
-        raise InputError(f"rows of {rows} cannot be features={features.name}, which are {wanted}")
-    with StoreWriter(plan.path, plan.source, plan.tracks, first.shape, first.dtype) as writer:
-        _write_rows(writer, check_rows(dataset, writer.done))
-        writer.finish(_choose_scaling(dataset))
+    """Write the rows that the dataset provides, reading each once."""
+    rows, features = ProvidedRows(dataset, len(plan.tracks)), plan.features
+    shape = rows.first.shape
+    if callable(features) and shape != features.shape:
+        given, wanted = (" x ".join(map(str, each)) for each in (shape, features.shape))
+        raise InputError(f"rows of {given} cannot be features={features.name}, which are {wanted}")
+    scale, offset = dataset.scaling()
+    with StoreWriter(plan.path, plan.source, plan.tracks, shape, rows.first.dtype) as writer:
+        _write_rows(writer, rows.check(writer.done))
+        silence = dataset.silence
+        if silence is None:
+            silence = scale * rows.lowest + offset
+        writer.finish(Scaling(scale, offset, (silence,)))
 
 
 def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
@@ -209,15 +214,6 @@ def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
             else:
                 writer.accept(*row)
             progress.update(task, advance=1, rejected=writer.rejected)
-
-
-def _choose_scaling(dataset: FeatureDataset) -> Scaling:
-    scale, offset = dataset.scaling()
-    silence = dataset.silence
-    if silence is None:
-        finite = (row for row in dataset.rows() if np.isfinite(row).all())
-        silence = scale * min((float(row.min()) for row in finite), default=0.0) + offset
-    return Scaling(scale, offset, (silence,))
 
 
 def _log_store(store: Store, features: Features, known_bad: Collection[str]) -> None:

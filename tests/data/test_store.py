@@ -67,7 +67,7 @@ def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
 def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     with h5py.File(tmp_path / "a.h5") as file:
-        texts = ["album", "artist", "content", "license", "path", "split", "track_id"]
+        texts = ["album", "artist", "artist_id", "content", "license", "path", "split", "track_id"]
         numbers = ["duration", "features", "label", "row_sha1"]
         assert sorted(file) == sorted([*texts, *numbers, "rejected"])
         assert {len(file[name]) for name in file if name != "rejected"} == {4}

@@ -2,23 +2,26 @@
 
 An archive has the arrays `features`, `labels` and `track_ids`. `features` has the shape (tracks,
 bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any numeric dtype.
-`labels` are names, or integers that number the classes. Optional arrays: `split`, `artist`,
-`album`, and the scalars `scale` and `offset`: a value means `scale * stored + offset`.
+`labels` are names, or integers that number the classes; one for each track. Optional arrays:
+`split`, `artist`, `album`, and the scalars `scale` (not 0) and `offset`: a value means
+`scale * stored + offset`.
 """
 
 import glob
+import math
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from genreclf.data.datasets.track import PARTS, Track
+from genreclf.data.datasets.track import Track, check_unique, find_genre_fault
 from genreclf.errors import InputError
 
+PANDAS = {"nan", "None", "<NA>", "NaT"}  # texts that it makes of missing values
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -46,10 +49,12 @@ class Npz:
         duration: float = 30,
     ) -> None:
         for name, value in {"scale": scale, "offset": offset, "silence": silence}.items():
-            if not isinstance(value, int | float | None):
+            if value is not None and not _is_finite(value):
                 raise InputError(f"data.{name}={value}: a number is needed")
+        if scale == 0:
+            raise InputError("data.scale=0 would make all features equal; another number is needed")
         self.path, self.silence, self.duration = str(path), silence, duration
-        self.classes = list(classes) if classes is not None else None
+        self.classes = _check_classes(classes)
         self._scale, self._offset = scale, offset
 
     def files(self) -> list[Path]:
@@ -58,7 +63,10 @@ class Npz:
         Raises:
             InputError: nothing matches the path.
         """
-        found = sorted(map(Path, glob.glob(str(Path(self.path).expanduser()))))  # noqa: PTH207
+        path = Path(self.path).expanduser()
+        if path.is_file():  # even if its name looks like a pattern
+            return [path]
+        found = sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207
         if not found:
             raise InputError(f"data.path={self.path}: no such file")
         return found
@@ -81,24 +89,22 @@ class Npz:
         """List one track per row.
 
         Raises:
-            InputError: there are no tracks, an array is missing or has the wrong length, labels
-                have no name, or a track id occurs twice.
+            InputError: there are no tracks, an array is missing or has the wrong shape, labels are
+                not one name or whole number for each track, or a track id occurs twice.
         """
+        return list(self._tracks)
+
+    @cached_property
+    def _tracks(self) -> list[Track]:
         tracks = [track for file in self.files() for track in self._read_tracks(file)]
         if not tracks:
             raise InputError(f"data.path={self.path}: no tracks in it")
-        counts = Counter(track.id for track in tracks)
-        if twice := [track_id for track_id, count in counts.items() if count > 1]:
-            shown = ", ".join(twice[:10]) + (", ..." if len(twice) > 10 else "")
-            raise InputError(
-                f"data.path={self.path}: {len(twice)} track ids occur more than once ({shown}); "
-                "each track may be there only once, or it ends up in training and in test"
-            )
+        check_unique([track.id for track in tracks], f"data.path={self.path}")
         return tracks
 
     def genres(self) -> list[str]:
         """List the names that occur in the labels, sorted."""
-        return sorted({track.genre for track in self.tracks()})
+        return sorted({track.genre for track in self._tracks})
 
     def scaling(self) -> tuple[float, float]:
         """Read (scale, offset) of the stored values."""
@@ -122,7 +128,7 @@ class Npz:
         for file in self.files():
             with open_archive(file) as archive:
                 features = read_array(archive, file, "features")
-                count = len(read_array(archive, file, "track_ids"))
+            count = len(_read_columns(file, *_stamp(file))["track_ids"])
             if features.ndim == 2:
                 features = features[:, :, None]
             if features.ndim != 3 or features.dtype.kind not in "biuf" or features.itemsize > 8:
@@ -146,32 +152,111 @@ class Npz:
                 archive, file, "offset", 0.0
             )
 
-    def _read_tracks(self, file: Path) -> Iterator[Track]:
-        with open_archive(file) as archive:
-            ids = decode_texts(read_array(archive, file, "track_ids"))
-            columns = {"genre": self._name_genres(read_array(archive, file, "labels"), file)}
-            for name in ("split", "artist", "album"):
-                if name in archive:
-                    columns[name] = decode_texts(read_array(archive, file, name))
-        for name, column in columns.items():
-            if len(column) != len(ids):
-                raise InputError(f"{file}: {len(column)} values of {name} for {len(ids)} track_ids")
-        if "split" in columns:
-            columns["split"] = [
-                PARTS.get(part.casefold(), part.casefold()) for part in columns["split"]
-            ]
-        for number, track_id in enumerate(ids):
-            yield Track(id=track_id, **{name: column[number] for name, column in columns.items()})
+    def _read_tracks(self, file: Path) -> list[Track]:
+        columns = _read_columns(file, *_stamp(file))
+        count = len(columns["track_ids"])
+        genres = self._name_genres(columns["labels"], file)
+        texts = {name: columns[name] for name in ("split", "artist", "album") if name in columns}
+        for name, column in {"genre": genres, **texts}.items():
+            if len(column) != count:
+                raise InputError(f"{file}: {len(column)} values of {name} for {count} track_ids")
+        return [
+            Track(
+                columns["track_ids"][row],
+                genres[row],
+                **{name: column[row] for name, column in texts.items()},
+            )
+            for row in range(count)
+        ]
 
     def _name_genres(self, labels: np.ndarray, file: Path) -> list[str]:
-        if self.classes is None or labels.dtype.kind not in "iu":
-            return decode_texts(labels)
-        if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
+        if labels.ndim != 1:
+            raise InputError(
+                f"{file}: 'labels' of shape {labels.shape}; one genre for each track is needed "
+                "(one-hot rows: labels.argmax(axis=1))"
+            )
+        if labels.dtype.kind not in "iuSU":
+            raise InputError(
+                f"{file}: 'labels' are {labels.dtype}, such as {labels[:1].tolist()}; names or "
+                "whole numbers are needed"
+            )
+        genres = _decode_column(labels, file, "labels")
+        for row, genre in enumerate(genres):
+            if fault := find_genre_fault(genre):
+                raise InputError(f"{file}: 'labels', row {row}: {fault}")
+        if self.classes is None:
+            return genres
+        if labels.dtype.kind in "SU":
+            raise InputError(
+                f"{file}: data.classes names whole numbers, but these labels are names, such as "
+                f"{', '.join(genres[:1])}; remove data.classes"
+            )
+        if labels.size and labels.max() >= len(self.classes):
             raise InputError(
                 f"{file}: labels {labels.min()} to {labels.max()}, but data.classes names "
                 f"{len(self.classes)} classes (0 to {len(self.classes) - 1})"
             )
         return [self.classes[label] for label in labels]
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _check_classes(classes: Sequence[str] | None) -> list[str] | None:
+    if classes is None:
+        return None
+    if isinstance(classes, str):
+        raise InputError(f"data.classes={classes}: a list is needed: [{classes}]")
+    names = [str(name) for name in classes]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"data.classes names {', '.join(sorted(twice))} more than once")
+    for number, name in enumerate(names):
+        if fault := find_genre_fault(name):
+            raise InputError(f"data.classes: class {number}: {fault}")
+    return names
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return modification time (ns) and size: a file that changed is read again."""
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=64)
+def _read_columns(file: Path, *_: int) -> dict[str, Any]:
+    """Read the arrays of an archive except its features: labels as they are, others as texts."""
+    columns: dict[str, Any] = {}
+    with open_archive(file) as archive:
+        columns["labels"] = read_array(archive, file, "labels")
+        for name in ("track_ids", "split", "artist", "album"):
+            if name == "track_ids" or name in archive:
+                columns[name] = _decode_column(read_array(archive, file, name), file, name)
+    return columns
+
+
+def _decode_column(column: np.ndarray, file: Path, name: str) -> list[str]:
+    """Convert an array (tracks,) of names or whole numbers to texts.
+
+    Raises:
+        InputError: it is another kind of array, or it contains missing values.
+    """
+    if column.ndim != 1 or column.dtype.kind not in "iuSU":
+        raise InputError(
+            f"{file}: '{name}' of shape {column.shape} and dtype {column.dtype}; one name or "
+            "whole number for each track is needed"
+        )
+    try:
+        texts = [text.strip() for text in decode_texts(column)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: '{name}' is not UTF-8 ({error})") from None
+    if name != "labels" and (rows := [row for row, text in enumerate(texts) if text in PANDAS]):
+        raise InputError(
+            f"{file}: '{name}', row {rows[0]}: {texts[rows[0]]!r} is a missing value; write an "
+            "empty text where nothing is known"
+        )
+    return texts
 
 
 def _read_checksums(file: Path) -> dict[str, str]:
@@ -183,10 +268,15 @@ def _read_checksums(file: Path) -> dict[str, str]:
         }
 
 
-def open_archive(file: Path) -> Any:
-    """Open an archive of named arrays, each read on demand; InputError if it is not one."""
+def open_archive(file: Path, content: BinaryIO | None = None) -> Any:
+    """Open an archive of named arrays, each read on demand; InputError if it is not one.
+
+    Args:
+        file: its path.
+        content: its bytes, if they have been read already.
+    """
     try:
-        archive = np.load(file, allow_pickle=False)
+        archive = np.load(content or file, allow_pickle=False)
     except DAMAGE as error:
         raise InputError(f"{file}: not a readable .npz archive ({error})") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -216,9 +306,12 @@ def _read_scalar(archive: Any, file: Path, name: str, default: float) -> float:
     if name not in archive:
         return default
     value = read_array(archive, file, name)
-    if value.size != 1 or value.dtype.kind not in "biuf":
+    if value.size != 1 or value.dtype.kind not in "iuf":
         raise InputError(f"{file}: '{name}' of shape {value.shape}; one number is needed")
-    return float(value.item())
+    number = float(value.item())
+    if not math.isfinite(number) or (name == "scale" and number == 0):
+        raise InputError(f"{file}: '{name}' is {number:g}; a number other than 0 and NaN is needed")
+    return number
 
 
 def decode_texts(column: np.ndarray) -> list[str]:
