@@ -40,8 +40,8 @@ class StoreWriter:
         contents: digest of the audio of each track; None if the rows do not come from audio.
 
     Raises:
-        InputError: the disk has no room for all rows, or there is an unfinished store made from
-            something else.
+        InputError: there are no tracks, the disk has no room for all rows, or there is an
+            unfinished store made from something else.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class StoreWriter:
         dtype: np.dtype,
         contents: Sequence[str] | None = None,
     ) -> None:
+        if not tracks:
+            raise InputError(f"{path}: there are no tracks to store")
         self.path, self.source, self.tracks = path, source, tracks
         self.contents = contents or [""] * len(tracks)
         self.shape, self.dtype = tuple(shape), dtype
@@ -162,9 +164,9 @@ class StoreWriter:
         """Add the columns, cut off the unused rows, and move the file into place.
 
         Raises:
-            InputError: there are no tracks, some have no row yet, or no track was accepted.
+            InputError: some tracks have no row yet, or no track was accepted.
         """
-        if self.done < len(self.tracks) or not self.tracks:
+        if self.done < len(self.tracks):
             raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
         reasons = self._progress["reason"][rejected]

@@ -96,6 +96,14 @@ def test_folder_skips_what_holds_no_music_with_a_line(
         Folder(tmp_path, genres=["Playlists", "rock"]).tracks()
 
 
+@pytest.mark.parametrize("name", ["nan", "rock;pop", "0.5", "['rock']"])
+def test_folders_that_are_no_single_genre_are_refused_d8(tmp_path: Path, name: str) -> None:
+    """D8: such folders come from scripts that write labels of other kinds."""
+    clip(tmp_path / name / "a.wav")
+    with pytest.raises(InputError, match=r"data=folder: track 1 .*a\.wav.*: the genre"):
+        build_store(Folder(tmp_path), Mel(), outputs=tmp_path / "outputs")
+
+
 def test_folder_skips_what_genreclf_made_a29(
     command: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

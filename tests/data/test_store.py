@@ -198,6 +198,16 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
         opened.accept(np.zeros((8, 15)), 30)
 
 
+def test_no_tracks_and_missing_rows_are_refused(tmp_path: Path, rows: np.ndarray) -> None:
+    """An empty dataset of one's own ended in an IndexError; a short one lost tracks silently."""
+    with pytest.raises(InputError, match="there are no tracks to store"):
+        writer(tmp_path / "a.h5", tracks=[])
+    with writer(tmp_path / "b.h5") as opened:
+        opened.accept(rows[0], 30)
+        with pytest.raises(InputError, match="1 of 5 tracks have a row"):
+            opened.finish(Scaling())
+
+
 def test_no_row_at_all_is_refused(tmp_path: Path) -> None:
     with writer(tmp_path / "a.h5") as opened:
         for _ in TRACKS:
