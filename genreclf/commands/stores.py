@@ -18,6 +18,7 @@ from genreclf.data.build_store import (
 )
 from genreclf.data.digests import DigestCache
 from genreclf.data.store import Source, Store, digest_split, digest_values
+from genreclf.protocols import Dataset
 from genreclf.training.sources import digest_sources
 
 CHOOSE_FEATURES = (
@@ -45,8 +46,10 @@ def find_store(config: DictConfig) -> Store | StorePlan:
         store = Store(str(config.store))
         _adopt_features(config, store.source)
         return accept_store(store, instantiate(config.features))
+    dataset = instantiate(config.data)
+    _adopt_duration(config, dataset)
     plan = plan_store(
-        instantiate(config.data),
+        dataset,
         instantiate(config.features),
         outputs=config.outputs,
         path=config.store,
@@ -62,6 +65,15 @@ def build_config_store(config: DictConfig) -> Store:
     """
     store = find_store(config)
     return write_store(store, config.workers) if isinstance(store, StorePlan) else store
+
+
+def _adopt_duration(config: DictConfig, dataset: Dataset) -> None:
+    """Set the duration of features to the dataset's own, if its option file does not set any."""
+    plain: Any = OmegaConf.to_container(config.features)
+    duration = getattr(dataset, "duration", None)  # `plan_store` refuses a dataset without one
+    unset = "duration" not in config.data and str(plain.get("duration")).startswith("${")
+    if unset and isinstance(duration, int | float):
+        config.features.duration = float(duration)
 
 
 def _adopt_features(config: DictConfig, source: Source) -> None:

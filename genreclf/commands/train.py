@@ -63,7 +63,7 @@ def open_store(config: DictConfig) -> Store:
         from genreclf.training.build import check_genres, check_settings
 
         check_settings(make_parts(config))
-        check_genres(store.dataset.genres(), "data")
+        check_genres(sorted({track.genre for track in store.tracks}), "data")
         store = write_store(store, config.workers)
     return store
 

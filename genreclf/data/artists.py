@@ -14,8 +14,8 @@ from genreclf.data.store import Store
 
 # What follows the first of several artists, in casefolded text.
 OTHERS = re.compile(
-    r"""\s*(?:[;,&\0]
-    | \s(?:[/+×]|x|and|with|vs\.?)\s
+    r"""\s*(?:[;,&、\0]
+    | \s(?:[/+×]|x|and|with|vs\.?)\s | \sw/
     | [\s(\[](?:feat|ft|featuring)\b)""",
     re.VERBOSE,
 )

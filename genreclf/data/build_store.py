@@ -11,7 +11,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.workers import Row, count_available_cores
-from genreclf.data.datasets.track import Track, list_tracks
+from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
 from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
@@ -129,7 +129,8 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     """Return the planned store; write it if it does not exist yet.
 
     Raises:
-        InputError: no track has usable audio, a process was killed, or the disk is full.
+        InputError: the dataset's genres are not those of its tracks, no track has usable audio, a
+            process was killed, or the disk is full.
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +163,7 @@ def check_values(store: Store, features: Any) -> None:
 
 
 def _write(plan: StorePlan, workers: int) -> None:
+    check_genres(plan.dataset, plan.tracks)
     if isinstance(plan.dataset, FeatureDataset):
         _write_provided_rows(plan, plan.dataset)
         return

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from genreclf.audio.features import Mel, Precomputed
-from genreclf.data import Track
+from genreclf.data import Store, Track
 from genreclf.data.build_store import build_store
 from genreclf.data.datasets import Folder
 from genreclf.errors import InputError
@@ -54,13 +54,14 @@ def test_tracks_are_easy_to_make() -> None:
 def test_your_own_dataset_is_prepared_trained_and_split_by_artist(
     command: Callable[..., str], music: Path, tmp_path: Path
 ) -> None:
-    settings = {"_target_": "test_own_dataset.Mine", "root": str(music), "duration": 2.5}
+    settings = {"_target_": "test_own_dataset.Mine", "root": str(music)}  # no duration: its own
     (tmp_path / "options" / "data").mkdir(parents=True)
     (tmp_path / "options" / "data" / "mine.yaml").write_text(yaml.safe_dump(settings))
     options = ["--config-dir", str(tmp_path / "options"), "data=mine"]
     options += ["features.n_mels=16", "features.n_fft=1024", "features.hop_length=1024"]
     store = command("prepare", *options)
     assert Path(store).name.startswith("mine-mel-")
+    assert Store(store).source.features["duration"] == 2.5
     settings = ["trainer.max_epochs=1", "+trainer.limit_train_batches=1", "report=false"]
     first = command("train", *options, *settings, "split=artist", "model=efficient_cnn")
     result = json.loads(Path(first).read_text())
@@ -138,6 +139,20 @@ def test_name_and_duration_are_checked(
     setattr(dataset, attribute, value)
     with pytest.raises(InputError, match=message):
         build_store(dataset, MEL, outputs=tmp_path)
+
+
+def test_tracks_of_a_finished_store_are_listed_once_a16(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16: listing the tracks may mean reading the tags of 25,000 files."""
+    tracks = Folder(music, 2.5, genres=["Folk", "Rock"]).tracks()[10:14]
+    build_store(Listed(tracks), MEL, outputs=tmp_path, workers=1)
+    calls: list[str] = []
+    dataset = Listed(tracks)
+    monkeypatch.setattr(dataset, "tracks", lambda: calls.append("tracks") or tracks)
+    monkeypatch.setattr(dataset, "genres", lambda: calls.append("genres") or ["Folk", "Rock"])
+    build_store(dataset, MEL, outputs=tmp_path)
+    assert calls == ["tracks"]
 
 
 def test_a_dataset_in_another_order_is_told(

@@ -126,7 +126,7 @@ def list_tracks(dataset: Any, with_audio: bool = True) -> list[Track]:
 
     Raises:
         InputError: the dataset has no usable name or duration, it has no tracks, a track lacks an
-            id, a genre or a path, an id occurs twice, or the genres are not sorted or incomplete.
+            id, a genre or a path, or an id occurs twice.
     """
     name = getattr(dataset, "name", None)
     if not isinstance(name, str) or not name or re.search(r"[/\\\0]", name):
@@ -142,8 +142,28 @@ def list_tracks(dataset: Any, with_audio: bool = True) -> list[Track]:
             named = getattr(track, "id", None)
             raise InputError(f"data={name}: track {number + 1} (id {named!r}): {fault}")
     check_unique([track.id for track in tracks], f"data={name}")
-    _check_genres(dataset.genres(), tracks, name)
     return tracks
+
+
+def check_genres(dataset: Any, tracks: Sequence[Track]) -> None:
+    """Check that a dataset's `genres()` are those of its tracks, sorted.
+
+    Raises:
+        InputError: they are not.
+    """
+    genres, name = list(dataset.genres()), dataset.name
+    texts = [str(genre) for genre in genres]
+    if genres != sorted(set(texts)):
+        raise InputError(
+            f"data={name}: genres() must be names, sorted, each once; it gives {', '.join(texts)}"
+        )
+    found = {track.genre for track in tracks}
+    if unknown := sorted(found.difference(genres)):
+        raise InputError(
+            f"data={name}: genres() lacks {', '.join(unknown[:SHOWN])}, which tracks have"
+        )
+    if empty := [genre for genre in genres if genre not in found]:
+        log.warning("data=%s has no tracks of %s", name, ", ".join(empty))
 
 
 def check_unique(ids: Iterable[str], source: str) -> None:
@@ -167,18 +187,3 @@ def _find_fault(track: Any, with_audio: bool) -> str:
     if with_audio and not track.path:
         return "no path to its audio"
     return find_genre_fault(track.genre)
-
-
-def _check_genres(genres: Any, tracks: Sequence[Track], name: str) -> None:
-    texts = [str(genre) for genre in genres]
-    if list(genres) != sorted(set(texts)):
-        raise InputError(
-            f"data={name}: genres() must be names, sorted, each once; it gives {', '.join(texts)}"
-        )
-    found = {track.genre for track in tracks}
-    if unknown := sorted(found - set(genres)):
-        raise InputError(
-            f"data={name}: genres() lacks {', '.join(unknown[:SHOWN])}, which tracks have"
-        )
-    if empty := [genre for genre in genres if genre not in found]:
-        log.warning("data=%s has no tracks of %s", name, ", ".join(empty))
