@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from genreclf.data.datasets.npz import decode_texts, open_archive, read_array
+from genreclf.data.datasets.arrays import convert_texts, open_archive, read_array
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -221,7 +221,7 @@ def _read_archive(path: Path, *_: int) -> tuple[Any, list[str], np.ndarray]:
     """Read an archive of embeddings; a change of the other arguments makes it be read again."""
     content = path.read_bytes()
     with open_archive(path, io.BytesIO(content)) as archive:
-        ids = decode_texts(read_array(archive, path, "track_ids"))
+        ids = convert_texts(read_array(archive, path, "track_ids"), path, "track_ids")
         embeddings = read_array(archive, path, "features")
     numbers = embeddings.dtype.kind in "biuf"
     if embeddings.ndim != 2 or len(ids) != len(embeddings) or not numbers:

@@ -238,7 +238,7 @@ def test_npz_refuses_a_track_that_is_there_twice(tmp_path: Path) -> None:
         ({"track_ids": np.array([[1], [2], [3]])}, r"'track_ids' of shape \(3, 1\)"),
         ({"artist": np.array([np.nan] * 3)}, "'artist' of shape .* dtype float64"),
         ({"artist": np.array(["x", "nan", "y"])}, "'artist', row 1: 'nan' is a missing value"),
-        ({"scale": 0.0}, "'scale' is 0; a number other than 0 and NaN"),
+        ({"scale": 0.0}, "'scale' is 0, which would make all features equal"),
         ({"scale": np.nan}, "'scale' is nan"),
         ({"offset": np.inf}, "'offset' is inf"),
         ({"scale": True}, "'scale' of shape"),

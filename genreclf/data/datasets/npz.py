@@ -9,20 +9,22 @@ bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any
 
 import glob
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from genreclf.data.datasets.arrays import (
+    convert_texts,
+    open_archive,
+    read_array,
+    read_checksums,
+    read_scalar,
+)
 from genreclf.data.datasets.track import Track, check_unique, find_genre_fault
 from genreclf.errors import InputError
-
-PANDAS = {"nan", "None", "<NA>", "NaT"}  # texts that it makes of missing values
-DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
@@ -82,7 +84,7 @@ class Npz:
             "offset": self._offset,
             "classes": self.classes,
             "silence": self.silence,
-            "arrays": [_read_checksums(file) for file in self.files()],
+            "arrays": [read_checksums(file) for file in self.files()],
         }
 
     def tracks(self) -> list[Track]:
@@ -148,9 +150,11 @@ class Npz:
 
     def _read_scaling(self, file: Path) -> tuple[float, float]:
         with open_archive(file) as archive:
-            return _read_scalar(archive, file, "scale", 1.0), _read_scalar(
-                archive, file, "offset", 0.0
-            )
+            scale = read_scalar(archive, file, "scale", 1.0)
+            offset = read_scalar(archive, file, "offset", 0.0)
+        if scale == 0 and self._scale is None:
+            raise InputError(f"{file}: 'scale' is 0, which would make all features equal")
+        return scale, offset
 
     def _read_tracks(self, file: Path) -> list[Track]:
         columns = _read_columns(file, *_stamp(file))
@@ -180,7 +184,7 @@ class Npz:
                 f"{file}: 'labels' are {labels.dtype}, such as {labels[:1].tolist()}; names or "
                 "whole numbers are needed"
             )
-        genres = _decode_column(labels, file, "labels")
+        genres = convert_texts(labels, file, "labels")
         for row, genre in enumerate(genres):
             if fault := find_genre_fault(genre):
                 raise InputError(f"{file}: 'labels', row {row}: {fault}")
@@ -232,90 +236,5 @@ def _read_columns(file: Path, *_: int) -> dict[str, Any]:
         columns["labels"] = read_array(archive, file, "labels")
         for name in ("track_ids", "split", "artist", "album"):
             if name == "track_ids" or name in archive:
-                columns[name] = _decode_column(read_array(archive, file, name), file, name)
+                columns[name] = convert_texts(read_array(archive, file, name), file, name)
     return columns
-
-
-def _decode_column(column: np.ndarray, file: Path, name: str) -> list[str]:
-    """Convert an array (tracks,) of names or whole numbers to texts.
-
-    Raises:
-        InputError: it is another kind of array, or it contains missing values.
-    """
-    if column.ndim != 1 or column.dtype.kind not in "iuSU":
-        raise InputError(
-            f"{file}: '{name}' of shape {column.shape} and dtype {column.dtype}; one name or "
-            "whole number for each track is needed"
-        )
-    try:
-        texts = [text.strip() for text in decode_texts(column)]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: '{name}' is not UTF-8 ({error})") from None
-    if name != "labels" and (rows := [row for row, text in enumerate(texts) if text in PANDAS]):
-        raise InputError(
-            f"{file}: '{name}', row {rows[0]}: {texts[rows[0]]!r} is a missing value; write an "
-            "empty text where nothing is known"
-        )
-    return texts
-
-
-def _read_checksums(file: Path) -> dict[str, str]:
-    """Read the CRC-32 and size of each array from the directory of the .npz (ZIP) file."""
-    with open_archive(file) as archive:
-        return {
-            member.filename: f"{member.CRC:08x} {member.file_size}"
-            for member in archive.zip.infolist()
-        }
-
-
-def open_archive(file: Path, content: BinaryIO | None = None) -> Any:
-    """Open an archive of named arrays, each read on demand; InputError if it is not one.
-
-    Args:
-        file: its path.
-        content: its bytes, if they have been read already.
-    """
-    try:
-        archive = np.load(content or file, allow_pickle=False)
-    except DAMAGE as error:
-        raise InputError(f"{file}: not a readable .npz archive ({error})") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{file}: a single array; an .npz archive of named arrays is needed")
-    return archive
-
-
-def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
-    """Read one array in the machine's byte order; InputError if it is missing or damaged."""
-    if name not in archive:
-        raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
-    try:
-        values = archive[name]
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise InputError(f"{file}: '{name}' is damaged ({error})") from None
-        raise InputError(
-            f"{file}: '{name}' holds pickled Python objects, which are not run; save it as numbers "
-            "or as fixed-length text (array.astype(str))"
-        ) from None
-    except DAMAGE as error:
-        raise InputError(f"{file}: '{name}' is damaged ({error})") from None
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _read_scalar(archive: Any, file: Path, name: str, default: float) -> float:
-    if name not in archive:
-        return default
-    value = read_array(archive, file, name)
-    if value.size != 1 or value.dtype.kind not in "iuf":
-        raise InputError(f"{file}: '{name}' of shape {value.shape}; one number is needed")
-    number = float(value.item())
-    if not math.isfinite(number) or (name == "scale" and number == 0):
-        raise InputError(f"{file}: '{name}' is {number:g}; a number other than 0 and NaN is needed")
-    return number
-
-
-def decode_texts(column: np.ndarray) -> list[str]:
-    """Convert a column of numbers, bytes or text to texts."""
-    if column.dtype.kind == "S":
-        column = np.char.decode(column, "utf-8")
-    return [str(value) for value in column.tolist()]
