@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from conftest import TINY
 from fma_archives import (
@@ -20,6 +21,7 @@ from fma_archives import (
     serve,
     table,
 )
+from hydra.utils import instantiate
 
 from genreclf.commands import hydra_app
 from genreclf.data.datasets import FMA
@@ -234,3 +236,24 @@ def test_artists_have_fmas_own_numbers_a12(folder: Path) -> None:
         ("Artist 1", "1"),
         ("Artist 2", "2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("subset", "sha1", "count"),
+    [  # SHA-1 from the README of github.com/mdeff/fma
+        ("small", "ade154f733639d52e35e32f5593efe5be76c6d70", 8_000),
+        ("medium", "c67b69ea232021025fca9231fc1c7c1a063ab50b", 25_000),
+        ("large", "497109f4dd721066b5ce5e5f250ec604dc78939e", 49_598),
+        ("full", "0f0ace23fbe9ba30ecb7e95f763e435ea802b8ab", 49_598),
+    ],
+)
+def test_every_subset_can_be_downloaded(subset: str, sha1: str, count: int) -> None:
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        config = hydra.compose("download", [f"data=fma_{subset}", "outputs=out"])
+        dataset = instantiate(config.data)
+    assert (dataset.name, dataset.expected, dataset.duration) == (f"fma_{subset}", count, 30)
+    assert dataset.root == Path("out/fma")
+    metadata, audio = dataset.archives
+    assert metadata["url"].endswith("/fma_metadata.zip")
+    assert audio["url"].endswith(f"/fma_{subset}.zip")
+    assert audio["sha1"] == sha1

@@ -51,8 +51,8 @@ class FMA:
 
     Args:
         root: the folder that `genreclf download` unpacked into.
-        subset: small (8,000 clips of 8 genres), medium (25,000 of 16), large (the 49,598 of 16
-            genres that have one top genre, of 106,574) or full (the same tracks at full length).
+        subset: small (8,000 clips of 8 genres), medium (25,000 of 16), large (106,574, of which
+            about 49,600 have one of these 16 genres) or full (the same tracks at full length).
         duration: how many seconds of each file features are computed from, from its start.
         genres: the top genres to use; None means all.
         known_bad: track ids that are expected to be rejected, with the reasons.

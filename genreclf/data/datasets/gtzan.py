@@ -35,7 +35,8 @@ class GTZAN:
         duration: how many seconds of each clip features are computed from.
         genres: the genres to use; None means all.
         lists: the folder of the fault-filtered lists, for `split=official`; None: no official
-            parts. Clips that no list names have no part.
+            parts. Clips that no list names have no part. A list may name a clip that is known to
+            be bad and has been removed, as they do.
         known_bad: ids of clips that are expected to be rejected, with the reasons.
     """
 
@@ -122,7 +123,7 @@ class GTZAN:
                     continue
                 clip = CLIP.fullmatch(PurePosixPath(line.strip()).name)
                 track = clip["id"].lower() if clip else ""
-                if track not in clips:
+                if track not in clips and track not in self.known_bad:
                     raise InputError(f"{path}, line {number}: {line.strip()} is not in {self.root}")
                 if parts.setdefault(track, part) != part:
                     raise InputError(f"{path}, line {number}: {track} is in {parts[track]}, too")
