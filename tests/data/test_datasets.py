@@ -1,6 +1,5 @@
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +104,18 @@ def test_folders_that_are_no_single_genre_are_refused_d8(tmp_path: Path, name: s
 
 
 def test_folder_skips_what_genreclf_made_a29(
-    command: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A29: run in the music folder, the outputs of the first start are no genre at the second."""
     for name in ("rock/a.wav", "folk/b.wav"):
         clip(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    small = ["data.artists=1", "data.clips=1", "data.duration=2.5", "features.n_mels=16"]
     for outputs in ("outputs", "rock/my outputs", "results/of/today"):
-        command("prepare", "data=synthetic", *small, f"outputs='{outputs}'")
+        Synthetic(f"{outputs}/synthetic", duration=2, artists=1, clips=1).files()
     Path("outputs").rename("old")
-    data = ["data=folder", "data.root=.", "data.duration=2.5", "features.n_mels=16"]
-    stores = {command("prepare", *data, "outputs=outputs") for _ in range(2)}
-    assert len(stores) == 1
+    mel = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
+    first, again = (build_store(Folder("."), mel, outputs="outputs", workers=1) for _ in range(2))
+    assert again.path == first.path
     assert [track.id for track in Folder(".").tracks()] == ["folk/b.wav", "rock/a.wav"]
     (made,) = Path("old/synthetic").iterdir()
     assert len(Folder(made).tracks()) == 4  # if it is the root, it is used
