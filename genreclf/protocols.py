@@ -21,17 +21,20 @@ class Dataset(Protocol):
     Attributes:
         name: short, such as "folder"; the names of stores and runs begin with it.
         duration: seconds of each track that features are made from.
+
+    It may have `known_bad`, a mapping of the ids of tracks that are expected to be rejected, and
+    why.
     """
 
     name: str
     duration: float
 
     def tracks(self) -> Sequence[Any]:
-        """All tracks (`genreclf.data.Track`), always in the same order."""
+        """All tracks (`genreclf.data.Track`), always in the same order; ids are unique."""
         ...
 
     def genres(self) -> list[str]:
-        """Names of their genres, sorted."""
+        """Names of their genres, sorted, each once."""
         ...
 
 

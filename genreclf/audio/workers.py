@@ -18,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -30,7 +30,8 @@ from genreclf.errors import InputError
 from genreclf.protocols import Features
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: microseconds per period, or "max"
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")  # lines such as "0::/user.slice" or "4:cpu,cpuacct:/a/b"
 
 
 def keep_memory() -> None:
@@ -66,11 +67,33 @@ def count_available_cores() -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
+    quotas = [math.ceil(quota) for quota in _read_quotas()]
+    return max(1, min([cores, *quotas]))
+
+
+def _read_quotas() -> Iterator[float]:
+    """Read the CPU quotas, in cores, of this process's control groups (cgroup v1 and v2)."""
     try:
-        quota, period = CPU_QUOTA.read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
-        return cores
+        lines = [line.split(":", 2) for line in OWN_CGROUP.read_text().splitlines()]
+    except OSError:  # not Linux
+        return
+    for number, controllers, place in (line for line in lines if len(line) == 3):
+        if number == "0":
+            roots, files = [CGROUPS, CGROUPS / "unified"], ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            roots = [CGROUPS / controllers, CGROUPS / "cpu"]
+            files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        path = PurePosixPath(place.lstrip("/"))
+        for folder in (root / each for root in roots for each in (path, *path.parents)):
+            try:
+                values = " ".join((folder / file).read_text() for file in files).split()
+                quota, period = map(int, values)
+            except (OSError, ValueError):  # no such group, or the quota is "max"
+                continue
+            if quota > 0 and period > 0:  # -1: no quota
+                yield quota / period
 
 
 def map_in_order(

@@ -78,7 +78,7 @@ def open_store(config: DictConfig) -> Store:
         from genreclf.commands.parts import make_parts
         from genreclf.training.check import check_genres, check_settings, try_parts
 
-        parts, genres = make_parts(config), store.dataset.genres()
+        parts, genres = make_parts(config), sorted({track.genre for track in store.tracks})
         check_settings(parts)
         check_genres(genres, "data")
         if callable(parts.features):  # others come with the dataset, and need no decoding

@@ -1,8 +1,10 @@
 from .datamodule import StoreDataModule as StoreDataModule
 from .datasets import FMA as FMA
+from .datasets import GTZAN as GTZAN
 from .datasets import Folder as Folder
 from .datasets import Npz as Npz
 from .datasets import Synthetic as Synthetic
+from .datasets import Table as Table
 from .datasets import Track as Track
 from .sampling import BalancedSampler as BalancedSampler
 from .sampling import EpochShuffle as EpochShuffle
@@ -10,6 +12,7 @@ from .sampling import Oversampling as Oversampling
 from .splits import select_all_tracks as select_all_tracks
 from .splits import split_by_artist as split_by_artist
 from .splits import split_by_fold as split_by_fold
+from .splits import split_kfold as split_kfold
 from .splits import split_officially as split_officially
 from .splits import split_stratified as split_stratified
 from .store import Store as Store

@@ -8,15 +8,18 @@ labels: which genres a track is close to, and which labels are doubtful.
 Imports no PyTorch: a finished run is recognised without it.
 """
 
+import io
 import logging
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from genreclf.data.datasets.npz import decode_texts, open_archive, read_array
+from genreclf.data.datasets.arrays import convert_texts, open_archive, read_array
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -87,7 +90,7 @@ class Embeddings:
                 has other genres or was trained on rows that are held out here.
         """
         rows = split["train"]
-        ids, embeddings = self._read()
+        _, ids, embeddings = self._read()
         places = {track_id: place for place, track_id in enumerate(ids)}
         place = np.array([places.get(track_id, -1) for track_id in store.track_ids])
         known = rows[place[rows] >= 0]
@@ -190,13 +193,10 @@ class Embeddings:
         Raises:
             InputError: a file is missing, or there is no finished run.
         """
-        self._check_file()
-        files = [self.path, *(run.folder / PREDICTIONS for run in self._read_runs())]
-        return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-    def _check_file(self) -> None:
-        if not self.path.is_file():
-            raise InputError(f"distillation.path={self.path}: no such file")
+        digest = self._read()[0].copy()
+        for run in self._read_runs():
+            digest.update((run.folder / PREDICTIONS).read_bytes())
+        return digest.hexdigest()
 
     def read_size(self) -> int:
         """Read the length of an embedding.
@@ -204,24 +204,36 @@ class Embeddings:
         Raises:
             InputError: there is no such archive, or arrays are missing or have the wrong shape.
         """
-        return self._read()[1].shape[1]
+        return self._read()[2].shape[1]
 
-    def _read(self) -> tuple[list[str], np.ndarray]:
-        self._check_file()
-        with open_archive(self.path) as archive:
-            ids = decode_texts(read_array(archive, self.path, "track_ids"))
-            embeddings = read_array(archive, self.path, "features")
-        numbers = embeddings.dtype.kind in "biuf"
-        if embeddings.ndim != 2 or len(ids) != len(embeddings) or not numbers:
-            raise InputError(
-                f"distillation.path={self.path}: features {embeddings.shape} of {len(ids)} tracks; "
-                "numbers (tracks, size) are needed"
-            )
-        if len(set(ids)) < len(ids):
-            raise InputError(f"distillation.path={self.path}: a track id occurs more than once")
-        if not np.isfinite(embeddings).all():
-            raise InputError(f"distillation.path={self.path}: values that are not finite numbers")
-        return ids, embeddings.astype(np.float64)
+    def _read(self) -> tuple[Any, list[str], np.ndarray]:
+        """Read the archive, once in each process: its SHA-1 object, track ids and embeddings."""
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise InputError(f"distillation.path={self.path}: {reason}") from None
+        return _read_archive(self.path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read_archive(path: Path, *_: int) -> tuple[Any, list[str], np.ndarray]:
+    """Read an archive of embeddings; a change of the other arguments makes it be read again."""
+    content = path.read_bytes()
+    with open_archive(path, io.BytesIO(content)) as archive:
+        ids = convert_texts(read_array(archive, path, "track_ids"), path, "track_ids")
+        embeddings = read_array(archive, path, "features")
+    numbers = embeddings.dtype.kind in "biuf"
+    if embeddings.ndim != 2 or len(ids) != len(embeddings) or not numbers:
+        raise InputError(
+            f"distillation.path={path}: features {embeddings.shape} of {len(ids)} tracks; "
+            "numbers (tracks, size) are needed"
+        )
+    if len(set(ids)) < len(ids):
+        raise InputError(f"distillation.path={path}: a track id occurs more than once")
+    if not np.isfinite(embeddings).all():
+        raise InputError(f"distillation.path={path}: values that are not finite numbers")
+    return sha1(content), ids, embeddings.astype(np.float64)
 
 
 def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:

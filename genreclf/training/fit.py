@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
+from genreclf.audio.workers import count_available_cores
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.files import BEST, LAST
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
@@ -68,6 +70,8 @@ def fit(
     Raises:
         InputError: training diverged, or another process ended.
     """
+    # PyTorch counts the machine's cores, even in a container that may use a few of them.
+    torch.set_num_threads(min(torch.get_num_threads(), count_available_cores()))
     history = History(parts.seed, provenance)
     probe = process_group.make_probe(parts.make_trainer)
     single = process_group.list_single_settings(probe)

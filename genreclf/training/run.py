@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from genreclf.data import splits
+from genreclf.data import audit
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
@@ -33,7 +33,7 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
     runs.write_config(folder, parts.config)
     provenance = runs.collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
-    leakage = splits.audit_split(store, data.split, parts.allow_identical)
+    leakage = audit.audit_split(store, data.split, parts.allow_identical)
     classifier = make_classifier(parts, data)
     description = classifier.description
     known = {
@@ -71,7 +71,7 @@ def help_train(parts: Parts, store: Store, folder: Path) -> None:
         InputError: for the reasons of `train_and_test`.
     """
     data = make_data(parts, store)
-    splits.audit_split(store, data.split, parts.allow_identical)
+    audit.audit_split(store, data.split, parts.allow_identical)
     fit(parts, data, make_classifier(parts, data), folder)
 
 
@@ -138,7 +138,7 @@ def _describe_data(
         "digest": store.source.digest,
         "classes": store.classes,
         "shape": list(data.shape),
-        "split": splits.count_tracks(store, data.split),
+        "split": audit.count_tracks(store, data.split),
         "leakage": leakage,
         "seen_before": seen_before,
         "rejected": store.rejected,
@@ -156,13 +156,13 @@ def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
             ", ".join(unknown),
             ", ".join(data.store.classes),
         )
-    if pairs := leakage["duplicates"]:
-        shown = ", ".join(" = ".join(pair) for pair in pairs[:3]) + ", ..." * (len(pairs) > 3)
-        log.warning("%d identical pairs within one part: %s", len(pairs), shown)
+    if groups := leakage["duplicates"]:
+        shown = audit.format_groups(groups)
+        log.warning("%d recordings occur more than once within one part: %s", len(groups), shown)
     for parts, found in leakage.items():
         if "-" in parts and found["identical"]:
             count, named = len(found["identical"]), parts.replace("-", " and ")
-            log.warning("%d identical pairs in %s: allow_identical permits them", count, named)
+            log.warning("%d recordings are in %s: allow_identical permits them", count, named)
     if data.tested_part == "val":
         log.warning("this split has no test part: the model is tested on the validation part")
     shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]

@@ -31,7 +31,7 @@ from genreclf.models import CNNRNN
 OTHER_PROGRAMS = {".", "pip", "python3", "tensorboard", "wandb"}
 FLAGS = {"study": {"--status", "--estimate"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
-    r"download|fma_|experiment=paper": "needs a download",
+    r"download|fma_|gtzan|experiment=paper": "needs a download",
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",
     r"logger=wandb|dashboard(?!.*file=)": "needs an account, or is run by test_loggers.py",
@@ -150,6 +150,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("song.mp3", "a.mp3", "b.flac"):
         shutil.copy(second if name.startswith("a") else first, folder / name)
     write_archives(folder)
+    rows = [
+        f"{path},{path.parent.name},{path.name[:2]}" for path in (folder / "music").rglob("*.mp3")
+    ]
+    (folder / "music.csv").write_text("\n".join(["path,genre,artist", *rows]))
     for page in PAGES:
         write_files(page, folder)
     torch.save(CNNRNN(3).state_dict(), folder / "net.pth")

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,30 @@ def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     for setting in ({"weight": 0}, {"labels": 1.5}, {"C": 0}):
         with pytest.raises(InputError, match=r"above 0, from 0 to 1, and above 0"):
             Embeddings("a.npz", **setting)
+
+
+def test_the_archive_is_read_once_a16(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16: each run of a sweep read the archive of embeddings five times."""
+    path = archive(tmp_path, np.arange(6), np.random.default_rng(0).normal(size=(6, 3)))
+    digest = sha1(path.read_bytes()).hexdigest()
+    opened: list[Path] = []
+    read = Path.read_bytes
+
+    def count(file: Path) -> bytes:
+        opened.append(file)
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    for _ in range(3):
+        distillation = Embeddings(path, labels=0)
+        assert distillation.compute_digest() == digest
+        assert distillation.read_size() == 3
+        distillation.make_targets(store, {"train": np.arange(5)})
+    assert opened == [path]
+    archive(tmp_path, np.arange(6), np.ones((6, 4)))
+    assert Embeddings(path).read_size() == 4  # a file that changed is read again
 
 
 def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
