@@ -16,8 +16,9 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.models.checkpoint import (
-    DESCRIPTION,
+    CARD,
     PRETRAINED,
+    WEIGHTS,
     find_last_layer,
     read_checkpoint,
     write_exported,
@@ -25,7 +26,6 @@ from genreclf.models.checkpoint import (
 from genreclf.report.templates import render_template
 
 log = logging.getLogger(__name__)
-CARD = "README.md"
 
 
 def run(config: DictConfig) -> None:
@@ -44,7 +44,7 @@ def run(config: DictConfig) -> None:
             f"checkpoint={path}: this run has a test result, but a model is calibrated on "
             "validation tracks; train it with test=false"
         )
-    if (folder / CARD).exists() and not (folder / DESCRIPTION).exists():
+    if (folder / CARD).exists() and not (folder / WEIGHTS).exists():
         raise InputError(
             f"folder={folder}: it already has another {CARD}; choose an empty or new folder"
         )
@@ -53,7 +53,6 @@ def run(config: DictConfig) -> None:
     temperature = metrics.fit_temperature(predictions.labels, predictions.scores)
     calibrated = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
     _divide_logits(checkpoint["state_dict"], temperature)
-    write_exported(folder, checkpoint)
     card = render_template(
         "card.md.j2",
         **_describe(checkpoint, finished.result),
@@ -66,7 +65,7 @@ def run(config: DictConfig) -> None:
         after=metrics.compute_calibration_error(predictions.labels, calibrated),
         reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
-    files.write_text(folder / CARD, card)
+    write_exported(folder, checkpoint, card)
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
 

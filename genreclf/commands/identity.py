@@ -33,7 +33,7 @@ EXPANDED = ("experiment", "phase", "init")  # groups that only set other keys
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
 CHANGE_NOTHING = (  # settings that do not affect results
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
-    *("allow_identical", "study", "trainer.enable_progress_bar"),
+    *("retry", "allow_identical", "study", "trainer.enable_progress_bar"),
 )
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
 VERSIONS: dict[str, int] = {}  # by exported name; raise when results change

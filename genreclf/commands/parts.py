@@ -2,7 +2,6 @@
 
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -36,9 +35,8 @@ def make_parts(config: DictConfig) -> Parts:
         copies = instantiate(config.oversampling.augmentation, silence=silence)
         return instantiate(config.oversampling, augmentation=copies)
 
-    def make_logger(folder: Path) -> Any:
-        return instantiate(config.logger, save_dir=folder)
-
+    # One logger; or several, each under a name of its own; or none (logger=none).
+    loggers = [config.logger] if "_target_" in config.logger else list(config.logger.values())
     return Parts(
         features=instantiate(config.features),
         make_model=partial(instantiate, config.model),
@@ -49,7 +47,7 @@ def make_parts(config: DictConfig) -> Parts:
         scheduler=instantiate(config.scheduler),
         normalise=instantiate(config.normalise),
         make_trainer=partial(instantiate, config.trainer),
-        make_logger=make_logger,
+        loggers=[partial(instantiate, logger) for logger in loggers],
         distillation=instantiate(config.get("distillation")),
         init=plain["init"]["checkpoint"] if "init" in plain else None,
         allow_identical=config.allow_identical,

@@ -23,6 +23,7 @@ from genreclf.training import finetune, process_group
 from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
+from genreclf.training.loggers import check_loggers
 from genreclf.training.sources import digest_sources
 
 
@@ -40,7 +41,7 @@ class Parts:
         scheduler: makes Lightning's scheduler config for an optimizer.
         normalise: makes a module that normalises features, given batches of training features.
         make_trainer: makes Lightning's Trainer, given further keyword arguments.
-        make_logger: makes Lightning's logger, given the run's folder.
+        loggers: makes each of Lightning's loggers, given `save_dir`, the run's folder.
         distillation: knowledge distillation; None for none.
         init: checkpoint of the pretrained weights to fine-tune; None for random weights.
         seed: seed of weights, order of tracks, augmentation and dropout.
@@ -71,7 +72,7 @@ class Parts:
     scheduler: Callable[[Optimizer], dict[str, Any]]
     normalise: Callable[[Iterable[Tensor]], nn.Module]
     make_trainer: Callable[..., pl.Trainer]
-    make_logger: Callable[[Path], Logger]
+    loggers: list[Callable[..., Logger]]
     distillation: Embeddings | None
     init: str | None
     seed: int
@@ -101,6 +102,7 @@ def check_settings(parts: Parts) -> None:
     """
     if not 0 <= parts.seed < 2**32:
         raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
+    check_loggers(parts.loggers, Path(parts.config["outputs"], "train", "run"))
     check_loading(parts.batch_size, parts.num_workers, parts.cache)
     process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
     make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)

@@ -12,6 +12,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import distributed
 
 from genreclf.errors import InputError
+from genreclf.training.callbacks import AtomicCheckpointIO
 from genreclf.training.launch import read_rank
 
 
@@ -68,10 +69,10 @@ def list_settings(probe: pl.Trainer) -> dict[str, Any]:
         probe: a Trainer with the settings that the user chose.
     """
     if count_processes(probe) == 1:
-        return {"strategy": "auto", "plugins": [LightningEnvironment()]}
+        return {"strategy": "auto", "plugins": [LightningEnvironment(), AtomicCheckpointIO()]}
     environment = TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
     return {
-        "plugins": [environment],
+        "plugins": [environment, AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # StoreDataModule shares the tracks
         "sync_batchnorm": probe.strategy.root_device.type == "cuda",
     }
@@ -88,14 +89,16 @@ def list_single_settings(trainer: pl.Trainer) -> dict[str, Any]:
     }
 
 
-def broadcast(make_trainer: Callable[..., pl.Trainer], value: Any) -> Any:
-    """Send the value of rank 0 to all processes, once all are connected; return it."""
+def exchange(make_trainer: Callable[..., pl.Trainer], value: str) -> list[str]:
+    """Connect all processes of a run, and return the value of each, by rank."""
     settings = list_settings(make_probe(make_trainer))
     strategy = make_trainer(logger=False, **settings).strategy
     if not distributed.is_initialized():
         atexit.register(_close_connections)
     strategy.setup_environment()
-    return strategy.broadcast(value)
+    values = [""] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def _close_connections() -> None:

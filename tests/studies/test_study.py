@@ -20,7 +20,7 @@ from conftest import TINY
 from genreclf.commands.compose import read_sweep
 from genreclf.evaluation.runs import Predictions
 from genreclf.files import write_json
-from genreclf.studies.study import Point, Study, choose_best
+from genreclf.studies.study import Phase, Point, Study, choose_best
 
 PHASES = {
     "tiny_model": 'model: "efficient_cnn,cnn_gru"',
@@ -315,6 +315,19 @@ def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
     assert last.startswith("training: ")
     assert "clips/s" in last
     assert not list(tmp_path.glob("study/*"))
+
+
+def test_runs_that_ran_out_of_memory_are_repeated_on_request_a8(tmp_path: Path) -> None:
+    """A8: with --retry; otherwise such a run counts as finished. Other failures are kept."""
+    points = []
+    for name, exhausted in (("large", True), ("broken", False)):
+        write_json(tmp_path / name / "failure.json", {"error": "", "out_of_memory": exhausted})
+        points.append(Point([], [str(tmp_path / name)]))
+    phase = Phase("p", points=points)
+    assert phase.count_finished() == 1
+    phase.forget_exhausted_runs()
+    assert phase.count_finished() == 0
+    assert [len(point.list_failures()) for point in points] == [0, 1]
 
 
 def test_ties_go_to_the_lower_number_and_only_points_that_fit_in_memory_can_win(
