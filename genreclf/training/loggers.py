@@ -62,12 +62,15 @@ class SafeLogger:
 
 
 def _warn_of_failure(name: str, error: Exception) -> None:
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # Hydra wraps what a constructor raises
+        cause = cause.__cause__
     log.warning(
         "%s failed and logs nothing more (%s: %s); the result is not affected, and the same "
         "command logs the finished run again",
         name,
-        type(error).__name__,
-        format_error(error),
+        type(cause).__name__,
+        format_error(cause),
     )
 
 
@@ -174,9 +177,9 @@ class RunLoggers:
 
 
 def _is_wrong_setting(error: BaseException | None) -> bool:
-    """Whether an exception is an `InputError`, perhaps one that Hydra has wrapped."""
+    """Whether an exception, perhaps one that Hydra has wrapped, is about the user's settings."""
     return error is not None and (
-        isinstance(error, InputError) or _is_wrong_setting(error.__cause__)
+        isinstance(error, InputError | TypeError) or _is_wrong_setting(error.__cause__)
     )
 
 

@@ -393,7 +393,8 @@ def test_no_logger_and_several_d12(train: Train, tmp_path: Path) -> None:
     (tmp_path / "mine" / "logger" / "both.yaml").write_text(
         "# Two loggers.\ndefaults:\n  - csv@table\n  - tensorboard@curves\n"
     )
-    result = train(f"hydra.searchpath=[file://{tmp_path}/mine]", "logger=both", "seed=3")
+    folder = ["--config-dir", str(tmp_path / "mine")]  # an option of Hydra stands last
+    result = train("logger=both", "seed=3", f"outputs={tmp_path}", *folder)
     assert list(result["folder"].glob("csv/version_0/metrics.csv"))
     assert list(result["folder"].glob("tensorboard/version_0/events*"))
     assert len(result["logged"]) == 1
