@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def make_mlflow_logger(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves unless asked
     for library in ("mlflow", "alembic"):  # which log how they make their tables
         logging.getLogger(library).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy")  # in MLflow's own tables
     folder, artifacts = Path(save_dir), None
     if tracking_uri.startswith(SQLITE):
         place = Path(tracking_uri.removeprefix(SQLITE)).absolute().parent

@@ -26,6 +26,24 @@ class ProcessLostError(InputError):
         )
 
 
+class SrunEnvironment(SLURMEnvironment):
+    """The processes that srun started. Their number has been checked by `check_processes`.
+
+    Lightning's own checks refuse `--ntasks`, however the tasks are spread over the machines.
+    """
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """Accept `--ntasks`."""
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """Accept an `srun` that uses a part of the job's tasks."""
+
+    def world_size(self) -> int:
+        """Count the processes of this srun; SLURM_NTASKS may be that of the whole job."""
+        return read_rank()[1]
+
+
 def make_probe(make_trainer: Callable[..., pl.Trainer]) -> pl.Trainer:
     """Make a Trainer that shows what the settings mean on this machine; it trains nothing."""
     return make_trainer(logger=False, plugins=[LightningEnvironment()])
@@ -40,8 +58,8 @@ def check_processes(probe: pl.Trainer, batch_size: int) -> None:
     """Check that the processes have been or can be started, and can share a batch.
 
     Raises:
-        InputError: torchrun or srun started a different number of processes, nothing starts those
-            on other machines, or the batch cannot be divided among them.
+        InputError: torchrun or srun started a different number of processes, in all or on this
+            machine; nothing starts those on other machines; or the batch cannot be divided.
     """
     count, started = count_processes(probe), read_rank()[1]
     if started not in (1, count):
@@ -49,6 +67,12 @@ def check_processes(probe: pl.Trainer, batch_size: int) -> None:
             f"torchrun or srun started {started} processes, but trainer.devices times "
             f"trainer.num_nodes is {count}: set trainer=ddp trainer.devices=N (a machine's "
             "processes) trainer.num_nodes=M, or start a single process"
+        )
+    local = int(os.environ.get("LOCAL_RANK" if "RANK" in os.environ else "SLURM_LOCALID", 0))
+    if started > 1 and local >= probe.num_devices:
+        raise InputError(
+            f"srun started more than trainer.devices={probe.num_devices} processes on a machine: "
+            f"add --ntasks-per-node={probe.num_devices}"
         )
     if started == 1 and probe.num_nodes > 1:
         raise InputError(
@@ -70,7 +94,7 @@ def list_settings(probe: pl.Trainer) -> dict[str, Any]:
     """
     if count_processes(probe) == 1:
         return {"strategy": "auto", "plugins": [LightningEnvironment(), AtomicCheckpointIO()]}
-    environment = TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
+    environment = TorchElasticEnvironment() if "RANK" in os.environ else SrunEnvironment()
     return {
         "plugins": [environment, AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # StoreDataModule shares the tracks

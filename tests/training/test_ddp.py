@@ -232,7 +232,18 @@ def test_a_refusal_of_rank_0_ends_the_other_ranks_a10(
     outputs = f"outputs={tmp_path}/out"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "genreclf", "train", *TWO, *TINY, store, outputs],
+            [
+                sys.executable,
+                "-m",
+                "genreclf",
+                "train",
+                *TWO,
+                *data[:2],
+                *data[3:],
+                *TINY,
+                store,
+                outputs,
+            ],
             env={
                 **os.environ,
                 "SLURM_PROCID": rank,
@@ -305,6 +316,17 @@ def fit_in_one_of_two(rank: int, path: Path, folder: Path, port: int) -> None:
     losses = {key: float(value) for key, value in trainer.callback_metrics.items()}
     torch.save((classifier.net.state_dict(), losses, rows), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def test_a_machine_has_no_more_processes_than_devices_a10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A10: srun --ntasks=4 may start three processes on one machine and one on another."""
+    for name, value in {"PROCID": "2", "LOCALID": "2", "STEP_NUM_TASKS": "4"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    probe = process_group.make_probe(lambda **kw: make_trainer(devices=2, num_nodes=2, **kw))
+    with pytest.raises(InputError, match="add --ntasks-per-node=2"):
+        process_group.check_processes(probe, batch_size=4)
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    process_group.check_processes(probe, batch_size=4)
 
 
 @pytest.mark.slow
