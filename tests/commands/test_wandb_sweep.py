@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 from conftest import TINY
 from wandb.sdk.launch.sweeps import utils
@@ -93,6 +94,7 @@ def test_an_agents_command_trains(
     assert name in COMMANDS
     found = []
     for run_id in ("first1", "again1"):  # the second agent gets the finished run, from its result
+        wandb.teardown()  # an agent starts a process for each run
         monkeypatch.setenv("WANDB_RUN_ID", run_id)
         result = json.loads(Path(command(name, *arguments)).read_text())
         found += [path.name.rpartition("-")[2] for path in tmp_path.glob("train/*/wandb/offline-*")]
