@@ -16,15 +16,15 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.models.checkpoint import (
-    DESCRIPTION,
+    CARD,
     PRETRAINED,
+    WEIGHTS,
     read_checkpoint,
     write_exported,
 )
 from genreclf.report.templates import render_template
 
 log = logging.getLogger(__name__)
-CARD = "README.md"
 
 
 def run(config: DictConfig) -> None:
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> None:
             f"checkpoint={path}: this run has a test result, but a model is calibrated on "
             "validation tracks; train it with test=false"
         )
-    if (folder / CARD).exists() and not (folder / DESCRIPTION).exists():
+    if (folder / CARD).exists() and not (folder / WEIGHTS).exists():
         raise InputError(
             f"folder={folder}: it already has another {CARD}; choose an empty or new folder"
         )
@@ -61,7 +61,6 @@ def run(config: DictConfig) -> None:
     for name in (f"{last}.weight", f"{last}.bias"):  # and so divide the logits
         if f"net.{name}" in checkpoint["state_dict"]:
             checkpoint["state_dict"][f"net.{name}"] /= temperature
-    write_exported(folder, checkpoint)
     card = render_template(
         "card.md.j2",
         **_describe(checkpoint, finished.result),
@@ -74,7 +73,7 @@ def run(config: DictConfig) -> None:
         after=metrics.compute_calibration_error(predictions.labels, calibrated),
         reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
-    files.write_text(folder / CARD, card)
+    write_exported(folder, checkpoint, card)
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
 

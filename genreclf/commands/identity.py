@@ -34,7 +34,7 @@ DIGITS = 8
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
 CHANGE_NOTHING = (  # settings that do not affect results
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
-    *("allow_identical", "study", "trainer.enable_progress_bar", "trust"),
+    *("retry", "allow_identical", "study", "trainer.enable_progress_bar", "trust"),
 )
 ADDED = {  # groups added later, which count unless their first default is chosen
     "loss": "cross_entropy",

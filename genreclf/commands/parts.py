@@ -2,7 +2,6 @@
 
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -50,9 +49,8 @@ def make_parts(config: DictConfig) -> Parts:
         own = [*config.callback.values(), *(config.trainer.get("callbacks") or [])]
         return [instantiate(each) for each in own]
 
-    def make_logger(folder: Path) -> Any:
-        return instantiate(config.logger, save_dir=folder)
-
+    # One logger; or several, each under a name of its own; or none (logger=none).
+    loggers = [config.logger] if "_target_" in config.logger else list(config.logger.values())
     parts = Parts(
         features=instantiate(config.features),
         make_model=partial(instantiate, config.model, _convert_="all"),
@@ -67,7 +65,7 @@ def make_parts(config: DictConfig) -> Parts:
         make_metrics=make_metrics,
         make_callbacks=make_callbacks,
         make_trainer=partial(instantiate, trainer),
-        make_logger=make_logger,
+        loggers=[partial(instantiate, logger) for logger in loggers],
         distillation=instantiate(config.get("distillation")),
         init=plain["init"]["checkpoint"] if "init" in plain else None,
         allow_identical=config.allow_identical,

@@ -31,7 +31,7 @@ from genreclf.studies.study import Phase, Study
 from genreclf.studies.sweep import drop_swept, get_key, plan_phase
 
 log = logging.getLogger(__name__)
-OWN_KEYS = ("study", "status", "estimate", "report")  # not passed on to the training runs
+OWN_KEYS = ("study", "status", "retry", "estimate", "report")  # not passed on to the training runs
 
 
 def run(config: DictConfig) -> None:
@@ -125,6 +125,8 @@ def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
             compose.list_hydra_options(),
         )
         study.write(folder)
+        if config.retry:
+            phase.forget_exhausted_runs()
         ran = bool(phase.points) and _run_phase(phase, folder)
         if phase.points:
             phase.choose_winner(study.metric)

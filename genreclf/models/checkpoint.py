@@ -6,10 +6,11 @@ Both are read without running pickled code, and without importing code that the 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha1
+from hashlib import sha1, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from torch import nn
 from genreclf.audio.content import UNREADABLE
 from genreclf.audio.features import build_features
 from genreclf.errors import InputError
-from genreclf.files import BEST, read_json, write_atomically, write_json
+from genreclf.files import BEST, read_json, write_atomically
 from genreclf.models.normalise import Normalise
 from genreclf.trust import build_part
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from genreclf.data.store import Store  # h5py is slow to import
 
 FORMAT = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported model
+WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
 TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
 AUDIO, SOME_AUDIO = "audio", "some_audio"  # keys of `trained_on` besides dtypes
 SHA1 = 20  # bytes
@@ -183,16 +184,32 @@ def digest_checkpoint(path: str | Path) -> str:
         raise InputError(f"checkpoint={path}: no {error.filename}") from None
 
 
-def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Write a folder that `read_exported` reads: a checkpoint without its optimizer."""
+def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
+    """Write a folder that `read_exported` reads: a checkpoint without its optimizer, and its card.
+
+    No file is replaced before all are written. The description comes last, with a digest of the
+    weights, so if the folder held another model and this is interrupted, no one gets a mix of both.
+
+    Args:
+        folder: the folder; made if it is missing.
+        checkpoint: what `read_checkpoint` returned.
+        card: the model card, as Markdown.
+    """
     described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
     kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
     for dtype, rows in described.pop("trained_on").items():
         hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
         kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
-    with write_atomically(folder / WEIGHTS, "wb") as file:
-        file.write(save({key: kept[key].contiguous() for key in sorted(kept)}))
-    write_json(folder / DESCRIPTION, {**described, "epoch": checkpoint["epoch"]})
+    content = save({key: kept[key].contiguous() for key in sorted(kept)})
+    described |= {"epoch": checkpoint["epoch"], "sha256": sha256(content).hexdigest()}
+    with (
+        write_atomically(folder / DESCRIPTION) as description,  # these are replaced in reverse
+        write_atomically(folder / CARD) as readme,
+        write_atomically(folder / WEIGHTS, "wb") as file,
+    ):
+        description.write(json.dumps(described, indent=2) + "\n")
+        readme.write(card)
+        file.write(content)
 
 
 def read_exported(folder: Path) -> dict[str, Any]:
@@ -205,7 +222,13 @@ def read_exported(folder: Path) -> dict[str, Any]:
         described = read_json(folder / DESCRIPTION)
         if described["format"] != FORMAT:
             raise InputError(f"checkpoint={folder}: exported by another version of genreclf")
-        weights = load((folder / WEIGHTS).read_bytes())
+        content = (folder / WEIGHTS).read_bytes()
+        if described.pop("sha256", None) not in (None, sha256(content).hexdigest()):
+            raise InputError(
+                f"checkpoint={folder}: {WEIGHTS} is not the one that {DESCRIPTION} describes "
+                "(damaged, or an interrupted export?); export the model again"
+            )
+        weights = load(content)
         described["trained_on"] = {
             name.removeprefix(TRAINED_ON): [row.numpy().tobytes().hex() for row in rows]
             for name, rows in weights.items()

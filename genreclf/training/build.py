@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ class Parts:
         make_metrics: makes the metrics to log, by name, given the number of classes.
         make_callbacks: makes the user's own Lightning callbacks.
         make_trainer: makes Lightning's Trainer, given further keyword arguments.
-        make_logger: makes Lightning's logger, given the run's folder.
+        loggers: makes each of Lightning's loggers, given `save_dir`, the run's folder.
         distillation: knowledge distillation; None for none.
         init: checkpoint of the pretrained weights to fine-tune; None for random weights.
         seed: seed of weights, order of tracks, augmentation and dropout.
@@ -85,7 +84,7 @@ class Parts:
     make_metrics: Callable[[int], dict[str, Metric]]
     make_callbacks: Callable[[], list[Callback]]
     make_trainer: Callable[..., pl.Trainer]
-    make_logger: Callable[[Path], Logger]
+    loggers: list[Callable[..., Logger]]
     distillation: Embeddings | None
     init: str | None
     seed: int

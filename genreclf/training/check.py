@@ -32,6 +32,7 @@ from genreclf.training.build import (
 )
 from genreclf.training.callbacks import LAST_EPOCH, History, make_callbacks
 from genreclf.training.classifier import Classifier
+from genreclf.training.loggers import check_loggers
 from genreclf.training.sources import digest_sources
 
 TINY_BATCH = 2  # clips
@@ -45,6 +46,7 @@ def check_settings(parts: Parts) -> None:
     """
     if not 0 <= parts.seed < 2**32:
         raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
+    check_loggers(parts.loggers, Path(parts.config["outputs"], "train", "run"))
     check_loading(parts.batch_size, parts.num_workers, parts.cache, parts.features)
     process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
     make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from genreclf.data.store import Store
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate
 from genreclf.models import count_parameters
-from genreclf.training import loggers, wandb
+from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.classifier import predict_part
 from genreclf.training.fit import TrainingResult, fit
@@ -21,15 +23,27 @@ from genreclf.training.fit import TrainingResult, fit
 log = logging.getLogger(__name__)
 
 
-def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
+@memory.report_killed_worker()
+def train_and_test(
+    parts: Parts, store: Store, folder: Path, save: Callable[[runs.Run], None]
+) -> tuple[runs.Run, bool]:
     """Train and test a model; write config, checkpoint and predictions to the folder.
 
+    Args:
+        parts: the parts of the run.
+        store: the store to train on.
+        folder: the run's folder.
+        save: saves the result, before anything of it is logged: no logger can cost a result.
+
     Returns:
-        The run; its result is not written yet.
+        The run, and whether every logger has logged all of it.
 
     Raises:
         InputError: parts and data do not fit together, or training diverged.
+        OutOfMemoryError: a batch does not fit in memory.
     """
+    for unfinished in folder.glob(".*.ckpt.*"):  # a process was killed while it wrote them
+        unfinished.unlink()
     runs.write_config(folder, parts.config)
     provenance = runs.collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
@@ -45,25 +59,37 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
     }
     _log_data(data, known["params"], leakage)
     _warn_of_seen_tracks(data, description["seen_before"])
-    logger = parts.make_logger(folder)
-    try:
-        trained = fit(parts, data, classifier, folder, logger, provenance)
-        assert trained is not None
-        run = _test(trained, data, folder, parts)
-        if parts.test:
-            tested = run.result["metrics"].items()
-            logger.log_metrics({key: value for key, value in tested if key.startswith("test/")})
+    with loggers.RunLoggers(parts.loggers, folder, parts.config) as logging_to:
+        try:
+            with memory.report_exhaustion(parts.batch_size):
+                trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
+                assert trained is not None
+                run = _test(trained, data, folder, parts)
+        finally:
+            data.release_cache()  # exceptions and Lightning's reference cycles would keep it
         run.result.update(known)
-        wandb.log_results([logger], run, data)
-    except BaseException:
-        loggers.close_loggers([logger], "failed")
-        raise
-    finally:
-        data.release_cache()  # exceptions and Lightning's reference cycles would keep it
-    loggers.close_loggers([logger], "success")
-    return run
+        save(run)
+        logging_to.log_result(run, data)
+    return run, logging_to.are_complete()
 
 
+def log_finished_run(parts: Parts, store: Store, run: runs.Run) -> bool:
+    """Log a finished run from its result, as if it had been trained with these loggers.
+
+    Returns:
+        Whether every logger has logged all of it.
+
+    Raises:
+        InputError: a logger needs an extra that is not installed, or a setting is wrong.
+    """
+    data = make_data(replace(parts, distillation=None), store)
+    with loggers.RunLoggers(parts.loggers, run.folder, parts.config) as logging_to:
+        logging_to.log_history(run.result, steps=len(data.train_dataloader()))
+        logging_to.log_result(run, data)
+    return logging_to.are_complete()
+
+
+@memory.report_killed_worker()
 def help_train(parts: Parts, store: Store, folder: Path) -> None:
     """Train in a process whose rank is not 0; everything else is left to rank 0.
 
@@ -72,7 +98,9 @@ def help_train(parts: Parts, store: Store, folder: Path) -> None:
     """
     data = make_data(parts, store)
     audit.audit_split(store, data.split, parts.allow_identical)
-    fit(parts, data, make_classifier(parts, data), folder)
+    classifier = make_classifier(parts, data)
+    with memory.report_exhaustion(parts.batch_size):
+        fit(parts, data, classifier, folder)
 
 
 def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: Parts) -> runs.Run:

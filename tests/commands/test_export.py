@@ -200,3 +200,63 @@ def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
     four = AttentiveCNN(4, [4, 4, 4, 4], mixed=8)
     copy_weights(four, begun, begun.classes)
     torch.testing.assert_close(four.classifier[1].weight, begun.net.classifier[1].weight)  # pyright: ignore
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "full disk"])
+def test_an_interrupted_export_never_mixes_two_models_f2(
+    command: Command,
+    train: Train,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    killed: bool,
+) -> None:
+    """F2: over an existing folder, the old model, the new one, or a line; and never a mix.
+
+    The disk is full when the `step`-th file is written; the process is killed just before that
+    file is replaced.
+    """
+    folder = tmp_path / "gift"
+    command("export", f"checkpoint={run}", f"folder={folder}", "title=Old")
+    old = {file.name: file.read_bytes() for file in folder.iterdir()}
+    other = train(*SMALL, "normalise=per_bin", "split=artist", "test=false", "seed=1")["folder"]
+    steps = []
+
+    def fail(self: Path, *arguments: Any, **settings: Any) -> Any:
+        if self.name.startswith(".") and self.parent == folder:
+            steps.append(self.name)
+            if len(steps) == step:
+                raise OSError(28, "No space left on device")
+        return method(self, *arguments, **settings)
+
+    name = "replace" if killed else "open"
+    method = getattr(Path, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, name, fail)
+        with pytest.raises(SystemExit):
+            command("export", f"checkpoint={other}", f"folder={folder}", "title=New")
+    found = {file.name: file.read_bytes() for file in folder.iterdir()}
+    if step == 1 or not killed:
+        assert found == old
+        assert load_checkpoint(folder)
+    else:
+        with pytest.raises(InputError, match="an interrupted export"):
+            load_checkpoint(folder)
+    command("export", f"checkpoint={other}", f"folder={folder}", "title=New")
+    assert load_checkpoint(folder)
+    assert "New" in (folder / "README.md").read_text()
+
+
+def test_a_first_export_that_was_interrupted_can_be_repeated_f2(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    """F2: what it left behind is not taken for another model's card."""
+    folder = tmp_path / "gift"
+    command("export", f"checkpoint={run}", f"folder={folder}")
+    (folder / "model.json").unlink()
+    with pytest.raises(InputError, match=r"no model\.json in this folder"):
+        load_checkpoint(folder)
+    command("export", f"checkpoint={run}", f"folder={folder}")
+    assert load_checkpoint(folder)

@@ -333,6 +333,19 @@ def test_estimate_counts_the_tracks_that_runs_use_d9() -> None:
     assert "50 epochs" in line
 
 
+def test_runs_that_ran_out_of_memory_are_repeated_on_request_a8(tmp_path: Path) -> None:
+    """A8: with --retry; otherwise such a run counts as finished. Other failures are kept."""
+    points = []
+    for name, exhausted in (("large", True), ("broken", False)):
+        write_json(tmp_path / name / "failure.json", {"error": "", "out_of_memory": exhausted})
+        points.append(Point([], [str(tmp_path / name)]))
+    phase = Phase("p", points=points)
+    assert phase.count_finished() == 1
+    phase.forget_exhausted_runs()
+    assert phase.count_finished() == 0
+    assert [len(point.list_failures()) for point in points] == [0, 1]
+
+
 def test_ties_go_to_the_lower_number_and_only_points_that_fit_in_memory_can_win(
     tmp_path: Path,
 ) -> None:
