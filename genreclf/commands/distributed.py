@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from genreclf import files
 from genreclf.commands.compose import list_config_folders
 from genreclf.data.store import Store
-from genreclf.errors import InputError
+from genreclf.errors import DivergedError, InputError
 from genreclf.evaluation import runs
 from genreclf.training import launch
 
@@ -39,7 +39,8 @@ def start_processes(count: int, folder: Path) -> None:
         if not (folder / runs.FAILURE).exists():
             raise
         failure = files.read_json(folder / runs.FAILURE)  # as the first process recorded it
-        raise (MemoryError if failure["out_of_memory"] else InputError)(failure["error"]) from None
+        kind = MemoryError if failure["out_of_memory"] else InputError
+        raise (DivergedError if failure["diverged"] else kind)(failure["error"]) from None
 
 
 def run_child(work: Callable[[], str | None], folder: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
 from genreclf.commands import distributed
@@ -20,7 +20,7 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import choose_folder, find_store
 from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store
-from genreclf.errors import InputError, format_error
+from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
@@ -92,7 +92,9 @@ def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str
                 f"batch_size={config.batch_size} does not fit in the memory of "
                 f"{memory.name_device()}; choose a smaller one"
             )
-        files.write_json(folder / runs.FAILURE, {"error": text, "out_of_memory": exhausted})
+        diverged = isinstance(error, DivergedError)
+        failure = {"error": text, "out_of_memory": exhausted, "diverged": diverged}
+        files.write_json(folder / runs.FAILURE, failure)
         if not exhausted:
             raise
     if refused:
@@ -124,18 +126,35 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     parts = make_parts(config)
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
+    finished = _find_trained(config, store)
     count = count_processes(make_probe(parts.make_trainer))
-    if count > 1 and launch.read_rank()[1] == 1:
+    if count > 1 and finished is None and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder)
         return
-    distributed.decide_together(config, train=True)
-    run = train_and_test(parts, store, folder)
+    distributed.decide_together(config, train=finished is None)
+    run = train_and_test(parts, store, folder, finished)
     run.result.update(choices=_list_choices(), overrides=_list_overrides())
     if config.report:
         _write_report(run)
     files.write_json(folder / runs.RESULT, run.result)
     (folder / files.LAST).unlink(missing_ok=True)
     log.info("%s", _summarise(run.result))
+
+
+def _find_trained(config: DictConfig, store: Store) -> runs.Run | None:
+    """Find a finished run that differs only in `test`, whose model can be tested as it is.
+
+    Raises:
+        InputError: a default has changed since that run was made.
+    """
+    other: Any = OmegaConf.merge(join_hydra(config), {"test": not config.test})
+    folder = choose_folder(other, store)
+    if not ((folder / runs.RESULT).exists() and (folder / files.BEST).exists()):
+        return None
+    run = runs.Run.read(folder)
+    check_defaults(folder, run.result["config"], other)
+    log.info("the model of %s is tested: that run differs only in test=%s", folder, other.test)
+    return run
 
 
 def _write_report(run: runs.Run) -> None:

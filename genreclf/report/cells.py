@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from genreclf.evaluation.intervals import Estimate, average_runs, estimate_accuracy
+from genreclf.evaluation.intervals import Estimate, average_runs, compute_mean, estimate_accuracy
 from genreclf.evaluation.runs import Run
 from genreclf.studies.study import Phase, Point, Study
 
@@ -134,11 +134,13 @@ def explain_missing(phase: Phase, point: Point | None, key: str = "", value: str
         if f"{key}={value}" in phase.left_out:
             return "left out"
         return "not swept" if phase.points else "not run yet"
-    if not point.fits_in_memory():
-        return "did not fit in memory"
+    failures = point.list_failures()
+    for reason, text in (("out_of_memory", "did not fit in memory"), ("diverged", "diverged")):
+        if any(failure.get(reason) for failure in failures):
+            return text
     if point.runs:
         return ""
-    return "failed" if point.list_failures() else "not run yet"
+    return "failed" if failures else "not run yet"
 
 
 def format_measured(point: Point) -> list[str]:
@@ -158,6 +160,13 @@ def format_training_time(point: Point | None) -> str:
     if point is None or not point.runs:
         return NONE
     return format_duration(average_runs(point.runs, lambda result: result["seconds"]))
+
+
+def average_metric(point: Point, metric: str) -> float | None:
+    """Average a metric of the kept epoch; None if a run lacks it, such as one without epochs."""
+    values = [run.result["metrics"].get(metric) for run in point.runs]
+    known = [value for value in values if value is not None]
+    return compute_mean(known) if known and len(known) == len(values) else None
 
 
 def format_label(phase: Phase, point: Point | None, name: str) -> str:

@@ -30,7 +30,7 @@ def build_phase_table(phase: Phase) -> Section:
         if not cells.explain_missing(phase, point):
             seeds = [run.result["val"]["accuracy"] for run in point.runs]
             measured[name] = (seeds, estimate_accuracy(point.runs))
-    anchor, pictures = f"phase-{phase.name}", []
+    anchor, pictures = f"phase-{phase.slug}", []
     if len(measured) > 1:
         caption = "Validation accuracy: each seed is a dot, the mean a bar with its 95 % interval."
         pictures = [Picture(anchor, curves.draw_accuracies(measured), caption)]

@@ -4,6 +4,7 @@ A run that was interrupted continues after its last finished epoch.
 """
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.evaluation.runs import Run
 from genreclf.files import BEST, LAST
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import loggers, memory, process_group
@@ -99,6 +101,35 @@ def fit(
     device = trainer.strategy.root_device
     tester = trainer if trainer.world_size == 1 else _make_tester(parts, single)
     return TrainingResult(trained, best, history, tester, memory.name_device(device))
+
+
+def restore(
+    parts: Parts, finished: Run, folder: Path, logger: Logger, provenance: dict[str, Any]
+) -> TrainingResult:
+    """Return the outcome of a finished run, as if this run had trained the model.
+
+    Args:
+        parts: the parts of the run.
+        finished: the run that trained the model; its checkpoint is copied.
+        folder: the run's folder.
+        logger: the logger; it gets the metrics of all epochs.
+        provenance: commit and versions, recorded as a further session.
+    """
+    result = finished.result
+    shutil.copyfile(finished.folder / BEST, folder / BEST)
+    loggers.start_loggers([logger], parts.config)
+    for number, epoch in enumerate(result["history"]):
+        logger.log_metrics(epoch, number)
+    history = History(parts.seed)
+    history.epochs, history.seconds = result["history"], result["seconds"]
+    session = {"epoch": len(history.epochs), "device": result["device"], **provenance}
+    history.sessions = [*result["sessions"], session]
+    tester = _make_tester(
+        parts, process_group.list_single_settings(process_group.make_probe(parts.make_trainer))
+    )
+    trained = load_checkpoint(folder / BEST)
+    best = history.epochs[result["best_epoch"]]
+    return TrainingResult(trained, best, history, tester, result["device"])
 
 
 def _list_progress_bars(parts: Parts) -> list[Callback]:

@@ -14,13 +14,21 @@ from genreclf.models import count_parameters
 from genreclf.training import loggers, wandb
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.classifier import predict_part
-from genreclf.training.fit import TrainingResult, fit
+from genreclf.training.fit import TrainingResult, fit, restore
 
 log = logging.getLogger(__name__)
 
 
-def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
+def train_and_test(
+    parts: Parts, store: Store, folder: Path, finished: runs.Run | None = None
+) -> runs.Run:
     """Train and test a model; write config, checkpoint and predictions to the folder.
+
+    Args:
+        parts: the parts of the run.
+        store: the features.
+        folder: the run's folder.
+        finished: a finished run that differs only in `test`: its model is tested, none is trained.
 
     Returns:
         The run; its result is not written yet.
@@ -45,7 +53,11 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
     _warn_of_seen_tracks(data, description["seen_before"])
     logger = parts.make_logger(folder)
     try:
-        trained = fit(parts, data, classifier, folder, logger, provenance)
+        trained = (
+            restore(parts, finished, folder, logger, provenance)
+            if finished
+            else fit(parts, data, classifier, folder, logger, provenance)
+        )
         assert trained is not None
         run = _test(trained, data, folder, parts)
         if parts.test:

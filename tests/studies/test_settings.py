@@ -1,0 +1,107 @@
+"""A study's settings: each has an effect or is refused in one line, before anything runs (A15)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from genreclf.errors import InputError
+from genreclf.studies.settings import StudySettings
+
+DEFAULTS = {
+    "phases": ["a", "b"],
+    "overrides": [],
+    "phase_overrides": {},
+    "metric": "val/accuracy",
+    "seeds": [0],
+    "test": None,
+}
+PHASES = {
+    "rate": "{optimizer.lr: '1e-4,3e-3'}",
+    "width": "{+trainer.gradient_clip_val: '0.5,1.0'}",
+    "nothing": "null",
+    "empty": "{optimizer.lr: 'range(0,0)'}",
+    "blank": "{optimizer.lr: }",
+    "copies": "{oversampling.copies: '0,1'}",
+}
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Path:
+    """A folder of config options, like a user's own; a study may leave out all but its phases."""
+    for group in ("phase/mine", "study"):
+        (tmp_path / group).mkdir(parents=True)
+    for name, params in PHASES.items():
+        text = f"# @package _global_\nhydra: {{sweeper: {{params: {params}}}}}\ntest: false\n"
+        if name == "copies":
+            text += "oversampling: {genres: null}\n"
+        (tmp_path / "phase" / f"{name}.yaml").write_text(text)
+    (tmp_path / "study" / "own.yaml").write_text("phases: [rate, width]\n")
+    (tmp_path / "study" / "misspelled.yaml").write_text("phases: [rate]\nmetrics: val/loss\n")
+    (tmp_path / "study" / "stale.yaml").write_text(
+        "phases: [rate]\nphase_overrides: {width: [model=cnn_gru]}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("optimizer.lr=1e-2", "optimizer.lr=1e-2: phase rate chooses optimizer.lr; remove this"),
+        ("seed=3", "seed=3: use study.seeds=[...] instead"),
+        ("phase=grid", "phase=grid: use study.phases=[...] instead"),
+        ("study.overrides=['seed=3']", "study.overrides: seed=3: use study.seeds=[...] instead"),
+        ("study.phases=[]", "study.phases and study.seeds: give at least one of each"),
+        ("study.phases=rate", "study.phases=rate: a list of texts is needed, such as [models]"),
+        ("study.phases=[rate,rate]", "study.phases: rate is in the list twice"),
+        ("study.phases=[rates]", "Could not find 'phase/rates'"),
+        ("study.phases=[empty]", "phase empty: hydra.sweeper.params.optimizer.lr lists no values"),
+        ("study.phases=[blank]", "phase blank: hydra.sweeper.params.optimizer.lr lists no values"),
+        ("study.phases=[copies]", "oversampling.genres=[...] is needed: phase copies copies"),
+        ("study.seeds=[0,0]", "study.seeds: 0 is in the list twice"),
+        ("study.seeds=[a]", "study.seeds=['a']: a list of numbers is needed, such as [0]"),
+        ("study.seeds=[-1]", "study.seeds: -1 is not a number from 0 to"),
+        ("study.metric=val/acc", "study.metric=val/acc: choose one of val/loss"),
+        ("study.metric=null study.test=rate", "study.test=rate: with study.metric=null no phase"),
+        ("study.test=width study.phases=[rate]", "study.test: the phases of this study are rate,"),
+        ("study.test=rate test=true", "test=true: only the winner of phase rate is tested"),
+        ("+study.phase_override.rate=['a=1']", "study.phase_override: a study has no such setting"),
+        ("+study.phase_overrides.rat=['a=1']", "study.phase_overrides.rat: the phases of this"),
+        ("+study.phase_overrides.rate=a", "study.phase_overrides.rate=a: a list of texts is"),
+        (
+            "+study.phase_overrides.rate=['optimizer.lr=1']",
+            "study.phase_overrides.rate: optimizer.lr=1: this phase varies optimizer.lr itself",
+        ),
+        ("+study.phase_overrides.rate=['modle=svm']", "Could not override 'modle'"),
+        ("study=misspelled", "study.metrics: a study has no such setting; did you mean metric?"),
+        ("study=stale", "study.phase_overrides.width: the phases of this study are rate"),
+        ("hydra.sweeper.params.seed='1,2'", "hydra.sweeper: the phases of a study say what"),
+    ],
+)
+def test_what_a_study_cannot_do_is_refused_a15(
+    options: Path,
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    message: str,
+) -> None:
+    """A15: no option of a study is ignored; each mistake is one line, before any run."""
+    chosen = ["study=own"] * ("study=" not in arguments.split(".")[0])
+    with pytest.raises(SystemExit):
+        command("study", "--config-dir", str(options), *chosen, *arguments.split(" "))
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1].startswith(f"genreclf: {message}")
+    assert len(error) == 1
+    assert not list(options.glob("study/*/study.json"))
+
+
+def test_every_setting_has_a_default_but_the_phases() -> None:
+    file = Path(__file__).parents[2] / "conf" / "study.yaml"
+    assert yaml.safe_load(file.read_text())["study"] == {**DEFAULTS, "phases": []}
+    assert StudySettings.read({**DEFAULTS}).seeds == [0]
+
+
+def test_a_test_phase_is_a_phase_of_the_study() -> None:
+    with pytest.raises(InputError, match=r"study\.phases: test stands for the test at the end"):
+        StudySettings.read({**DEFAULTS, "phases": ["a", "test"], "test": "a"})
