@@ -318,3 +318,51 @@ def test_a_page_says_why_nothing_was_tested(study: Study, tmp_path: Path) -> Non
     assert json.loads((run.folder / RESULT).read_text())["tested_on"] == "val"
     write_report([run], tmp_path / "a.html")
     assert "The test part was not used (test=false)" in (tmp_path / "a.html").read_text()
+
+
+def test_a_model_without_epochs_is_a_dash_in_every_section_a27(
+    trained: Callable[..., Point], tmp_path: Path
+) -> None:
+    """A27: no section needs epochs, learning rates or parameters; what a model lacks is a dash."""
+    svm = trained("models", ["model=svm"])
+    keys = {
+        **{name: next(iter(runs)) for name, runs in POINTS.items()},
+        "features": "features=mel",
+        "learning_rate": "optimizer.lr=${oc.env:RATE}",
+        "scheduler": "scheduler=plateau",
+        "grid": "optimizer.beta2=null model.C=0.5",
+        "mine/machine": "+model.C=1 augmentation@oversampling.augmentation=none",
+    }
+    phases = [Phase(name, [], [Point(text.split(), svm.folders)]) for name, text in keys.items()]
+    for phase in phases:
+        phase.choose_winner("val/accuracy")
+    mine = Study("mine", "val/accuracy", [0], [], phases, tested="enhancement")
+    page = Page(write_study_report(mine, tmp_path).read_text())
+    report = build_report(mine, tmp_path)
+    accuracy = percent(svm.runs[0], "val")
+    assert row(report, "table-2", "Mel spectrogram (chosen)")[6:] == [
+        *(accuracy, cells.format_bounds(intervals.estimate_accuracy(svm.runs)), "5.09", cells.NONE)
+    ]
+    assert row(report, "table-5", "ReduceLROnPlateau (chosen)")[4:8] == [
+        *("60.58", cells.NONE, "1.1515", cells.NONE)
+    ]
+    assert section(report, "fig-3").pictures == [], "no epochs, no curves"
+    assert row(report, "fig-3", "${oc.env:RATE} (chosen)")[2] == accuracy
+    assert section(report, "phase-mine-machine").title == "Phase mine/machine"
+    assert "nan" not in page.text
+
+
+def test_every_model_and_augmentation_can_be_in_a_study_a27(
+    trained: Callable[..., Point], study: Study, tmp_path: Path
+) -> None:
+    """A27: settings that only some options have are not looked for in the others."""
+    points = [
+        trained("models", [f"augmentation={kind}", "augmentation@oversampling.augmentation=none"])
+        for kind in ("segment", "none")
+    ]
+    phase = Phase("enhancement", [], points, winner=0)
+    mine = Study("mine", "val/accuracy", [0], [], [study.phases[1], phase], tested=None)
+    report = build_report(mine, tmp_path)
+    found = row(report, "table-7", "time shift")
+    assert found[2:] == [cells.NONE, "±15 %", "none"]
+    assert report.lead.startswith("because this study does not test its winner")

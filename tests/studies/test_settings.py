@@ -22,7 +22,7 @@ PHASES = {
     "width": "{+trainer.gradient_clip_val: '0.5,1.0'}",
     "nothing": "null",
     "empty": "{optimizer.lr: 'range(0,0)'}",
-    "blank": "{optimizer.lr: }",
+    "blank": "{optimizer.lr: ''}",
     "copies": "{oversampling.copies: '0,1'}",
 }
 
@@ -55,7 +55,7 @@ def options(tmp_path: Path) -> Path:
         ("study.phases=[]", "study.phases and study.seeds: give at least one of each"),
         ("study.phases=rate", "study.phases=rate: a list of texts is needed, such as [models]"),
         ("study.phases=[rate,rate]", "study.phases: rate is in the list twice"),
-        ("study.phases=[rates]", "Could not find 'phase/rates'"),
+        ("study.phases=[rates]", "In 'config': Could not find 'phase/rates'"),
         ("study.phases=[empty]", "phase empty: hydra.sweeper.params.optimizer.lr lists no values"),
         ("study.phases=[blank]", "phase blank: hydra.sweeper.params.optimizer.lr lists no values"),
         ("study.phases=[copies]", "oversampling.genres=[...] is needed: phase copies copies"),
@@ -76,7 +76,7 @@ def options(tmp_path: Path) -> Path:
         ("+study.phase_overrides.rate=['modle=svm']", "Could not override 'modle'"),
         ("study=misspelled", "study.metrics: a study has no such setting; did you mean metric?"),
         ("study=stale", "study.phase_overrides.width: the phases of this study are rate"),
-        ("hydra.sweeper.params.seed='1,2'", "hydra.sweeper: the phases of a study say what"),
+        ("hydra/sweeper=basic", "hydra/sweeper: the phases of a study say what varies"),
     ],
 )
 def test_what_a_study_cannot_do_is_refused_a15(
