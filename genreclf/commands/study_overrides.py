@@ -90,7 +90,7 @@ def lacks_genres(run: DictConfig) -> bool:
 
 def _is_given(key: str) -> bool:
     """Whether the user has set a key, or one that it is part of, on the command line."""
-    given = map(get_key, HydraConfig.get().overrides.task)
+    given = {get_key(text) for text in HydraConfig.get().overrides.task} - {"study"}  # the option
     return any(name == key or key.startswith(f"{name}.") for name in given)
 
 

@@ -147,6 +147,8 @@ def _find_trained(config: DictConfig, store: Store) -> runs.Run | None:
     Raises:
         InputError: a default has changed since that run was made.
     """
+    if HydraConfig.get().runtime.choices.get("debug"):  # which is about training
+        return None
     other: Any = OmegaConf.merge(join_hydra(config), {"test": not config.test})
     folder = choose_folder(other, store)
     if not ((folder / runs.RESULT).exists() and (folder / files.BEST).exists()):

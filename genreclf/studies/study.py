@@ -156,10 +156,10 @@ class Phase:
             "ran out of memory": sum(failure["out_of_memory"] for failure in failures),
             "diverged": sum(failure.get("diverged", False) for failure in failures),
         }
-        counted = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+        counted = ", ".join(f"{count} runs {reason}" for reason, count in reasons.items() if count)
         return (
-            f"phase {self.name}: no point can be chosen, because of {self.count_runs()} runs "
-            f"{counted}; {failures[0]['error']}"
+            f"phase {self.name}: no point has a result with every seed ({counted}), so nothing can "
+            f"be chosen; {failures[0]['error']}"
         )
 
     def count_finished(self) -> int:

@@ -274,7 +274,7 @@ def test_the_papers_genres_stand_under_their_true_names(
         track_ids=np.arange(count),
     )
     data = ("data=npz", f"data.path={tmp_path}/a.npz", "trainer.max_epochs=1", "report=false")
-    folder = Path(command("train", "phase=best", *data)).parent
+    folder = Path(command("train", "phase=best", "model=cnn_gru", *data)).parent
     phases = [Phase("features", left_out={"features=mel": "one kind"})]
     phases.append(Phase(TEST, [], [Point([], [str(folder)])], winner=0))
     study = Study("mine", "val/accuracy", [0], [], phases)
@@ -356,8 +356,9 @@ def test_every_model_and_augmentation_can_be_in_a_study_a27(
     trained: Callable[..., Point], study: Study, tmp_path: Path
 ) -> None:
     """A27: settings that only some options have are not looked for in the others."""
+    copied = "augmentation@oversampling.augmentation"
     points = [
-        trained("models", [f"augmentation={kind}", "augmentation@oversampling.augmentation=none"])
+        trained("models", ["model=cnn_gru", f"augmentation={kind}", f"{copied}=none"])
         for kind in ("segment", "none")
     ]
     phase = Phase("enhancement", [], points, winner=0)

@@ -23,6 +23,7 @@ from genreclf.files import write_json
 from genreclf.studies.ranking import choose_best, find_weakest_genre
 from genreclf.studies.study import Point, Study
 
+SMALL = [text for text in TINY if text != "report=false"]
 PHASES = {
     "tiny_model": 'model: "efficient_cnn,cnn_gru"',
     "tiny_rate": 'optimizer.lr: "1e-4,3e-3"',
@@ -52,7 +53,7 @@ def arguments(options: Path, music: Path) -> Callable[..., list[str]]:
     """The command line of a small study below `outputs`."""
 
     def make(outputs: Path, *more: str) -> list[str]:
-        data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+        data = ["data=folder", f"data.root={music}", "data.duration=2.5", *SMALL]
         store = f"store={options.parent / 'study.h5'}"
         head = [sys.executable, "-m", "genreclf", "study", "--config-dir", str(options)]
         return [
@@ -257,7 +258,7 @@ def test_every_study_runs(
     music: Path, tmp_path: Path, option: str, phases: str, runs: list[int]
 ) -> None:
     """A14: study=paper enhances the genre that its winner recognises worst, on any data."""
-    data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", *SMALL]
     data = [text for text in data if not (option == "demo" and "hop_length" in text)]
     head = [sys.executable, "-m", "genreclf", "study", f"study={option}", "trainer.max_epochs=1"]
     place = [f"outputs={tmp_path}", f"study.phases=[{phases}]", "study.seeds=[1]"]
@@ -377,3 +378,38 @@ def test_ties_go_to_the_lower_loss_then_the_lower_number_a31(
     points[3].folders.append(str(tmp_path / "other"))
     assert choose_best(points, "val/accuracy") == winner
     assert choose_best(points[3:], "val/accuracy") is None
+
+
+@pytest.mark.slow
+def test_a_study_of_your_own_needs_yaml_only_a27(
+    music: Path, tmp_path: Path, command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A27: phases in folders, with the same key, another metric; a run that diverges cannot win."""
+    rates = {"coarse": "1e30,1e-3", "fine": "1e-3,3e-3", "wild": "1e30,1e31"}
+    for group in ("phase/mine", "study"):
+        (tmp_path / "options" / group).mkdir(parents=True)
+    for name, values in rates.items():
+        text = (
+            f"# @package _global_\nhydra: {{sweeper: {{params: {{optimizer.lr: '{values}'}}}}}}\n"
+        )
+        (tmp_path / "options" / "phase" / "mine" / f"{name}.yaml").write_text(f"{text}test: false")
+    (tmp_path / "options" / "study" / "own.yaml").write_text(
+        "phases: [mine/coarse, mine/fine]\nmetric: val/f1_macro\n"
+    )
+    arguments = [
+        *("study", "--config-dir", f"{tmp_path}/options", "study=own", "data=folder"),
+        *(f"data.root={music}", "data.duration=2.5", *TINY, "trainer.max_epochs=1"),
+    ]
+    assert command(*arguments).endswith("study.json")
+    coarse, fine = read(tmp_path).phases
+    assert coarse.winner == 1
+    assert [len(point.runs) for point in coarse.points] == [0, 1]
+    assert not any(text.startswith("optimizer.lr") for text in fine.command)
+    scores = [point.runs[0].result["val"]["f1_macro"] for point in fine.points]
+    assert fine.winner is not None
+    assert scores[fine.winner] == max(scores)
+    with pytest.raises(SystemExit):
+        command(*arguments, "study.phases=[mine/wild]")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "phase mine/wild: no point has a result with every seed (2 runs diverged)" in error
+    assert "so nothing can be chosen; training diverged" in error

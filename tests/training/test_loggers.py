@@ -95,6 +95,7 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     place = tmp_path_factory.mktemp("tracked")
     arguments = [
         *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=best"),
+        "model=cnn_gru",
         *("trainer.max_epochs=2", "seed=7", "logger=wandb", f"outputs={place}"),
         f"store={tmp_path_factory.getbasetemp()}/shared.h5",
     ]
@@ -113,7 +114,7 @@ def test_wandb_knows_study_phase_and_what_differs(tracked: dict[str, Any]) -> No
     )
     assert run.display_name == (
         "data.duration=2.5 data=folder features.hop_length=1024 features.n_fft=1024 "
-        "features.n_mels=32 seed=7 trainer.max_epochs=2"
+        "features.n_mels=32 model=cnn_gru seed=7 trainer.max_epochs=2"
     )
 
 
