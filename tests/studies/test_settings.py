@@ -105,3 +105,14 @@ def test_every_setting_has_a_default_but_the_phases() -> None:
 def test_a_test_phase_is_a_phase_of_the_study() -> None:
     with pytest.raises(InputError, match=r"study\.phases: test stands for the test at the end"):
         StudySettings.read({**DEFAULTS, "phases": ["a", "test"], "test": "a"})
+
+
+def test_the_weakest_genre_has_to_be_named_by_hand_a14(
+    music: Path, command: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A14: without a study there is no winner whose weakest genre could be enhanced."""
+    data = ["data=folder", f"data.root={music}", "oversampling.copies=1"]
+    with pytest.raises(SystemExit):
+        command("train", "phase=enhancement", *data)
+    assert "genreclf: oversampling.genres=[...] is needed" in capsys.readouterr().err
+    assert not list(tmp_path.glob("stores/*.h5")), "refused before anything is decoded"

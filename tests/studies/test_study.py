@@ -185,7 +185,8 @@ def test_status_reports_progress_even_after_outputs_were_moved(
 
 
 @pytest.mark.slow
-def test_status_imports_nothing_slow(whole: Path) -> None:
+def test_status_imports_nothing_slow_d20(whole: Path) -> None:
+    """D20: --status answers in about a second, because it imports no library that is slow."""
     code = (
         "import sys\n"
         f"sys.argv = ['genreclf', 'study', '--status', 'outputs={whole}']\n"
