@@ -11,6 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.errors import InputError
+
 if TYPE_CHECKING:
     from genreclf.data.store import Store
 
@@ -68,15 +70,29 @@ def _build_store(settings: str) -> "Store":
 
 
 def read_sweep(phase: str) -> dict[str, list[str]]:
-    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`."""
-    params = compose_run([f"phase={phase}"]).hydra.sweeper.params or {}
+    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`.
+
+    Raises:
+        InputError: a key has no values, or the phase uses a sweeper that chooses points itself.
+        hydra.errors.HydraException: there is no such phase.
+    """
+    hydra_config = compose_run([f"phase={phase}"]).hydra
+    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
+    if sweeper != "basic":
+        raise InputError(
+            f"phase {phase}: hydra/sweeper={sweeper} chooses points itself, which a study cannot "
+            f"plan; run it by hand: genreclf train -m phase={phase}"
+        )
     sweep = {}
-    for override in OverridesParser.create().parse_overrides(
-        [f"{key}={values}" for key, values in params.items()]
-    ):
-        key = override.get_key_element()
-        values = override.sweep_string_iterator() if override.is_sweep_override() else []
-        sweep[key] = [f"{key}={value}" for value in values] or [override.input_line or ""]
+    for name, values in (hydra_config.sweeper.params or {}).items():
+        text = f"{name}={'' if values is None else values}"
+        override = OverridesParser.create().parse_override(text)
+        listed = [text]
+        if override.is_sweep_override():
+            listed = [f"{name}={value}" for value in override.sweep_string_iterator()]
+        if not listed or text.endswith("="):
+            raise InputError(f"phase {phase}: hydra.sweeper.params.{name} lists no values")
+        sweep[name.lstrip("+~")] = listed
     return sweep
 
 

@@ -23,7 +23,7 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import choose_folder, find_store
 from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store
-from genreclf.errors import InputError, format_error
+from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
@@ -122,7 +122,8 @@ def _run_and_note_failure(
     except Exception as error:
         from genreclf.training import memory
 
-        failure = {"error": format_error(error), "out_of_memory": False}
+        diverged = isinstance(error, DivergedError)
+        failure = {"error": format_error(error), "out_of_memory": False, "diverged": diverged}
         if isinstance(error, memory.OutOfMemoryError):
             failure, refused = error.describe(), str(error)
         with suppress(OSError):  # on a full disk, the first error is what counts
@@ -200,13 +201,13 @@ def _train(
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
     if list_own_targets(parts.config):
-        shape = parts.features.shape if parts.features.from_audio else store.shape  # pyright: ignore
-        try_parts(parts, store.classes, shape)
+        try_parts(parts, store.classes, getattr(parts.features, "shape", store.shape))
+    finished = _find_trained(config, store)
     count = count_processes(make_probe(parts.make_trainer))
-    if count > 1 and launch.read_rank()[1] == 1:
+    if count > 1 and finished is None and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder, config.batch_size)
         return
-    agreement.reach(distributed.TRAIN)
+    agreement.reach(distributed.TRAIN if finished is None else distributed.REUSE)
     debug = HydraConfig.get().runtime.choices.get("debug")
 
     def save(run: runs.Run) -> None:
@@ -217,12 +218,30 @@ def _train(
             files.write_json(folder / runs.RESULT, run.result)
         (folder / files.LAST).unlink(missing_ok=True)
 
-    run, logged = train_and_test(parts, store, folder, save)
+    run, logged = train_and_test(parts, store, folder, save, finished)
     if debug:
         log.info("%s", describe_debugging(debug, run.result["history"], folder))
     elif logged and _find_destination(config):
         _note_destination(config, run)
     log.info("%s", _summarise(run.result))
+
+
+def _find_trained(config: DictConfig, store: Store) -> runs.Run | None:
+    """Find a finished run that differs only in `test`, whose model can be tested as it is.
+
+    Raises:
+        InputError: a default has changed since that run was made.
+    """
+    if HydraConfig.get().runtime.choices.get("debug"):  # which is about training
+        return None
+    other: Any = OmegaConf.merge(join_hydra(config), {"test": not config.test})
+    folder = choose_folder(other, store)
+    if not ((folder / runs.RESULT).exists() and (folder / files.BEST).exists()):
+        return None
+    run = runs.Run.read(folder)
+    check_defaults(folder, run.result["config"], other)
+    log.info("the model of %s is tested: that run differs only in test=%s", folder, other.test)
+    return run
 
 
 def _write_report(run: runs.Run) -> None:

@@ -36,9 +36,11 @@ class Oversampling:
     def __post_init__(self) -> None:
         if not isinstance(self.copies, int) or self.copies < 0:
             raise InputError(f"oversampling.copies={self.copies!r}: at least 0 is needed")
-        if isinstance(self.genres, str) or not isinstance(self.genres, Sequence | None):
+        if self.genres is None:
+            raise InputError("oversampling.genres=[...] is needed: whose tracks get extra copies?")
+        if isinstance(self.genres, str) or not isinstance(self.genres, Sequence):
             raise InputError(f"oversampling.genres: a list is needed: [{self.genres}]")
-        object.__setattr__(self, "genres", tuple(str(name) for name in self.genres or ()))
+        object.__setattr__(self, "genres", tuple(map(str, self.genres)))
 
     def repeat_rows(self, store: Store, rows: np.ndarray) -> np.ndarray:
         """Repeat each of these rows that has one of the genres, `copies` times."""

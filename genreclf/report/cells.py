@@ -8,6 +8,7 @@ from genreclf.evaluation.intervals import (
     Count,
     Estimate,
     average_runs,
+    compute_mean,
     estimate_accuracy,
     find_fold_range,
 )
@@ -146,11 +147,13 @@ def explain_missing(phase: Phase, point: Point | None, key: str = "", value: str
         if f"{key}={value}" in phase.left_out:
             return "left out"
         return "not swept" if phase.points else "not run yet"
-    if not point.fits_in_memory():
-        return "did not fit in memory"
+    failures = point.list_failures()
+    for reason, text in (("out_of_memory", "did not fit in memory"), ("diverged", "diverged")):
+        if any(failure.get(reason) for failure in failures):
+            return text
     if point.runs:
         return ""
-    return "failed" if point.list_failures() else "not run yet"
+    return "failed" if failures else "not run yet"
 
 
 def explain_difference(first: Sequence[Run], second: Sequence[Run]) -> str:
@@ -177,6 +180,13 @@ def format_training_time(point: Point | None) -> str:
     if point is None or not point.runs:
         return NONE
     return format_duration(average_runs(point.runs, lambda result: result["seconds"]))
+
+
+def average_metric(point: Point, metric: str) -> float | None:
+    """Average a metric of the kept epoch; None if a run lacks it, such as one without epochs."""
+    values = [run.result["metrics"].get(metric) for run in point.runs]
+    known = [value for value in values if value is not None]
+    return compute_mean(known) if known and len(known) == len(values) else None
 
 
 def format_label(phase: Phase, point: Point | None, name: str) -> str:

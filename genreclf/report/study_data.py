@@ -14,7 +14,7 @@ from genreclf.audio.features import build_features
 from genreclf.audio.own_features import compute_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.evaluation.intervals import average_runs
+from genreclf.evaluation.intervals import compute_mean
 from genreclf.evaluation.runs import Run
 from genreclf.figures import spectrogram, style
 from genreclf.files import BEST
@@ -133,7 +133,10 @@ def build_clip_figure(study: Study) -> Section:
     title = "Fig. 1: features of a clip"
     for run in cells.collect_best_runs(study) or cells.collect_runs(study):
         if (store := _open_store(run)) is not None:
-            return Section("fig-1", title, pictures=[_draw_clip(run, store)])
+            try:
+                return Section("fig-1", title, pictures=[_draw_clip(run, store)])
+            except InputError as error:  # a feature class that is no longer there
+                return Section("fig-1", title, [f"It cannot be drawn: {error}."])
     return Section("fig-1", title, ["The stores of these runs are no longer there to draw from."])
 
 
@@ -207,6 +210,14 @@ def build_features_table(study: Study) -> Section:
     )
 
 
+def _compute_gap(point: Point) -> float | None:
+    """Average the gap over the seeds; None for a model without epochs, which has no such figure."""
+    found = [run.result["metrics"] for run in point.runs]
+    pairs = [(each.get("train/accuracy"), each["val/accuracy"]) for each in found]
+    gaps = [abs(train - val) for train, val in pairs if train is not None]
+    return compute_mean(gaps) if len(gaps) == len(pairs) else None
+
+
 def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.FEATURES.get(key, paper.Feature(key, cells.NONE, 0))
     shape = size = gap = cells.NONE
@@ -214,7 +225,7 @@ def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
         data = point.runs[0].result["data"]
         shape = " × ".join(map(str, data["shape"]))
         size = cells.format_size(data["store_bytes"])
-        gap = cells.format_percent(average_runs(point.runs, _compute_gap))
+        gap = cells.format_percent(_compute_gap(point))
     return [
         cells.format_label(phase, point, printed.printed),
         printed.dimensions,
@@ -226,7 +237,3 @@ def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
         cells.format_percent(printed.gap),
         gap,
     ]
-
-
-def _compute_gap(result: dict[str, Any]) -> float:
-    return abs(result["metrics"]["train/accuracy"] - result["metrics"]["val/accuracy"])

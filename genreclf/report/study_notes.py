@@ -34,16 +34,17 @@ def build_phase_table(phase: Phase) -> Section:
     rows, measured = [], {}
     for name, points in _merge_folds(phase).items():
         runs = [run for point in points for run in point.runs]
-        if not runs or not all(point.fits_in_memory() for point in points):
-            shown = [cells.explain_missing(phase, points[0]), cells.NONE]
+        missing = [reason for each in points if (reason := cells.explain_missing(phase, each))]
+        if missing:
+            shown = [missing[0], cells.NONE]
         else:
             estimate = estimate_accuracy(runs, part)
             shown = [cells.format_percent(estimate.value), cells.format_bounds(estimate)]
             measured[name] = ([run.result[part]["accuracy"] for run in runs], estimate)
         spread = [cells.format_fold_range([count_accuracy(run, part) for run in runs])] * folds
-        label = cells.format_label(phase, points[0], name)
+        label = cells.format_label(phase, points[0], name or "nothing varied")
         rows.append([label, *shown, *spread, str(len(runs))])
-    anchor, pictures = f"phase-{phase.name}", []
+    anchor, pictures = f"phase-{phase.slug}", []
     if len(measured) > 1:
         kind = "Accuracy: each run" if folds else "Validation accuracy: each seed"
         caption = f"{kind} is a dot, the mean a bar with its 95 % interval."

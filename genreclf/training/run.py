@@ -18,14 +18,18 @@ from genreclf.models import count_parameters
 from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.classifier import predict_part
-from genreclf.training.fit import TrainingResult, fit
+from genreclf.training.fit import TrainingResult, fit, restore
 
 log = logging.getLogger(__name__)
 
 
 @memory.report_killed_worker()
 def train_and_test(
-    parts: Parts, store: Store, folder: Path, save: Callable[[runs.Run], None]
+    parts: Parts,
+    store: Store,
+    folder: Path,
+    save: Callable[[runs.Run], None],
+    finished: runs.Run | None = None,
 ) -> tuple[runs.Run, bool]:
     """Train and test a model; write config, checkpoint and predictions to the folder.
 
@@ -34,6 +38,7 @@ def train_and_test(
         store: the store to train on.
         folder: the run's folder.
         save: saves the result, before anything of it is logged: no logger can cost a result.
+        finished: a finished run that differs only in `test`: its model is tested, none is trained.
 
     Returns:
         The run, and whether every logger has logged all of it.
@@ -61,9 +66,14 @@ def train_and_test(
     _warn_of_seen_tracks(data, description["seen_before"])
     with loggers.RunLoggers(parts.loggers, folder, parts.config) as logging_to:
         try:
+            if finished:
+                trained = restore(parts, finished, folder, provenance)
+                logging_to.log_history(finished.result, steps=len(data.train_dataloader()))
+            else:
+                with memory.report_exhaustion(parts.batch_size):
+                    trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
+            assert trained is not None
             with memory.report_exhaustion(parts.batch_size):
-                trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
-                assert trained is not None
                 run = _test(trained, data, folder, parts)
         finally:
             data.release_cache()  # exceptions and Lightning's reference cycles would keep it

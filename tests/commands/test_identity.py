@@ -52,7 +52,7 @@ def test_the_names_of_runs_are_frozen(digest: Callable[..., str]) -> None:
         ["allow_identical=all"],
         ["mixup=0", "label_smoothing=0.00", "optimizer.lr=0.0010"],
         ["patience=8", "model=cnn_gru", "split.seed=42"],
-        ["phase=final", "oversampling.genres=[]"],
+        ["phase=best", "model=cnn_gru", "oversampling.genres=[]"],
         ["trainer=default", "+trainer.enable_progress_bar=false"],
     ],
 )

@@ -430,3 +430,28 @@ def test_the_progress_bar_can_be_left_out(
     said = capsys.readouterr()
     assert "Epoch 0" not in said.out + said.err
     assert "Predicting" not in said.out + said.err
+
+
+def test_a_finished_run_is_tested_without_training_a31(train: Train) -> None:
+    """A31: testing is an action on a finished run, which stays as it is."""
+    finished, alone = train("test=false"), train("seed=1")
+    before = (finished["folder"] / "result.json").read_bytes()
+    tested = train("test=true")
+    assert (finished["folder"] / "result.json").read_bytes() == before
+    first, second = ((run["folder"] / "best.ckpt").read_bytes() for run in (finished, tested))
+    assert first == second
+    assert set(tested["metrics"]) == METRICS
+    assert tested["tested_on"] == "test"
+    for key in ("history", "seconds", "best_epoch", "val"):
+        assert tested[key] == finished[key]
+    assert len(tested["sessions"]) == 2
+    back = train("test=false", "seed=1")  # and the other way round
+    assert back["tested_on"] == "val"
+    assert back["test"] == back["val"] == alone["val"]
+    assert back["seconds"] == alone["seconds"]
+
+
+def test_a_model_without_a_checkpoint_is_fitted_again(train: Train) -> None:
+    finished, tested = train("test=false", "model=svm"), train("model=svm")
+    assert tested["val"] == finished["val"]
+    assert tested["tested_on"] == "test"
