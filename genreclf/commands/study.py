@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.audio.own_features import get_stored
 from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import compose, hydra_app
 from genreclf.commands.run_folder import set_output_folder
@@ -30,7 +31,7 @@ from genreclf.studies.study import Phase, Study
 from genreclf.studies.sweep import drop_swept, get_key, plan_phase
 
 log = logging.getLogger(__name__)
-OWN_KEYS = ("study", "status", "estimate", "report")  # not passed on to the training runs
+OWN_KEYS = ("study", "status", "retry", "estimate", "report")  # not passed on to the training runs
 
 
 def run(config: DictConfig) -> None:
@@ -124,6 +125,8 @@ def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
             compose.list_hydra_options(),
         )
         study.write(folder)
+        if config.retry:
+            phase.forget_exhausted_runs()
         ran = bool(phase.points) and _run_phase(phase, folder)
         if phase.points:
             phase.choose_winner(study.metric)
@@ -184,7 +187,12 @@ def _run_sweep(command: list[str], file: str) -> None:
 
 def _estimate(config: DictConfig, study: Study) -> str:
     """Estimate disk space and time, from the first run of each phase."""
-    from genreclf.studies.estimate import Workload, count_tracks, describe_estimate
+    from genreclf.studies.estimate import (
+        Workload,
+        count_tracks,
+        count_used_tracks,
+        describe_estimate,
+    )
     from genreclf.training.speed import CLASSES, measure_training_speed  # imports PyTorch
 
     runs = {phase.name: _compose_first_run(config, study, phase) for phase in study.phases}
@@ -195,8 +203,12 @@ def _estimate(config: DictConfig, study: Study) -> str:
     else:
         features, shape = _make_features(config, dataset), instantiate(last.features).shape
     archives = dataset.archives if isinstance(dataset, DownloadableDataset) else []
+    counts = count_tracks(dataset)
     workload = Workload(
-        tracks=count_tracks(dataset),
+        tracks=sum(counts),
+        used={
+            name: count_used_tracks(counts, first.tracks_per_genre) for name, first in runs.items()
+        },
         archives=sum(float(entry.get("gib", 0)) for entry in archives),
         features=features,
         outputs=Path(str(config.outputs)),
@@ -222,7 +234,8 @@ def _compose_first_run(config: DictConfig, study: Study, phase: Phase) -> DictCo
 def _make_features(config: DictConfig, dataset: Dataset) -> list[Features]:
     """Make the features that the study stores: those that it compares, or the one it uses."""
     if "features" not in config.study.phases:
-        return [instantiate(config.features).stored]
+        return [get_stored(instantiate(config.features))]
     compared = compose.read_sweep("features")["features"]
     duration = f"data.duration={dataset.duration}"
-    return [instantiate(compose.compose_run([text, duration]).features).stored for text in compared]
+    runs = (compose.compose_run([text, duration]) for text in compared)
+    return [get_stored(instantiate(run.features)) for run in runs]

@@ -4,14 +4,17 @@ PyTorch is imported only if a run has to be trained; a finished run is recognise
 """
 
 import logging
+import os
+import shutil
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
 from genreclf.commands import distributed
@@ -24,31 +27,60 @@ from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
+from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> None:
-    """Run the command: train and test, or reuse the finished run; print the path of its result."""
+def run(config: DictConfig) -> float | None:
+    """Run the command: train and test, or reuse the finished run; print the path of its result.
+
+    Returns:
+        The monitored metric of the epoch that is kept, or val/loss with monitor=last, for sweepers
+        that search; None with debug=... and in processes whose rank is not 0.
+    """
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
+    with distributed.Agreement(config) as agreement:
+        refused, folder = _run(config, agreement, rank)
+    if refused:
+        raise InputError(refused)
+    if folder is None:
+        return None
+    monitor = "val/loss" if config.monitor == "last" else config.monitor
+    return files.read_json(folder / runs.RESULT)["metrics"][monitor]
+
+
+def _run(
+    config: DictConfig, agreement: distributed.Agreement, rank: int
+) -> tuple[str, Path | None]:
+    """Train the run or reuse it, with this process's share of the work.
+
+    Returns:
+        A line of text if memory ran out, else an empty text; and the folder with the result, None
+        with debug=... and in processes whose rank is not 0.
+    """
     store = open_store(config)
     folder = choose_folder(join_hydra(config), store)
+    if debug := HydraConfig.get().runtime.choices.get("debug"):
+        folder = Path(str(config.outputs), "debug", f"{debug}-{folder.name}")
+        if not rank and not launch.is_child():
+            shutil.rmtree(folder, ignore_errors=True)
     set_output_folder(folder)
-    train = partial(_run_and_note_failure, config, store, folder)
-    help_rank_0 = partial(distributed.help_rank_0, config, store, folder)
+    train = partial(_run_and_note_failure, config, store, folder, agreement)
+    help_rank_0 = partial(distributed.help_rank_0, config, store, folder, agreement)
     if launch.is_child():  # the parent process holds the lock and prints
         sys.exit(distributed.run_child(help_rank_0 if rank else train, folder))
     if rank:
         help_rank_0()
-        return
+        return "", None
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
         refused = train()
-    if refused:
-        raise InputError(refused)
-    print(folder / runs.RESULT)
+    if not refused:
+        print(folder if debug else folder / runs.RESULT)
+    return refused, None if debug else folder
 
 
 def open_store(config: DictConfig) -> Store:
@@ -60,15 +92,20 @@ def open_store(config: DictConfig) -> Store:
     store = find_store(config)
     if isinstance(store, StorePlan):
         from genreclf.commands.parts import make_parts
-        from genreclf.training.build import check_genres, check_settings
+        from genreclf.training.check import check_genres, check_settings, try_parts
 
-        check_settings(make_parts(config))
-        check_genres(store.dataset.genres(), "data")
+        parts, genres = make_parts(config), sorted({track.genre for track in store.tracks})
+        check_settings(parts)
+        check_genres(genres, "data")
+        if callable(parts.features):  # others come with the dataset, and need no decoding
+            try_parts(parts, genres, parts.features.shape)
         store = write_store(store, config.workers)
     return store
 
 
-def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str:
+def _run_and_note_failure(
+    config: DictConfig, store: Store, folder: Path, agreement: distributed.Agreement
+) -> str:
     """Train the run or reuse it; record any failure in its folder.
 
     Returns:
@@ -79,21 +116,20 @@ def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str
     refused = ""
     try:
         if (folder / runs.RESULT).exists():
-            _reuse(config, folder)
+            _reuse(config, store, folder, agreement)
         else:
-            _train(config, store, folder)
+            _train(config, store, folder, agreement)
     except Exception as error:
         from genreclf.training import memory
 
-        exhausted = memory.is_exhausted(error)
-        text = format_error(error)
-        if exhausted:
-            refused = text = (
-                f"batch_size={config.batch_size} does not fit in the memory of "
-                f"{memory.name_device()}; choose a smaller one"
-            )
-        files.write_json(folder / runs.FAILURE, {"error": text, "out_of_memory": exhausted})
-        if not exhausted:
+        failure = {"error": format_error(error), "out_of_memory": False}
+        if isinstance(error, memory.OutOfMemoryError):
+            failure, refused = error.describe(), str(error)
+        with suppress(OSError):  # on a full disk, the first error is what counts
+            files.write_json(folder / runs.FAILURE, failure)
+        if not refused:
+            if memory.is_exhausted(error):  # not by a batch
+                raise MemoryError from None
             raise
     if refused:
         from genreclf.training import memory
@@ -102,39 +138,90 @@ def _run_and_note_failure(config: DictConfig, store: Store, folder: Path) -> str
     return refused
 
 
-def _reuse(config: DictConfig, folder: Path) -> None:
+def _reuse(
+    config: DictConfig, store: Store, folder: Path, agreement: distributed.Agreement
+) -> None:
     """Log the result of a finished run; write its report if there is none."""
-    distributed.decide_together(config, train=False)
     result = files.read_json(folder / runs.RESULT)
     check_defaults(folder, result["config"], config)
+    agreement.reach(distributed.REUSE)
     made_by = runs.shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
     log.info("this run is finished (%s): its result is reused; delete %s to rerun", made_by, folder)
     log.info("%s", _summarise(result))
+    destination = _find_destination(config)
+    if destination and destination not in _list_destinations(result):
+        _log_again(config, store, runs.Run.read(folder))
     if config.report and not (folder / runs.PAGE).exists():
         _write_report(runs.Run.read(folder))
 
 
-def _train(config: DictConfig, store: Store, folder: Path) -> None:
+def _find_destination(config: DictConfig) -> dict[str, Any]:
+    """Say where a run is logged: the settings of its loggers, except its name; empty if nowhere."""
+    destination: Any = OmegaConf.to_container(config.logger, resolve=True)
+    destination.pop("name", None)
+    if destination and "WANDB_RUN_ID" in os.environ:  # an agent of W&B waits for this run
+        destination["run"] = os.environ["WANDB_RUN_ID"]
+    return destination
+
+
+def _list_destinations(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """List where a run has been logged; runs of earlier versions say only how they were made."""
+    made = {key: value for key, value in result["config"]["logger"].items() if key != "name"}
+    return result.get("logged", [made])
+
+
+def _log_again(config: DictConfig, store: Store, run: runs.Run) -> None:
+    """Log a finished run where it has not been logged yet."""
+    from genreclf.commands.parts import make_parts
+    from genreclf.training.run import log_finished_run
+
+    log.info("it is now logged, from its result, by logger=%s", _list_choices()["logger"])
+    if log_finished_run(make_parts(config), store, run):
+        _note_destination(config, run)
+
+
+def _note_destination(config: DictConfig, run: runs.Run) -> None:
+    logged = _list_destinations(run.result)
+    run.result["logged"] = [*logged, _find_destination(config)]
+    files.write_json(run.folder / runs.RESULT, run.result)
+
+
+def _train(
+    config: DictConfig, store: Store, folder: Path, agreement: distributed.Agreement
+) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     from genreclf.commands.parts import make_parts
-    from genreclf.training.build import check_genres, check_settings
+    from genreclf.training.check import check_genres, check_settings, try_parts
+    from genreclf.training.debug import describe_debugging
     from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
     parts = make_parts(config)
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
+    if list_own_targets(parts.config):
+        shape = parts.features.shape if parts.features.from_audio else store.shape  # pyright: ignore
+        try_parts(parts, store.classes, shape)
     count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and launch.read_rank()[1] == 1:
-        distributed.start_processes(count, folder)
+        distributed.start_processes(count, folder, config.batch_size)
         return
-    distributed.decide_together(config, train=True)
-    run = train_and_test(parts, store, folder)
-    run.result.update(choices=_list_choices(), overrides=_list_overrides())
-    if config.report:
-        _write_report(run)
-    files.write_json(folder / runs.RESULT, run.result)
-    (folder / files.LAST).unlink(missing_ok=True)
+    agreement.reach(distributed.TRAIN)
+    debug = HydraConfig.get().runtime.choices.get("debug")
+
+    def save(run: runs.Run) -> None:
+        run.result.update(choices=_list_choices(), overrides=_list_overrides(), logged=[])
+        if config.report:
+            _write_report(run)
+        if not debug:
+            files.write_json(folder / runs.RESULT, run.result)
+        (folder / files.LAST).unlink(missing_ok=True)
+
+    run, logged = train_and_test(parts, store, folder, save)
+    if debug:
+        log.info("%s", describe_debugging(debug, run.result["history"], folder))
+    elif logged and _find_destination(config):
+        _note_destination(config, run)
     log.info("%s", _summarise(run.result))
 
 

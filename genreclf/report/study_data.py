@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import mutagen
 
 from genreclf import paper
 from genreclf.audio.features import build_features
+from genreclf.audio.own_features import compute_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import average_runs
@@ -139,11 +141,11 @@ def _draw_clip(run: Run, store: Store) -> Picture:
     """Draw the paper's clip if the store has it, else the first one."""
     row = next((store.track_ids.index(name) for name in SHOWN if name in store.track_ids), 0)
     values = store.read_features([row])[0]
-    features: Any = build_features(store.source.features)
+    features = _rebuild_features(store)
     computed_in_training = cells.get_config_value(run.result["config"], "features.on_device")
     if computed_in_training and (run.folder / BEST).exists():  # the store holds waveforms
         features = load_checkpoint(run.folder / BEST).features
-        values = features(values[0], features.sample_rate)
+        values = compute_features(features, values[0], features.sample_rate)
     genre = store.classes[store.labels[row]]
     path = Path(_locate_audio(run, [store.paths[row]])[0])
     name = spectrogram.read_title(path) if path.is_file() else f"Track {store.track_ids[row]}"
@@ -154,6 +156,15 @@ def _draw_clip(run: Run, store: Store) -> Picture:
     rate, seconds = getattr(features, "sample_rate", None), float(store.durations[row])
     drawn = spectrogram.draw_clip(spectrogram.make_clip(name, features, values, rate, seconds))
     return Picture("fig-1", style.render_svg(drawn), caption)
+
+
+def _rebuild_features(store: Store) -> Any:
+    """Build the store's features; those of a class outside genreclf are drawn without the class."""
+    described = store.source.features
+    if "_target_" not in described:
+        return build_features(described)
+    name = described["_target_"].rpartition(".")[2].lower()
+    return SimpleNamespace(**{"name": name, "duration": float(store.durations.max()), **described})
 
 
 def build_features_table(study: Study) -> Section:

@@ -126,6 +126,13 @@ class Phase:
         """Count the runs that are finished; see `Point.count_finished`."""
         return sum(point.count_finished() for point in self.points)
 
+    def forget_exhausted_runs(self) -> None:
+        """Forget which runs ran out of memory, so that they are repeated."""
+        for point in self.points:
+            for failure in point.list_failures():
+                if failure["out_of_memory"]:
+                    Path(failure["folder"], FAILURE).unlink(missing_ok=True)
+
     def is_over(self) -> bool:
         """Whether there is nothing left to run."""
         planned = bool(self.points or self.left_out)

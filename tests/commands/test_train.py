@@ -192,7 +192,7 @@ def test_a_run_with_everything_else_goes_on_as_well(
 ) -> None:
     settings = ["trainer.max_epochs=4", "scheduler=cosine", "optimizer=sgd", "augmentation=strong"]
     settings += ["oversampling.genres=[Rock]", "features.on_device=true", "normalise=per_bin"]
-    settings += ["monitor=last", "ema=0.9", "mixup=0.3", "label_smoothing=0.1"]
+    settings += ["monitor=last", "ema=0.9", "mixup=0.3", "label_smoothing=0.1", "sampler=balanced"]
     whole = train(*settings, f"outputs={tmp_path}/whole", "num_workers=1")
     assert len({epoch["lr"] for epoch in whole["history"]}) > 2
     handler = signal.getsignal(signal.SIGINT)

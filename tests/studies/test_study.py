@@ -20,7 +20,8 @@ from conftest import TINY
 from genreclf.commands.compose import read_sweep
 from genreclf.evaluation.runs import Predictions
 from genreclf.files import write_json
-from genreclf.studies.study import Point, Study, choose_best
+from genreclf.studies.estimate import Workload, count_used_tracks, describe_estimate
+from genreclf.studies.study import Phase, Point, Study, choose_best
 
 PHASES = {
     "tiny_model": 'model: "efficient_cnn,cnn_gru"',
@@ -315,6 +316,34 @@ def test_estimate_measures(command: Callable[..., str], tmp_path: Path) -> None:
     assert last.startswith("training: ")
     assert "clips/s" in last
     assert not list(tmp_path.glob("study/*"))
+
+
+def test_estimate_counts_the_tracks_that_runs_use_d9() -> None:
+    """D9: with `tracks_per_genre`, --estimate gives the time of the trial, not of all data."""
+    assert count_used_tracks([800, 200], None) == 1000
+    assert count_used_tracks([800, 30], 70) == pytest.approx(100 + 30)
+    study = Study("tiny", None, [0], [], [Phase("a", planned=2), Phase("b", planned=1)], [])
+    workload = Workload(
+        *(8000, {"a": 8000, "b": 80}, 0, [], Path(), 1, {"a": 10, "b": 30}),
+        speed=100.0,
+    )
+    line = describe_estimate(study, workload).splitlines()[-1]
+    minutes = (20 * 8000 + 30 * 80) * (0.7 + 0.1 / 3) / 100 / 60
+    assert line.startswith(f"training: at most {minutes:.0f} min at 100.0 clips/s")
+    assert "50 epochs" in line
+
+
+def test_runs_that_ran_out_of_memory_are_repeated_on_request_a8(tmp_path: Path) -> None:
+    """A8: with --retry; otherwise such a run counts as finished. Other failures are kept."""
+    points = []
+    for name, exhausted in (("large", True), ("broken", False)):
+        write_json(tmp_path / name / "failure.json", {"error": "", "out_of_memory": exhausted})
+        points.append(Point([], [str(tmp_path / name)]))
+    phase = Phase("p", points=points)
+    assert phase.count_finished() == 1
+    phase.forget_exhausted_runs()
+    assert phase.count_finished() == 0
+    assert [len(point.list_failures()) for point in points] == [0, 1]
 
 
 def test_ties_go_to_the_lower_number_and_only_points_that_fit_in_memory_can_win(
