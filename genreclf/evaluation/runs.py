@@ -158,10 +158,16 @@ class Run:
         """Read by track id whether each tested track was classified correctly.
 
         This is faster than reading the scores.
+
+        Raises:
+            InputError: the file of predictions is damaged.
         """
-        with (self.folder / PREDICTIONS).open(encoding="utf-8", newline="") as file:
-            next(file)
-            return {track: genre == predicted for track, genre, predicted, *_ in csv.reader(file)}
+        try:
+            with (self.folder / PREDICTIONS).open(encoding="utf-8", newline="") as file:
+                next(file)
+                return {name: genre == found for name, genre, found, *_ in csv.reader(file)}
+        except (ValueError, StopIteration) as error:
+            raise InputError(f"{self.folder}: {PREDICTIONS} is damaged ({error})") from None
 
 
 class Runs(Sequence[Run]):

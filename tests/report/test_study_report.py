@@ -181,6 +181,8 @@ def test_measured_values_are_next_to_the_papers(study: Study, report: Report) ->
     assert row(report, "table-1", "format")[1:4] == ["MP3", "MP3", "100.0"]
     assert row(report, "table-7", "time shift")[1:] == ["±10 %", "±10 %", "±15 %", "±15 %"]
     assert row(report, "table-9", "accuracy")[3:5] == ["63.65 %", f"{percent(final, 'test')} %"]
+    top = cells.format_percent(final.result["test"]["top3_accuracy"])
+    assert any(f"top-3 accuracy {top} %" in note for note in section(report, "table-9").notes)
 
 
 def test_a_point_that_could_not_run_says_why(report: Report) -> None:
