@@ -14,7 +14,7 @@ class BegunError(Exception):
 def test_pytorch_uses_the_cores_of_a_container_a16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A16: PyTorch starts a thread per core of the machine, which makes a small share much slower."""
+    """A16: PyTorch starts a thread per core of the machine, which slows a small share down."""
 
     def begin(*_: Any) -> None:
         raise BegunError
