@@ -60,10 +60,14 @@ def open_store(config: DictConfig) -> Store:
     store = find_store(config)
     if isinstance(store, StorePlan):
         from genreclf.commands.parts import make_parts
+        from genreclf.data.preview import check_split  # imports scikit-learn
         from genreclf.training.build import check_genres, check_settings
 
-        check_settings(make_parts(config))
+        parts = make_parts(config)
+        check_settings(parts)
         check_genres(sorted({track.genre for track in store.tracks}), "data")
+        if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
+            check_split(parts.split, store.tracks)
         store = write_store(store, config.workers)
     return store
 
