@@ -1,5 +1,6 @@
 """Tries a split before anything is decoded: it depends on what is known of the tracks alone."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from genreclf.data import splits
 from genreclf.data.datasets.track import Track
+from genreclf.errors import InputError
+
+CERTAIN = 3  # tracks of a genre, of which some will decode
 
 
 class StorePreview:
@@ -36,11 +40,17 @@ class StorePreview:
 def check_split(split: Callable[[Any], splits.Split], tracks: Sequence[Track]) -> None:
     """Try one of this package's splits on tracks that are not decoded yet; log nothing.
 
+    A genre of one or two tracks is not a reason to refuse: if they do not decode, it is no genre.
+
     Raises:
         InputError: the tracks cannot be split this way.
     """
+    counts = Counter(track.genre for track in tracks)
+    certain = [track for track in tracks if counts[track.genre] >= CERTAIN]
     splits.log.disabled = True
     try:
         split(StorePreview(tracks))
+    except InputError:
+        split(StorePreview(certain or tracks))
     finally:
         splits.log.disabled = False

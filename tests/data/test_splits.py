@@ -344,6 +344,13 @@ def test_a_split_is_checked_before_anything_is_decoded(
         check_split(split, [Track(n, f"g{n % 2}", path="a.mp3") for n in range(10)])
 
 
+def test_a_genre_that_may_not_decode_is_no_reason_to_refuse_a_split() -> None:
+    tracks = [Track(n, f"g{n % 2}", path="a.mp3") for n in range(40)]
+    check_split(splits.split_stratified, [*tracks, Track(40, "garbage", path="a.mp3")])
+    with pytest.raises(InputError, match="a few has 4 tracks, fewer than 5 folds"):
+        check_split(splits.split_kfold, tracks + [Track(n, "a few") for n in range(40, 44)])
+
+
 def test_a_split_of_tracks_is_that_of_their_store(store: Store) -> None:
     tracks = [
         Track(*columns, path=f"{columns[0]}.mp3")
