@@ -92,11 +92,14 @@ def open_store(config: DictConfig) -> Store:
     store = find_store(config)
     if isinstance(store, StorePlan):
         from genreclf.commands.parts import make_parts
+        from genreclf.data.preview import check_split  # imports scikit-learn
         from genreclf.training.check import check_genres, check_settings, try_parts
 
         parts, genres = make_parts(config), sorted({track.genre for track in store.tracks})
         check_settings(parts)
         check_genres(genres, "data")
+        if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
+            check_split(parts.split, store.tracks)
         if callable(parts.features):  # others come with the dataset, and need no decoding
             try_parts(parts, genres, parts.features.shape)
         store = write_store(store, config.workers)

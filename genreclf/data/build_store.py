@@ -143,7 +143,7 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     store = Store(plan.path)
     if isinstance(plan.dataset, FeatureDataset):
         check_values(store, plan.features)
-    _log_store(store, plan.features, getattr(plan.dataset, "known_bad", {}))
+    _log_store(store, plan.features, getattr(plan.dataset, "known_bad", None) or {})
     return store
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock, Timeout
 
-from genreclf.data.archives import make_bytes_progress, unpack
+from genreclf.data.archives import make_bytes_progress, measure_file, unpack
 from genreclf.errors import InputError
 from genreclf.files import GENERATED, check_free_disk, read_json, write_json
 
@@ -113,8 +113,7 @@ def _read_manifest(archive: Archive, root: Path) -> dict[str, int] | None:
 
 def _find_faulty(files: dict[str, int], root: Path) -> list[str]:
     """Find the files that are missing or have the wrong size."""
-    paths = {name: root / name for name in files}
-    return [n for n, p in paths.items() if not p.is_file() or p.stat().st_size != files[n]]
+    return [name for name, size in files.items() if measure_file(root / name) != size]
 
 
 def _is_unpacked(archive: Archive, root: Path) -> bool:

@@ -1,6 +1,8 @@
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from genreclf.data import splits
 from genreclf.data.audit import audit_split, count_tracks
 from genreclf.data.datasets import Folder, Track
+from genreclf.data.preview import StorePreview, check_split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 
@@ -339,3 +342,45 @@ def test_kfold_by_artist_on_real_tags(real_music: Path, make_store: Callable[...
     for split in split_in_folds(store):
         assert audit_split(store, split)["train-test"]["tracks_of_shared_artists"] == 0
         assert all(set(store.labels[part]) == {0, 1, 2, 3} for part in split.values())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (splits.split_by_artist, "split=artist: no track has an artist"),
+        (splits.split_officially, "split=official: no train"),
+        (partial(splits.split_by_fold, number=0), "split=fold divides"),
+        (partial(splits.split_kfold, number=7), "number=7"),
+        (partial(splits.split_kfold, folds=9), "fewer than 9 folds"),
+    ],
+)
+def test_a_split_is_checked_before_anything_is_decoded(
+    split: Callable[..., splits.Split],
+    message: str,
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_split(split, [Track(n, f"g{n % 2}", path="a.mp3") for n in range(10)])
+
+
+def test_a_genre_that_may_not_decode_is_no_reason_to_refuse_a_split() -> None:
+    tracks = [Track(n, f"g{n % 2}", path="a.mp3") for n in range(40)]
+    check_split(splits.split_stratified, [*tracks, Track(40, "garbage", path="a.mp3")])
+    with pytest.raises(InputError, match="a few has 4 tracks, fewer than 5 folds"):
+        check_split(splits.split_kfold, tracks + [Track(n, "a few") for n in range(40, 44)])
+
+
+def test_a_split_of_tracks_is_that_of_their_store(store: Store) -> None:
+    tracks = [
+        Track(*columns, path=f"{columns[0]}.mp3")
+        for columns in zip(
+            store.track_ids,
+            (store.classes[label] for label in store.labels),
+            store.artists,
+            store.albums,
+            strict=True,
+        )
+    ]
+    preview: Any = StorePreview(tracks)
+    for split in (splits.split_by_artist, splits.split_kfold, splits.split_stratified):
+        first, second = split(preview), split(store)
+        assert all(np.array_equal(first[part], second[part]) for part in second)

@@ -76,6 +76,15 @@ def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> N
         assert file.attrs["digest"] == SOURCE.digest
 
 
+def test_a_store_of_earlier_versions_has_no_numbers_of_artists(
+    tmp_path: Path, rows: np.ndarray
+) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["artist_id"]
+    assert Store(tmp_path / "a.h5").artist_ids == [""] * 4
+
+
 def test_an_interrupted_writer_goes_on(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "whole.h5", rows)
     with writer(tmp_path / "a.h5") as opened:

@@ -79,6 +79,8 @@ HEADER = "path,genre,artist,split\n"
         (HEADER, "no rows"),
         ("path,genres\n", r"no column 'genre' \(it has 'path', 'genres'\); rename 'genres'\?"),
         ("Filepath;genre\n", r"no column 'path' \(it has 'Filepath', 'genre'\); rename 'Filepath'"),
+        ("filename,genre\n", r"no column 'path' .*; rename 'filename'\?"),
+        ("path,Label\n", r"no column 'genre' .*; rename 'Label'\?"),
         ("path|genre\n", r"no column 'path' \(it has 'path\|genre'\)"),
         ("path,genre,Genre\n", "2 columns are called genre"),
         (HEADER + "a/1.mp3,Rock,,\n\na/9.mp3,Pop,,\n", "line 4: no such file: .*/a/9.mp3$"),

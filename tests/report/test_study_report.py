@@ -14,6 +14,7 @@ from html_page import Page
 
 from genreclf import paper
 from genreclf.commands import hydra_app
+from genreclf.evaluation import intervals
 from genreclf.evaluation.differences import estimate_difference
 from genreclf.evaluation.runs import FAILURE, RESULT, Run
 from genreclf.files import write_json

@@ -29,6 +29,7 @@ from genreclf.errors import InputError
 
 log = logging.getLogger(__name__)
 REQUIRED, OPTIONAL = ("path", "genre"), ("artist", "album", "split")
+OTHER_NAMES = {"path": ("file", "audio", "location"), "genre": ("label", "class", "category")}
 DELIMITERS = (",", ";", "\t")
 LONGEST_FIELD = 10**8  # characters
 Row = tuple[str, dict[str, str]]  # where it is, such as "line 7", and its values
@@ -260,6 +261,8 @@ def _find_columns(header: Sequence[str], path: Path) -> dict[str, int]:
 
 
 def _find_nearest(name: str, others: Sequence[str]) -> str:
-    """Find the name that is most like this one, or contains it; empty if none is."""
+    """Find the name that is most like this one, or contains it or a synonym; empty if none is."""
     near = difflib.get_close_matches(name, others, n=1, cutoff=0.7)
-    return next(iter(near), "") or next((other for other in others if name in other), "")
+    words = (name, *OTHER_NAMES.get(name, ()))
+    near += [other for word in words for other in others if word in other]
+    return next(iter(near), "")
