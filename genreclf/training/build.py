@@ -16,11 +16,11 @@ from genreclf.audio.features import describe_features
 from genreclf.audio.own_features import get_silence, get_stored
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule, check_loading
-from genreclf.data.sampling import MakeSampler, Oversampling, ProcessSampler
+from genreclf.data.sampling import Oversampling, ProcessSampler
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
-from genreclf.protocols import Features
+from genreclf.protocols import Features, MakeSampler
 from genreclf.training import finetune, process_group
 from genreclf.training.augmentation import check_augmentation
 from genreclf.training.callbacks import History, make_callbacks

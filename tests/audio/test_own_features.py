@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import h5py
 import numpy as np
 import pytest
 
@@ -258,6 +260,37 @@ def test_a_run_with_own_features(
     paths = [run["folder"] / run["data"]["store"] for run in (first, other)]
     one, another = map(Store, paths)
     np.testing.assert_allclose(one.read([0]) + 3, another.read([0]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"_target_": "my_features.Loudness", "duration": 3.0},
+        {"_target_": "os.mkdir", "path": "made"},
+    ],
+)
+def test_a_strangers_store_runs_no_code(
+    mine: Callable[..., ModuleType],
+    command: Callable[..., str],
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    described: dict[str, Any],
+) -> None:
+    """The class that a named store says its features have is imported only if it is trusted."""
+    loudness = mine().Loudness(3.0)
+    store = build_store(Folder(music, duration=3.0), loudness, outputs=tmp_path, workers=1)
+    with h5py.File(store.path, "r+") as file:
+        file.attrs["features"] = json.dumps(described)
+        file.attrs["identity"] = json.dumps({"class": described["_target_"], "version": 1})
+    sys.modules.pop("my_features")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        command("train", f"store={store.path}")
+    assert f"trust=[{described['_target_'].partition('.')[0]}]" in capsys.readouterr().err
+    assert "my_features" not in sys.modules
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("n_fft", [512, 511, 1023, 441])
