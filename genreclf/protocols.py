@@ -143,13 +143,40 @@ class MakeSampler(Protocol):
 
 
 class Model(Protocol):
-    """A network; a `torch.nn.Module` with any of these attributes besides `forward`.
+    """A network: a `torch.nn.Module` whose constructor takes the number of genres as `classes`.
+
+    Its parameters and buffers, and the settings in its config, must be all that its outputs depend
+    on, because a checkpoint stores nothing else. All further attributes are optional:
 
     Attributes:
         min_size: bins and frames that it needs at least (default: 1).
-        embedding_size: of the embedding that `forward(features, embedded=True)` adds.
+        last_layer: name of the layer whose outputs are the logits (default: the last one whose
+            weight has one row per genre). Calibration divides them, fine-tuning replaces it for
+            other genres, and its input is the embedding.
+        embedding_size: size of the embedding, if `forward(features, embedded=True)` returns logits
+            and embedding (batch, size); knowledge distillation needs it.
+        version: to be raised when the same settings train differently than before; without it,
+            any change of the module's source code counts as another model.
     """
 
     def __call__(self, features: Tensor) -> Tensor:
         """Logits (batch, classes) of features (batch, bins, frames)."""
+        ...
+
+
+class Loss(Protocol):
+    """A loss: a `torch.nn.Module`; it may have parameters, which are trained, too.
+
+    An optional method `fit(counts)` is called before training with the number of training tracks
+    per genre, int64 (classes,).
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            logits: (batch, classes).
+            targets: classes, int64 (batch,); with label smoothing, mixup or soft labels of
+                knowledge distillation their probabilities, float32 (batch, classes).
+        """
         ...

@@ -16,13 +16,12 @@ import numpy as np
 
 from genreclf.audio import filterbank
 from genreclf.audio.own_features import (
-    find_version,
     is_own,
     list_changed_settings,
     list_settings,
 )
 from genreclf.errors import InputError
-from genreclf.trust import build_part
+from genreclf.trust import build_part, identify_code
 
 MIN_POWER = 1e-10  # floor before the logarithm, librosa's default
 
@@ -329,11 +328,11 @@ def identify_features(features: Any) -> dict[str, Any]:
     by its source file, so that features are computed again when you edit it.
 
     Raises:
-        InputError: a class of your own does not keep its settings, or has no source file.
+        InputError: a class of your own does not keep its settings.
     """
     kind = type(features)
     if is_own(kind):
-        name, version = f"{kind.__module__}.{kind.__qualname__}", find_version(kind)
+        name, version = f"{kind.__module__}.{kind.__qualname__}", identify_code(kind)
         ours = (vars(base).get("version") for base in kind.__mro__ if not is_own(base))
         inherited = next(filter(None, ours), 1)  # of the class of genreclf that it extends
         base = {} if inherited == 1 else {"inherited": inherited}

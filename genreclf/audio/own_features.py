@@ -4,10 +4,8 @@ A class of your own needs only what `genreclf.protocols.Features` demands. Every
 up here, with a default, so that no other module asks for a concrete class.
 """
 
-import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -187,31 +185,3 @@ def _make_plain(value: Any, where: str) -> Any:
         f"{where} is a {type(value).__name__}; only numbers, texts, lists and mappings can be "
         "settings, because checkpoints record them"
     )
-
-
-def find_version(kind: type) -> Any:
-    """Find the version of a class that is not part of genreclf, or else a digest of its code.
-
-    The version counts if the class or a base outside genreclf declares it. The digest covers the
-    source files of the class and of its bases in the same package.
-
-    Raises:
-        InputError: neither a version nor a source file exists.
-    """
-    bases = [base for base in kind.__mro__ if is_own(base) and base is not object]
-    for base in bases:
-        if "version" in vars(base):
-            return vars(base)["version"]
-    package = kind.__module__.partition(".")[0]
-    modules = {base.__module__ for base in bases if base.__module__.partition(".")[0] == package}
-    sha1 = hashlib.sha1()
-    for name in sorted(modules):
-        try:
-            file = inspect.getsourcefile(sys.modules[name])
-            sha1.update(Path(str(file)).read_bytes())
-        except (TypeError, OSError):
-            raise InputError(
-                f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
-                "would go unnoticed; give the class an attribute version = 1"
-            ) from None
-    return f"source {sha1.hexdigest()}"

@@ -1,10 +1,12 @@
 """Composes the configs of training runs, as `genreclf train` and its sweeps do."""
 
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -13,9 +15,38 @@ if TYPE_CHECKING:
     from genreclf.data.store import Store
 
 
+EXPANDED = ("experiment", "phase", "init", "debug")  # groups that only set other keys
+
+
+@lru_cache
+def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
+    """Compose the config of these options alone, without other overrides."""
+    named = list_groups(config_name)
+    overrides = [f"{'' if group in named else '+'}{group}={option}" for group, option in choices]
+    return hydra.compose(config_name, [*overrides, *_list_search_paths()])
+
+
+def list_groups(config_name: str) -> set[str]:
+    """List the groups in the defaults of one of our configs; any other group needs a +."""
+    file = resources.files("genreclf.conf").joinpath(f"{config_name}.yaml")
+    groups: set[str] = set()
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"]:
+        if isinstance(entry, dict):
+            groups |= set(entry)
+        elif entry not in ("_self_", "base"):
+            groups |= list_groups(entry)
+    return groups
+
+
+def _list_search_paths() -> list[str]:
+    """List the user's overrides of Hydra's search path, which a new composition does not have."""
+    given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return [text for text in given if text.startswith("hydra.searchpath")]
+
+
 def compose_run(overrides: list[str]) -> DictConfig:
     """Compose the config of a training run, including Hydra's own settings."""
-    return hydra.compose("config", overrides, return_hydra_config=True)
+    return hydra.compose("config", [*overrides, *_list_search_paths()], return_hydra_config=True)
 
 
 def find_run_folder(overrides: list[str]) -> Path:

@@ -78,7 +78,7 @@ def help_rank_0(config: DictConfig, store: Store, folder: Path) -> None:
         InputError: a setting is wrong, as in the process of rank 0.
     """
     from genreclf.commands.parts import make_parts
-    from genreclf.training.build import check_settings
+    from genreclf.training.check import check_settings
     from genreclf.training.run import help_train
 
     parts = make_parts(config)

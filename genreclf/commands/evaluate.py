@@ -77,7 +77,9 @@ def _load_model(config: DictConfig) -> TrainedModel:
     features = instantiate(config.features) if "features" in config else Precomputed()
     if config.classes is None and callable(features):
         raise InputError("the features come from the checkpoint: leave out features=...")
-    return load_any_checkpoint(config.checkpoint, config.classes, config.axis, features)
+    return load_any_checkpoint(
+        config.checkpoint, config.classes, config.axis, features, config.trust
+    )
 
 
 def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:

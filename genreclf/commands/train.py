@@ -4,6 +4,7 @@ PyTorch is imported only if a run has to be trained; a finished run is recognise
 """
 
 import logging
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,17 +25,27 @@ from genreclf.errors import InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
+from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> None:
-    """Run the command: train and test, or reuse the finished run; print the path of its result."""
+def run(config: DictConfig) -> float | None:
+    """Run the command: train and test, or reuse the finished run; print the path of its result.
+
+    Returns:
+        The monitored metric of the epoch that is kept, or val/loss with monitor=last, for sweepers
+        that search; None with debug=... and in processes whose rank is not 0.
+    """
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
     store = open_store(config)
     folder = choose_folder(join_hydra(config), store)
+    if debug := HydraConfig.get().runtime.choices.get("debug"):
+        folder = Path(str(config.outputs), "debug", f"{debug}-{folder.name}")
+        if not rank and not launch.is_child():
+            shutil.rmtree(folder, ignore_errors=True)
     set_output_folder(folder)
     train = partial(_run_and_note_failure, config, store, folder)
     help_rank_0 = partial(distributed.help_rank_0, config, store, folder)
@@ -42,13 +53,18 @@ def run(config: DictConfig) -> None:
         sys.exit(distributed.run_child(help_rank_0 if rank else train, folder))
     if rank:
         help_rank_0()
-        return
+        return None
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
         refused = train()
     if refused:
         raise InputError(refused)
+    if debug:
+        print(folder)
+        return None
     print(folder / runs.RESULT)
+    monitor = "val/loss" if config.monitor == "last" else config.monitor
+    return files.read_json(folder / runs.RESULT)["metrics"][monitor]
 
 
 def open_store(config: DictConfig) -> Store:
@@ -60,10 +76,13 @@ def open_store(config: DictConfig) -> Store:
     store = find_store(config)
     if isinstance(store, StorePlan):
         from genreclf.commands.parts import make_parts
-        from genreclf.training.build import check_genres, check_settings
+        from genreclf.training.check import check_genres, check_settings, try_parts
 
-        check_settings(make_parts(config))
-        check_genres(store.dataset.genres(), "data")
+        parts, genres = make_parts(config), store.dataset.genres()
+        check_settings(parts)
+        check_genres(genres, "data")
+        if callable(parts.features):  # others come with the dataset, and need no decoding
+            try_parts(parts, genres, parts.features.shape)
         store = write_store(store, config.workers)
     return store
 
@@ -117,13 +136,17 @@ def _reuse(config: DictConfig, folder: Path) -> None:
 def _train(config: DictConfig, store: Store, folder: Path) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     from genreclf.commands.parts import make_parts
-    from genreclf.training.build import check_genres, check_settings
+    from genreclf.training.check import check_genres, check_settings, try_parts
+    from genreclf.training.debug import describe_debugging
     from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
     parts = make_parts(config)
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
+    if list_own_targets(parts.config):
+        shape = parts.features.shape if parts.features.from_audio else store.shape  # pyright: ignore
+        try_parts(parts, store.classes, shape)
     count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder)
@@ -133,7 +156,10 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     run.result.update(choices=_list_choices(), overrides=_list_overrides())
     if config.report:
         _write_report(run)
-    files.write_json(folder / runs.RESULT, run.result)
+    if debug := HydraConfig.get().runtime.choices.get("debug"):
+        log.info("%s", describe_debugging(debug, run.result["history"], folder))
+    else:
+        files.write_json(folder / runs.RESULT, run.result)
     (folder / files.LAST).unlink(missing_ok=True)
     log.info("%s", _summarise(run.result))
 

@@ -22,14 +22,17 @@ LOGGED = [
 
 
 def find_direction(metric: str) -> str:
-    """Return "min" for a metric that should be low (a loss), "max" for one that should be high.
+    """Return "min" for a metric that should be low, "max" for one that should be high.
+
+    The names of losses and errors end in "loss" or "error"; all other metrics should be high.
 
     Raises:
-        InputError: training logs no such metric.
+        InputError: it is not the name of a metric of training or validation.
     """
-    if metric not in LOGGED:
+    part, _, name = metric.partition("/")
+    if part not in ("train", "val") or not name:
         raise InputError(f"monitor={metric}: choose one of {', '.join(LOGGED)}")
-    return "min" if metric.endswith("loss") else "max"
+    return "min" if name.endswith(("loss", "error")) else "max"
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict[str, Any]:

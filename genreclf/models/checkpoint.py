@@ -1,13 +1,13 @@
 """Files of trained models: checkpoints of `genreclf train`, folders of `genreclf export`.
 
-Both are read without running pickled code.
+Both are read without running pickled code, and without importing code that the user did not name
+(`genreclf.trust`).
 """
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
@@ -19,12 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from genreclf import models
 from genreclf.audio.content import UNREADABLE
 from genreclf.audio.features import build_features
 from genreclf.errors import InputError
 from genreclf.files import BEST, read_json, write_atomically, write_json
 from genreclf.models.normalise import Normalise
+from genreclf.trust import build_part
 
 if TYPE_CHECKING:
     from genreclf.data.store import Store  # h5py is slow to import
@@ -104,33 +104,36 @@ def list_audio(store: Store, rows: Sequence[int] | np.ndarray) -> list[str]:
     return ["" if content == UNREADABLE else content for content in contents]
 
 
-def load_checkpoint(path: str | Path) -> TrainedModel:
+def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel:
     """Rebuild the trained model from just a checkpoint; no pickled code is run.
 
     Args:
         path: a checkpoint of `genreclf train`, the folder of its run (for its best checkpoint), a
             folder of `genreclf export`, or "pretrained" for the model that comes with the package.
+        trust: packages, besides genreclf, from which it may import model and features.
 
     Raises:
-        InputError: there is no such file or folder, or the checkpoint is damaged or of another
-            version.
+        InputError: there is no such file or folder, the checkpoint is damaged or of another
+            version, or its model or features belong to a package that is not trusted.
     """
     place = _locate_checkpoint(path)
     checkpoint = read_exported(place) if place.is_dir() else read_checkpoint(place)
     try:
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
-        net = build_model(described["model"], len(described["classes"]))
+        net = build_model(described["model"], len(described["classes"]), trust)
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
         return TrainedModel(
             net.eval(),
             described["classes"],
-            build_features(described["features"]),
+            build_features(described["features"], trust),
             described["bins"],
             {dtype: frozenset(rows) for dtype, rows in described["trained_on"].items()},
             checkpoint["epoch"],
             _build_normalise(weights),
             described["model"],
         )
+    except InputError as error:
+        raise InputError(f"checkpoint={path}: {error}") from None
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 
@@ -143,13 +146,27 @@ def _locate_checkpoint(path: str | Path) -> Path:
     return place
 
 
-def find_last_layer(names: Iterable[str]) -> str:
-    """Find the name of a network's last layer, which is linear in all our networks.
+def find_last_layer(net: nn.Module, classes: int) -> str | None:
+    """Find the name of a network's last layer, whose outputs are the logits.
+
+    It is `net.last_layer` if the network has this attribute. Otherwise it is the last module, in
+    the order in which they were defined, whose weight has one row per class.
 
     Args:
-        names: names of the network's weights, in order, such as "classifier.1.weight".
+        net: the network.
+        classes: number of classes.
+
+    Returns:
+        A name for `net.get_submodule`, such as "classifier.1"; None if there is no such layer.
     """
-    return [name for name in names if "classifier." in name][-1].rpartition(".")[0]
+    if hasattr(net, "last_layer"):
+        return str(net.last_layer)
+    found = [
+        name.removesuffix(".weight")
+        for name, weight in net.named_parameters()
+        if name.endswith(".weight") and weight.ndim > 1 and len(weight) == classes
+    ]
+    return found[-1] if found else None
 
 
 def digest_checkpoint(path: str | Path) -> str:
@@ -249,23 +266,18 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
         return None
 
 
-def build_model(settings: dict[str, Any], classes: int) -> nn.Module:
-    """Build a network with random weights; only classes of `genreclf.models` are ever called.
+def build_model(settings: Mapping[str, Any], classes: int, trust: Sequence[str] = ()) -> nn.Module:
+    """Build a network with random weights.
 
     Args:
         settings: arguments of the network, and `_target_`, such as "genreclf.models.CNNRNN".
         classes: number of classes.
+        trust: packages, besides genreclf, from which the network may be imported.
 
     Raises:
-        InputError: `_target_` is not a network of `genreclf.models`.
+        InputError: `_target_` is not trusted, is not a network, or rejects the settings.
     """
-    arguments = dict(settings)
-    target = str(arguments.pop("_target_", ""))
-    module, _, name = target.rpartition(".")
-    kind = getattr(models, name, None) if name in dir(models) else None
-    if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
-        raise InputError(
-            f"the checkpoint's model {target or '(without a name)'} is not in {models.__name__}; "
-            "no other code is run to load a checkpoint"
-        )
-    return kind(classes=classes, **arguments)
+    net = build_part(settings, trust, classes=classes)
+    if not isinstance(net, nn.Module):
+        raise InputError(f"model: {settings['_target_']} is not a torch.nn.Module")
+    return net

@@ -104,7 +104,8 @@ def _list_notes(study: Study, measured: dict[str, Point]) -> list[str]:
     if len(study.seeds) < 2:
         notes = ["With one seed, a difference has no interval."]
     runs = [run for point in measured.values() for run in point.runs]
-    own_split = any(run.result["config"].get("split_seed") is not None for run in runs)
+    configs = [run.result["config"] for run in runs]
+    own_split = any(config.get("split_seed") == config["seed"] for config in configs)
     if own_split and len(study.seeds) > 1:
         notes.append(
             "Each seed has its own random split. The official split is the same for all seeds, so "

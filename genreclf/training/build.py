@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from genreclf.audio.features import describe_features
-from genreclf.audio.own_features import get_silence, get_stored
+from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
-from genreclf.data.datamodule import StoreDataModule, check_loading
-from genreclf.data.sampling import Oversampling, ProcessSampler
+from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.sampling import Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
+from genreclf.models.checkpoint import find_last_layer
 from genreclf.protocols import Features, MakeSampler
-from genreclf.training import finetune, process_group
-from genreclf.training.augmentation import check_augmentation
-from genreclf.training.callbacks import History, make_callbacks
+from genreclf.training import finetune
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
 from genreclf.training.sources import digest_sources
@@ -43,6 +44,9 @@ class Parts:
         optimizer: makes an optimizer for parameters.
         scheduler: makes Lightning's scheduler config for an optimizer.
         normalise: makes a module that normalises features, given batches of training features.
+        make_loss: makes the loss (`genreclf.protocols.Loss`).
+        make_metrics: makes the metrics to log, by name, given the number of classes.
+        make_callbacks: makes the user's own Lightning callbacks.
         make_trainer: makes Lightning's Trainer, given further keyword arguments.
         make_logger: makes Lightning's logger, given the run's folder.
         distillation: knowledge distillation; None for none.
@@ -64,6 +68,7 @@ class Parts:
         test: whether to use the test part; otherwise the validation part replaces it.
         precision: precision of Lightning's Trainer.
         progress_bar: whether training shows a progress bar.
+        trust: what a checkpoint may import besides genreclf (`genreclf.trust`).
         config: the resolved config, which result.json and the loggers record.
     """
 
@@ -76,6 +81,9 @@ class Parts:
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     scheduler: Callable[[Optimizer], dict[str, Any]]
     normalise: Callable[[Iterable[Tensor]], nn.Module]
+    make_loss: Callable[[], nn.Module]
+    make_metrics: Callable[[int], dict[str, Metric]]
+    make_callbacks: Callable[[], list[Callback]]
     make_trainer: Callable[..., pl.Trainer]
     make_logger: Callable[[Path], Logger]
     distillation: Embeddings | None
@@ -96,42 +104,8 @@ class Parts:
     test: bool
     precision: str
     progress_bar: bool
+    trust: list[str]
     config: dict[str, Any]
-
-
-def check_settings(parts: Parts) -> None:
-    """Build every part once, so that a wrong setting is found before hours of decoding.
-
-    Raises:
-        InputError: a setting is out of range, or two parts do not fit together.
-    """
-    if not 0 <= parts.seed < 2**32:
-        raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
-    check_loading(parts.batch_size, parts.num_workers, parts.cache, parts.features)
-    process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
-    make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
-    model = parts.make_model(classes=2)
-    classifier = Classifier(model, ["a", "b"], **_list_classifier_settings(parts))
-    if any(True for _ in model.parameters()):
-        classifier.configure_optimizers()
-    if parts.distillation is not None:
-        parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
-    digest_sources(parts.distillation, parts.init)
-    _load_pretrained(parts)
-    check_augmentation(parts.make_augmentation((0.0,)), parts.features)
-    oversampling = parts.make_oversampling((0.0,))
-    if oversampling.genres and oversampling.copies:
-        key = "oversampling.augmentation"
-        check_augmentation(oversampling.augmentation, parts.features, key)
-    list(ProcessSampler(parts.make_sampler, np.arange(12) % 2, parts.seed))
-    if callable(parts.features):
-        _check_size(get_min_size(model), parts.features, parts.features.shape)
-    rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
-    if get_stored(parts.features) is not parts.features and rounds:
-        raise InputError(
-            f"features.on_device=true with trainer.precision={parts.precision} would round the "
-            "waveforms; use bf16-mixed or 16-mixed"
-        )
 
 
 def get_min_size(model: nn.Module) -> int:
@@ -139,7 +113,12 @@ def get_min_size(model: nn.Module) -> int:
     return getattr(model, "min_size", 1)
 
 
-def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
+def check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
+    """Check that features (bins, frames) are as large as the model needs.
+
+    Raises:
+        InputError: they are smaller.
+    """
     if min(shape) < least:
         hint = " (to compute features of waveforms in training: features.on_device=true)"
         raise InputError(
@@ -148,19 +127,12 @@ def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
         )
 
 
-def check_genres(genres: list[str], where: str) -> None:
-    """Check that there is something to classify.
+def load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedModel | None:
+    """Load the model whose weights the run fine-tunes; None for random weights.
 
     Raises:
-        InputError: there is only one genre, or two genres differ only in upper and lower case.
+        InputError: there is no such checkpoint, or its model or features are different.
     """
-    if len(genres) < 2:
-        raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
-    if len({name.casefold() for name in genres}) < len(genres):
-        raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
-
-
-def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedModel | None:
     return finetune.load_pretrained(
         parts.init,
         parts.make_model(classes=2),
@@ -168,6 +140,7 @@ def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedM
         parts.features,
         parts.normalise,
         bins,
+        parts.trust,
     )
 
 
@@ -198,7 +171,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         parts.make_sampler,
     )
     least = get_min_size(parts.make_model(classes=2))
-    _check_size(least, features, data.shape)
+    check_size(least, features, data.shape)
     _check_segments(data, least)
     return data
 
@@ -230,10 +203,9 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     Raises:
         InputError: the pretrained weights do not fit model or features.
     """
-    store, pretrained = data.store, _load_pretrained(parts, data.shape[0])
+    store, pretrained = data.store, load_pretrained(parts, data.shape[0])
     description = {
-        "model": parts.config["model"],
-        "features": describe_features(parts.features),
+        **describe_parts(parts),
         "bins": data.shape[0],
         "store": store.source.digest,
         "trained_on": finetune.list_training_rows(store, data.split, pretrained),
@@ -244,6 +216,7 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     model = parts.make_model(classes=len(store.classes))
     if pretrained is not None:
         finetune.copy_weights(model, pretrained, store.classes)
+    description["last_layer"] = find_last_layer(model, len(store.classes))
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:
@@ -251,20 +224,36 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     normalise = (
         pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())
     )
-    return Classifier(
+    classifier = Classifier(
         model,
         store.classes,
         description=description,
         normalise=normalise,
-        **_list_classifier_settings(parts),
+        **list_classifier_settings(parts, len(store.classes)),
     )
+    fit_loss(classifier.loss, store.labels[data.split["train"]], len(store.classes))
+    return classifier
 
 
-def _list_classifier_settings(parts: Parts) -> dict[str, Any]:
+def describe_parts(parts: Parts) -> dict[str, Any]:
+    """Describe model and features as plain values, from which a checkpoint rebuilds them."""
+    return {"model": parts.config["model"], "features": describe_features(parts.features)}
+
+
+def fit_loss(loss: nn.Module, labels: np.ndarray, classes: int) -> None:
+    """Tell a loss that has a `fit` method the number of training tracks per class."""
+    if hasattr(loss, "fit"):
+        loss.fit(torch.from_numpy(np.bincount(labels, minlength=classes)))  # pyright: ignore
+
+
+def list_classifier_settings(parts: Parts, classes: int) -> dict[str, Any]:
+    """List the arguments of a Classifier that do not depend on the data."""
     given = parts.distillation
     return {
         "optimizer": parts.optimizer,
         "scheduler": parts.scheduler,
+        "loss": parts.make_loss(),
+        "metrics": parts.make_metrics(classes),
         "label_smoothing": parts.label_smoothing,
         "mixup": parts.mixup,
         "distillation": given and (given.read_size(), given.weight, given.labels),

@@ -1,6 +1,6 @@
 """Fine-tuning: pretrained weights as the initial weights of a run (`init=...`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
@@ -29,6 +29,7 @@ def load_pretrained(
     features: Features,
     normalise: Callable[..., nn.Module],
     bins: int | None = None,
+    trust: Sequence[str] = (),
 ) -> TrainedModel | None:
     """Load the model whose weights are fine-tuned; None for random weights.
 
@@ -40,6 +41,7 @@ def load_pretrained(
         normalise: the run's normalisation; with pretrained weights, `require_pretrained` or a
             partial of it.
         bins: number of bins of the features; None if the data does not exist yet.
+        trust: packages, besides genreclf, from which the checkpoint's model may be imported.
 
     Raises:
         InputError: there is no such checkpoint, or its model or features are different.
@@ -54,7 +56,7 @@ def load_pretrained(
             "init uses the normalisation of the pretrained model: leave out normalise=..., and "
             "experiments that set it (init=pretrained includes the recipe of experiment=best)"
         )
-    pretrained = load_checkpoint(checkpoint)
+    pretrained = load_checkpoint(checkpoint, trust)
     for name, own, theirs in (
         ("features", describe_features(features), describe_features(pretrained.features)),
         (
@@ -111,9 +113,18 @@ def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str
 
 
 def copy_weights(model: nn.Module, pretrained: TrainedModel, classes: list[str]) -> None:
-    """Copy all weights; with other genres, all except those of the last layer."""
+    """Copy all weights; with other genres, all except those of the last layer.
+
+    Raises:
+        InputError: the genres differ, and the network's last layer is not known.
+    """
     weights = pretrained.net.state_dict()
     if pretrained.classes != classes:
-        last = find_last_layer(weights)
+        last = find_last_layer(pretrained.net, len(pretrained.classes))
+        if last is None:
+            raise InputError(
+                "init: the last layer of this model, which learns other genres, is not known; set "
+                "its attribute last_layer to the name of that layer"
+            )
         weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
     model.load_state_dict(weights, strict=False)

@@ -81,6 +81,7 @@ def fit(
     trainer = parts.make_trainer(
         callbacks=[
             *make_callbacks(folder, parts.monitor, parts.patience, history, parts.ema),
+            *parts.make_callbacks(),
             *_list_progress_bars(parts),
         ],
         default_root_dir=folder,
@@ -93,7 +94,7 @@ def fit(
     if trainer.global_rank:
         return None
     best = history.find_best_epoch(parts.monitor)
-    trained = load_checkpoint(folder / BEST)
+    trained = load_checkpoint(folder / BEST, parts.trust)
     if trained.epoch != best["epoch"]:
         raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
     device = trainer.strategy.root_device

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.store import Store
@@ -86,6 +88,7 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
         metrics = {f"val/{name}": val[name] for name in names}
     if parts.test:
         metrics |= {f"test/{name}": test[name] for name in names}
+        metrics |= {f"test/{name}": value for name, value in _score(parts, predictions).items()}
     result = {
         "metrics": metrics,
         "tested_on": part,
@@ -111,6 +114,17 @@ def _predict(
 
 def _evaluate(predictions: runs.Predictions) -> dict[str, Any]:
     return evaluate(predictions.labels, predictions.scores, predictions.classes)
+
+
+def _score(parts: Parts, predictions: runs.Predictions) -> dict[str, float]:
+    """Compute the metrics that only training logs, such as the user's own."""
+    scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
+    found = parts.make_metrics(len(predictions.classes)).items()
+    return {
+        name: float(metric(scores, labels))
+        for name, metric in found
+        if name not in ("accuracy", "f1_macro")
+    }
 
 
 def _describe_data(

@@ -86,7 +86,7 @@ def test_a_checkpoint_is_enough_to_test_and_to_train_on(
 def test_only_models_of_this_package_are_rebuilt(tmp_path: Path) -> None:
     described = {"format": 1, "classes": ["a"], "model": {"_target_": "os.system"}}
     torch.save({"genreclf": described, "state_dict": {}, "epoch": 0}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match=r"os\.system is not in genreclf\.models"):
+    with pytest.raises(InputError, match=r"os\.system is not part of genreclf"):
         Classifier.load_from_checkpoint(tmp_path / "a.ckpt")
 
 
