@@ -145,7 +145,7 @@ def _train(config: DictConfig, store: Store, folder: Path) -> None:
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
     if list_own_targets(parts.config):
-        shape = parts.features.shape if parts.features.from_audio else store.shape  # pyright: ignore
+        shape = parts.features.shape if callable(parts.features) else store.shape
         try_parts(parts, store.classes, shape)
     count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and launch.read_rank()[1] == 1:
