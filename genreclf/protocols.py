@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from torch import Tensor
+    from torch.utils.data import Sampler
 
 
 class Dataset(Protocol):
@@ -125,6 +126,22 @@ class Split(Protocol):
 
     def __call__(self, store: Any) -> dict[str, np.ndarray]:
         """The sorted rows of "train", "val" and optionally "test" of a `genreclf.data.Store`."""
+        ...
+
+
+class MakeSampler(Protocol):
+    """Makes what chooses the training tracks of an epoch and their order."""
+
+    def __call__(self, *, labels: np.ndarray, seed: int) -> Sampler:
+        """Make a sampler with a length, and `set_epoch` if its order depends on the epoch.
+
+        Args:
+            labels: int64 (items,), genre of each training track and extra copy.
+            seed: seed of the run.
+
+        Returns:
+            A sampler of numbers of items, from 0 to `len(labels) - 1`.
+        """
         ...
 
 

@@ -149,8 +149,8 @@ def identify_code(kind: Any) -> Any:
     bases = [each for each in getattr(kind, "__mro__", [kind]) if each is not object]
     own = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
     for each in own:
-        if "version" in vars(each):
-            return vars(each)["version"]
+        if "version" in getattr(each, "__dict__", {}):
+            return each.version
     package = kind.__module__.partition(".")[0]
     modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
     digest = sha1()

@@ -328,7 +328,7 @@ def identify_features(features: Any) -> dict[str, Any]:
     by its source file, so that features are computed again when you edit it.
 
     Raises:
-        InputError: a class of your own does not keep its settings, or has no source file.
+        InputError: a class of your own does not keep its settings.
     """
     kind = type(features)
     if is_own(kind):

@@ -59,7 +59,6 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
     """
     choices = list_choices(config)
     settings = list_differences(config, choices)
-    named = [*_list_targets(config), *_list_options(config, choices), *settings]
     identity = {
         "choices": {
             group: option
@@ -68,8 +67,7 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         },
         "settings": settings,
         "outside": _read_outside(config, choices),
-        "versions": {name: VERSIONS[name] for name in named if name in VERSIONS}
-        | _identify_own_code(config),
+        "versions": _list_versions(config, choices, settings),
         "data": data,
         "sources": dict(sources),
     }
@@ -177,16 +175,18 @@ def _read_option_files(config: DictConfig, name: str) -> list[Any]:
     return [_canonicalise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
 
 
-def _list_targets(config: DictConfig) -> list[str]:
+def _list_versions(
+    config: DictConfig, choices: Mapping[str, str], differences: Mapping[str, Any]
+) -> dict[str, Any]:
+    """List the versions of the components: of ours, those above 1; of others, all."""
     settings = flatten(config)
-    return sorted({str(settings[key]) for key in settings if key.endswith("_target_")})
-
-
-def _identify_own_code(config: DictConfig) -> dict[str, Any]:
-    """Identify the code of the parts that are not part of genreclf, by target."""
-    lists = [value for value in flatten(config).values() if isinstance(value, list)]
-    named = [{"_target_": name} for name in _list_targets(config)]
-    return {name: identify_code(get_object(name)) for name in list_own_targets([lists, named])}
+    lists = [value for value in settings.values() if isinstance(value, list)]
+    named = {str(settings[key]) for key in settings if key.endswith("_target_")}
+    ours = {*named, *_list_options(config, choices), *differences} & VERSIONS.keys()
+    found: dict[str, Any] = {name: VERSIONS[name] for name in ours}
+    for name in list_own_targets([lists, [{"_target_": name} for name in named]]):
+        found[name] = identify_code(get_object(name))
+    return found
 
 
 def _list_options(config: DictConfig, choices: Mapping[str, str]) -> list[str]:

@@ -22,10 +22,11 @@ from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data import cache
-from genreclf.data.sampling import EpochShuffle, MakeSampler, Oversampling, ProcessSampler
+from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
+from genreclf.protocols import MakeSampler
 
 StoredBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]

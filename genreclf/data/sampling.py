@@ -1,7 +1,7 @@
 """Chooses the training tracks of an epoch: which, how often, and in what order."""
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils.data import DistributedSampler, Sampler
 
 from genreclf.data.store import Store
 from genreclf.errors import InputError
+from genreclf.protocols import MakeSampler
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,6 @@ class BalancedSampler(Sampler):
         random = np.random.default_rng([self.seed, self.epoch])
         drawn = [random.choice(items, self.each) for items in self.items]
         yield from random.permutation(np.concatenate(drawn)).tolist()
-
-
-MakeSampler = Callable[..., Sampler]  # given `labels`, int64 (items,), and `seed`
 
 
 class ProcessSampler(Sampler):

@@ -22,7 +22,7 @@ from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
 from genreclf.models.checkpoint import find_last_layer
-from genreclf.protocols import Features
+from genreclf.protocols import Features, MakeSampler
 from genreclf.training import finetune
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings

@@ -2,15 +2,18 @@
 
 import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import h5py
 import numpy as np
 import pytest
 
+import genreclf
 from genreclf.audio import MFCC, Chroma, Mel, MelFrames, Waveform, own_features
 from genreclf.audio.features import (
     build_features,
@@ -240,16 +243,18 @@ def test_a_store_of_own_features(
 def test_a_run_with_own_features(
     mine: Callable[..., ModuleType],
     train: Callable[..., dict[str, Any]],
+    command: Callable[..., str],
+    music: Path,
     tmp_path: Path,
 ) -> None:
-    """D5: your own feature with one extra setting trains to the end."""
+    """D5: your own feature with one extra setting trains to the end, and its model is usable."""
     mine()
     option = tmp_path / "conf" / "features" / "loud.yaml"
     option.parent.mkdir(parents=True)
     option.write_text(
         "_target_: my_features.LoudMel\nduration: ${data.duration}\nn_mels: 16\nboost: -6.0\n"
     )
-    given = ["features=loud", "model=svm", f"outputs={tmp_path}"]
+    given = ["features=loud", "model=efficient_cnn", f"outputs={tmp_path}"]
     place = ["--config-dir", str(tmp_path / "conf")]
     first = train(*given, *place)
     assert first["data"]["shape"] == [16, 108]
@@ -258,6 +263,47 @@ def test_a_run_with_own_features(
     paths = [run["folder"] / run["data"]["store"] for run in (first, other)]
     one, another = map(Store, paths)
     np.testing.assert_allclose(one.read([0]) + 3, another.read([0]), atol=1e-4)
+    with pytest.raises(InputError, match=r"trust=\[my_features\]"):
+        genreclf.load(first["folder"])
+    model = genreclf.load(first["folder"], "cpu", trust=["my_features"])
+    assert model.features.boost == -6.0
+    assert model.predict(music / "Rock" / "01-01.mp3").genre in model.classes
+    given = [f"checkpoint={first['folder']}", "data=folder", f"data.root={music}"]
+    path = command("evaluate", *given, "split=stratified", "trust=[my_features]")
+    evaluation = json.loads(Path(path).read_text())
+    assert evaluation["confusion"] == first["test"]["confusion"]
+    assert evaluation["trained_on"] == 0
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"_target_": "my_features.Loudness", "duration": 3.0},
+        {"_target_": "os.mkdir", "path": "made"},
+    ],
+)
+def test_a_strangers_store_runs_no_code(
+    mine: Callable[..., ModuleType],
+    command: Callable[..., str],
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    described: dict[str, Any],
+) -> None:
+    """The class that a named store says its features have is imported only if it is trusted."""
+    loudness = mine().Loudness(3.0)
+    store = build_store(Folder(music, duration=3.0), loudness, outputs=tmp_path, workers=1)
+    with h5py.File(store.path, "r+") as file:
+        file.attrs["features"] = json.dumps(described)
+        file.attrs["identity"] = json.dumps({"class": described["_target_"], "version": 1})
+    sys.modules.pop("my_features")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        command("train", f"store={store.path}")
+    assert f"trust=[{described['_target_'].partition('.')[0]}]" in capsys.readouterr().err
+    assert "my_features" not in sys.modules
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("n_fft", [512, 511, 1023, 441])
