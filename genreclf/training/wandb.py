@@ -53,6 +53,9 @@ def make_wandb_logger(
 
     folder = Path(save_dir)
     offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
+    if offline or os.environ.get("WANDB_MODE") == "offline":
+        # W&B's telemetry, which asks for its server's address even then.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return WandbLogger(
         name=_shorten_name(name or folder.name, folder),
         save_dir=folder,

@@ -26,6 +26,19 @@ pytestmark = pytest.mark.slow  # each trains a model, and W&B has to finish writ
 Train = Callable[..., dict[str, Any]]
 
 
+# Python's start-up file, which notes each host that is looked up, and fails.
+NOTE_LOOKUPS = """
+import socket
+
+def note(host, *_, **__):
+    with open({!r}, "a") as file:
+        file.write(f"{{host}}\\n")
+    raise OSError("no network in this test")
+
+socket.getaddrinfo = socket.gethostbyname = note
+"""
+
+
 def records(file: Path) -> Iterator[Any]:
     """What an offline run left: LevelDB's log of protobuf records, in blocks of 32 KiB."""
     data, place, whole = file.read_bytes(), 7, b""
@@ -245,8 +258,11 @@ def test_a_sweep_logs_offline_when_not_logged_in(
     """As a user has it who never heard of W&B: no key, no terminal, no setting.
 
     D19: a plain sweep is grouped, and its runs are named by what differs.
+    F12: nothing leaves the machine unless asked, not even a question for W&B's address.
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    (tmp_path / "sitecustomize.py").write_text(NOTE_LOOKUPS.format(str(tmp_path / "asked")))
+    kept["PYTHONPATH"] = os.pathsep.join([str(tmp_path), kept.get("PYTHONPATH", "")])
     arguments = ["train", "-m", "data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
     done = subprocess.run(
         [
@@ -261,6 +277,7 @@ def test_a_sweep_logs_offline_when_not_logged_in(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
     runs = read_offline_runs(tmp_path)
     assert sorted(run.run.display_name for run in runs) == ["seed=0", "seed=1"]
     assert [run.run.job_type for run in runs] == ["sweep", "sweep"]
