@@ -38,7 +38,7 @@ def test_every_option_runs_a_step(
 def drop_sweep(phase: str) -> list[str]:
     """Run a phase once, with the defaults: otherwise it needs -m."""
     settings = yaml.safe_load((CONF / "phase" / f"{phase}.yaml").read_text())
-    return ["~hydra.sweeper.params"] * ("sweeper" in settings.get("hydra", {}))
+    return ["hydra.sweeper.params=null"] * ("sweeper" in settings.get("hydra", {}))
 
 
 def test_waveforms_are_stored_but_no_model_takes_them(

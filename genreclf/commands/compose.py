@@ -47,8 +47,16 @@ def _list_search_paths() -> list[str]:
 
 
 def compose_run(overrides: list[str]) -> DictConfig:
-    """Compose the config of a training run, including Hydra's own settings."""
-    return hydra.compose("config", [*overrides, *_list_search_paths()], return_hydra_config=True)
+    """Compose the config of a training run, including Hydra's own settings.
+
+    Raises:
+        InputError: a value has the wrong type.
+    """
+    from genreclf.commands.config_types import check_types  # which imports this module
+
+    config = hydra.compose("config", [*overrides, *_list_search_paths()], return_hydra_config=True)
+    check_types(config, config.hydra)
+    return config
 
 
 def find_run_folder(overrides: list[str]) -> Path:

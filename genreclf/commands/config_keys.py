@@ -114,9 +114,9 @@ def explain_refusal(key: str) -> str:
     """Say why a key is refused that genreclf sets itself; empty if it is not one of those."""
     parent, _, name = key.rpartition(".")
     if parent == "trainer" and name in REFUSED:
-        return f"{key}: genreclf sets it; {REFUSED[name]}"
+        return f"{key} is set by genreclf: {REFUSED[name]}"
     if SUPPLIED.get(parent) == name or (parent.startswith("metric.") and name == "num_classes"):
-        return f"{key}: genreclf sets it"
+        return f"{key} is set by genreclf"
     return ""
 
 

@@ -104,8 +104,12 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
         if (value is None and (expected is None or key in nullable)) or not kinds:
             continue
         if not any(_is_of_kind(value, kind, kinds) for kind in kinds):
-            default = "" if expected is None else f" (the default is {expected})"
-            raise InputError(f"{key}={value}: {' or '.join(kinds)} is needed{default}")
+            if set(kinds) <= set(LISTS) and not isinstance(value, list | dict | None):
+                raise InputError(f"{key}={value}: a list is needed: [{value}]")
+            needed = " or ".join(kinds)
+            if expected is None:
+                raise InputError(f"{key}={value}: {needed} is needed")
+            raise InputError(f"{key}={value}: {needed} is needed (the default is {expected})")
         if not {INTEGER, NUMBER} & {*kinds} and {TEXT, TEXTS} & {*kinds}:
             _store_as_text(config, key, value)
 
@@ -169,7 +173,7 @@ def _store_as_text(config: DictConfig, key: str, value: Any) -> None:
 def _expand_home(node: Any) -> None:
     """Expand `~` at the start of every text, which then is a path."""
     for name in list(node) if OmegaConf.is_dict(node) else range(len(node)):
-        if OmegaConf.is_missing(node, name):
+        if name == "hydra" or OmegaConf.is_missing(node, name):
             continue
         value = node[name]
         if OmegaConf.is_config(value):

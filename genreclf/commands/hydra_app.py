@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +103,11 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         try:
             hydra_config = HydraConfig.get()
             for line in list_hidden_options(hydra_config):
-                print(f"genreclf: {line}", file=sys.stderr)
+                _print_once(f"genreclf: {line}")
             make_targets_importable(config, hydra_config)
             check_keys(config, hydra_config)
             check_types(config, hydra_config)
-            _check_sweep(hydra_config)
-            if "debug" in config and name != "train":
-                raise InputError("debug=... is for genreclf train")
+            _check_mode(name, hydra_config)
             if config.get("fast"):
                 from genreclf.audio.workers import keep_memory  # imports NumPy
 
@@ -250,15 +249,28 @@ def explain_key(message: str, name: str, config_name: str) -> str:
     return f" genreclf {name} --help lists the keys."
 
 
-def _check_sweep(hydra_config: Any) -> None:
-    """Refuse a phase that is a sweep if neither -m nor a value for each key is given.
+def _check_mode(name: str, hydra_config: Any) -> None:
+    """Refuse a sweep without -m, and options that belong to other commands.
 
     Raises:
-        InputError: the phase would run with the defaults.
+        InputError: what was asked for would not be done.
     """
-    swept = list(hydra_config.sweeper.params or {})
+    choices = hydra_config.runtime.choices
+    if choices.get("debug") and name != "train":
+        raise InputError("debug=... is for genreclf train")
+    sweeper = choices["hydra/sweeper"]
+    if sweeper != "basic" and name == "study":
+        raise InputError(f"hydra/sweeper={sweeper}: a study runs each point of its phases")
+    if hydra_config.mode == RunMode.MULTIRUN or launch.is_child() or name == "study":
+        return
+    if sweeper != "basic":
+        raise InputError(f"hydra/sweeper={sweeper} is for a sweep: add -m")
     given = [text.partition("=")[0].lstrip("+~") for text in hydra_config.overrides.task]
-    alone = hydra_config.mode == RunMode.RUN and not launch.is_child()
-    if alone and (open_keys := [key for key in swept if key not in given]):
-        phase = hydra_config.runtime.choices.get("phase")
-        raise InputError(f"phase={phase} is a sweep over {', '.join(open_keys)}: add -m")
+    if swept := [key for key in hydra_config.sweeper.params or {} if key not in given]:
+        raise InputError(f"phase={choices.get('phase')} is a sweep over {', '.join(swept)}: add -m")
+
+
+@cache
+def _print_once(line: str) -> None:
+    """Print a line on standard error, once for all runs of a sweep."""
+    print(line, file=sys.stderr)

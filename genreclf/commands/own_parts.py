@@ -95,7 +95,7 @@ def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
     ] + [Path.cwd()]
     for key, target in _list_targets(OmegaConf.to_container(config)):
         top = target.partition(".")[0]
-        if "${" in target or find_spec(top) is not None:
+        if not top.isidentifier() or top in sys.modules or find_spec(top) is not None:
             continue
         holders = [folder for folder in folders if PathFinder.find_spec(top, [str(folder)])]
         if not holders:

@@ -17,7 +17,7 @@ from genreclf.audio.features import describe_features
 from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.sampling import MakeSampler, Oversampling
+from genreclf.data.sampling import Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused

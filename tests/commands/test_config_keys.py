@@ -113,7 +113,7 @@ def test_own_options_may_bring_keys_that_are_read_d3(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["model.classes", "logger.save_dir", "augmentation.silence"])
 def test_arguments_that_genreclf_passes_are_refused_d2(key: str) -> None:
     """D2: a setting that genreclf would overwrite is refused, not dropped."""
-    with pytest.raises(InputError, match=f"{key}: genreclf sets it"):
+    with pytest.raises(InputError, match=f"{key} is set by genreclf"):
         check("config", f"+{key}=1")
 
 
@@ -126,7 +126,7 @@ def test_every_flag_of_the_trainer_is_a_setting_or_refused_d2_d11(flag: str) -> 
     """D2, D11: no flag of Lightning's Trainer is accepted and dropped, and none needs a +."""
     assert (flag in DECLARED) != (flag in config_keys.REFUSED)
     if flag in config_keys.REFUSED:
-        with pytest.raises(InputError, match=f"trainer.{flag}: genreclf sets it; "):
+        with pytest.raises(InputError, match=f"trainer.{flag} is set by genreclf: "):
             check("config", f"+trainer.{flag}=1")
 
 

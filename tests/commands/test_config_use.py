@@ -30,6 +30,24 @@ def test_a_phase_without_m_is_refused_a15(
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("train", ["hydra/sweeper=optuna"], "hydra/sweeper=optuna is for a sweep: add -m"),
+        ("study", ["hydra/sweeper=optuna"], "a study runs each point of its phases"),
+    ],
+)
+def test_a_sweeper_without_a_sweep_is_refused_a15(
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """A15: a sweeper that would not be used is refused."""
+    assert message in fail(command, capsys, name, *arguments)
+
+
+@pytest.mark.parametrize(
     "override",
     [
         "augmentation=strong",
@@ -125,8 +143,12 @@ def test_every_flag_is_tried_d10() -> None:
 @pytest.mark.parametrize("flag", FLAGS)
 def test_every_flag_of_the_trainer_works_to_the_end_d10(train: Train, flag: str) -> None:
     """D10: each flag that is accepted leads to a result."""
-    with_clip = ["trainer.gradient_clip_val=1"] * (flag == "gradient_clip_algorithm")
-    result = train("model=efficient_cnn", f"trainer.{flag}={FLAGS[flag]}", *with_clip)
+    needed = {
+        "gradient_clip_algorithm": ["trainer.gradient_clip_val=1"],
+        "benchmark": ["trainer.deterministic=false"],
+    }
+    others = needed.get(flag, [])
+    result = train("model=efficient_cnn", f"trainer.{flag}={FLAGS[flag]}", *others)
     assert json.loads((result["folder"] / "result.json").read_text())["test"]["accuracy"] >= 0
 
 
