@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -20,12 +21,21 @@ if TYPE_CHECKING:
 EXPANDED = ("experiment", "phase", "init", "debug")  # groups that only set other keys
 
 
-@lru_cache
 def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
     """Compose the config of these options alone, without other overrides."""
     named = list_groups(config_name)
     overrides = [f"{'' if group in named else '+'}{group}={option}" for group, option in choices]
-    return hydra.compose(config_name, [*overrides, *_list_search_paths()])
+    loader = GlobalHydra.instance().config_loader()
+    folders = tuple(source.path for source in loader.get_sources())
+    return _compose_once(config_name, (*overrides, *_list_search_paths()), folders)
+
+
+@lru_cache
+def _compose_once(
+    config_name: str, overrides: tuple[str, ...], folders: tuple[str, ...]
+) -> DictConfig:
+    """Compose a config; `folders`, where the options come from, distinguish it from others."""
+    return hydra.compose(config_name, list(overrides))
 
 
 def list_groups(config_name: str) -> set[str]:

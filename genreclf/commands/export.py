@@ -23,6 +23,7 @@ from genreclf.models.checkpoint import (
     write_exported,
 )
 from genreclf.report.templates import render_template
+from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,14 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
     """Collect what the card says about the model, its data and its training."""
     described = checkpoint["genreclf"]
     return {
-        "features": described["features"],
+        "features": {"name": "", **described["features"]},
         "model": described["model"],
+        "packages": sorted(
+            {
+                target.partition(".")[0]
+                for target in list_own_targets([described["model"], described["features"]])
+            }
+        ),
         "classes": described["classes"],
         "bins": described["bins"],
         "result": result,

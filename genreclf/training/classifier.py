@@ -19,13 +19,14 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import MulticlassAccuracy
 
 from genreclf.data.datamodule import Batch, StoreDataModule
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import FORMAT, TrainedModel, load_checkpoint, read_checkpoint
 from genreclf.models.fused import fuse
 from genreclf.training.losses import CrossEntropy
+from genreclf.training.metrics import F1Macro
 from genreclf.training.optimizers import keep_learning_rate
 
 
@@ -98,7 +99,7 @@ class Classifier(pl.LightningModule):
         if metrics is None:
             metrics = {
                 "accuracy": MulticlassAccuracy(len(classes), average="micro", validate_args=False),
-                "f1_macro": MulticlassF1Score(len(classes), average="macro", validate_args=False),
+                "f1_macro": F1Macro(len(classes)),
             }
         if "loss" in metrics:
             raise InputError("metric.loss: this name is taken by the loss; choose another")
@@ -195,7 +196,8 @@ class Classifier(pl.LightningModule):
             return self(batch[0]).float().softmax(dim=1)
 
     def _evaluate(self, batch: Batch, part: str, metrics: MetricCollection) -> None:
-        logits = self(batch[0])
+        with torch.autocast(self.device.type, enabled=False):  # as in `predict_step`
+            logits = self(batch[0])
         self._log(functional.cross_entropy(logits, batch[1]), logits, batch[1], part, metrics)
 
     def _log(

@@ -131,7 +131,7 @@ def test_d4_a_model_of_your_own_is_trained_tested_and_read_back(
     assert type(Classifier.load_from_checkpoint(checkpoint, trust=["mine"]).net).__name__ == "Net"
     exported = Path(command("export", f"checkpoint={checkpoint}"))
     assert genreclf.load(exported, trust=["mine"]).predict(song).genre in model.classes
-    assert "mine.Net" in (exported / "README.md").read_text()
+    assert "--trust mine" in (exported / "README.md").read_text()
 
 
 def test_a_model_of_an_unnamed_package_is_refused_everywhere(
@@ -274,7 +274,7 @@ def test_d2_callbacks_of_your_own_are_called(
 def test_d6_a_scheduler_keeps_its_interval_and_frequency(train: Train, module: Path) -> None:
     """OneCycleLR is stepped after each batch, others after as many epochs as they say."""
     own = ["~scheduler", "+scheduler={_target_:mine.make_one_cycle,_partial_:true,steps:8}"]
-    result = train(*own, "trainer.max_epochs=2", "+trainer.limit_train_batches=4")
+    result = train(*own, "trainer.max_epochs=2", "trainer.limit_train_batches=2")
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1), 0.1, total_steps=8
     )
@@ -283,8 +283,8 @@ def test_d6_a_scheduler_keeps_its_interval_and_frequency(train: Train, module: P
         scheduler.optimizer.step()
         rates += [scheduler.get_last_lr()[0]]
         scheduler.step() if len(rates) < 8 else None
-    assert result["history"][0]["lr"] == pytest.approx(rates[4])
-    assert result["history"][1]["lr"] == pytest.approx(rates[7], abs=1e-6)
+    assert result["history"][0]["lr"] == pytest.approx(rates[2])
+    assert result["history"][1]["lr"] == pytest.approx(rates[4])
     own = ["~scheduler", "+scheduler={_target_:mine.make_every_second_epoch,_partial_:true}"]
     rates = [epoch["lr"] for epoch in train(*own, "trainer.max_epochs=4")["history"]]
-    assert rates == pytest.approx([1e-3, 5e-4, 5e-4, 2.5e-4])
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
