@@ -62,11 +62,16 @@ def test_the_checkpoint_is_the_best_epochs_net(train: Train) -> None:
 
 
 def test_a_finished_run_is_reused(train: Train) -> None:
+    """A7: the log says which code produced the run, and the result in which sessions."""
     first = train()
     written = (first["folder"] / "result.json").stat().st_mtime_ns
     again = train("num_workers=1")  # changes no number
     assert again["folder"] == first["folder"]
     assert (first["folder"] / "result.json").stat().st_mtime_ns == written
+    code = (first["commit"] or f"genreclf {first['versions']['genreclf']}")[:12]
+    assert f"this run is finished ({code}" in (first["folder"] / "train.log").read_text()
+    (session,) = first["sessions"]
+    assert {"epoch", "device", "commit", "versions"} == set(session)
 
 
 def figures(result: dict[str, Any]) -> Any:
