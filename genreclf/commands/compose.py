@@ -1,21 +1,62 @@
 """Composes the configs of training runs, as `genreclf train` and its sweeps do."""
 
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from genreclf.errors import InputError
 
 if TYPE_CHECKING:
     from genreclf.data.store import Store
 
 
+EXPANDED = ("experiment", "phase", "init", "debug")  # groups that only set other keys
+
+
+@lru_cache
+def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
+    """Compose the config of these options alone, without other overrides."""
+    named = list_groups(config_name)
+    overrides = [f"{'' if group in named else '+'}{group}={option}" for group, option in choices]
+    return hydra.compose(config_name, [*overrides, *_list_search_paths()])
+
+
+def list_groups(config_name: str) -> set[str]:
+    """List the groups in the defaults of one of our configs; any other group needs a +."""
+    file = resources.files("genreclf.conf").joinpath(f"{config_name}.yaml")
+    groups: set[str] = set()
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"]:
+        if isinstance(entry, dict):
+            groups |= set(entry)
+        elif entry not in ("_self_", "base"):
+            groups |= list_groups(entry)
+    return groups
+
+
+def _list_search_paths() -> list[str]:
+    """List the user's overrides of Hydra's search path, which a new composition does not have."""
+    given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return [text for text in given if text.startswith("hydra.searchpath")]
+
+
 def compose_run(overrides: list[str]) -> DictConfig:
-    """Compose the config of a training run, including Hydra's own settings."""
-    return hydra.compose("config", overrides, return_hydra_config=True)
+    """Compose the config of a training run, including Hydra's own settings.
+
+    Raises:
+        InputError: a value has the wrong type.
+    """
+    from genreclf.commands.config_types import check_types  # which imports this module
+
+    config = hydra.compose("config", [*overrides, *_list_search_paths()], return_hydra_config=True)
+    check_types(config, config.hydra)
+    return config
 
 
 def find_run_folder(overrides: list[str]) -> Path:
@@ -37,15 +78,29 @@ def _build_store(settings: str) -> "Store":
 
 
 def read_sweep(phase: str) -> dict[str, list[str]]:
-    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`."""
-    params = compose_run([f"phase={phase}"]).hydra.sweeper.params or {}
+    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`.
+
+    Raises:
+        InputError: a key has no values, or the phase uses a sweeper that chooses points itself.
+        hydra.errors.HydraException: there is no such phase.
+    """
+    hydra_config = compose_run([f"phase={phase}"]).hydra
+    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
+    if sweeper != "basic":
+        raise InputError(
+            f"phase {phase}: hydra/sweeper={sweeper} chooses points itself, which a study cannot "
+            f"plan; run it by hand: genreclf train -m phase={phase}"
+        )
     sweep = {}
-    for override in OverridesParser.create().parse_overrides(
-        [f"{key}={values}" for key, values in params.items()]
-    ):
-        key = override.get_key_element()
-        values = override.sweep_string_iterator() if override.is_sweep_override() else []
-        sweep[key] = [f"{key}={value}" for value in values] or [override.input_line or ""]
+    for name, values in (hydra_config.sweeper.params or {}).items():
+        text = f"{name}={'' if values is None else values}"
+        override = OverridesParser.create().parse_override(text)
+        listed = [text]
+        if override.is_sweep_override():
+            listed = [f"{name}={value}" for value in override.sweep_string_iterator()]
+        if not listed or text.endswith("="):
+            raise InputError(f"phase {phase}: hydra.sweeper.params.{name} lists no values")
+        sweep[name.lstrip("+~")] = listed
     return sweep
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from genreclf import files
 from genreclf.commands.compose import list_config_folders
 from genreclf.data.store import Store
-from genreclf.errors import InputError, format_error
+from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.training import launch
 
@@ -48,7 +48,8 @@ def start_processes(count: int, folder: Path, batch_size: int) -> None:
             raise memory.make_error(batch_size) from None
         if "device" in failure:
             raise memory.OutOfMemoryError(failure["error"], failure["out_of_memory"]) from None
-        raise (InputError(failure["error"]) if failure else error) from None
+        kind = DivergedError if failure.get("diverged") else InputError
+        raise (kind(failure["error"]) if failure else error) from None
 
 
 def run_child(work: Callable[[], str | None], folder: Path) -> int:
@@ -87,7 +88,7 @@ def help_rank_0(config: DictConfig, store: Store, folder: Path, agreement: "Agre
         InputError: a setting is wrong, as in the process of rank 0.
     """
     from genreclf.commands.parts import make_parts
-    from genreclf.training.build import check_settings
+    from genreclf.training.check import check_settings
     from genreclf.training.run import help_train
 
     parts = make_parts(config)

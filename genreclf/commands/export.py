@@ -19,7 +19,6 @@ from genreclf.models.checkpoint import (
     CARD,
     PRETRAINED,
     WEIGHTS,
-    find_last_layer,
     read_checkpoint,
     write_exported,
 )
@@ -51,8 +50,17 @@ def run(config: DictConfig) -> None:
     checkpoint = read_checkpoint(path)
     predictions = finished.predictions
     temperature = metrics.fit_temperature(predictions.labels, predictions.scores)
+    last = checkpoint["genreclf"]["last_layer"]
+    if last is None:
+        log.warning(
+            "the last layer of this model is not known, so its scores are not calibrated; set its "
+            "attribute last_layer to the name of that layer, and train again"
+        )
+        temperature = 1.0
     calibrated = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
-    _divide_logits(checkpoint["state_dict"], temperature)
+    for name in (f"{last}.weight", f"{last}.bias"):  # and so divide the logits
+        if f"net.{name}" in checkpoint["state_dict"]:
+            checkpoint["state_dict"][f"net.{name}"] /= temperature
     card = render_template(
         "card.md.j2",
         **_describe(checkpoint, finished.result),
@@ -68,13 +76,6 @@ def run(config: DictConfig) -> None:
     write_exported(folder, checkpoint, card)
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
-
-
-def _divide_logits(weights: dict[str, Any], temperature: float) -> None:
-    """Divide the weights of the last layer, and so the logits, by the temperature."""
-    last = find_last_layer(weights)
-    for name in (f"{last}.weight", f"{last}.bias"):
-        weights[name] = weights[name] / temperature
 
 
 def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:

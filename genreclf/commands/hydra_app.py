@@ -1,17 +1,21 @@
 """Runs one command as a Hydra application, and reports errors in one line."""
 
 import _thread
-import difflib
 import errno
 import importlib
+import itertools
 import logging
 import os
 import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -21,14 +25,27 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genreclf.commands.config_keys import check_keys, explain_refusal, list_keys, suggest_key
+from genreclf.commands.config_types import check_types
+from genreclf.commands.optuna_sweeper import register_sweeper
+from genreclf.commands.own_parts import (
+    list_hidden_options,
+    make_targets_importable,
+    register_options,
+)
 from genreclf.commands.run_folder import keep_log
 from genreclf.commands.run_name import add_sweep_settings
 from genreclf.errors import InputError, format_error
+from genreclf.training import launch
 
 CONF = "pkg://genreclf.conf"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
 # Flags of genreclf study: --status sets status=true. Two of them create no output folder.
 FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}
+TAKE_A_VALUE = (  # options of Hydra
+    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+)
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # our extras
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -42,11 +59,24 @@ def keep_interrupts() -> None:
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _interrupt_main).start()  # after the finaliser
+            threading.Thread(target=interrupt_later, daemon=True).start()
         else:
             report(unraisable)
 
+    def interrupt_later() -> None:
+        while _is_running(hook):  # where the interrupt would be dropped once more
+            time.sleep(0.01)
+        _interrupt_main()
+
     sys.unraisablehook = hook
+
+
+def _is_running(function: Callable[..., Any]) -> bool:
+    """Whether the main thread is inside this function."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _interrupt_main() -> None:
@@ -66,9 +96,18 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
-    def task(config: DictConfig) -> None:
+    register_options()
+    register_sweeper()
+
+    def task(config: DictConfig) -> Any:
         try:
-            _check_types(config, config_name)
+            hydra_config = HydraConfig.get()
+            for line in list_hidden_options(hydra_config):
+                _print_once(f"genreclf: {line}")
+            make_targets_importable(config, hydra_config)
+            check_keys(config, hydra_config)
+            check_types(config, hydra_config)
+            _check_mode(name, hydra_config)
             if config.get("fast"):
                 from genreclf.audio.workers import keep_memory  # imports NumPy
 
@@ -76,7 +115,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
             command = importlib.import_module(f"genreclf.commands.{name}")
             _quiet_lightning()  # after its import, which sets the level itself
             with keep_log():
-                command.run(config)
+                return command.run(config)
         except USER_ERRORS as error:
             message = explain_error(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # let the other jobs finish first
@@ -87,8 +126,14 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     try:
         hydra.main(CONF, config_name, version_base="1.3")(task)()
     except USER_ERRORS as error:
-        _fail(explain_error(error) + suggest_key(str(error), name, config_name))
+        plain = _drop_plus(str(error), arguments)
+        if plain != arguments:
+            run(name, config_name, plain)
+            return
+        _fail(explain_error(error) + explain_key(str(error), name, config_name))
     except ValueError as error:
+        if "Only one of --run" in str(error):
+            _fail("-m runs a sweep and --cfg prints the config: leave out one of them")
         if "Config group override" not in str(error):
             raise
         _fail("a group has no option null; most groups have one called none (see --help)")
@@ -110,12 +155,31 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:
-    """Turn our flags into overrides, and move -m to the front, where Hydra expects it."""
+    """Turn our flags into overrides, and move Hydra's options to the front, where it wants them."""
     for flag, settings in FLAGS.items():
         if f"--{flag}" in arguments:
             others = (text for text in arguments if text != f"--{flag}")
             arguments = [*others, f"{flag}=true", *settings]
-    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    options, overrides, rest = [], [], iter(arguments)
+    for text in rest:
+        if text.startswith("-"):
+            options += [text, *itertools.islice(rest, int(text in TAKE_A_VALUE))]
+        else:
+            overrides.append(_expand_home(text))
+    return options + overrides
+
+
+def _drop_plus(message: str, arguments: list[str]) -> list[str]:
+    """Drop the + before a key that exists already: Hydra refuses it, and `+key=1` is clear."""
+    known = re.search(r"An item is already at '([^']+)'", message)
+    return [text[1:] if known and text.startswith(f"+{known[1]}=") else text for text in arguments]
+
+
+def _expand_home(argument: str) -> str:
+    """Expand `~/` in the values of an override, where Hydra does not allow it."""
+    key, equals, values = argument.partition("=")
+    home = Path.home().as_posix()
+    return key + equals + re.sub(r"""(^|[,\[('"])~(?=/|$)""", rf"\g<1>{home}", values)
 
 
 def _stop_idle_workers() -> None:
@@ -156,6 +220,8 @@ def explain_error(error: BaseException) -> str:
     text = raised[-1] if raised else format_error(error)
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}=... is needed"
+    if re.search(r"No supported gpu backend|Accelerator. can not run on your system", text):
+        return "trainer.accelerator: this machine has no GPU; add trainer.accelerator=cpu"
     launcher = re.search(r"Could not find 'hydra/launcher/(([a-z]+)\w*)'", text)
     if launcher and launcher[2] in LAUNCHER_EXTRAS:
         extra = LAUNCHER_EXTRAS[launcher[2]]
@@ -167,57 +233,44 @@ def explain_error(error: BaseException) -> str:
     return text.strip()
 
 
-def suggest_key(message: str, name: str, config_name: str) -> str:
-    """Suggest a known key that resembles the mistyped one."""
+def explain_key(message: str, name: str, config_name: str) -> str:
+    """Suggest a known key that resembles the mistyped one, or say why it is refused."""
     mistyped = re.search(r"Could not override '([^']+)'", message)
     if not mistyped:
         return ""
+    if reason := explain_refusal(mistyped[1]):
+        return f" {reason}"
     with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
-        known = _list_keys(OmegaConf.to_container(hydra.compose(config_name)))
-    near = difflib.get_close_matches(mistyped[1], known, 1)
-    if near and near[0] != mistyped[1]:
-        return f" Did you mean {near[0]}?"
+        known = list_keys(OmegaConf.to_container(hydra.compose(config_name)))
+    if near := suggest_key(mistyped[1], known):
+        return f" D{near[1:]}"
+    if "." in mistyped[1] and (hint := re.search(r"To append to your config use .*", message)):
+        return f" {hint[0]}"
     return f" genreclf {name} --help lists the keys."
 
 
-def _list_keys(config: Any, prefix: str = "") -> list[str]:
-    if not isinstance(config, dict):
-        return []
-    names = [name for name in config if not name.startswith("_")]
-    return [
-        key
-        for name in names
-        for key in (prefix + name, *_list_keys(config[name], f"{prefix}{name}."))
-    ]
-
-
-def _check_types(config: DictConfig, config_name: str) -> None:
-    """Refuse a value whose type differs from its default's: the YAML files are the schema.
+def _check_mode(name: str, hydra_config: Any) -> None:
+    """Refuse a sweep without -m, and options that belong to other commands.
 
     Raises:
-        InputError: a value has the wrong type.
+        InputError: what was asked for would not be done.
     """
-    choices = HydraConfig.get().runtime.choices
-    chosen = [f"{g}={c}" for g, c in choices.items() if c and not g.startswith("hydra/")]
-    default = hydra.compose(config_name, chosen)
-    for key in _list_keys(OmegaConf.to_container(default)):
-        expected, value = OmegaConf.select(default, key), OmegaConf.select(config, key)
-        if OmegaConf.is_dict(expected) and not OmegaConf.is_dict(value):
-            group = next((g for g in choices if g.rpartition("@")[2] == key), key)
-            raise InputError(
-                f"{key}={value}: it is a group of settings; choose an option: {group}=..."
-            )
-        if value is None and expected is not None and _may_be_null(key, config_name):
-            continue  # set by an experiment, and null without one
-        numeric = isinstance(expected, int | float) and not isinstance(expected, bool)
-        kinds = (int, float) if isinstance(expected, float) else (type(expected),)
-        if isinstance(expected, bool | int | float) and type(value) not in kinds:
-            number = "a number" if float in kinds else "an integer"
-            kind = number if numeric else "true or false"
-            raise InputError(f"{key}={value}: {kind} is needed (the default is {expected})")
+    choices = hydra_config.runtime.choices
+    if choices.get("debug") and name != "train":
+        raise InputError("debug=... is for genreclf train")
+    sweeper = choices["hydra/sweeper"]
+    if sweeper != "basic" and name == "study":
+        raise InputError(f"hydra/sweeper={sweeper}: a study runs each point of its phases")
+    if hydra_config.mode == RunMode.MULTIRUN or launch.is_child() or name == "study":
+        return
+    if sweeper != "basic":
+        raise InputError(f"hydra/sweeper={sweeper} is for a sweep: add -m")
+    given = [text.partition("=")[0].lstrip("+~") for text in hydra_config.overrides.task]
+    if swept := [key for key in hydra_config.sweeper.params or {} if key not in given]:
+        raise InputError(f"phase={choices.get('phase')} is a sweep over {', '.join(swept)}: add -m")
 
 
-def _may_be_null(key: str, config_name: str) -> bool:
-    plain = hydra.compose(config_name)
-    known = _list_keys(OmegaConf.to_container(plain))
-    return key in known and OmegaConf.select(plain, key) is None
+@cache
+def _print_once(line: str) -> None:
+    """Print a line on standard error, once for all runs of a sweep."""
+    print(line, file=sys.stderr)

@@ -5,6 +5,7 @@ PyTorch is imported only if a run has to be trained; a finished run is recognise
 
 import logging
 import os
+import shutil
 import sys
 from contextlib import suppress
 from functools import partial
@@ -22,37 +23,54 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import choose_folder, find_store
 from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store
-from genreclf.errors import InputError, format_error
+from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline
 from genreclf.training import launch
+from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> None:
-    """Run the command: train and test, or reuse the finished run; print the path of its result."""
+def run(config: DictConfig) -> float | None:
+    """Run the command: train and test, or reuse the finished run; print the path of its result.
+
+    Returns:
+        The monitored metric of the epoch that is kept, or val/loss with monitor=last, for sweepers
+        that search; None with debug=... and in processes whose rank is not 0.
+    """
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
     with distributed.Agreement(config) as agreement:
-        refused = _run(config, agreement, rank)
+        refused, folder = _run(config, agreement, rank)
     if refused:
         raise InputError(refused)
+    if folder is None:
+        return None
+    monitor = "val/loss" if config.monitor == "last" else config.monitor
+    return files.read_json(folder / runs.RESULT)["metrics"][monitor]
 
 
-def _run(config: DictConfig, agreement: distributed.Agreement, rank: int) -> str:
+def _run(
+    config: DictConfig, agreement: distributed.Agreement, rank: int
+) -> tuple[str, Path | None]:
     """Train the run or reuse it, with this process's share of the work.
 
     Returns:
-        A line of text if memory ran out, else an empty text.
+        A line of text if memory ran out, else an empty text; and the folder with the result, None
+        with debug=... and in processes whose rank is not 0.
     """
     store = open_store(config)
     folder = choose_folder(join_hydra(config), store)
-    if (folder / runs.RESULT).exists() and not os.access(folder, os.W_OK):
+    if debug := HydraConfig.get().runtime.choices.get("debug"):
+        folder = Path(str(config.outputs), "debug", f"{debug}-{folder.name}")
+        if not rank and not launch.is_child():
+            shutil.rmtree(folder, ignore_errors=True)
+    elif (folder / runs.RESULT).exists() and not os.access(folder, os.W_OK):
         _reuse(config, store, folder, agreement)  # from a share, without a lock or a log
         print(folder / runs.RESULT)
-        return ""
+        return "", folder
     set_output_folder(folder)
     train = partial(_run_and_note_failure, config, store, folder, agreement)
     help_rank_0 = partial(distributed.help_rank_0, config, store, folder, agreement)
@@ -60,13 +78,13 @@ def _run(config: DictConfig, agreement: distributed.Agreement, rank: int) -> str
         sys.exit(distributed.run_child(help_rank_0 if rank else train, folder))
     if rank:
         help_rank_0()
-        return ""
+        return "", None
     with FileLock(folder / ".lock"):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
         refused = train()
     if not refused:
-        print(folder / runs.RESULT)
-    return refused
+        print(folder if debug else folder / runs.RESULT)
+    return refused, None if debug else folder
 
 
 def open_store(config: DictConfig) -> Store:
@@ -78,10 +96,16 @@ def open_store(config: DictConfig) -> Store:
     store = find_store(config)
     if isinstance(store, StorePlan):
         from genreclf.commands.parts import make_parts
-        from genreclf.training.build import check_genres, check_settings
+        from genreclf.data.preview import check_split  # imports scikit-learn
+        from genreclf.training.check import check_genres, check_settings, try_parts
 
-        check_settings(make_parts(config))
-        check_genres(store.dataset.genres(), "data")
+        parts, genres = make_parts(config), sorted({track.genre for track in store.tracks})
+        check_settings(parts)
+        check_genres(genres, "data")
+        if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
+            check_split(parts.split, store.tracks)
+        if callable(parts.features):  # others come with the dataset, and need no decoding
+            try_parts(parts, genres, parts.features.shape)
         store = write_store(store, config.workers)
     return store
 
@@ -105,7 +129,8 @@ def _run_and_note_failure(
     except Exception as error:
         from genreclf.training import memory
 
-        failure = {"error": format_error(error), "out_of_memory": False}
+        diverged = isinstance(error, DivergedError)
+        failure = {"error": format_error(error), "out_of_memory": False, "diverged": diverged}
         if isinstance(error, memory.OutOfMemoryError):
             failure, refused = error.describe(), str(error)
         with suppress(OSError):  # on a full disk, the first error is what counts
@@ -182,30 +207,56 @@ def _train(
 ) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     from genreclf.commands.parts import make_parts
-    from genreclf.training.build import check_genres, check_settings
+    from genreclf.training.check import check_genres, check_settings, try_parts
+    from genreclf.training.debug import describe_debugging
     from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
     parts = make_parts(config)
     check_settings(parts)
     check_genres(store.classes, "usable tracks")
+    if list_own_targets(parts.config):
+        try_parts(parts, store.classes, getattr(parts.features, "shape", store.shape))
+    finished = _find_trained(config, store)
     count = count_processes(make_probe(parts.make_trainer))
-    if count > 1 and launch.read_rank()[1] == 1:
+    if count > 1 and finished is None and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder, config.batch_size)
         return
-    agreement.reach(distributed.TRAIN)
+    agreement.reach(distributed.TRAIN if finished is None else distributed.REUSE)
+    debug = HydraConfig.get().runtime.choices.get("debug")
 
     def save(run: runs.Run) -> None:
         run.result.update(choices=_list_choices(), overrides=_list_overrides(), logged=[])
         if config.report:
             _write_report(run)
-        files.write_json(folder / runs.RESULT, run.result)
+        if not debug:
+            files.write_json(folder / runs.RESULT, run.result)
         (folder / files.LAST).unlink(missing_ok=True)
 
-    run, logged = train_and_test(parts, store, folder, save)
-    if logged and _find_destination(config):
+    run, logged = train_and_test(parts, store, folder, save, finished)
+    if debug:
+        log.info("%s", describe_debugging(debug, run.result["history"], folder))
+    elif logged and _find_destination(config):
         _note_destination(config, run)
     log.info("%s", _summarise(run.result))
+
+
+def _find_trained(config: DictConfig, store: Store) -> runs.Run | None:
+    """Find a finished run that differs only in `test`, whose model can be tested as it is.
+
+    Raises:
+        InputError: a default has changed since that run was made.
+    """
+    if HydraConfig.get().runtime.choices.get("debug"):  # which is about training
+        return None
+    other: Any = OmegaConf.merge(join_hydra(config), {"test": not config.test})
+    folder = choose_folder(other, store)
+    if not ((folder / runs.RESULT).exists() and (folder / files.BEST).exists()):
+        return None
+    run = runs.Run.read(folder)
+    check_defaults(folder, run.result["config"], other)
+    log.info("the model of %s is tested: that run differs only in test=%s", folder, other.test)
+    return run
 
 
 def _write_report(run: runs.Run) -> None:

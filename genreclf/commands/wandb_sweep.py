@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.commands.hydra_app import USER_ERRORS, explain_error, suggest_key
+from genreclf.commands.hydra_app import USER_ERRORS, explain_error, explain_key
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LOGGED, find_direction
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(HEADER + format_sweep(options.overrides, options.method, options.config_dir), end="")
     except USER_ERRORS as error:
-        hint = suggest_key(str(error), "train", "config")
+        hint = explain_key(str(error), "train", "config")
         print(f"genreclf: {explain_error(error)}{hint}", file=sys.stderr)
         return 1
     return 0

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 
-from genreclf.errors import InputError, format_error
+from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation.metrics import find_direction
 from genreclf.files import BEST, LAST, write_atomically
 from genreclf.training import memory
@@ -85,7 +85,8 @@ class History(Callback):
         """Find the first epoch with the best value, as ModelCheckpoint does, or the last one.
 
         Raises:
-            InputError: training had diverged by then, or no epoch was trained.
+            DivergedError: training had diverged by then.
+            InputError: no epoch was trained.
         """
         if not self.epochs:
             raise InputError("trainer.max_epochs: no epoch was trained; at least 1 is needed")
@@ -101,7 +102,7 @@ class History(Callback):
     @staticmethod
     def _check_finite(epoch: dict[str, float]) -> dict[str, float]:
         if not math.isfinite(epoch["val/loss"]):
-            raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
+            raise DivergedError("training diverged: val/loss is not a number; lower optimizer.lr")
         return epoch
 
 

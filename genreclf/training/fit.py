@@ -3,6 +3,7 @@
 A run that was interrupted continues after its last finished epoch.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
+from genreclf.audio.workers import count_available_cores
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.evaluation.runs import Run
 from genreclf.files import BEST
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import memory, process_group
@@ -66,6 +70,8 @@ def fit(
     Raises:
         InputError: training diverged, or another process ended.
     """
+    # PyTorch counts the machine's cores, even in a container that may use a few of them.
+    torch.set_num_threads(min(torch.get_num_threads(), count_available_cores()))
     history = History(parts.seed, provenance)
     probe = process_group.make_probe(parts.make_trainer)
     single = process_group.list_single_settings(probe)
@@ -78,6 +84,7 @@ def fit(
     trainer = parts.make_trainer(
         callbacks=[
             *make_callbacks(folder, parts.monitor, parts.patience, history, parts.ema),
+            *parts.make_callbacks(),
             *_list_progress_bars(parts),
         ],
         default_root_dir=folder,
@@ -89,12 +96,37 @@ def fit(
     if trainer.global_rank:
         return None
     best = history.find_best_epoch(parts.monitor)
-    trained = load_checkpoint(folder / BEST)
+    trained = load_checkpoint(folder / BEST, parts.trust)
     if trained.epoch != best["epoch"]:
         raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
     device = trainer.strategy.root_device
     tester = trainer if trainer.world_size == 1 else _make_tester(parts, single)
     return TrainingResult(trained, best, history, tester, memory.name_device(device))
+
+
+def restore(
+    parts: Parts, finished: Run, folder: Path, provenance: dict[str, Any]
+) -> TrainingResult:
+    """Return the outcome of a finished run, as if this run had trained the model.
+
+    Args:
+        parts: the parts of the run.
+        finished: the run that trained the model; its checkpoint is copied.
+        folder: the run's folder.
+        provenance: commit and versions, recorded as a further session.
+    """
+    result = finished.result
+    shutil.copyfile(finished.folder / BEST, folder / BEST)
+    history = History(parts.seed)
+    history.epochs, history.seconds = result["history"], result["seconds"]
+    session = {"epoch": len(history.epochs), "device": result["device"], **provenance}
+    history.sessions = [*result["sessions"], session]
+    tester = _make_tester(
+        parts, process_group.list_single_settings(process_group.make_probe(parts.make_trainer))
+    )
+    trained = load_checkpoint(folder / BEST, parts.trust)
+    best = history.epochs[result["best_epoch"]]
+    return TrainingResult(trained, best, history, tester, result["device"])
 
 
 def _list_progress_bars(parts: Parts) -> list[Callback]:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genreclf.data import splits
+import torch
+
+from genreclf.data import audit
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
@@ -16,14 +18,18 @@ from genreclf.models import count_parameters
 from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.classifier import predict_part
-from genreclf.training.fit import TrainingResult, fit
+from genreclf.training.fit import TrainingResult, fit, restore
 
 log = logging.getLogger(__name__)
 
 
 @memory.report_killed_worker()
 def train_and_test(
-    parts: Parts, store: Store, folder: Path, save: Callable[[runs.Run], None]
+    parts: Parts,
+    store: Store,
+    folder: Path,
+    save: Callable[[runs.Run], None],
+    finished: runs.Run | None = None,
 ) -> tuple[runs.Run, bool]:
     """Train and test a model; write config, checkpoint and predictions to the folder.
 
@@ -32,6 +38,7 @@ def train_and_test(
         store: the store to train on.
         folder: the run's folder.
         save: saves the result, before anything of it is logged: no logger can cost a result.
+        finished: a finished run that differs only in `test`: its model is tested, none is trained.
 
     Returns:
         The run, and whether every logger has logged all of it.
@@ -45,7 +52,7 @@ def train_and_test(
     runs.write_config(folder, parts.config)
     provenance = runs.collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
-    leakage = splits.audit_split(store, data.split, parts.allow_identical)
+    leakage = audit.audit_split(store, data.split, parts.allow_identical)
     classifier = make_classifier(parts, data)
     description = classifier.description
     known = {
@@ -59,9 +66,14 @@ def train_and_test(
     _warn_of_seen_tracks(data, description["seen_before"])
     with loggers.RunLoggers(parts.loggers, folder, parts.config) as logging_to:
         try:
+            if finished:
+                trained = restore(parts, finished, folder, provenance)
+                logging_to.log_history(finished.result, steps=len(data.train_dataloader()))
+            else:
+                with memory.report_exhaustion(parts.batch_size):
+                    trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
+            assert trained is not None
             with memory.report_exhaustion(parts.batch_size):
-                trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
-                assert trained is not None
                 run = _test(trained, data, folder, parts)
         finally:
             data.release_cache()  # exceptions and Lightning's reference cycles would keep it
@@ -95,7 +107,7 @@ def help_train(parts: Parts, store: Store, folder: Path) -> None:
         InputError: for the reasons of `train_and_test`.
     """
     data = make_data(parts, store)
-    splits.audit_split(store, data.split, parts.allow_identical)
+    audit.audit_split(store, data.split, parts.allow_identical)
     classifier = make_classifier(parts, data)
     with memory.report_exhaustion(parts.batch_size):
         fit(parts, data, classifier, folder)
@@ -110,10 +122,11 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
     val = test if part == "val" else _evaluate(_predict(trained, data, "val", parts.fast))
     names = ("loss", "accuracy", "f1_macro")
     metrics = {key: value for key, value in trained.best.items() if "/" in key}
-    if not trained.history.epochs:  # a model without epochs
-        metrics = {f"val/{name}": val[name] for name in names}
+    # Under bf16, validation during training gives slightly other figures: studies choose by these.
+    metrics |= {f"val/{name}": val[name] for name in names}
     if parts.test:
         metrics |= {f"test/{name}": test[name] for name in names}
+        metrics |= {f"test/{name}": value for name, value in _score(parts, predictions).items()}
     result = {
         "metrics": metrics,
         "tested_on": part,
@@ -141,6 +154,17 @@ def _evaluate(predictions: runs.Predictions) -> dict[str, Any]:
     return evaluate(predictions.labels, predictions.scores, predictions.classes)
 
 
+def _score(parts: Parts, predictions: runs.Predictions) -> dict[str, float]:
+    """Compute the metrics that only training logs, such as the user's own."""
+    scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
+    found = parts.make_metrics(len(predictions.classes)).items()
+    return {
+        name: float(metric(scores, labels))
+        for name, metric in found
+        if name not in ("accuracy", "f1_macro")
+    }
+
+
 def _describe_data(
     data: StoreDataModule, folder: Path, leakage: dict[str, Any], seen_before: dict[str, int | None]
 ) -> dict[str, Any]:
@@ -152,7 +176,7 @@ def _describe_data(
         "digest": store.source.digest,
         "classes": store.classes,
         "shape": list(data.shape),
-        "split": splits.count_tracks(store, data.split),
+        "split": audit.count_tracks(store, data.split),
         "leakage": leakage,
         "seen_before": seen_before,
         "rejected": store.rejected,
@@ -170,13 +194,13 @@ def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
             ", ".join(unknown),
             ", ".join(data.store.classes),
         )
-    if pairs := leakage["duplicates"]:
-        shown = ", ".join(" = ".join(pair) for pair in pairs[:3]) + ", ..." * (len(pairs) > 3)
-        log.warning("%d identical pairs within one part: %s", len(pairs), shown)
+    if groups := leakage["duplicates"]:
+        shown = audit.format_groups(groups)
+        log.warning("%d recordings occur more than once within one part: %s", len(groups), shown)
     for parts, found in leakage.items():
         if "-" in parts and found["identical"]:
             count, named = len(found["identical"]), parts.replace("-", " and ")
-            log.warning("%d identical pairs in %s: allow_identical permits them", count, named)
+            log.warning("%d recordings are in %s: allow_identical permits them", count, named)
     if data.tested_part == "val":
         log.warning("this split has no test part: the model is tested on the validation part")
     shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]
@@ -194,7 +218,7 @@ def _warn_of_seen_tracks(data: StoreDataModule, seen_before: dict[str, int | Non
         if count is None:
             log.warning(
                 "not known whether the pretrained model was trained on the %s tracks: its rows "
-                "were stored in another type",
+                "cannot be compared with them",
                 part,
             )
         elif count:

@@ -1,18 +1,17 @@
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from genreclf.audio.features import Precomputed
+from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import fit_temperature
 from genreclf.evaluation.runs import Predictions
 from genreclf.models import AttentiveCNN
-from genreclf.models.checkpoint import TrainedModel, load_checkpoint
+from genreclf.models.checkpoint import load_checkpoint
 from genreclf.training.finetune import copy_weights
 
 pytestmark = pytest.mark.slow  # each trains and tests a model
@@ -138,23 +137,21 @@ def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, mu
     assert "It is not known whether the pretrained weights" in page
     after = load_checkpoint(result.parent / "best.ckpt")
     assert after.trained_on is not None
-    assert set(after.trained_on) == {"uint8", "float32"}
+    assert set(after.trained_on) == {"uint8", "float32", "some_audio"}
     assert after.trained_on["uint8"] == before["uint8"]
-    assert after.count_seen(["new"], "float32") is None
+    assert len(after.trained_on["some_audio"]) == len(after.trained_on["float32"]) > 0
     card = Path(command("export", f"checkpoint={result.parent / 'best.ckpt'}"), "README.md")
     assert "It is not known whether the pretrained weights" in card.read_text()
 
 
-def test_what_a_net_has_seen_is_told_as_far_as_it_is_known() -> None:
-    net = AttentiveCNN(2, [4, 4, 4, 4], mixed=8)
-    trained = TrainedModel(net, ["a", "b"], Precomputed(), 16, {"uint8": frozenset("ab")})
-    assert trained.count_seen(["a", "c"], "uint8") == 1
-    assert trained.count_seen(["c"], "uint8") == 0
-    assert trained.count_seen(["a"], "float32") is None
-    both = replace(trained, trained_on={"uint8": frozenset("ab"), "float32": frozenset("d")})
-    assert both.count_seen(["d", "c"], "float32") == 1
-    assert both.count_seen(["c"], "float32") is None
-    assert replace(trained, trained_on=None).count_seen(["a"], "uint8") is None
+def test_stored_features_are_compared_with_waveforms_a13(train: Train) -> None:
+    """A13: a model that was trained on waveforms has seen the mel features of the same files."""
+    stored = train()
+    waveforms = train("features.on_device=true", "split=artist")
+    trained = load_checkpoint(waveforms["folder"] / "best.ckpt")
+    store = Store(stored["folder"] / stored["data"]["store"])
+    seen = sum(waveforms["data"]["split"]["train"].values())
+    assert trained.count_seen(store, range(len(store))) == seen
 
 
 def test_a_net_of_another_version_is_refused(command: Command, run: Path, tmp_path: Path) -> None:

@@ -80,6 +80,10 @@ def test_an_unknown_command_is_wrong_usage() -> None:
         (["trainer.max_epochs=2.5"], "trainer.max_epochs=2.5: an integer is needed"),
         (["report=7"], "report=7: true or false is needed"),
         (["batch_size=[16"], "no viable alternative"),
+        (["+split_seed=abc"], "split_seed=abc: an integer is needed"),
+        (["+batch_size=abc"], "batch_size=abc: an integer is needed"),
+        (["model.min_size=4"], "To append to your config use +model.min_size=4"),
+        (["lr=1"], "Did you mean optimizer.lr?"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -95,6 +99,18 @@ def test_bad_input_is_one_line(
     assert error.startswith("genreclf: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_hydras_options_may_be_anywhere_and_home_is_expanded_a22(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A22: Hydra refuses ~ in a value, and its options in the middle of the overrides."""
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["outputs=~/x", "--config-dir", "mine", "data.root=~/a,~/b", "-m", "runs=['~/c',d~/e]"]
+    assert hydra_app._arrange_arguments(given) == [
+        *("--config-dir", "mine", "-m", "outputs=/home/me/x"),
+        *("data.root=/home/me/a,/home/me/b", "runs=['/home/me/c',d~/e]"),
+    ]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(

@@ -32,11 +32,12 @@ from genreclf.models import CNNRNN
 OTHER_PROGRAMS = {".", "mlflow", "pip", "python3", "tensorboard", "wandb"}
 FLAGS = {"study": {"--status", "--estimate", "--retry"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
-    r"download|fma_|experiment=paper": "needs a download",
+    r"download|fma_|gtzan|experiment=paper": "needs a download",
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
+    r"hydra/sweeper=": "many runs; tests/commands/test_optuna_sweeper.py runs it",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",
     r"logger=(wandb|mlflow)|dashboard(?!.*file=)": "an account or extra, or run by test_loggers.py",
-    r"phase=grid|study=": "many runs; studies are run by tests/studies",
+    r"phase(=|: )grid|study=": "many runs; studies are run by tests/studies",
 }
 
 
@@ -133,6 +134,8 @@ def list_values(override: Override) -> list[str]:
     """One override for each value that it names."""
     if not override.is_sweep_override():
         return [override.input_line or ""]
+    if not override.is_discrete_sweep():  # an interval
+        return [f"{override.get_key_element()}={override.value().start}"]
     sign = "+" * (override.input_line or "").startswith("+")
     values = override.sweep_string_iterator()
     return [f"{sign}{override.get_key_element().lstrip('+')}={value}" for value in values]
@@ -152,6 +155,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("song.mp3", "a.mp3", "b.flac"):
         shutil.copy(second if name.startswith("a") else first, folder / name)
     write_archives(folder)
+    rows = [
+        f"{path},{path.parent.name},{path.name[:2]}" for path in (folder / "music").rglob("*.mp3")
+    ]
+    (folder / "music.csv").write_text("\n".join(["path,genre,artist", *rows]))
     for page in PAGES:
         write_files(page, folder)
     torch.save(CNNRNN(3).state_dict(), folder / "net.pth")

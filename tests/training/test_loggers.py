@@ -109,7 +109,8 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """A run of a phase of a study: what result.json says, and as `offline` what W&B has of it."""
     place = tmp_path_factory.mktemp("tracked")
     arguments = [
-        *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=final"),
+        *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=best"),
+        "model=cnn_gru",
         *("trainer.max_epochs=2", "seed=7", "logger=wandb", f"outputs={place}"),
         f"store={tmp_path_factory.getbasetemp()}/shared.h5",
     ]
@@ -124,11 +125,11 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_wandb_knows_study_phase_and_what_differs(tracked: dict[str, Any]) -> None:
     run = tracked["offline"].run
     assert (run.project, run.run_group, run.job_type) == (
-        *("genreclf", "paper-folder-1a2b3c4d", "final"),
+        *("genreclf", "paper-folder-1a2b3c4d", "best"),
     )
     assert run.display_name == (
         "data.duration=2.5 data=folder features.hop_length=1024 features.n_fft=1024 "
-        "features.n_mels=32 seed=7 trainer.max_epochs=2"
+        "features.n_mels=32 model=cnn_gru seed=7 trainer.max_epochs=2"
     )
 
 

@@ -1,0 +1,190 @@
+"""Checks that every key of a config is one that something reads."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from genreclf.commands.compose import EXPANDED, compose_default, list_groups
+from genreclf.errors import InputError
+
+OPEN = ("study.phase_overrides",)  # mappings that take any key
+INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+SUPPLIED = {  # arguments that genreclf passes itself
+    "model": "classes",
+    "augmentation": "silence",
+    "oversampling": "silence",
+    "oversampling.augmentation": "silence",
+    "logger": "save_dir",
+    "metric": "num_classes",
+}
+REFUSED = {  # flags of Lightning's Trainer that genreclf sets itself, and what to type instead
+    "barebones": "enable_progress_bar=false and logger=none leave out what costs time",
+    "check_val_every_n_epoch": "every epoch is validated",
+    "default_root_dir": "choose the folder by outputs=...",
+    "enable_autolog_hparams": "the logger records the whole config",
+    "enable_checkpointing": "the best epoch is always kept; export and evaluate need it",
+    "enable_model_summary": "genreclf network draws the model and counts its parameters",
+    "fast_dev_run": "use debug=fast",
+    "limit_predict_batches": "predictions are made for all tracks",
+    "limit_test_batches": "all test tracks are tested; test=false leaves the test out",
+    "logger": "choose logger=csv, tensorboard, wandb, ... (see --help)",
+    "max_steps": "use trainer.max_epochs",
+    "min_steps": "use trainer.min_epochs",
+    "model_registry": "use genreclf export",
+    "num_nodes": "it belongs to trainer=ddp",
+    "overfit_batches": "use debug=overfit",
+    "profiler": "use debug=profile",
+    "plugins": "use trainer.precision, and trainer=ddp for several processes",
+    "reload_dataloaders_every_n_epochs": "batches are read anew in each epoch",
+    "strategy": "use trainer=ddp",
+    "sync_batchnorm": "trainer=ddp sets it on GPUs",
+    "use_distributed_sampler": "trainer=ddp shares the tracks itself",
+    "val_check_interval": "every epoch is validated once, at its end",
+}
+
+
+def is_own_option(group: str, option: str) -> bool:
+    """Whether an option's file is part of genreclf."""
+    name = f"{group.partition('@')[0]}/{option}.yaml"
+    return resources.files("genreclf.conf").joinpath(name).is_file()
+
+
+def compose_known(hydra_config: Any) -> DictConfig:
+    """Compose the defaults of the chosen options, to which a config is compared.
+
+    Groups that the user has added are left out, and so are the user's own experiments and phases,
+    which only set other keys: a key is not known just because such a file names it.
+    """
+    name = hydra_config.job.config_name
+    groups = list_groups(name)
+    choices = tuple(
+        (str(group), str(option))
+        for group, option in hydra_config.runtime.choices.items()
+        if option and group in groups
+        if group not in EXPANDED or is_own_option(group, option)
+    )
+    return compose_default(name, choices)
+
+
+def list_keys(node: Any, prefix: str = "") -> list[str]:
+    """List the keys of a plain config at all levels, except those for Hydra's `instantiate`."""
+    if not isinstance(node, dict):
+        return []
+    return [
+        key
+        for name, value in node.items()
+        if name not in INSTANTIATION
+        for key in (f"{prefix}{name}", *list_keys(value, f"{prefix}{name}."))
+    ]
+
+
+def check_keys(config: DictConfig, hydra_config: Any) -> None:
+    """Refuse keys that nothing reads, and flags of the Trainer that genreclf sets itself.
+
+    Raises:
+        InputError: names the key, and the nearest known one.
+    """
+    plain: Any = OmegaConf.to_container(config)
+    known: Any = OmegaConf.to_container(compose_known(hydra_config))
+    names = list_keys(known)
+    interpolated = set(_list_interpolated_keys(plain))
+    explained: list[str] = []
+    for key in list_keys(plain):
+        if key in names or key.startswith(tuple(f"{each}." for each in explained)):
+            continue
+        if reason := explain_refusal(key):
+            raise InputError(reason)
+        if not (_is_interpolated(key, interpolated) or _is_used(key, plain, known)):
+            hint = suggest_key(key, names) or f"genreclf {hydra_config.job.name} --help lists them"
+            raise InputError(f"{key}: there is no such key; {hint}")
+        explained.append(key)
+    for part in ("train", "val"):
+        key = f"limit_{part}_batches"
+        if plain.get("trainer", {}).get(key) == 0:
+            raise InputError(f"trainer.{key}=0: at least one batch is needed")
+
+
+def explain_refusal(key: str) -> str:
+    """Say why a key is refused that genreclf sets itself; empty if it is not one of those."""
+    parent, _, name = key.rpartition(".")
+    if parent == "trainer" and name in REFUSED:
+        return f"{key} is set by genreclf: {REFUSED[name]}"
+    if SUPPLIED.get(parent) == name or (parent.startswith("metric.") and name == "num_classes"):
+        return f"{key} is set by genreclf"
+    return ""
+
+
+def suggest_key(key: str, known: list[str]) -> str:
+    """Suggest the known key that resembles a mistyped one; empty if none does."""
+    parent, _, name = key.rpartition(".")
+    siblings = [each for each in known if each.rpartition(".")[0] == parent]
+    for candidates in (siblings, sorted(known, key=lambda each: each.count("."))):
+        by_name: dict[str, str] = {}
+        for each in candidates:
+            by_name.setdefault(each.rpartition(".")[2], each)
+        if near := difflib.get_close_matches(name, by_name, 1):
+            return f"did you mean {by_name[near[0]]}?"
+    return ""
+
+
+def _list_interpolated_keys(node: Any) -> Iterator[str]:
+    """List the keys that values refer to, as in `${key}` or `${oc.select:key,0}`."""
+    if isinstance(node, str):
+        for inside in re.findall(r"\$\{([^{}]*)", node):
+            yield from re.findall(r"\w+(?:\.\w+)*", inside)
+    for child in (
+        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    ):
+        yield from _list_interpolated_keys(child)
+
+
+def _is_interpolated(key: str, interpolated: set[str]) -> bool:
+    """Whether a value refers to this key, to one below it, or to one above it."""
+    return any(
+        key == each or each.startswith(f"{key}.") or key.startswith(f"{each}.")
+        for each in interpolated
+    )
+
+
+def _is_used(key: str, config: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether an unknown key is an argument of a `_target_`, or an entry of an open mapping."""
+    path = key.split(".")
+    nodes = [config]
+    for name in path[:-1]:
+        nodes.append(nodes[-1][name])
+    parent = nodes[-1]
+    if len(path) == 1:
+        return False
+    if "_target_" in parent:
+        return _accepts(parent, path[-1])
+    if len(nodes) > 1 and "_target_" in nodes[-2]:  # the keys of an argument that is a mapping
+        return True
+    if ".".join(path[:-1]) in OPEN:
+        return True
+    entries: Any = known
+    for name in path[:-1]:
+        entries = entries[name]
+    return all(  # a mapping of parts takes further parts
+        isinstance(each, dict) and "_target_" in each
+        for each in (*entries.values(), parent[path[-1]])
+    )
+
+
+def _accepts(node: dict[str, Any], name: str) -> bool:
+    """Whether the `_target_` of a node takes an argument of this name."""
+    try:
+        parameters = [*inspect.signature(get_object(str(node["_target_"]))).parameters.values()]
+    except Exception:  # it cannot be imported or inspected: Hydra says why when it is called
+        return True
+    if node.get("_partial_"):
+        parameters = parameters[1:]  # the argument that genreclf passes later
+    return any(
+        each.kind == each.VAR_KEYWORD or (each.name == name and each.kind != each.POSITIONAL_ONLY)
+        for each in parameters
+    )

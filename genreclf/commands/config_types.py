@@ -1,0 +1,182 @@
+"""Checks the types of a config's values: the YAML files are the schema.
+
+A default says what type its value has. What a default cannot say (null, an empty list, a value that
+must be given, a setting that takes several types) is in `KINDS`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from genreclf.commands.compose import compose_default
+from genreclf.commands.config_keys import compose_known, list_keys
+from genreclf.errors import InputError
+
+SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
+SETTINGS = "a group of settings"
+LISTS = {  # kinds of lists, and of their elements
+    "a list of texts": (TEXT,),
+    "a list of integers": (INTEGER,),
+    "a list of numbers": (NUMBER,),
+    "a list of true or false": (SWITCH,),
+    "a list of groups of settings": (SETTINGS,),
+    "a list of integers or of lists of integers": (INTEGER, "a list of integers"),
+}
+TEXTS, INTEGERS, NUMBERS, SWITCHES, GROUPS, KERNELS = LISTS
+
+# Each key also stands for the keys that end in it: "fill" for "augmentation.fill".
+KINDS = {
+    "workers": (INTEGER,),
+    "trust": (TEXTS,),
+    "ema": (NUMBER,),
+    "tracks_per_genre": (INTEGER,),
+    "store": (TEXT,),
+    "allow_identical": (TEXTS, TEXT),
+    "genres": (TEXTS,),
+    "data.root": (TEXT,),
+    "data.path": (TEXT,),
+    "data.scale": (NUMBER,),
+    "data.offset": (NUMBER,),
+    "data.silence": (NUMBER,),
+    "classes": (TEXTS, TEXT),
+    "fill": (NUMBER,),
+    "scheduler.mode": (TEXT,),
+    "model.gamma": (NUMBER, TEXT),
+    "model.kernels": (KERNELS,),
+    "distillation.path": (TEXT,),
+    "logger.entity": (TEXT,),
+    "logger.group": (TEXT,),
+    "logger.job_type": (TEXT,),
+    "trainer.devices": (INTEGER, TEXT, INTEGERS),
+    "trainer.precision": (TEXT, INTEGER),
+    "trainer.deterministic": (SWITCH, TEXT),
+    "trainer.max_time": (TEXT, SETTINGS),
+    "trainer.min_epochs": (INTEGER,),
+    "trainer.limit_train_batches": (NUMBER,),
+    "trainer.limit_val_batches": (NUMBER,),
+    "trainer.num_sanity_val_steps": (INTEGER,),
+    "trainer.enable_progress_bar": (SWITCH,),
+    "trainer.gradient_clip_val": (NUMBER,),
+    "trainer.gradient_clip_algorithm": (TEXT,),
+    "trainer.benchmark": (SWITCH,),
+    "trainer.callbacks": (GROUPS,),
+    "study.metric": (TEXT,),
+    "checkpoint": (TEXT,),
+    "clip": (TEXT,),
+    "entity": (TEXT,),
+    "file": (TEXT,),
+    "folder": (TEXT,),
+    "group": (TEXT,),
+    "job_type": (TEXT,),
+    "notice": (TEXT,),
+    "runs": (TEXTS, TEXT),
+    "title": (TEXT,),
+}
+
+
+def check_types(config: DictConfig, hydra_config: Any) -> None:
+    """Refuse values of wrong types; expand `~` in paths; turn numbers into text where text belongs.
+
+    Args:
+        config: the config, which is changed.
+        hydra_config: Hydra's own config of it.
+
+    Raises:
+        InputError: a value has the wrong type.
+    """
+    _expand_home(config)
+    known = compose_known(hydra_config)
+    unchosen = compose_default(hydra_config.job.config_name, ())
+    keys = list_keys(OmegaConf.to_container(unchosen))
+    nullable = {key for key in keys if _get(unchosen, key) is None}
+    keys = list_keys(OmegaConf.to_container(known))
+    # A wrong value is reported under the key that was typed, not under one that refers to it.
+    for key in sorted(keys, key=lambda key: OmegaConf.is_interpolation(*_locate(known, key))):
+        expected, value = _get(known, key), _get(config, key)
+        if isinstance(expected, dict) and not isinstance(value, dict):
+            choices = hydra_config.runtime.choices
+            group = next((name for name in choices if name.rpartition("@")[2] == key), key)
+            raise InputError(
+                f"{key}={value}: it is a group of settings; choose an option: {group}=..."
+            )
+        kinds = find_kinds(key, expected)
+        if (value is None and (expected is None or key in nullable)) or not kinds:
+            continue
+        if not any(_is_of_kind(value, kind, kinds) for kind in kinds):
+            if set(kinds) <= set(LISTS) and not isinstance(value, list | dict | None):
+                raise InputError(f"{key}={value}: a list is needed: [{value}]")
+            needed = " or ".join(kinds)
+            if expected is None:
+                raise InputError(f"{key}={value}: {needed} is needed")
+            raise InputError(f"{key}={value}: {needed} is needed (the default is {expected})")
+        if not {INTEGER, NUMBER} & {*kinds} and {TEXT, TEXTS} & {*kinds}:
+            _store_as_text(config, key, value)
+
+
+def find_kinds(key: str, default: Any) -> tuple[str, ...]:
+    """Find which kinds of values a key takes; none if nothing is known about them."""
+    parts = key.split(".")
+    plain = _name_kind(default)
+    for first in range(len(parts)):
+        kinds = KINDS.get(".".join(parts[first:]), ())
+        if kinds and (plain not in (SWITCH, INTEGER, NUMBER) or plain in kinds):
+            return kinds  # genreclf network has other classes
+    if isinstance(default, list):
+        element = _name_kind(default[0]) if default else None
+        return tuple(name for name, elements in LISTS.items() if elements == (element,))
+    return () if plain in (None, SETTINGS) else (plain,)
+
+
+def _name_kind(value: Any) -> str | None:
+    kinds = {bool: SWITCH, int: INTEGER, float: NUMBER, str: TEXT, dict: SETTINGS}
+    return kinds.get(type(value))
+
+
+def _is_of_kind(value: Any, kind: str, kinds: tuple[str, ...]) -> bool:
+    if kind in LISTS:
+        elements = LISTS[kind]
+        return isinstance(value, list) and all(
+            any(_is_of_kind(each, element, elements) for element in elements) for each in value
+        )
+    number = type(value) in (int, float)
+    match kind:
+        case "true or false":
+            return isinstance(value, bool)
+        case "an integer":
+            return type(value) is int
+        case "a number":
+            return number
+        case "text":
+            return isinstance(value, str) or (number and not {INTEGER, NUMBER} & {*kinds})
+    return isinstance(value, dict)
+
+
+def _get(config: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(config, key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _locate(config: DictConfig, key: str) -> tuple[Any, str]:
+    """Return the node that holds a key, and its name there."""
+    parent, _, name = key.rpartition(".")
+    return (OmegaConf.select(config, parent) if parent else config), name
+
+
+def _store_as_text(config: DictConfig, key: str, value: Any) -> None:
+    if type(value) in (int, float):
+        OmegaConf.update(config, key, str(value))
+    elif isinstance(value, list) and any(type(each) in (int, float) for each in value):
+        OmegaConf.update(config, key, [str(each) for each in value])
+
+
+def _expand_home(node: Any) -> None:
+    """Expand `~` at the start of every text, which then is a path."""
+    for name in list(node) if OmegaConf.is_dict(node) else range(len(node)):
+        if name == "hydra" or OmegaConf.is_missing(node, name):
+            continue
+        value = node[name]
+        if OmegaConf.is_config(value):
+            _expand_home(value)
+        elif (isinstance(value, str) and value.startswith(("~/", "~\\"))) or value == "~":
+            node[name] = str(Path(value).expanduser())

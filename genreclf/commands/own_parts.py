@@ -1,0 +1,122 @@
+"""Finds the user's own options and classes: in installed packages and in folders."""
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from genreclf.commands.config_keys import is_own_option
+from genreclf.errors import InputError
+
+GROUP = "genreclf.conf"  # entry points that name a package's folder of options
+
+
+class PackageOptions(SearchPathPlugin):
+    """Adds the folders of options that installed packages name, after genreclf's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folders to Hydra's search path."""
+        for package, folder in find_option_folders().items():
+            search_path.append(f"{GROUP}:{package}", f"file://{folder}")
+
+
+def register_options() -> None:
+    """Let Hydra find the options of installed packages."""
+    Plugins.instance().register(PackageOptions)
+
+
+@lru_cache
+def find_option_folders() -> dict[str, Path]:
+    """Find the folders that installed packages name; nothing of a package is imported.
+
+    The value of an entry point, such as `mypackage.conf` or `mypackage:conf`, is the path of the
+    folder inside the package.
+    """
+    folders: dict[str, Path] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        top, *rest = entry.value.replace(":", ".").split(".")
+        spec = find_spec(top)
+        places = spec.submodule_search_locations if spec else None
+        found = [path for place in places or [] if (path := Path(place, *rest)).is_dir()]
+        if found:
+            folders[entry.name] = found[0].absolute()
+        else:
+            print(
+                f"genreclf: the entry point {entry.name} = {entry.value} names no folder of an "
+                "installed package; its options are left out",
+                file=sys.stderr,
+            )
+    return folders
+
+
+def list_hidden_options(hydra_config: Any) -> list[str]:
+    """Say which of the chosen options have a second file that is not used; one line for each."""
+    lines = []
+    for choice, option in hydra_config.runtime.choices.items():
+        name = f"{choice.partition('@')[0]}/{option}.yaml"
+        files = [
+            Path(source.path, name)
+            for source in hydra_config.runtime.config_sources
+            if source.schema == "file" and Path(source.path, name).is_file()
+        ]
+        own = is_own_option(choice, option)
+        used = "genreclf's own" if own else files[0] if files else None
+        lines += [
+            f"{choice}={option} is {used}; {file} is not used: rename one of them"
+            for file in files[not own :]
+        ]
+    return lines
+
+
+def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
+    """Let Python find the modules that the config names in a folder of the user.
+
+    A top-level module that is not installed is looked for in the folders given by `--config-dir`,
+    then in the current folder. The folder is added at the end of the module search path, of this
+    process and of those that it starts, so it never hides an installed module.
+
+    Raises:
+        InputError: a module is in none of these folders.
+    """
+    folders = [
+        Path(source.path)
+        for source in hydra_config.runtime.config_sources
+        if source.provider == "command-line"
+    ] + [Path.cwd()]
+    for key, target in _list_targets(OmegaConf.to_container(config)):
+        top = target.partition(".")[0]
+        if not top.isidentifier() or top in sys.modules or find_spec(top) is not None:
+            continue
+        holders = [folder for folder in folders if PathFinder.find_spec(top, [str(folder)])]
+        if not holders:
+            places = " or ".join(str(folder) for folder in folders)
+            raise InputError(
+                f"{key}={target}: there is no module {top} in {places}, and none is installed; "
+                "install its package, or set PYTHONPATH=FOLDER"
+            )
+        folder = str(holders[0])
+        sys.path.append(folder)
+        known = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([*([known] if known else []), folder])
+
+
+def _list_targets(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List each `_target_` of a config with its key."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == "_target_" and isinstance(value, str):
+                yield f"{prefix}{name}", value
+            yield from _list_targets(value, f"{prefix}{name}.")
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _list_targets(value, f"{prefix}{number}.")

@@ -1,0 +1,60 @@
+"""Shortened runs for debugging: a few batches of each part, and what to look at afterwards."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+from genreclf.training.build import Parts
+
+PROFILE = "fit-profile.txt"  # written by Lightning's SimpleProfiler
+
+
+def limit_parts(parts: Parts, batches: int) -> Parts:
+    """Limit each part of the split to a few batches of tracks, spread over its rows.
+
+    Raises:
+        InputError: not even one batch.
+    """
+    if batches < 1:
+        raise InputError(f"debug.batches={batches}: at least one is needed")
+    most = batches * parts.batch_size
+
+    def split(store: Store) -> dict[str, np.ndarray]:
+        return {part: _spread(rows, most) for part, rows in parts.split(store).items()}
+
+    return replace(parts, split=split)
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows)))
+    return rows[places.round().astype(int)]
+
+
+def describe_debugging(option: str, history: list[dict[str, float]], folder: Path) -> str:
+    """Say what a run with `debug=...` has shown.
+
+    Args:
+        option: the option of `debug`.
+        history: the metrics of each epoch.
+        folder: the run's folder.
+    """
+    if option == "profile" and (folder / PROFILE).exists():
+        return (folder / PROFILE).read_text().strip()
+    if option == "overfit" and history:
+        return _compare_losses(history)
+    return "everything ran: training, validation and test"
+
+
+def _compare_losses(history: list[dict[str, Any]]) -> str:
+    first, last = history[0]["train/loss"], history[-1]["train/loss"]
+    change = f"from {first:.3f} to {last:.3f} in {len(history)} epochs"
+    if last < first / 2:
+        return f"the training loss fell {change}: the model learns these tracks"
+    return (
+        f"the training loss went {change}, less than half of the way down: check the labels, "
+        "raise optimizer.lr, or train longer by trainer.max_epochs"
+    )

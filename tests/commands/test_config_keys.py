@@ -1,0 +1,153 @@
+"""Unknown keys are refused; keys that something reads are not (D2, D3, D11)."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import pytorch_lightning as pl
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from genreclf.commands import config_keys
+from genreclf.errors import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def check(config_name: str, *overrides: str, folder: Path | None = None) -> None:
+    """Compose a command's config as Hydra would, and check its keys."""
+    place = [f"hydra.searchpath=[file://{folder}]"] if folder else []
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        config = hydra.compose(config_name, [*overrides, *place], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        hydra_config = config.hydra
+        with open_dict(config):
+            del config["hydra"]
+        config_keys.compose_default.cache_clear()
+        config_keys.check_keys(config, hydra_config)
+        config_keys.compose_default.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("config_name", "override", "nearest"),
+    [
+        ("config", "+splitseed=1", "split_seed"),
+        ("config", "+model.cnn_dropuot=1", "model.cnn_dropout"),
+        ("config", "+lr=1", "optimizer.lr"),
+        ("config", "+oversampling.augmentation.nois=1", "oversampling.augmentation.noise"),
+        ("config", "++trainer.max_epoch=1", "trainer.max_epochs"),
+        ("config", "+foo=1", ""),
+        ("config", "+foo.bar=1", ""),
+        ("config", "+_target=1", ""),
+        ("config", "+model.typo=1", ""),
+        ("config", "+init.checkpoint=a", ""),
+        ("study", "+study.seed=1", "study.seeds"),
+        ("prepare", "+worker=1", "workers"),
+        ("evaluate", "+spilt_seed=1", "split_seed"),
+        ("report", "+run=1", "runs"),
+        ("summary", "+files=1", "file"),
+        ("export", "+tilte=1", "title"),
+        ("network", "+frame=1", "frames"),
+        ("spectrogram", "+chip=1", "clip"),
+        ("download", "+keep_archive=1", "keep_archives"),
+        ("dashboard", "+projet=1", "project"),
+    ],
+)
+def test_unknown_keys_are_refused_d3(config_name: str, override: str, nearest: str) -> None:
+    """D3: a typo with a + is no new setting, in any command."""
+    with pytest.raises(InputError) as error:
+        check(config_name, override)
+    key = override.lstrip("+").partition("=")[0].partition(".bar")[0]
+    assert str(error.value).startswith(f"{key.partition('.check')[0]}")
+    assert (f"did you mean {nearest}?" if nearest else "--help") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["split_seed=7"],
+        ["++split_seed=7"],
+        ["+trainer.limit_train_batches=2"],
+        ["trainer.gradient_clip_val=1"],
+        ["trainer.enable_progress_bar=false"],
+        ["trainer=ddp", "+trainer.strategy.find_unused_parameters=true"],
+        ["+optimizer.eps=1e-6"],
+        ["study=paper", "+study.phase_overrides.grid=['seed=1']"],
+        ["study=demo", "+study.phase_overrides.grid=['seed=1']"],
+        ["data=fma_small", "+data.known_bad.7=silent"],
+        ["init=pretrained"],
+        ["+mine.factor=2", "optimizer.lr=${mine.factor}"],
+        ["+mine=2", "optimizer.lr='${oc.select:mine,3}'"],
+        ["experiment=best", "phase=splits"],
+    ],
+)
+def test_what_something_reads_is_accepted_d3(overrides: list[str], monkeypatch: Any) -> None:
+    """D3: an argument of a `_target_`, an interpolated key and an open mapping are no typos."""
+    from genreclf import training
+
+    monkeypatch.setattr(training, "make_adamw", lambda parameters, lr, eps=1e-8: None)
+    check("study", *overrides)
+
+
+def test_own_options_may_bring_keys_that_are_read_d3(tmp_path: Path) -> None:
+    """D3: options from --config-dir may add keys if a value refers to them, and no others."""
+    for name, text in {
+        "paths/mine.yaml": "music: /music\n",
+        "experiment/good.yaml": "# @package _global_\nbatch_size: 8\n",
+        "experiment/typo.yaml": "# @package _global_\nbatchsize: 8\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    check("config", "+paths=mine", "data=folder", "data.root=${paths.music}", folder=tmp_path)
+    check("config", "experiment=good", folder=tmp_path)
+    with pytest.raises(InputError, match="batchsize: there is no such key; did you mean batch_si"):
+        check("config", "experiment=typo", folder=tmp_path)
+    with pytest.raises(InputError, match="paths: there is no such key"):
+        check("config", "+paths=mine", folder=tmp_path)
+
+
+@pytest.mark.parametrize("key", ["model.classes", "logger.save_dir", "augmentation.silence"])
+def test_arguments_that_genreclf_passes_are_refused_d2(key: str) -> None:
+    """D2: a setting that genreclf would overwrite is refused, not dropped."""
+    with pytest.raises(InputError, match=f"{key} is set by genreclf"):
+        check("config", f"+{key}=1")
+
+
+FLAGS = sorted(inspect.signature(pl.Trainer).parameters)
+DECLARED = yaml.safe_load((CONF / "trainer" / "default.yaml").read_text())
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_flag_of_the_trainer_is_a_setting_or_refused_d2_d11(flag: str) -> None:
+    """D2, D11: no flag of Lightning's Trainer is accepted and dropped, and none needs a +."""
+    assert (flag in DECLARED) != (flag in config_keys.REFUSED)
+    if flag in config_keys.REFUSED:
+        with pytest.raises(InputError, match=f"trainer.{flag} is set by genreclf: "):
+            check("config", f"+trainer.{flag}=1")
+
+
+def test_defaults_of_the_trainer_are_lightnings() -> None:
+    """A flag that the YAML file lists for convenience has Lightning's own default."""
+    ours = {"max_epochs", "precision", "deterministic", "log_every_n_steps", "devices"}
+    for flag, parameter in inspect.signature(pl.Trainer).parameters.items():
+        if flag in DECLARED and flag not in ours:
+            assert DECLARED[flag] == parameter.default, flag
+
+
+def test_messages_are_one_line(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D3: the command line shows the line, and nothing runs."""
+    for arguments in (["+runz=1"], ["-m", "+runz=1,2"]):
+        with pytest.raises(SystemExit):
+            command("summary", *arguments)
+        assert "runz: there is no such key; did you mean runs?\n" in capsys.readouterr().err
+
+
+def test_keys_of_plain_configs() -> None:
+    plain: Any = OmegaConf.to_container(OmegaConf.create({"a": {"_target_": "x", "b": {"c": 1}}}))
+    assert config_keys.list_keys(plain) == ["a", "a.b", "a.b.c"]

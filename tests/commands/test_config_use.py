@@ -1,0 +1,179 @@
+"""What the user chose has an effect, or is refused (A15, D10, D14)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from genreclf.commands.config_use import USED_WITHOUT_EPOCHS
+
+CONF = Path(__file__).parents[2] / "conf"
+Train = Callable[..., dict[str, Any]]
+
+
+def fail(run: Callable[..., Any], capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        run(*arguments)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_phase_without_m_is_refused_a15(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A15: one run with the defaults is not what phase=grid asks for."""
+    error = fail(command, capsys, "train", "phase=optimizer")
+    assert error == "genreclf: phase=optimizer is a sweep over optimizer, scheduler: add -m"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("train", ["hydra/sweeper=optuna"], "hydra/sweeper=optuna is for a sweep: add -m"),
+        ("study", ["hydra/sweeper=optuna"], "a study runs each point of its phases"),
+    ],
+)
+def test_a_sweeper_without_a_sweep_is_refused_a15(
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """A15: a sweeper that would not be used is refused."""
+    assert message in fail(command, capsys, name, *arguments)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "augmentation=strong",
+        "augmentation@oversampling.augmentation=none",
+        "oversampling.copies=2",
+        "optimizer=sgd",
+        "optimizer.lr=1",
+        "scheduler=none",
+        "mixup=0.2",
+        "ema=0.9",
+        "label_smoothing=0.1",
+        "patience=3",
+        "monitor=last",
+        "compile=true",
+    ],
+)
+def test_what_the_svm_does_not_use_is_refused_a15(
+    train: Train, capsys: pytest.CaptureFixture[str], override: str
+) -> None:
+    """A15: a choice that has no effect on a model without epochs is refused."""
+    error = fail(train, capsys, "model=svm", override)
+    assert error == f"genreclf: model=svm does not use {override}; leave that out"
+
+
+@pytest.mark.slow
+def test_in_a_sweep_it_is_said_a15(
+    command: Callable[..., str], music: Path, tmp_path: Path
+) -> None:
+    """A15: a sweep may have other models, too, so nothing is refused."""
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", "report=false"]
+    command(*("train", "-m", *data, "model=svm,efficient_cnn", "mixup=0.2", "trainer.max_epochs=1"))
+    logs = [path.read_text() for path in tmp_path.glob("train/*/train.log")]
+    assert "".join(logs).count("model=svm does not use mixup=0.2") == 1
+    assert len([*tmp_path.glob("train/*/result.json")]) == 2
+
+
+def test_every_key_is_known_to_be_used_or_not_a15() -> None:
+    """A15: whoever adds a key or group decides whether a model without epochs uses it."""
+    unused = {
+        *("augmentation", "optimizer", "scheduler", "distillation", "init", "monitor", "patience"),
+        *("ema", "oversampling", "label_smoothing", "mixup", "compile", "loss", "callback"),
+        *("sampler",),
+    }
+    config = yaml.safe_load((CONF / "config.yaml").read_text())
+    groups = {
+        name.partition("@")[0] for each in config["defaults"] if type(each) is dict for name in each
+    }
+    keys = {*groups, *(key for key in config if key != "defaults")}
+    assert keys <= unused | {*USED_WITHOUT_EPOCHS}
+    assert not unused & {*USED_WITHOUT_EPOCHS}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is found")
+def test_a_gpu_that_is_missing_is_noticed_before_anything_is_decoded_d14(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D14: trainer=gpu on a machine without one is refused before the store is built."""
+    error = fail(train, capsys, "trainer=gpu", f"store={tmp_path}/new.h5")
+    assert "no GPU" in error
+    assert "trainer.accelerator=cpu" in error
+    assert not [*tmp_path.rglob("*.h5*")]
+
+
+FLAGS = {  # a value of each flag of the Trainer that is a setting
+    "max_epochs": "1",
+    "min_epochs": "1",
+    "max_time": "'00:01:00:00'",
+    "accelerator": "cpu",
+    "devices": "1",
+    "precision": "bf16-mixed",
+    "deterministic": "true",
+    "log_every_n_steps": "2",
+    "limit_train_batches": "0.5",
+    "limit_val_batches": "1",
+    "num_sanity_val_steps": "0",
+    "accumulate_grad_batches": "2",
+    "gradient_clip_val": "1",
+    "gradient_clip_algorithm": "value",
+    "inference_mode": "false",
+    "benchmark": "true",
+    "detect_anomaly": "true",
+    "enable_progress_bar": "false",
+    "callbacks": "[{_target_: pytorch_lightning.callbacks.LearningRateMonitor}]",
+}
+
+
+def test_every_flag_is_tried_d10() -> None:
+    declared = yaml.safe_load((CONF / "trainer" / "default.yaml").read_text())
+    assert {*declared} - {"_target_"} == {*FLAGS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_flag_of_the_trainer_works_to_the_end_d10(train: Train, flag: str) -> None:
+    """D10: each flag that is accepted leads to a result."""
+    needed = {
+        "gradient_clip_algorithm": ["trainer.gradient_clip_val=1"],
+        "benchmark": ["trainer.deterministic=false"],
+    }
+    others = needed.get(flag, [])
+    result = train("model=efficient_cnn", f"trainer.{flag}={FLAGS[flag]}", *others)
+    assert json.loads((result["folder"] / "result.json").read_text())["test"]["accuracy"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainer.max_steps=2"], "use trainer.max_epochs"),
+        (["+trainer.max_steps=2"], "use trainer.max_epochs"),
+        (["trainer.fast_dev_run=true"], "use debug=fast"),
+        (["+trainer.check_val_every_n_epoch=2"], "every epoch is validated"),
+        (["trainer.limit_val_batches=0"], "trainer.limit_val_batches=0: at least one batch"),
+        (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0: at least one"),
+        (["+trainer.limit_test_batches=1"], "all test tracks are tested"),
+        (["-m", "--cfg", "job"], "-m runs a sweep and --cfg prints the config"),
+    ],
+)
+def test_what_cannot_work_is_one_line_d10(
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """D10: refused at the start, in one line that says what to type."""
+    with pytest.raises(SystemExit):
+        command("train", *arguments)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
