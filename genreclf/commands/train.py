@@ -67,6 +67,10 @@ def _run(
         folder = Path(str(config.outputs), "debug", f"{debug}-{folder.name}")
         if not rank and not launch.is_child():
             shutil.rmtree(folder, ignore_errors=True)
+    elif (folder / runs.RESULT).exists() and not os.access(folder, os.W_OK):
+        _reuse(config, store, folder, agreement)  # from a share, without a lock or a log
+        print(folder / runs.RESULT)
+        return "", folder
     set_output_folder(folder)
     train = partial(_run_and_note_failure, config, store, folder, agreement)
     help_rank_0 = partial(distributed.help_rank_0, config, store, folder, agreement)
@@ -152,11 +156,19 @@ def _reuse(
     made_by = runs.shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
     log.info("this run is finished (%s): its result is reused; delete %s to rerun", made_by, folder)
     log.info("%s", _summarise(result))
-    destination = _find_destination(config)
-    if destination and destination not in _list_destinations(result):
+    if _is_to_log(config, result):
         _log_again(config, store, runs.Run.read(folder))
-    if config.report and not (folder / runs.PAGE).exists():
+    if config.report and not (folder / runs.PAGE).exists() and os.access(folder, os.W_OK):
         _write_report(runs.Run.read(folder))
+
+
+def _is_to_log(config: DictConfig, result: dict[str, Any]) -> bool:
+    """Whether a finished run has yet to be logged where the user, or its own training, wanted."""
+    destination = _find_destination(config)
+    if not destination or destination in result.get("logged", [_get_own_destination(result)]):
+        return False
+    chosen = any(text.startswith("logger") for text in HydraConfig.get().overrides.task)
+    return chosen or destination == _get_own_destination(result)
 
 
 def _find_destination(config: DictConfig) -> dict[str, Any]:
@@ -168,10 +180,9 @@ def _find_destination(config: DictConfig) -> dict[str, Any]:
     return destination
 
 
-def _list_destinations(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """List where a run has been logged; runs of earlier versions say only how they were made."""
-    made = {key: value for key, value in result["config"]["logger"].items() if key != "name"}
-    return result.get("logged", [made])
+def _get_own_destination(result: dict[str, Any]) -> dict[str, Any]:
+    """Return where training logged the run, or tried to."""
+    return {key: value for key, value in result["config"]["logger"].items() if key != "name"}
 
 
 def _log_again(config: DictConfig, store: Store, run: runs.Run) -> None:
@@ -185,9 +196,10 @@ def _log_again(config: DictConfig, store: Store, run: runs.Run) -> None:
 
 
 def _note_destination(config: DictConfig, run: runs.Run) -> None:
-    logged = _list_destinations(run.result)
+    logged = run.result.get("logged", [_get_own_destination(run.result)])  # since this version
     run.result["logged"] = [*logged, _find_destination(config)]
-    files.write_json(run.folder / runs.RESULT, run.result)
+    with suppress(OSError):  # read-only, or full: it is logged again next time
+        files.write_json(run.folder / runs.RESULT, run.result)
 
 
 def _train(

@@ -49,6 +49,8 @@ def test_the_names_of_runs_are_frozen(digest: Callable[..., str]) -> None:
         ["cache=device"],
         ["workers=3", "num_workers=2"],
         ["logger=tensorboard", "report=false"],
+        ["logger=none"],  # A2
+        ["logger=wandb", "logger.project=mine"],
         ["allow_identical=all"],
         ["mixup=0", "label_smoothing=0.00", "optimizer.lr=0.0010"],
         ["patience=8", "model=cnn_gru", "split.seed=42"],

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -73,11 +74,29 @@ def test_the_checkpoint_is_the_best_epochs_net(train: Train) -> None:
 
 
 def test_a_finished_run_is_reused(train: Train) -> None:
+    """A7: the log says which code produced the run, and the result in which sessions."""
     first = train()
     written = (first["folder"] / "result.json").stat().st_mtime_ns
     again = train("num_workers=1")  # changes no number
     assert again["folder"] == first["folder"]
     assert (first["folder"] / "result.json").stat().st_mtime_ns == written
+    code = (first["commit"] or f"genreclf {first['versions']['genreclf']}")[:12]
+    assert f"this run is finished ({code}" in (first["folder"] / "train.log").read_text()
+    (session,) = first["sessions"]
+    assert {"epoch", "device", "commit", "versions"} == set(session)
+
+
+def test_a_finished_run_on_a_read_only_share_is_reused_f9(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F9: no lock, log or report is written next to it."""
+    folder = train()["folder"]
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    (folder / ".lock").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
+    train("report=true")
+    after = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert after == {name: time for name, time in before.items() if name != ".lock"}
 
 
 def figures(result: dict[str, Any]) -> Any:

@@ -339,13 +339,13 @@ def test_a_failing_logger_does_not_cost_the_result_a1(
     """A1: one line of warning; and the same command logs the finished run when that works again."""
     with monkeypatch.context() as patch:
         break_csv(patch, method)
-        result = train("logger=csv")
+        result = train()
     log = (result["folder"] / "train.log").read_text()
     assert log.count("failed and logs nothing more") == 1
     assert "OSError: No space left on device" in log
     assert result["logged"] == []
     assert not (result["folder"] / "failure.json").exists()
-    again = train("logger=csv")
+    again = train()
     assert again["logged"] == [{"_target_": "pytorch_lightning.loggers.CSVLogger"}]
     assert len(read_csv_epochs(result["folder"])) >= len(again["history"])
 
@@ -397,6 +397,7 @@ def test_another_logger_on_a_finished_run_logs_its_result_d7(train: Train, tmp_p
     assert offline.artifacts["model"].name == f"model-{result['folder'].name}"
     assert again["history"] == result["history"]
     assert [place["project"] for place in again["logged"]] == ["genreclf"]
+    assert train("trainer.max_epochs=2")["logged"] == again["logged"], "csv is only the default"
     train("logger=wandb", "logger.project=other", "trainer.max_epochs=2")
     assert [run.run.project for run in read_offline_runs(tmp_path)] == ["genreclf", "other"]
 

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from genreclf.data.datamodule import StoreDataset
 from genreclf.errors import InputError
 from genreclf.training import memory
 
@@ -87,3 +90,23 @@ def test_a_killed_worker_is_one_line_d10(message: str) -> None:
     match = "num_workers=0; the same command continues after"
     with pytest.raises(InputError, match=match), memory.report_killed_worker():
         raise RuntimeError(message)
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_system_kills_is_one_line_d10(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D10: a real process, killed while it reads a batch."""
+    read = StoreDataset.__getitems__
+
+    def read_or_die(self: StoreDataset, numbers: Any) -> Any:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, numbers)
+
+    monkeypatch.setattr(StoreDataset, "__getitems__", read_or_die)
+    with pytest.raises(SystemExit):
+        train("num_workers=1", "model=efficient_cnn", "logger=none")
+    error = capsys.readouterr().err
+    assert "genreclf: a process that reads batches was killed (out of memory?)" in error
+    assert "Traceback" not in error
