@@ -72,6 +72,12 @@ COMMANDS = {
         "collect finished runs in a CSV file, and make a table from it",
         "genreclf summary runs=outputs/train file=results.csv",
     ),
+    "wandb_sweep": Command(
+        None,
+        "print the YAML of a W&B sweep, whose agents run genreclf train",
+        "genreclf wandb_sweep model=cnn_gru,efficient_cnn \\\n"
+        "    'optimizer.lr=tag(log, interval(1e-4, 1e-2))' > sweep.yaml",
+    ),
     "dashboard": Command(
         "dashboard",
         "build the paper's figures as a W&B workspace",

@@ -8,6 +8,10 @@ class InputError(ValueError):
     """
 
 
+class DivergedError(InputError):
+    """Training diverged: the loss is infinite or not a number, and would be again."""
+
+
 def format_error(error: BaseException) -> str:
     """Return the message of an exception in one line.
 

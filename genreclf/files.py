@@ -12,6 +12,7 @@ from typing import IO, Any
 from genreclf.errors import InputError
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
+GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
 
 
 @contextmanager

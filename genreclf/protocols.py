@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from torch import Tensor
+    from torch.utils.data import Sampler
 
 
 class Dataset(Protocol):
@@ -21,17 +22,20 @@ class Dataset(Protocol):
     Attributes:
         name: short, such as "folder"; the names of stores and runs begin with it.
         duration: seconds of each track that features are made from.
+
+    It may have `known_bad`, a mapping of the ids of tracks that are expected to be rejected, and
+    why.
     """
 
     name: str
     duration: float
 
     def tracks(self) -> Sequence[Any]:
-        """All tracks (`genreclf.data.Track`), always in the same order."""
+        """All tracks (`genreclf.data.Track`), always in the same order; ids are unique."""
         ...
 
     def genres(self) -> list[str]:
-        """Names of their genres, sorted."""
+        """Names of their genres, sorted, each once."""
         ...
 
 
@@ -80,16 +84,22 @@ class DownloadableDataset(Dataset, Protocol):
 
 
 class Features(Protocol):
-    """How a waveform becomes an array; settings are dataclass fields.
+    """How a waveform becomes an array.
+
+    The constructor's arguments are the settings; each is kept in the attribute of the same name, as
+    in a dataclass. The class may have more attributes:
+
+    - `version`: raised whenever the same audio gives other values than before. Without it, features
+      are computed again whenever the file with the class changes.
+    - `silence`: values of a silent frame, one for all bins or one per bin; measured if missing.
+    - `unit`, such as "dB", and `bin_axis`, "frequency" if moving the bins transposes the music:
+      what augmentation may do with the values.
 
     Attributes:
-        name: short, such as "mel".
-        version: to be raised whenever the same audio gives other values than before; 1 if missing.
-        from_audio: whether they are computed from waveforms; False: the dataset provides them.
+        name: one word, such as "mel".
     """
 
     name: ClassVar[str]
-    from_audio: ClassVar[bool]
 
     @property
     def sample_rate(self) -> int | None:
@@ -98,22 +108,12 @@ class Features(Protocol):
 
     @property
     def duration(self) -> float:
-        """Seconds of the waveforms it takes, at most."""
+        """Seconds of the waveforms it takes: exactly, or with `sample_rate` None at most."""
         ...
 
     @property
     def shape(self) -> tuple[int, int]:
         """(bins, frames) of every clip."""
-        ...
-
-    @property
-    def silence(self) -> tuple[float, ...]:
-        """Values of a silent frame: one for all bins, or one a bin."""
-        ...
-
-    @property
-    def stored(self) -> Features:
-        """What a store keeps for these features: themselves, or the waveform."""
         ...
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -129,14 +129,57 @@ class Split(Protocol):
         ...
 
 
+class MakeSampler(Protocol):
+    """Makes what chooses the training tracks of an epoch and their order."""
+
+    def __call__(self, *, labels: np.ndarray, seed: int) -> Sampler:
+        """Make a sampler with a length, and `set_epoch` if its order depends on the epoch.
+
+        Args:
+            labels: int64 (items,), genre of each training track and extra copy.
+            seed: seed of the run.
+
+        Returns:
+            A sampler of numbers of items, from 0 to `len(labels) - 1`.
+        """
+        ...
+
+
 class Model(Protocol):
-    """A network; a `torch.nn.Module` with any of these attributes besides `forward`.
+    """A network: a `torch.nn.Module` whose constructor takes the number of genres as `classes`.
+
+    Its parameters and buffers, and the settings in its config, must be all that its outputs depend
+    on, because a checkpoint stores nothing else. All further attributes are optional:
 
     Attributes:
         min_size: bins and frames that it needs at least (default: 1).
-        embedding_size: of the embedding that `forward(features, embedded=True)` adds.
+        last_layer: name of the layer whose outputs are the logits (default: the last one whose
+            weight has one row per genre). Calibration divides them, fine-tuning replaces it for
+            other genres, and its input is the embedding.
+        embedding_size: size of the embedding, if `forward(features, embedded=True)` returns logits
+            and embedding (batch, size); knowledge distillation needs it.
+        version: to be raised when the same settings train differently than before; without it,
+            any change of the module's source code counts as another model.
     """
 
     def __call__(self, features: Tensor) -> Tensor:
         """Logits (batch, classes) of features (batch, bins, frames)."""
+        ...
+
+
+class Loss(Protocol):
+    """A loss: a `torch.nn.Module`; it may have parameters, which are trained, too.
+
+    An optional method `fit(counts)` is called before training with the number of training tracks
+    per genre, int64 (classes,).
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            logits: (batch, classes).
+            targets: classes, int64 (batch,); with label smoothing, mixup or soft labels of
+                knowledge distillation their probabilities, float32 (batch, classes).
+        """
         ...

@@ -30,12 +30,16 @@ class DecodeError(ValueError):
     """A file without a usable waveform; the message gives the reason, without the path."""
 
 
-def find_audio_files(folder: str | Path) -> Iterator[Path]:
+def find_audio_files(folder: str | Path, skip: str = "") -> Iterator[Path]:
     """Find the files in a folder and its subfolders whose names end in one of EXTENSIONS.
 
-    Symbolic links are followed; names that begin with a dot are skipped.
+    Symbolic links are followed; names that begin with a dot are skipped, and so are subfolders
+    that hold a file of the name `skip`.
     """
     for parent, folders, names in os.walk(folder, followlinks=True):
+        if skip in names and parent != str(folder):
+            folders.clear()
+            continue
         folders[:] = (name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:

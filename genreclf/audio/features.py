@@ -3,15 +3,25 @@
 Each class is a kind of feature that satisfies `genreclf.protocols.Features`; its dataclass fields
 are the settings. Equal objects compute equal features. Raise a class's `version` whenever the same
 audio gives different values than before: stored features are then recomputed.
+
+What holds for features of any class, such as one of your own, is in `own_features`.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from genreclf.audio import filterbank
+from genreclf.audio.own_features import (
+    is_own,
+    list_changed_settings,
+    list_settings,
+)
 from genreclf.errors import InputError
+from genreclf.trust import build_part, identify_code
 
 MIN_POWER = 1e-10  # floor before the logarithm, librosa's default
 
@@ -20,7 +30,6 @@ class _Features:
     """What all features share."""
 
     version: ClassVar[int] = 1
-    from_audio: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_settings(self)
@@ -60,6 +69,8 @@ class Waveform(_FixedRate):
     """The samples themselves, (1, samples), for features that are computed in training."""
 
     name: ClassVar[str] = "waveform"
+    unit: ClassVar[str] = "amplitude"
+    bin_axis: ClassVar[str] = "none"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,8 +92,8 @@ class _Spectral(_FixedRate):
 
     @property
     def frames(self) -> int:
-        """Number of frames of a clip."""
-        return 1 + self.samples // self.hop_length
+        """Number of frames of a clip: centred windows that lie within n_fft // 2 of its ends."""
+        return 1 + (self.samples - self.n_fft % 2) // self.hop_length
 
     @property
     def stored(self) -> Any:
@@ -102,6 +113,8 @@ class Mel(_Spectral):
     top_db: float = 80.0  # dB
 
     name: ClassVar[str] = "mel"
+    unit: ClassVar[str] = "dB"
+    bin_axis: ClassVar[str] = "frequency"
 
     @property
     def silence(self) -> tuple[float, ...]:
@@ -134,6 +147,8 @@ class MFCC(Mel):
     n_mfcc: int = 13
 
     name: ClassVar[str] = "mfcc"
+    unit: ClassVar[str] = "cepstral coefficient"
+    bin_axis: ClassVar[str] = "coefficient"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +188,8 @@ class Chroma(_Spectral):
     n_chroma: int = 12
 
     name: ClassVar[str] = "chroma"
+    unit: ClassVar[str] = "share of the strongest"
+    bin_axis: ClassVar[str] = "pitch class"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -206,6 +223,8 @@ class MelFrames(_Features):
     frames: int = 128
 
     name: ClassVar[str] = "mel_frames"
+    unit: ClassVar[str] = "dB"
+    bin_axis: ClassVar[str] = "frequency"
     sample_rate: ClassVar[None] = None  # the file's own
 
     @property
@@ -235,7 +254,6 @@ class Precomputed(_Features):
     """Features that a dataset provides (`data=npz`); there is nothing to compute."""
 
     name: ClassVar[str] = "precomputed"
-    from_audio: ClassVar[bool] = False
 
 
 Computed = Mel | MFCC | Chroma | Waveform | MelFrames  # from audio
@@ -254,29 +272,71 @@ def _compute_mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames
 
 
 def _check_settings(features: Any) -> None:
-    """Reject impossible settings, and store 30 as 30.0 where the field is a float."""
+    """Reject impossible settings, and store 30 as 30.0 where the field is a float.
+
+    Fields that a class of your own adds are its own affair.
+    """
+    bases = [base for base in type(features).__mro__ if not is_own(base)]
+    known = {name for base in bases for name in vars(base).get("__annotations__", {})}
     for field in dataclasses.fields(features):
         value = getattr(features, field.name)
-        if isinstance(field.default, bool):
+        if field.name not in known or isinstance(field.default, bool):
             continue
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
             raise InputError(f"features.{field.name}={value!r}: set a number above 0")
         if isinstance(field.default, float):
             object.__setattr__(features, field.name, float(value))
+        elif value % 1:
+            raise InputError(f"features.{field.name}={value!r}: set a whole number above 0")
+        else:
+            object.__setattr__(features, field.name, int(value))
 
 
 def describe_features(features: Any) -> dict[str, Any]:
-    """Describe features by name and settings, as plain values for `build_features`."""
-    return {"name": features.name, **dataclasses.asdict(features)}
+    """Describe features as plain values for `build_features`: name or `_target_`, and settings.
+
+    Raises:
+        InputError: a class of your own does not keep its settings.
+    """
+    kind = type(features)
+    if KINDS.get(features.name) is kind:
+        return {"name": features.name, **dataclasses.asdict(features)}
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **list_settings(features)}
+
+
+def locate_features(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what `describe_features` returned as a config: `_target_` and settings.
+
+    Raises:
+        InputError: this version of genreclf does not know the name.
+    """
+    if "_target_" in stored:
+        return stored
+    settings = dict(stored)
+    kind = KINDS.get(settings.pop("name", ""))
+    if kind is None:
+        raise InputError(f"features {stored} are not known to this version of genreclf")
+    return {"_target_": f"genreclf.audio.{kind.__name__}", **settings}
 
 
 def identify_features(features: Any) -> dict[str, Any]:
     """Describe what determines the features' values: class, version, settings off their defaults.
 
     The class goes by the name it is exported under, so that a module can move, and a new setting
-    that is left at its default changes nothing.
+    that is left at its default changes nothing. A class of your own without a version is identified
+    by its source file, so that features are computed again when you edit it.
+
+    Raises:
+        InputError: a class of your own does not keep its settings.
     """
     kind = type(features)
+    if is_own(kind):
+        name, version = f"{kind.__module__}.{kind.__qualname__}", identify_code(kind)
+        ours = (vars(base).get("version") for base in kind.__mro__ if not is_own(base))
+        inherited = next(filter(None, ours), 1)  # of the class of genreclf that it extends
+        base = {} if inherited == 1 else {"inherited": inherited}
+        return {"class": name, "version": version, **base, **list_changed_settings(features)}
     package, _, _ = kind.__module__.rpartition(".")
     exported = package if package == "genreclf.audio" else kind.__module__
     changed = {
@@ -288,12 +348,19 @@ def identify_features(features: Any) -> dict[str, Any]:
     return {"class": f"{exported}.{kind.__qualname__}", "version": version, **changed}
 
 
-def build_features(stored: dict[str, Any]) -> Features:
+def build_features(stored: dict[str, Any], trust: Sequence[str] = ()) -> Any:
     """Build features from what `describe_features` returned.
 
+    Args:
+        stored: name or `_target_`, and settings.
+        trust: packages outside genreclf whose code may be imported.
+
     Raises:
-        InputError: this version of genreclf does not know the name or a setting.
+        InputError: this version of genreclf does not know the name or a setting, or the class is
+            in a package that is not trusted.
     """
+    if "_target_" in stored:
+        return build_part(stored, trust)
     arguments = dict(stored)
     try:
         return KINDS[arguments.pop("name")](**arguments)

@@ -82,7 +82,8 @@ def apply_filters(clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int) 
     """Compute the power that passes each filter, in centred Hann windows.
 
     Returns:
-        float32 (filters, 1 + samples // hop_length) of a clip (samples,).
+        float32 (filters, frames) of a clip (samples,): 1 + samples // hop_length frames if n_fft is
+        even, 1 + (samples - 1) // hop_length if it is odd.
     """
     from scipy import fft
 

@@ -4,12 +4,16 @@ torchaudio's counterparts of the classes in `features`, from (batch, 1, samples)
 (batch, bins, frames). Tests compare them with librosa, within TOLERANCE.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchaudio import transforms
 from torchaudio.functional import create_dct
 
-from genreclf.audio.features import MFCC, MIN_POWER, Chroma, Features, Mel
+from genreclf.audio.features import MFCC, MIN_POWER, Chroma, Mel
+from genreclf.audio.own_features import get_stored
+from genreclf.errors import InputError
 
 TOLERANCE = {"mel": 0.01, "mfcc": 0.01, "chroma": 1e-4}  # largest difference from librosa
 
@@ -29,6 +33,12 @@ class BatchMel(nn.Module):
             mel_scale="slaney",
             pad_mode="constant",
         )
+        if mel.n_fft % 2 or mel.sample_rate % 2:
+            # torchaudio takes the last frequency of a spectrum for half the sample rate, rounded.
+            import librosa
+
+            filters = librosa.filters.mel(sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.n_mels)
+            self.power.mel_scale.fb = torch.from_numpy(filters.T.copy())
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Levels (batch, bins, frames) in [-top_db, 0] dB, relative to each clip's loudest bin."""
@@ -74,9 +84,18 @@ class BatchChroma(nn.Module):
         return torch.where(strongest < tiny, energy, energy / strongest.clamp(min=tiny))
 
 
-def build_batch_features(features: Features) -> nn.Module:
-    """Build the module that computes features of stored waveforms, or else the identity."""
-    if not getattr(features, "on_device", False):
+def build_batch_features(features: Any) -> nn.Module:
+    """Build the module that computes features of stored waveforms, or else the identity.
+
+    Raises:
+        InputError: there is no such module for this class.
+    """
+    if get_stored(features) is features:
         return nn.Identity()
     kinds = {Mel: BatchMel, MFCC: BatchMFCC, Chroma: BatchChroma}
+    if type(features) not in kinds:
+        raise InputError(
+            f"features={features.name}: {type(features).__name__} has no counterpart that computes "
+            "whole batches; set features.on_device=false"
+        )
     return kinds[type(features)](features)

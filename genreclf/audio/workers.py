@@ -18,17 +18,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from genreclf.audio import decode
-from genreclf.audio.features import Computed
+from genreclf.audio.own_features import compute_features
+from genreclf.errors import InputError
+from genreclf.protocols import Features
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: microseconds per period, or "max"
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")  # lines such as "0::/user.slice" or "4:cpu,cpuacct:/a/b"
 
 
 def keep_memory() -> None:
@@ -64,11 +67,33 @@ def count_available_cores() -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
+    quotas = [math.ceil(quota) for quota in _read_quotas()]
+    return max(1, min([cores, *quotas]))
+
+
+def _read_quotas() -> Iterator[float]:
+    """Read the CPU quotas, in cores, of this process's control groups (cgroup v1 and v2)."""
     try:
-        quota, period = CPU_QUOTA.read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
-        return cores
+        lines = [line.split(":", 2) for line in OWN_CGROUP.read_text().splitlines()]
+    except OSError:  # not Linux
+        return
+    for number, controllers, place in (line for line in lines if len(line) == 3):
+        if number == "0":
+            roots, files = [CGROUPS, CGROUPS / "unified"], ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            roots = [CGROUPS / controllers, CGROUPS / "cpu"]
+            files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        path = PurePosixPath(place.lstrip("/"))
+        for folder in (root / each for root in roots for each in (path, *path.parents)):
+            try:
+                values = " ".join((folder / file).read_text() for file in files).split()
+                quota, period = map(int, values)
+            except (OSError, ValueError):  # no such group, or the quota is "max"
+                continue
+            if quota > 0 and period > 0:  # -1: no quota
+                yield quota / period
 
 
 def map_in_order(
@@ -154,20 +179,39 @@ def exit_with_parent() -> None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def extract(path: str, features: Computed) -> Row:
-    """Compute the features and decoded seconds of a file, or say why it has none."""
+def extract(path: str, features: Features) -> Row:
+    """Compute the features and decoded seconds of a file, or say why it has none.
+
+    Raises:
+        InputError: the features are not what they declare; the message names the file.
+    """
     try:
         waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
     except decode.DecodeError as error:
         return str(error)
     except OSError as error:  # such as a folder that may be listed but not entered
         return str(error.strerror or error)
-    return features(waveform, rate), len(waveform) / rate
+    return _compute(features, waveform, rate, path), len(waveform) / rate
 
 
-def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
-    """Compute the windows of a file or waveform of any length, or say why it has none."""
+def _compute(features: Features, waveform: np.ndarray, rate: int, where: str) -> np.ndarray:
+    try:
+        return compute_features(features, waveform, rate)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except Exception as error:  # in features of the user's own
+        error.add_note(f"while computing features={features.name} of {where}")
+        raise
+
+
+def extract_windows(audio: Audio, features: Features) -> list[Window] | str:
+    """Compute the windows of a file or waveform of any length, or say why it has none.
+
+    Raises:
+        InputError: the features are not what they declare; the message names the file.
+    """
     needed = features.sample_rate, features.duration
+    where = audio if isinstance(audio, str) else "waveform"
     try:
         if isinstance(audio, tuple):
             windows = decode.split_waveform(*audio, *needed)
@@ -176,7 +220,7 @@ def extract_windows(audio: Audio, features: Computed) -> list[Window] | str:
         else:
             windows = decode.read_windows(audio, *needed)
         return [
-            Window(start, start + len(waveform) / rate, features(waveform, rate))
+            Window(start, start + len(waveform) / rate, _compute(features, waveform, rate, where))
             for start, waveform, rate in windows
         ]
     except decode.DecodeError as error:

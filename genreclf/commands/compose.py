@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from genreclf.errors import InputError
 
 if TYPE_CHECKING:
     from genreclf.data.store import Store
@@ -18,12 +21,21 @@ if TYPE_CHECKING:
 EXPANDED = ("experiment", "phase", "init", "debug")  # groups that only set other keys
 
 
-@lru_cache
 def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
     """Compose the config of these options alone, without other overrides."""
     named = list_groups(config_name)
     overrides = [f"{'' if group in named else '+'}{group}={option}" for group, option in choices]
-    return hydra.compose(config_name, [*overrides, *_list_search_paths()])
+    loader = GlobalHydra.instance().config_loader()
+    folders = tuple(source.path for source in loader.get_sources())
+    return _compose_once(config_name, (*overrides, *_list_search_paths()), folders)
+
+
+@lru_cache
+def _compose_once(
+    config_name: str, overrides: tuple[str, ...], folders: tuple[str, ...]
+) -> DictConfig:
+    """Compose a config; `folders`, where the options come from, distinguish it from others."""
+    return hydra.compose(config_name, list(overrides))
 
 
 def list_groups(config_name: str) -> set[str]:
@@ -76,15 +88,29 @@ def _build_store(settings: str) -> "Store":
 
 
 def read_sweep(phase: str) -> dict[str, list[str]]:
-    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`."""
-    params = compose_run([f"phase={phase}"]).hydra.sweeper.params or {}
+    """Read what a phase varies: overrides by config key, such as `seed=0` and `seed=1`.
+
+    Raises:
+        InputError: a key has no values, or the phase uses a sweeper that chooses points itself.
+        hydra.errors.HydraException: there is no such phase.
+    """
+    hydra_config = compose_run([f"phase={phase}"]).hydra
+    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
+    if sweeper != "basic":
+        raise InputError(
+            f"phase {phase}: hydra/sweeper={sweeper} chooses points itself, which a study cannot "
+            f"plan; run it by hand: genreclf train -m phase={phase}"
+        )
     sweep = {}
-    for override in OverridesParser.create().parse_overrides(
-        [f"{key}={values}" for key, values in params.items()]
-    ):
-        key = override.get_key_element()
-        values = override.sweep_string_iterator() if override.is_sweep_override() else []
-        sweep[key] = [f"{key}={value}" for value in values] or [override.input_line or ""]
+    for name, values in (hydra_config.sweeper.params or {}).items():
+        text = f"{name}={'' if values is None else values}"
+        override = OverridesParser.create().parse_override(text)
+        listed = [text]
+        if override.is_sweep_override():
+            listed = [f"{name}={value}" for value in override.sweep_string_iterator()]
+        if not listed or text.endswith("="):
+            raise InputError(f"phase {phase}: hydra.sweeper.params.{name} lists no values")
+        sweep[name.lstrip("+~")] = listed
     return sweep
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import EXPANDED, compose_default, list_groups
 from genreclf.errors import InputError
 
+OPEN = ("where",)  # mappings that take any key
 PHASES = "study.phase_overrides"  # takes the names of the study's phases as keys
 INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 SUPPLIED = {  # arguments that genreclf passes itself
@@ -173,6 +174,8 @@ def _is_used(key: str, config: dict[str, Any], known: dict[str, Any]) -> bool:
     if "_target_" in parent:
         return _accepts(parent, last)
     if any("_target_" in node for node in nodes):  # inside an argument that is a mapping
+        return True
+    if ".".join(path) in OPEN:
         return True
     if ".".join(path) == PHASES:
         return last in _list_phases(config)

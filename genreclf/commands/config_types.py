@@ -36,6 +36,7 @@ KINDS = {
     "genres": (TEXTS,),
     "data.root": (TEXT,),
     "data.path": (TEXT,),
+    "data.lists": (TEXT,),
     "data.scale": (NUMBER,),
     "data.offset": (NUMBER,),
     "data.silence": (NUMBER,),
@@ -61,7 +62,11 @@ KINDS = {
     "trainer.gradient_clip_algorithm": (TEXT,),
     "trainer.benchmark": (SWITCH,),
     "trainer.callbacks": (GROUPS,),
+    "study.phases": (TEXTS,),
+    "study.overrides": (TEXTS,),
     "study.metric": (TEXT,),
+    "study.test": (TEXT,),
+    "where": (SETTINGS, TEXT),
     "checkpoint": (TEXT,),
     "clip": (TEXT,),
     "entity": (TEXT,),
@@ -93,6 +98,8 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
     keys = list_keys(OmegaConf.to_container(known))
     # A wrong value is reported under the key that was typed, not under one that refers to it.
     for key in sorted(keys, key=lambda key: OmegaConf.is_interpolation(*_locate(known, key))):
+        if _is_removed(config, known, key):
+            continue
         expected, value = _get(known, key), _get(config, key)
         if isinstance(expected, dict) and not isinstance(value, dict):
             choices = hydra_config.runtime.choices
@@ -161,6 +168,15 @@ def _locate(config: DictConfig, key: str) -> tuple[Any, str]:
     """Return the node that holds a key, and its name there."""
     parent, _, name = key.rpartition(".")
     return (OmegaConf.select(config, parent) if parent else config), name
+
+
+def _is_removed(config: DictConfig, known: DictConfig, key: str) -> bool:
+    """Whether the user has removed a key (`~key`), or has replaced the class that it is of."""
+    here, name = _locate(config, key)
+    if not OmegaConf.is_dict(here):
+        return False
+    before, _ = _locate(known, key)
+    return name not in here or here.get("_target_") != before.get("_target_")
 
 
 def _store_as_text(config: DictConfig, key: str, value: Any) -> None:

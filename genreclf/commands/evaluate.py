@@ -77,7 +77,9 @@ def _load_model(config: DictConfig) -> TrainedModel:
     features = instantiate(config.features) if "features" in config else Precomputed()
     if config.classes is None and callable(features):
         raise InputError("the features come from the checkpoint: leave out features=...")
-    return load_any_checkpoint(config.checkpoint, config.classes, config.axis, features)
+    return load_any_checkpoint(
+        config.checkpoint, config.classes, config.axis, features, config.trust
+    )
 
 
 def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
@@ -148,11 +150,11 @@ def _choose_folder(config: DictConfig, features: Any, store: Store) -> Path:
 
 def _count_seen(trained: TrainedModel, store: Store, rows: np.ndarray) -> int | None:
     """Count the rows that the checkpoint was trained on; None if that cannot be known."""
-    seen = trained.count_seen((store.row_sha1[row] for row in rows), str(store.dtype))
+    seen = trained.count_seen(store, rows)
     if seen is None and trained.trained_on is not None:
         log.warning(
-            "not known whether the checkpoint was trained on these tracks: their features were "
-            "stored with another dtype then"
+            "not known whether the checkpoint was trained on these tracks: its training rows "
+            "cannot be compared with them"
         )
     if seen:
         log.warning("the checkpoint was trained on %d of these %d tracks", seen, len(rows))

@@ -16,16 +16,16 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.models.checkpoint import (
-    DESCRIPTION,
+    CARD,
     PRETRAINED,
-    find_last_layer,
+    WEIGHTS,
     read_checkpoint,
     write_exported,
 )
 from genreclf.report.templates import render_template
+from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
-CARD = "README.md"
 
 
 def run(config: DictConfig) -> None:
@@ -44,16 +44,24 @@ def run(config: DictConfig) -> None:
             f"checkpoint={path}: this run has a test result, but a model is calibrated on "
             "validation tracks; train it with test=false"
         )
-    if (folder / CARD).exists() and not (folder / DESCRIPTION).exists():
+    if (folder / CARD).exists() and not (folder / WEIGHTS).exists():
         raise InputError(
             f"folder={folder}: it already has another {CARD}; choose an empty or new folder"
         )
     checkpoint = read_checkpoint(path)
     predictions = finished.predictions
     temperature = metrics.fit_temperature(predictions.labels, predictions.scores)
+    last = checkpoint["genreclf"]["last_layer"]
+    if last is None:
+        log.warning(
+            "the last layer of this model is not known, so its scores are not calibrated; set its "
+            "attribute last_layer to the name of that layer, and train again"
+        )
+        temperature = 1.0
     calibrated = softmax(np.log(np.maximum(predictions.scores, 1e-12)) / temperature, axis=1)
-    _divide_logits(checkpoint["state_dict"], temperature)
-    write_exported(folder, checkpoint)
+    for name in (f"{last}.weight", f"{last}.bias"):  # and so divide the logits
+        if f"net.{name}" in checkpoint["state_dict"]:
+            checkpoint["state_dict"][f"net.{name}"] /= temperature
     card = render_template(
         "card.md.j2",
         **_describe(checkpoint, finished.result),
@@ -66,24 +74,23 @@ def run(config: DictConfig) -> None:
         after=metrics.compute_calibration_error(predictions.labels, calibrated),
         reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
-    files.write_text(folder / CARD, card)
+    write_exported(folder, checkpoint, card)
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
-
-
-def _divide_logits(weights: dict[str, Any], temperature: float) -> None:
-    """Divide the weights of the last layer, and so the logits, by the temperature."""
-    last = find_last_layer(weights)
-    for name in (f"{last}.weight", f"{last}.bias"):
-        weights[name] = weights[name] / temperature
 
 
 def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """Collect what the card says about the model, its data and its training."""
     described = checkpoint["genreclf"]
     return {
-        "features": described["features"],
+        "features": {"name": "", **described["features"]},
         "model": described["model"],
+        "packages": sorted(
+            {
+                target.partition(".")[0]
+                for target in list_own_targets([described["model"], described["features"]])
+            }
+        ),
         "classes": described["classes"],
         "bins": described["bins"],
         "result": result,

@@ -10,8 +10,10 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,13 +34,14 @@ from genreclf.commands.own_parts import (
     register_options,
 )
 from genreclf.commands.run_folder import keep_log
+from genreclf.commands.run_name import add_sweep_settings
 from genreclf.errors import InputError, format_error
 from genreclf.training import launch
 
 CONF = "pkg://genreclf.conf"
-USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
-FLAGS = ("status", "estimate")  # of genreclf study: --status sets status=true
-NO_TRACE = ("hydra.run.dir=.",)  # do not create an output folder
+USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
+# Flags of genreclf study: --status sets status=true. Two of them create no output folder.
+FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}
 TAKE_A_VALUE = (  # options of Hydra
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
@@ -56,11 +59,24 @@ def keep_interrupts() -> None:
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _interrupt_main).start()  # after the finaliser
+            threading.Thread(target=interrupt_later, daemon=True).start()
         else:
             report(unraisable)
 
+    def interrupt_later() -> None:
+        while _is_running(hook):  # where the interrupt would be dropped once more
+            time.sleep(0.01)
+        _interrupt_main()
+
     sys.unraisablehook = hook
+
+
+def _is_running(function: Callable[..., Any]) -> bool:
+    """Whether the main thread is inside this function."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _interrupt_main() -> None:
@@ -74,6 +90,8 @@ def _interrupt_main() -> None:
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exit if it fails."""
+    if name == "train" and {"-m", "--multirun"} & set(arguments):
+        arguments = add_sweep_settings(arguments)
     sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -99,7 +117,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
             with keep_log():
                 return command.run(config)
         except USER_ERRORS as error:
-            message = _explain_error(error)
+            message = explain_error(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # let the other jobs finish first
                 print(f"genreclf: {message}", file=sys.stderr)
                 raise InputError(message) from None  # a cause is lost between processes
@@ -112,7 +130,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         if plain != arguments:
             run(name, config_name, plain)
             return
-        _fail(_explain_error(error) + _suggest_key(str(error), name, config_name))
+        _fail(explain_error(error) + explain_key(str(error), name, config_name))
     except ValueError as error:
         if "Only one of --run" in str(error):
             _fail("-m runs a sweep and --cfg prints the config: leave out one of them")
@@ -131,17 +149,17 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     except Exception as error:
         if not _was_raised_by_launcher(error):
             raise
-        _fail(f"hydra/launcher: {_explain_error(error)}")
+        _fail(f"hydra/launcher: {explain_error(error)}")
     finally:
         _stop_idle_workers()
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:
     """Turn our flags into overrides, and move Hydra's options to the front, where it wants them."""
-    for flag in FLAGS:
+    for flag, settings in FLAGS.items():
         if f"--{flag}" in arguments:
             others = (text for text in arguments if text != f"--{flag}")
-            arguments = [*others, f"{flag}=true", *NO_TRACE]
+            arguments = [*others, f"{flag}=true", *settings]
     options, overrides, rest = [], [], iter(arguments)
     for text in rest:
         if text.startswith("-"):
@@ -193,8 +211,10 @@ def _was_raised_by_launcher(error: Exception) -> bool:
     return any(frame.f_globals["__name__"].startswith("hydra_plugins.") for frame, _ in frames)
 
 
-def _explain_error(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """Describe an error in one line for the user."""
+    if isinstance(error, MemoryError):  # outside training, which reports its own
+        return "memory ran out; end other programs, or use fewer processes: workers=1 num_workers=0"
     # Ray and submitit report an error in a job as the text of its traceback.
     raised = re.findall(r"^[\w.]+(?:Error|Exception): (.+)$", str(error), re.MULTILINE)
     text = raised[-1] if raised else format_error(error)
@@ -213,7 +233,7 @@ def _explain_error(error: BaseException) -> str:
     return text.strip()
 
 
-def _suggest_key(message: str, name: str, config_name: str) -> str:
+def explain_key(message: str, name: str, config_name: str) -> str:
     """Suggest a known key that resembles the mistyped one, or say why it is refused."""
     mistyped = re.search(r"Could not override '([^']+)'", message)
     if not mistyped:

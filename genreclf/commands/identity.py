@@ -7,7 +7,8 @@ The name of a run ends in a digest of
 - option files from outside the package, in full;
 - the data: features, rows, genres and parts, wherever the files are (`store.digest_split`);
 - the other files that a run reads (targets of distillation, pretrained weights), by content;
-- versions of components whose results have changed since they were first released.
+- versions of components whose results have changed since they were first released;
+- the code of components that are not part of genreclf: their `version`, or else their source file.
 
 Folders, spellings of paths, names of modules, and settings that do not affect results do not
 count. Neither does a new key that is left at its default. If a default has changed,
@@ -21,20 +22,31 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.compose import EXPANDED, compose_default
 from genreclf.data.store import digest_values
 from genreclf.errors import InputError
+from genreclf.trust import identify_code, list_own_targets
 
 DIGITS = 8
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
 CHANGE_NOTHING = (  # settings that do not affect results
     *("outputs", "store", "num_workers", "workers", "report", "logger", "status", "estimate"),
-    *("allow_identical", "study", "trainer.enable_progress_bar"),
+    *("retry", "allow_identical", "study", "trainer.enable_progress_bar", "trust"),
 )
+ADDED = {  # groups added later, which count unless their first default is chosen
+    "loss": "cross_entropy",
+    "metric": "standard",
+    "callback": "none",
+    "sampler": "shuffle",
+}
 LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
-VERSIONS: dict[str, int] = {}  # by exported name; raise when results change
+VERSIONS = {  # of exported names, options and settings; raise when results change
+    "augmentation/strong": 2,  # leaves no extra copy unchanged
+    "tracks_per_genre": 2,  # limits all parts, not only training
+}
 
 
 def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
@@ -46,11 +58,16 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         sources: digests of the other files that the run reads, by name.
     """
     choices = list_choices(config)
+    settings = list_differences(config, choices)
     identity = {
-        "choices": {group: option for group, option in choices.items() if _affects_identity(group)},
-        "settings": list_differences(config, choices),
+        "choices": {
+            group: option
+            for group, option in choices.items()
+            if _affects_identity(group) and ADDED.get(group) != option
+        },
+        "settings": settings,
         "outside": _read_outside(config, choices),
-        "versions": {name: VERSIONS[name] for name in _list_targets(config) if name in VERSIONS},
+        "versions": _list_versions(config, choices, settings),
         "data": data,
         "sources": dict(sources),
     }
@@ -158,9 +175,26 @@ def _read_option_files(config: DictConfig, name: str) -> list[Any]:
     return [_canonicalise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
 
 
-def _list_targets(config: DictConfig) -> list[str]:
+def _list_versions(
+    config: DictConfig, choices: Mapping[str, str], differences: Mapping[str, Any]
+) -> dict[str, Any]:
+    """List the versions of the components: of ours, those above 1; of others, all."""
     settings = flatten(config)
-    return sorted({settings[key] for key in settings if key.endswith("_target_")})
+    lists = [value for value in settings.values() if isinstance(value, list)]
+    named = {str(settings[key]) for key in settings if key.endswith("_target_")}
+    ours = {*named, *_list_options(config, choices), *differences} & VERSIONS.keys()
+    found: dict[str, Any] = {name: VERSIONS[name] for name in ours}
+    for name in list_own_targets([lists, [{"_target_": name} for name in named]]):
+        found[name] = identify_code(get_object(name))
+    return found
+
+
+def _list_options(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
+    """List the chosen options that have an effect, as group/option."""
+    copies = OmegaConf.select(config, "oversampling.copies") and config.oversampling.genres
+    unused = () if copies else ("augmentation@oversampling.augmentation",)
+    used = ((group, option) for group, option in choices.items() if group not in unused)
+    return [f"{group.partition('@')[0]}/{option}" for group, option in used]
 
 
 def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) -> None:

@@ -52,7 +52,7 @@ def _predict(options: argparse.Namespace) -> int:
         start_forkserver()  # it gets ready while this process imports PyTorch
     import genreclf
 
-    model = genreclf.load(options.checkpoint, options.device)
+    model = genreclf.load(options.checkpoint, options.device, options.trust)
     failed = 0
     write = WRITERS[options.format](files, options.top)
     with _show_progress(len(files)) as advance:
@@ -90,6 +90,13 @@ def _make_parser() -> argparse.ArgumentParser:
         "--device",
         default="auto",
         help="auto (a GPU if there is one; the default), cpu, cuda, cuda:1, ...",
+    )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose code the model may run if it is not part of genreclf",
     )
     parser.add_argument(
         "--top",

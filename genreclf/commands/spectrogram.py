@@ -23,7 +23,9 @@ def run(config: DictConfig) -> None:
     """Run the command: write the drawing and print its path."""
     features, trained = instantiate(config.features), None
     if config.checkpoint is not None:
-        trained = load_any_checkpoint(config.checkpoint, config.classes, config.axis, features)
+        trained = load_any_checkpoint(
+            config.checkpoint, config.classes, config.axis, features, config.trust
+        )
         features = trained.features if config.classes else _choose_features(trained)
     path = Path(str(config.clip))
     default = Path(config.outputs, "figures", f"{path.stem}-{features.name}.svg")

@@ -1,5 +1,6 @@
 """Finds the store that a config asks for: the one it names, or the one of its dataset."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.audio.features import identify_features
+from genreclf.audio.features import build_features, identify_features, locate_features
 from genreclf.commands.identity import digest_run
 from genreclf.data.build_store import (
     StorePlan,
@@ -18,6 +19,7 @@ from genreclf.data.build_store import (
 )
 from genreclf.data.digests import DigestCache
 from genreclf.data.store import Source, Store, digest_split, digest_values
+from genreclf.protocols import Dataset
 from genreclf.training.sources import digest_sources
 
 CHOOSE_FEATURES = (
@@ -27,6 +29,7 @@ CHOOSE_FEATURES = (
     "init",
     "phase",
 )  # prefixes of overrides
+SPLITS_VERSION = 2  # raise when a split of this package gives other rows: its digest is cached
 
 
 def find_store(config: DictConfig) -> Store | StorePlan:
@@ -44,8 +47,10 @@ def find_store(config: DictConfig) -> Store | StorePlan:
         store = Store(str(config.store))
         _adopt_features(config, store.source)
         return accept_store(store, instantiate(config.features))
+    dataset = instantiate(config.data)
+    _adopt_duration(config, dataset)
     plan = plan_store(
-        instantiate(config.data),
+        dataset,
         instantiate(config.features),
         outputs=config.outputs,
         path=config.store,
@@ -63,14 +68,23 @@ def build_config_store(config: DictConfig) -> Store:
     return write_store(store, config.workers) if isinstance(store, StorePlan) else store
 
 
+def _adopt_duration(config: DictConfig, dataset: Dataset) -> None:
+    """Set the duration of features to the dataset's own, if its option file does not set any."""
+    plain: Any = OmegaConf.to_container(config.features)
+    duration = getattr(dataset, "duration", None)  # `plan_store` refuses a dataset without one
+    unset = "duration" not in config.data and str(plain.get("duration")).startswith("${")
+    if unset and isinstance(duration, int | float):
+        config.features.duration = float(duration)
+
+
 def _adopt_features(config: DictConfig, source: Source) -> None:
     """Set the config's features to those of the named store, unless the user chose some."""
     given = HydraConfig.get().overrides.task
     if "features" not in config or any(text.startswith(CHOOSE_FEATURES) for text in given):
         return
-    settings = {key: value for key, value in source.features.items() if key != "name"}
+    build_features(source.features, config.get("trust") or ())  # or a stranger's store runs code
     OmegaConf.set_struct(config, False)
-    config.features = {"_target_": source.identity["class"], **settings}
+    config.features = locate_features(source.features)
     OmegaConf.set_struct(config, True)
 
 
@@ -98,14 +112,19 @@ def digest_config_split(config: DictConfig, store: Store) -> str:
     """
 
     def compute() -> str:
-        return digest_split(store, instantiate(config.split)(store))
+        split, log = instantiate(config.split), logging.getLogger("genreclf.data.splits")
+        log.disabled = True  # training splits again, and logs then
+        try:
+            return digest_split(store, split(store))
+        finally:
+            log.disabled = False
 
     settings: Any = OmegaConf.to_container(config.split, resolve=True)
     if not str(settings["_target_"]).startswith("genreclf."):  # the user's code may have changed
         return compute()
     from importlib.metadata import version  # slow to import
 
-    versions = [version("genreclf"), version("scikit-learn")]
+    versions = [version("genreclf"), version("scikit-learn"), SPLITS_VERSION]
     cache = DigestCache(Path(str(config.outputs)) / "stores")
     key = digest_values([store.source.digest, store.row_sha1, settings, versions])
     found = cache.get(f"split {key}", compute)

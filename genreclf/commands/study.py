@@ -5,13 +5,12 @@ overrides of its winner are passed on to the next phase. Finished runs are not r
 interrupted study resumes when it is started again.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import shlex
 import time
-from collections.abc import Container
-from itertools import product
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,18 +18,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.audio.own_features import get_stored
 from genreclf.audio.workers import exit_with_parent
-from genreclf.commands import compose, hydra_app
+from genreclf.commands import compose, hydra_app, study_overrides
 from genreclf.commands.run_folder import set_output_folder
 from genreclf.errors import InputError
-from genreclf.evaluation.metrics import LOGGED
 from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
 from genreclf.studies import status
-from genreclf.studies.study import Phase, Study
-from genreclf.studies.sweep import drop_swept, get_key, plan_phase
+from genreclf.studies.ranking import find_weakest_genre
+from genreclf.studies.settings import TEST, StudySettings
+from genreclf.studies.study import STUDY, Phase, Study
+from genreclf.studies.sweep import count_points, find_exclusions, get_key, plan_phase
 
 log = logging.getLogger(__name__)
-OWN_KEYS = ("study", "status", "estimate", "report")  # not passed on to the training runs
 
 
 def run(config: DictConfig) -> None:
@@ -38,14 +38,17 @@ def run(config: DictConfig) -> None:
     if config.status:
         print(status.describe_studies(Path(config.outputs)))
         return
-    study = _make_study(config)
+    settings, study = study_overrides.read_study(config)
     if config.estimate:
-        print(_estimate(config, study))
+        print(_estimate(config, settings, study))
         return
     folder = _choose_folder(config)
     set_output_folder(folder)
     with FileLock(folder / status.LOCK):
-        print(_run_phases(config, study, folder))
+        _run_phases(config, settings, study, folder)
+    from genreclf.report.study import PAGE
+
+    print(folder / (PAGE if config.report else STUDY))
 
 
 def _choose_folder(config: DictConfig) -> Path:
@@ -62,84 +65,94 @@ def _choose_folder(config: DictConfig) -> Path:
     return Path(str(config.outputs)) / "study" / name
 
 
-def _make_study(config: DictConfig) -> Study:
-    """Make the study from its config; none of its phases is planned yet.
-
-    Raises:
-        InputError: no phases or seeds, a metric that is not logged, or an override of something
-            that the study itself decides.
-    """
-    settings = config.study
-    if settings.metric is not None and settings.metric not in LOGGED:
-        raise InputError(f"study.metric={settings.metric}: choose one of {', '.join(LOGGED)}")
-    if not settings.phases or not settings.seeds:
-        raise InputError("study.phases and study.seeds: give at least one of each")
-    overrides = HydraConfig.get().overrides.task
-    given = [text for text in overrides if get_key(text).partition(".")[0] not in OWN_KEYS]
-    phases = [Phase(name) for name in settings.phases]
-    for phase in phases:
-        sweep = compose.read_sweep(phase.name)
-        phase.planned = len(list(product(*sweep.values()))) * len(settings.seeds)
-        others = [other.name for other in phases if other is not phase]
-        _check_overrides(given, phase.name, sweep, others)
-    name = str(HydraConfig.get().runtime.choices["study"])
-    command = ["study", *compose.list_hydra_options(), *overrides]
-    return Study(name, settings.metric, list(settings.seeds), given, phases, command)
-
-
-def _check_overrides(
-    given: list[str], phase: str, sweep: Container[str], others: list[str]
-) -> None:
-    """Refuse overrides of anything that the study itself decides."""
-    for text in given:
-        key = get_key(text)
-        if key in ("seed", "phase"):
-            raise InputError(f"{text}: use study.{key}s=[...] instead")
-        if key in sweep:
-            raise InputError(
-                f"{text}: phase {phase} chooses {key}; remove this override, or skip the phase: "
-                f"study.phases=[{','.join(others)}]"
-            )
-
-
-def _run_phases(config: DictConfig, study: Study, folder: Path) -> Path:
-    """Plan, run and report one phase after the other; return the path of the page.
+def _run_phases(config: DictConfig, settings: StudySettings, study: Study, folder: Path) -> None:
+    """Plan, run and report one phase after the other.
 
     Raises:
         InputError: a phase ended without a choice.
     """
-    from genreclf.report.study import PAGE, write_study_report  # --status needs no Matplotlib
-
     study.write(folder)
-    settings = {get_key(text): text for text in config.study.overrides}
     dataset: Dataset = instantiate(config.data)
+    chosen: dict[str, str] = {}
+    planned: dict[str, list[str]] = {}  # the overrides of each phase
     for phase in study.phases:
-        plan_phase(
-            phase,
-            compose.read_sweep(phase.name),
-            [*settings.values(), *study.overrides, *_list_phase_overrides(config, phase)],
-            study.seeds,
-            dataset,
-            compose.find_run_folder,
-            compose.list_hydra_options(),
-        )
+        if phase.name == TEST:
+            _plan_test(study, phase, planned)
+        else:
+            planned[phase.name] = _plan_phase(settings, study, phase, chosen, dataset)
         study.write(folder)
+        if config.retry:
+            phase.forget_exhausted_runs()
         ran = bool(phase.points) and _run_phase(phase, folder)
         if phase.points:
             phase.choose_winner(study.metric)
             study.write(folder)
         if phase.chosen:
-            settings |= {get_key(text): text for text in phase.chosen.overrides}
-        if ran or phase.error or phase is study.phases[-1]:
+            chosen |= {get_key(text): text for text in phase.chosen.overrides}
+        if config.report and (ran or phase.error or phase is study.phases[-1]):
+            from genreclf.report.study import write_study_report  # --status needs no Matplotlib
+
             write_study_report(study, folder)
         if phase.error:
-            raise InputError(f"{phase.error} (its log: {folder / phase.name}.log)")
+            raise InputError(f"{phase.error} (its log: {folder / phase.slug}.log)")
         log.info("%s", status.describe_outcome(phase, study.metric))
-    return folder / PAGE
 
 
-def _list_phase_overrides(config: DictConfig, phase: Phase) -> list[str]:
-    return list(config.study.phase_overrides.get(phase.name, []))
+def _plan_phase(
+    settings: StudySettings, study: Study, phase: Phase, chosen: dict[str, str], dataset: Dataset
+) -> list[str]:
+    """Plan a phase; return the overrides of its runs.
+
+    If it copies tracks of a genre that has yet to be found, that genre is added to `chosen`.
+    """
+    sweep = compose.read_sweep(phase.name)
+    overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, chosen)
+    if study_overrides.lacks_genres(
+        study_overrides.compose_first_run(phase.name, sweep, overrides)
+    ):
+        chosen[study_overrides.GENRES] = _find_genre(study, phase)
+        overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, chosen)
+    phase.left_out = find_exclusions(sweep, dataset)
+    plan_phase(
+        phase,
+        sweep,
+        overrides,
+        study.seeds,
+        compose.find_run_folder,
+        compose.list_hydra_options(),
+    )
+    return overrides
+
+
+def _find_genre(study: Study, phase: Phase) -> str:
+    """Find the genre that the last winner recognises worst; return the override that names it."""
+    winners = [each.chosen for each in study.phases if each.chosen]
+    if not winners:
+        raise InputError(
+            f"phase {phase.name}: {study_overrides.GENRES}=[...] is needed, because no earlier "
+            "phase has chosen a model that could tell which genre is recognised worst"
+        )
+    genre = find_weakest_genre(winners[-1].runs)
+    log.info("%s: the genre recognised worst so far is %s", phase.name, genre)
+    quoted = genre.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{study_overrides.GENRES}=["{quoted}"]'
+
+
+def _plan_test(study: Study, test: Phase, planned: dict[str, list[str]]) -> None:
+    """Plan the test of a phase's winner: its runs again, with test=true, which trains nothing."""
+    tested = next(phase for phase in study.phases if phase.name == study.tested)
+    if tested.chosen is None:
+        test.left_out, test.planned = dict.fromkeys([TEST], f"{tested.name} was left out"), 0
+        return
+    plan_phase(
+        test,
+        {get_key(text): [text] for text in tested.chosen.overrides},
+        [*planned[tested.name], "test=true"],
+        study.seeds,
+        compose.find_run_folder,
+        compose.list_hydra_options(),
+        option=tested.name,
+    )
 
 
 def _run_phase(phase: Phase, folder: Path) -> bool:
@@ -151,7 +164,7 @@ def _run_phase(phase: Phase, folder: Path) -> bool:
     if phase.count_finished() == phase.count_runs():
         return False
     context = multiprocessing.get_context("spawn")
-    file = folder / f"{phase.name}.log"
+    file = folder / f"{phase.slug}.log"
     os.environ["WANDB_RUN_GROUP"] = folder.name
     process = context.Process(target=_run_sweep, args=(phase.command, str(file)))
     with status.show_progress(phase) as update:
@@ -182,21 +195,41 @@ def _run_sweep(command: list[str], file: str) -> None:
     hydra_app.run("train", "config", command[1:])
 
 
-def _estimate(config: DictConfig, study: Study) -> str:
+def _estimate(config: DictConfig, settings: StudySettings, study: Study) -> str:
     """Estimate disk space and time, from the first run of each phase."""
-    from genreclf.studies.estimate import Workload, count_tracks, describe_estimate
+    from genreclf.studies.estimate import (
+        Workload,
+        count_tracks,
+        count_used_tracks,
+        describe_estimate,
+    )
     from genreclf.training.speed import CLASSES, measure_training_speed  # imports PyTorch
 
-    runs = {phase.name: _compose_first_run(config, study, phase) for phase in study.phases}
-    last = runs[study.phases[-1].name]
     dataset: Dataset = instantiate(config.data)
+    study.phases = [phase for phase in study.phases if phase.name != TEST]  # it trains nothing
+    runs, compared = {}, {}
+    for phase in study.phases:
+        sweep = compose.read_sweep(phase.name)
+        overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, {})
+        runs[phase.name] = study_overrides.compose_first_run(phase.name, sweep, overrides)
+        with contextlib.suppress(InputError):  # not downloaded yet
+            excluded = find_exclusions(sweep, dataset)
+            sweep = {key: [t for t in texts if t not in excluded] for key, texts in sweep.items()}
+            phase.planned = count_points(sweep) * len(study.seeds)
+        compared |= dict.fromkeys(sweep.get("features", []))
+    last = runs[study.phases[-1].name]
     if isinstance(dataset, FeatureDataset):
         features, shape = [], next(dataset.rows()).shape
     else:
-        features, shape = _make_features(config, dataset), instantiate(last.features).shape
+        shape = instantiate(last.features).shape
+        features = _make_features(config, dataset, list(compared))
     archives = dataset.archives if isinstance(dataset, DownloadableDataset) else []
+    counts = count_tracks(dataset)
     workload = Workload(
-        tracks=count_tracks(dataset),
+        tracks=sum(counts),
+        used={
+            name: count_used_tracks(counts, first.tracks_per_genre) for name, first in runs.items()
+        },
         archives=sum(float(entry.get("gib", 0)) for entry in archives),
         features=features,
         outputs=Path(str(config.outputs)),
@@ -212,17 +245,10 @@ def _estimate(config: DictConfig, study: Study) -> str:
     return describe_estimate(study, workload)
 
 
-def _compose_first_run(config: DictConfig, study: Study, phase: Phase) -> DictConfig:
-    sweep = compose.read_sweep(phase.name)
-    first = [overrides[0] for overrides in sweep.values()]
-    settings = [*config.study.overrides, *study.overrides, *_list_phase_overrides(config, phase)]
-    return compose.compose_run([f"phase={phase.name}", *first, *drop_swept(settings, sweep)])
-
-
-def _make_features(config: DictConfig, dataset: Dataset) -> list[Features]:
+def _make_features(config: DictConfig, dataset: Dataset, compared: list[str]) -> list[Features]:
     """Make the features that the study stores: those that it compares, or the one it uses."""
-    if "features" not in config.study.phases:
-        return [instantiate(config.features).stored]
-    compared = compose.read_sweep("features")["features"]
+    if not compared:
+        return [get_stored(instantiate(config.features))]
     duration = f"data.duration={dataset.duration}"
-    return [instantiate(compose.compose_run([text, duration]).features).stored for text in compared]
+    runs = (compose.compose_run([text, duration]) for text in compared)
+    return [get_stored(instantiate(run.features)) for run in runs]

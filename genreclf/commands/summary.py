@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from filelock import FileLock
 from omegaconf import DictConfig, ListConfig
 
 from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
-from genreclf.report.summary import make_record, make_tables, read_records, write_records
+from genreclf.report.records import update_records, write_records
+from genreclf.report.summary import make_tables
 from genreclf.report.templates import render_template
 
 
@@ -17,10 +19,11 @@ def run(config: DictConfig) -> None:
     file = Path(str(config.file))
     if file.suffix != ".csv":
         raise InputError(f"file={file}: its name must end in .csv; the tables go next to it")
-    records = {record.run: record for record in read_records(file)}
-    records |= {record.run: record for record in map(make_record, runs.read_runs(places))}
-    ordered = sorted(records.values(), key=lambda r: (r.split, r.settings, r.seed, r.fold))
-    page, tables = file.with_suffix(".md"), make_tables(ordered)
-    write_records(file, ordered)
-    files.write_text(page, render_template("summary.md.j2", tables=tables, file=file.name))
+    found, page = runs.read_runs(places), file.with_suffix(".md")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):  # two calls would lose each other's lines
+        records = update_records(file, found)
+        tables = make_tables(records)
+        write_records(file, records)
+        files.write_text(page, render_template("summary.md.j2", tables=tables, file=file.name))
     print(page)

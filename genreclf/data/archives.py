@@ -110,9 +110,17 @@ def _find_fault(member: zipfile.ZipInfo) -> str:
     return "is encrypted" if member.flag_bits & ENCRYPTED else ""
 
 
+def measure_file(path: Path) -> int | None:
+    """Measure a file in bytes, with one look-up; None if there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
 def _has_size(member: zipfile.ZipInfo, folder: Path) -> bool:
-    target = folder / member.filename
-    return target.is_file() and target.stat().st_size == member.file_size
+    return measure_file(folder / member.filename) == member.file_size
 
 
 def _is_unpacked(member: zipfile.ZipInfo, folder: Path) -> bool:

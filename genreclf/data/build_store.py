@@ -10,14 +10,15 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from genreclf.audio.own_features import check_features, get_silence, get_stored
 from genreclf.audio.workers import Row, count_available_cores
-from genreclf.data.datasets.track import Track
+from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
-from genreclf.data.rows import check_rows, extract_rows
+from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
+from genreclf.protocols import Dataset, FeatureDataset, Features
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +57,19 @@ def plan_store(
         path: path of the store; None for a name that depends on what it is made from.
 
     Raises:
-        InputError: features and dataset do not fit together, or the dataset cannot be read.
+        InputError: features and dataset do not fit together, the dataset cannot be read, its tracks
+            cannot be used, for the reasons of `list_tracks`, or features of your own are not what
+            they declare.
     """
     brought = isinstance(dataset, FeatureDataset)
+    check_features(features)
     if not callable(features) and not brought:
         raise InputError(
             f"data={dataset.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
         )
-    stored, folder = features.stored, Path(str(outputs)) / "stores"
-    tracks, contents = dataset.tracks(), None
+    stored, folder = get_stored(features), Path(str(outputs)) / "stores"
+    tracks, contents = list_tracks(dataset, with_audio=not brought), None
     if not brought:
         cache = DigestCache(folder)
         contents = cache.digest_files([track.path for track in tracks])
@@ -128,7 +132,8 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     """Return the planned store; write it if it does not exist yet.
 
     Raises:
-        InputError: no track has usable audio, a process was killed, or the disk is full.
+        InputError: the dataset's genres are not those of its tracks, no track has usable audio, a
+            process was killed, or the disk is full.
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,8 +143,7 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     store = Store(plan.path)
     if isinstance(plan.dataset, FeatureDataset):
         check_values(store, plan.features)
-    known_bad = plan.dataset.known_bad if isinstance(plan.dataset, DownloadableDataset) else {}
-    _log_store(store, plan.features, known_bad)
+    _log_store(store, plan.features, getattr(plan.dataset, "known_bad", None) or {})
     return store
 
 
@@ -162,6 +166,7 @@ def check_values(store: Store, features: Any) -> None:
 
 
 def _write(plan: StorePlan, workers: int) -> None:
+    check_genres(plan.dataset, plan.tracks)
     if isinstance(plan.dataset, FeatureDataset):
         _write_provided_rows(plan, plan.dataset)
         return
@@ -172,18 +177,23 @@ def _write(plan: StorePlan, workers: int) -> None:
             writer,
             extract_rows(plan.tracks, contents, features, writer.done, workers, plan.path.parent),
         )
-        writer.finish(Scaling(silence=features.silence))
+        writer.finish(Scaling(silence=get_silence(features)))
 
 
 def _write_provided_rows(plan: StorePlan, dataset: FeatureDataset) -> None:
-    """Write the rows that the dataset provides."""
-    first, features = next(dataset.rows()), plan.features
-    if callable(features) and first.shape != features.shape:
-        rows, wanted = (" x ".join(map(str, shape)) for shape in (first.shape, features.shape))
-        raise InputError(f"rows of {rows} cannot be features={features.name}, which are {wanted}")
-    with StoreWriter(plan.path, plan.source, plan.tracks, first.shape, first.dtype) as writer:
-        _write_rows(writer, check_rows(dataset, writer.done))
-        writer.finish(_choose_scaling(dataset))
+    """Write the rows that the dataset provides, reading each once."""
+    rows, features = ProvidedRows(dataset, len(plan.tracks)), plan.features
+    shape = rows.first.shape
+    if callable(features) and shape != features.shape:
+        given, wanted = (" x ".join(map(str, each)) for each in (shape, features.shape))
+        raise InputError(f"rows of {given} cannot be features={features.name}, which are {wanted}")
+    scale, offset = dataset.scaling()
+    with StoreWriter(plan.path, plan.source, plan.tracks, shape, rows.first.dtype) as writer:
+        _write_rows(writer, rows.check(writer.done))
+        silence = dataset.silence
+        if silence is None:
+            silence = scale * rows.lowest + offset
+        writer.finish(Scaling(scale, offset, (silence,)))
 
 
 def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
@@ -209,15 +219,6 @@ def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
             else:
                 writer.accept(*row)
             progress.update(task, advance=1, rejected=writer.rejected)
-
-
-def _choose_scaling(dataset: FeatureDataset) -> Scaling:
-    scale, offset = dataset.scaling()
-    silence = dataset.silence
-    if silence is None:
-        finite = (row for row in dataset.rows() if np.isfinite(row).all())
-        silence = scale * min((float(row.min()) for row in finite), default=0.0) + offset
-    return Scaling(scale, offset, (silence,))
 
 
 def _log_store(store: Store, features: Features, known_bad: Collection[str]) -> None:

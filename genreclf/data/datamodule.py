@@ -16,15 +16,17 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from genreclf.audio.features import Features, Precomputed
+from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
+from genreclf.audio.own_features import get_stored
 from genreclf.data import cache
-from genreclf.data.sampling import EpochShuffle, Oversampling
+from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
+from genreclf.protocols import MakeSampler
 
 StoredBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
@@ -65,18 +67,20 @@ def _keep_batch(batch: Any) -> StoredBatch:
     return batch
 
 
-def check_loading(batch_size: int, num_workers: int, cached: str = "none") -> None:
+def check_loading(
+    batch_size: int, num_workers: int, cached: str = "none", features: Any = None
+) -> None:
     """Check the settings of loading.
 
     Raises:
-        InputError: a number is not whole or too small, or the cache is unknown.
+        InputError: a number is not whole or too small, or the cache is unknown or does not suit the
+            features.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
     if not isinstance(num_workers, int) or num_workers < 0:
         raise InputError(f"num_workers={num_workers!r}: a whole number of at least 0 is needed")
-    if cached not in cache.KINDS:
-        raise InputError(f"cache={cached}: choose one of {', '.join(cache.KINDS)}")
+    cache.check_cache(cached, features)
 
 
 class StoreDataModule(pl.LightningDataModule):
@@ -94,6 +98,9 @@ class StoreDataModule(pl.LightningDataModule):
         cached: where all stored values are kept, one of `cache.KINDS`; "none" reads each batch from
             the file.
         targets: targets of knowledge distillation in training, float32 (len(store), size).
+        make_sampler: makes the sampler that chooses the training tracks of an epoch and their
+            order, given `labels`, the genre of each item, int64 (items,), extra copies included,
+            and `seed`; None for each item once, in random order.
 
     Attributes:
         shape: (bins, frames) of the features.
@@ -102,7 +109,7 @@ class StoreDataModule(pl.LightningDataModule):
 
     Raises:
         InputError: the batch size is under 1, the number of workers negative, or the cache
-            unknown.
+            unknown or unsuitable.
     """
 
     def __init__(
@@ -114,27 +121,33 @@ class StoreDataModule(pl.LightningDataModule):
         augmentation: nn.Module | None = None,
         oversampling: Oversampling | None = None,
         seed: int = 0,
-        features: Features | None = None,
+        features: Any = None,
         cached: str = "none",
         targets: np.ndarray | None = None,
+        make_sampler: MakeSampler | None = None,
     ) -> None:
         super().__init__()
-        check_loading(batch_size, num_workers, cached)
+        check_loading(batch_size, num_workers, cached, features)
         self.store, self.split, self.seed = store, split, seed
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augmentation = augmentation or nn.Identity()
         self.oversampling = oversampling or Oversampling()
         features = features or Precomputed()
-        self.shape = store.shape if isinstance(features, Precomputed) else features.shape
+        self.shape = store.shape if get_stored(features) is features else features.shape
         self.batch_features = build_batch_features(features)
         self.copies = self.oversampling.repeat_rows(store, split.get("train", np.arange(0)))
         self.predicted_part = self.tested_part
         self.cached = cached
         self.targets = None if targets is None else torch.from_numpy(targets)
+        self.make_sampler = make_sampler or EpochShuffle
         self._values: Tensor | None = None  # all stored values, if there is a cache
 
     def setup(self, stage: str = "") -> None:
-        """Fill the cache, in each process that trains."""
+        """Fill the cache, in each process that trains.
+
+        Raises:
+            InputError: `cached` is "float16", which cannot hold the values precisely enough.
+        """
         if self._values is None:
             trainer: Any = self.trainer
             device = trainer.strategy.root_device if trainer else torch.device("cpu")
@@ -150,9 +163,12 @@ class StoreDataModule(pl.LightningDataModule):
         return "test" if "test" in self.split else "val"
 
     def train_dataloader(self) -> DataLoader:
-        """Load shuffled training batches; if there are several processes, each has its own tracks.
+        """Load training batches; if there are several processes, each has its own tracks.
 
         If the tracks cannot be divided evenly among the processes, some are repeated.
+
+        Raises:
+            InputError: the sampler gives something other than numbers of tracks.
         """
         tracks = StoreDataset(
             self.store, self.split["train"], self.copies, read=self._values is None
@@ -160,11 +176,11 @@ class StoreDataModule(pl.LightningDataModule):
         # Workers start to read before Lightning tells the sampler the epoch of a resumed run.
         progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
         epoch = progress.processed if progress else 0
-        processes = self.trainer.world_size if self.trainer else 1
-        order = EpochShuffle(len(tracks), self.seed, epoch)
-        if self.trainer and processes > 1:
-            order = DistributedSampler(tracks, processes, self.trainer.global_rank, seed=self.seed)
-            order.set_epoch(epoch)
+        rank, processes = 0, 1
+        if self.trainer:
+            rank, processes = self.trainer.global_rank, self.trainer.world_size
+        labels = self.store.labels[tracks.rows]
+        order = ProcessSampler(self.make_sampler, labels, self.seed, epoch, rank, processes)
         return self._make_loader(tracks, self.batch_size // processes, order)
 
     def val_dataloader(self) -> DataLoader:

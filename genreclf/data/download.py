@@ -8,7 +8,7 @@ import hashlib
 import http.client
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock, Timeout
 
-from genreclf.data.archives import make_bytes_progress, unpack
+from genreclf.data.archives import make_bytes_progress, measure_file, unpack
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk, read_json, write_json
+from genreclf.files import GENERATED, check_free_disk, read_json, write_json
 
 log = logging.getLogger(__name__)
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s, before each retry; they restart when a retry gets further
@@ -83,12 +83,19 @@ def _download_and_unpack(archive: Archive, root: Path, keep_archive: bool) -> No
         download_file(archive.url, path)
     check_sha1(path, archive.sha1)
     files = unpack(path, root)
+    _mark_folders(files, root)
     write_json(
         _locate_manifest(archive, root), {"url": archive.url, "sha1": archive.sha1, "files": files}
     )
     if not keep_archive:
         path.unlink()
     log.info("%s: %d files unpacked", archive.name, len(files))
+
+
+def _mark_folders(files: Iterable[str], root: Path) -> None:
+    """Mark the unpacked folders, so that data=folder does not take them for genres."""
+    for name in {name.partition("/")[0] for name in files if "/" in name}:
+        (root / name / GENERATED).touch()
 
 
 def _locate_manifest(archive: Archive, root: Path) -> Path:
@@ -106,8 +113,7 @@ def _read_manifest(archive: Archive, root: Path) -> dict[str, int] | None:
 
 def _find_faulty(files: dict[str, int], root: Path) -> list[str]:
     """Find the files that are missing or have the wrong size."""
-    paths = {name: root / name for name in files}
-    return [n for n, p in paths.items() if not p.is_file() or p.stat().st_size != files[n]]
+    return [name for name, size in files.items() if measure_file(root / name) != size]
 
 
 def _is_unpacked(archive: Archive, root: Path) -> bool:

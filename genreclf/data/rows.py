@@ -1,7 +1,9 @@
 """Rows of features for a store: from the dataset, copied from other stores, or extracted."""
 
 import contextlib
+import itertools
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -21,17 +23,59 @@ from genreclf.protocols import FeatureDataset
 log = logging.getLogger(__name__)
 
 
-def check_rows(dataset: FeatureDataset, done: int) -> Iterator[Row]:
-    """Yield the dataset's own rows after the first `done`; reject rows without content."""
-    for number, row in enumerate(dataset.rows()):
-        if number < done:
-            continue
-        if not np.isfinite(row).all():
-            yield "values that are not finite numbers"
-        elif row.min() == row.max():
-            yield f"silent: every value is {row.min()}"
-        else:
-            yield row, dataset.duration
+class ProvidedRows:
+    """The rows that a dataset provides, read once: large archives take long to decompress.
+
+    Args:
+        dataset: the dataset.
+        count: number of its tracks.
+
+    Attributes:
+        first: the first row.
+        lowest: the lowest stored value of the rows that were read and are finite.
+
+    Raises:
+        InputError: there is no row, or it is no array of numbers (bins, frames).
+    """
+
+    def __init__(self, dataset: FeatureDataset, count: int) -> None:
+        self._name, self._duration, self._count = dataset.name, dataset.duration, count
+        self._rows = iter(dataset.rows())
+        try:
+            self.first = np.asarray(next(self._rows))
+        except StopIteration:
+            raise InputError(f"data={self._name}: rows() gives none for {count} tracks") from None
+        if self.first.ndim != 2 or self.first.dtype.kind not in "biuf":
+            raise InputError(
+                f"data={self._name}: rows() gives arrays of shape {self.first.shape} and dtype "
+                f"{self.first.dtype}; numbers of shape (bins, frames) are needed"
+            )
+        self.lowest = math.inf
+
+    def check(self, done: int) -> Iterator[Row]:
+        """Yield the rows after the first `done`; reject rows without content.
+
+        Raises:
+            InputError: there are more or fewer rows than tracks.
+        """
+        number = 0
+        for row in itertools.chain([self.first], self._rows):
+            number += 1
+            if number > self._count:
+                raise InputError(f"data={self._name}: rows() gives more than {self._count} tracks")
+            finite = bool(np.isfinite(row).all())
+            if finite:
+                self.lowest = min(self.lowest, float(row.min()))
+            if number <= done:
+                continue
+            if not finite:
+                yield "values that are not finite numbers"
+            elif row.min() == row.max():
+                yield f"silent: every value is {row.min()}"
+            else:
+                yield row, self._duration
+        if number < self._count:
+            raise InputError(f"data={self._name}: rows() gives {number} for {self._count} tracks")
 
 
 def extract_rows(
@@ -57,7 +101,9 @@ def extract_rows(
     Raises:
         InputError: a process was killed.
     """
-    known = _find_rows(folder, identify_features(features), set(contents[done:]))
+    stores = _open_stores(folder, identify_features(features))
+    _warn_of_order(stores, tracks)
+    known = _find_rows(stores, set(contents[done:]))
     pending = list(zip(tracks, contents, strict=True))[done:]
     if copied := sum(content in known for _, content in pending):
         log.info("%d of %d tracks are copied from other stores", copied, len(pending))
@@ -78,18 +124,36 @@ def extract_rows(
         ) from None
 
 
-def _find_rows(
-    folder: Path, identity: Mapping[str, Any], wanted: set[str]
-) -> dict[str, tuple[Store, int]]:
-    """Find rows of these features for this audio in the finished stores of a folder."""
-    found: dict[str, tuple[Store, int]] = {}
+def _open_stores(folder: Path, identity: Mapping[str, Any]) -> list[Store]:
+    """Open the finished stores of these features in a folder."""
+    stores = []
     for path in sorted(folder.glob("*.h5")):
-        try:
-            store = Store(path)
-        except InputError:  # of another version, or damaged
-            continue
-        if store.source.identity == identity:
-            rows = enumerate(store.contents)
-            found |= {content: (store, row) for row, content in rows if content in wanted}
+        with contextlib.suppress(InputError):  # of another version, or damaged
+            stores.append(Store(path))
+    return [store for store in stores if store.source.identity == identity]
+
+
+def _warn_of_order(stores: Sequence[Store], tracks: Sequence[Track]) -> None:
+    """Warn if a dataset lists its tracks in another order than before: it must always be one."""
+    ids = [track.id for track in tracks]
+    for store in stores:
+        whole = sorted([*store.track_ids, *(track["track_id"] for track in store.rejected)])
+        if whole == sorted(ids):
+            accepted = set(store.track_ids)
+            if [track_id for track_id in ids if track_id in accepted] != store.track_ids:
+                log.warning(
+                    "the dataset lists the tracks of %s in another order, so no run on it is "
+                    "reused; tracks() should always return the same order",
+                    store.path.name,
+                )
+                return
+
+
+def _find_rows(stores: Sequence[Store], wanted: set[str]) -> dict[str, tuple[Store, int]]:
+    """Find rows of stores that were made from this audio."""
+    found: dict[str, tuple[Store, int]] = {}
+    for store in stores:
+        rows = enumerate(store.contents)
+        found |= {content: (store, row) for row, content in rows if content in wanted}
     found.pop(UNREADABLE, None)
     return found

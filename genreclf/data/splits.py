@@ -1,4 +1,4 @@
-"""Splits a store into training, validation and test rows, and finds leaks between these parts.
+"""Splits a store into training, validation and test rows.
 
 A split is a dict from part ("train", "val", "test") to the sorted rows of a store (int64 arrays).
 Each function takes the store first and its settings by name, and puts no row into two parts.
@@ -7,14 +7,13 @@ Each function takes the store first and its settings by name, and puts no row in
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from hashlib import sha1
-from itertools import combinations
-from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
+from genreclf.data.artists import identify_artists
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 
@@ -50,33 +49,130 @@ def _divide_stratified(
 def split_by_artist(store: Store, seed: int = 42) -> Split:
     """Split 70/10/20 % with each artist in one part only, genres balanced as far as possible.
 
-    A track without an artist counts as an artist of its own; the audit counts such tracks.
+    Spellings of one artist are recognised (`genreclf.data.artists`). A track without an artist
+    counts as an artist of its own; the audit counts such tracks.
 
     Raises:
         InputError: no track has an artist, or there are too few artists to fill each part.
     """
-    if not any(store.artists):
+    artists = _group_by_artist(store)
+    if artists is None:
         raise InputError(
             "split=artist: no track has an artist (tags of the files, or an array 'artist'); "
             "tag them, or use split=stratified"
         )
-    rest, test = _divide_by_artist(store, np.arange(len(store)), 5, seed)
-    train, val = _divide_by_artist(store, rest, 8, seed)
+    rest, test = _divide_by_artist(store, artists, np.arange(len(store)), 5, seed, "artist")
+    train, val = _divide_by_artist(store, artists, rest, 8, seed, "artist")
     return {"train": train, "val": val, "test": test}
 
 
-def _divide_by_artist(
-    store: Store, rows: np.ndarray, folds: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split off about one row in `folds`; both sides have every genre but share no artist."""
-    labels = store.labels[rows]
-    groups = np.array([store.artists[row] or f"\0{row}" for row in rows])
-    for label in np.unique(labels):
-        if len(set(groups[labels == label])) < 2:
+def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -> Split:
+    """Test on one of several folds; an eighth of the others validates, the rest trains.
+
+    The folds are the same whatever the number, so over all numbers each track is tested once.
+    Genres are balanced as far as possible. No artist is in two parts; a track without an artist
+    counts as an artist of its own. If no artist is known, only genres count.
+
+    Args:
+        store: any store.
+        number: number of the fold that is tested on, from 0.
+        folds: number of folds.
+        seed: seed of the folds and of the validation part.
+
+    Raises:
+        InputError: there is no such fold; a genre has fewer tracks than folds, or fewer than 3
+            artists; or there is no such division.
+    """
+    _check_fold(number, folds)
+    counts = Counter(store.labels.tolist())
+    least, count = min(counts.items(), key=lambda pair: (pair[1], pair[0]))
+    if count < folds:
+        raise InputError(
+            f"split=kfold: {store.classes[least]} has {count} tracks, fewer than {folds} folds; "
+            "add tracks, leave the genre out, or choose fewer folds: split.folds=..."
+        )
+    rows, artists = np.arange(len(store)), _group_by_artist(store)
+    if artists is None:
+        log.info("split=kfold: no track has an artist, so the folds are balanced by genre only")
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        rest, test = list(splitter.split(rows, store.labels))[number]
+        try:
+            train, val = _divide_stratified(rest, store.labels[rest], 1 / 8, seed)
+        except ValueError as error:
             raise InputError(
-                f"split=artist: {store.classes[label]} has tracks by fewer than 3 artists, and "
+                f"split=kfold: {len(store)} tracks are too few ({error}); use at least about 10 "
+                "tracks of each genre"
+            ) from None
+        return {"train": np.sort(train), "val": np.sort(val), "test": test}
+    rest, test = _find_artist_folds(store, artists, folds, seed)[number]
+    train, val = _divide_by_artist(store, artists, rest, 8, seed, "kfold")
+    return {"train": train, "val": val, "test": test}
+
+
+def _check_fold(number: int, folds: int) -> None:
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (number, folds))
+    if not whole or folds < 2 or not 0 <= number < folds:
+        raise InputError(
+            f"split: number={number}, folds={folds}; at least 2 folds, and a number from 0 to "
+            "below that, are needed"
+        )
+
+
+def _group_by_artist(store: Store) -> np.ndarray | None:
+    """Return the artist of each row; None if no artist is known."""
+    artists = identify_artists(store)
+    if not any(artists):
+        return None
+    return np.array([artist or f"\0{row}" for row, artist in enumerate(artists)])
+
+
+def _check_artists(
+    store: Store, artists: np.ndarray, rows: np.ndarray, least: int, name: str
+) -> None:
+    """Refuse rows in which a genre has fewer than `least` artists."""
+    labels, groups = store.labels[rows], artists[rows]
+    for label in np.unique(labels):
+        if len(set(groups[labels == label])) < least:
+            raise InputError(
+                f"split={name}: {store.classes[label]} has tracks by fewer than 3 artists, and "
                 "each of the 3 parts needs one of its own; add artists, or use split=stratified"
             )
+
+
+def _find_artist_folds(
+    store: Store, artists: np.ndarray, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Find folds of which each one lacks no genre, or where artists are few, the others do not."""
+    _check_artists(store, artists, np.arange(len(store)), 3, "kfold")
+    fallback = None
+    for attempt in range(20):
+        pairs = list(_iterate_folds(store.labels, artists, folds, seed + attempt))
+        if not all(_has_artists_to_divide(store, artists, rest) for rest, _ in pairs):
+            continue
+        if all(len(set(store.labels[fold])) == len(store.classes) for _, fold in pairs):
+            return pairs
+        fallback = fallback or pairs
+    if fallback is None:
+        raise InputError(
+            f"split=kfold: found no {folds} folds by artist that leave every genre in training and "
+            "validation; choose other folds (split.folds=...), or add artists"
+        )
+    log.warning("split=kfold: some folds lack a genre that has tracks by few artists")
+    return fallback
+
+
+def _has_artists_to_divide(store: Store, artists: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether each genre has two artists, one to train on and one to validate on."""
+    labels = store.labels[rows]
+    return all(len(set(artists[rows][labels == label])) > 1 for label in range(len(store.classes)))
+
+
+def _divide_by_artist(
+    store: Store, artists: np.ndarray, rows: np.ndarray, folds: int, seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split off about one row in `folds`; both sides have every genre but share no artist."""
+    _check_artists(store, artists, rows, 2, name)
+    labels, groups = store.labels[rows], artists[rows]
     most = min(folds, len(set(groups)), int(np.unique(labels, return_counts=True)[1].max()))
     for number in range(most, 1, -1):  # fewer, larger parts where artists are few
         for attempt in range(20):  # a fold can lack a genre: shuffle again
@@ -85,7 +181,7 @@ def _divide_by_artist(
                 first, second = min(found, key=lambda fold: abs(len(fold[1]) - len(rows) / folds))
                 return rows[first], rows[second]
     raise InputError(
-        "split=artist: found no division in which every part has every genre; add artists to the "
+        f"split={name}: found no division in which every part has every genre; add artists to the "
         "smallest genres, or use split=stratified"
     )
 
@@ -94,12 +190,19 @@ def _find_usable_folds(
     labels: np.ndarray, groups: np.ndarray, number: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Find the pairs (rest, fold) with every genre on both sides."""
+    every = set(labels)
+    folds = _iterate_folds(labels, groups, number, seed)
+    return [pair for pair in folds if all(set(labels[part]) == every for part in pair)]
+
+
+def _iterate_folds(
+    labels: np.ndarray, groups: np.ndarray, number: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pairs (rest, fold) that share no group, genres balanced as far as possible."""
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # checked below
-        folds = list(splitter.split(labels, labels, groups))
-    every = set(labels)
-    return [pair for pair in folds if all(set(labels[part]) == every for part in pair)]
+        warnings.filterwarnings("ignore", "The least populated class")
+        yield from list(splitter.split(labels, labels, groups))
 
 
 def split_officially(store: Store) -> Split:
@@ -140,18 +243,21 @@ def split_by_fold(
         seed: seed of the split.
 
     Raises:
-        InputError: for the reasons of `split_officially`, or an id is not a number, there is no
-            such fold, or there are too few blocks.
+        InputError: the dataset names no training or no validation part, an id is not a number,
+            there is no such fold, or there are too few blocks.
     """
-    if folds < 2 or not 0 <= number < folds or block < 1:
+    _check_fold(number, folds)
+    if block < 1:
+        raise InputError(f"split: block={block}; a block of at least 1 is needed")
+    if missing := {"train", "val"} - set(store.splits):
         raise InputError(
-            f"split: number={number}, folds={folds}, block={block}; at least 2 folds, a number "
-            "from 0 to below that, and a block of at least 1 are needed"
+            f"split=fold divides the official training part, but the dataset names no "
+            f"{' and no '.join(sorted(missing))} part; split=kfold divides any data"
         )
     parts = split_officially(store)
     rows = parts["train"]
     try:
-        blocks = [int(store.track_ids[row]) // block for row in rows]
+        blocks = np.array([int(store.track_ids[row]) // block for row in rows])
     except ValueError as error:
         raise InputError(f"split=fold: track ids must be whole numbers ({error})") from None
     if len(set(blocks)) < folds:
@@ -159,10 +265,7 @@ def split_by_fold(
             f"split=fold: the ids of the training part lie in {len(set(blocks))} blocks of {block},"
             f" {folds} folds are needed; choose a smaller split.block"
         )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")
-        train, test = list(splitter.split(rows, store.labels[rows], blocks))[number]
+    train, test = list(_iterate_folds(store.labels[rows], blocks, folds, seed))[number]
     return {"train": rows[train], "val": parts["val"], "test": rows[test]}
 
 
@@ -171,103 +274,34 @@ def select_all_tracks(store: Store) -> Split:
     return {"test": np.arange(len(store))}
 
 
-def limit_training_tracks(store: Store, split: Split, tracks_per_genre: int) -> Split:
-    """Reduce the training part of a split, for quick trials.
+def limit_tracks(store: Store, split: Split, tracks_per_genre: int) -> Split:
+    """Reduce all parts of a split, for quick trials.
 
     Args:
         store: the store that is split.
         split: its parts.
-        tracks_per_genre: maximum number of training tracks of each genre; a larger number keeps
-            all tracks that a smaller one would keep.
+        tracks_per_genre: maximum number of training tracks of each genre. The maximum in the other
+            parts is as much smaller or larger as these parts are, and at least 1. A larger number
+            keeps all tracks that a smaller one would keep.
 
     Raises:
         InputError: the number is under 1.
     """
-    if tracks_per_genre < 1:
-        raise InputError(f"tracks_per_genre={tracks_per_genre}: at least 1 is needed; null: all")
-    by_genre: dict[int, list[int]] = {}
-    for row in sorted(split["train"], key=lambda row: sha1(store.track_ids[row].encode()).digest()):
-        by_genre.setdefault(store.labels[row], []).append(row)
-    train = [row for rows in by_genre.values() for row in rows[:tracks_per_genre]]
-    return {**split, "train": np.sort(np.array(train, dtype=np.int64))}
-
-
-def audit_split(
-    store: Store, split: Split, allow_identical: Sequence[str] | str | int = ()
-) -> dict[str, Any]:
-    """Find what parts share: identical rows, artists, albums.
-
-    Args:
-        store: the store that is split.
-        split: its parts.
-        allow_identical: track ids (or one) whose rows may occur in two parts, or "all".
-
-    Returns:
-        A dict of `unknown_artist` (number of tracks), `duplicates` (pairs of identical rows within
-        a part) and, for each pair of parts such as "train-test", a dict of `identical` (pairs of
-        track ids), `artists` and `albums` (how many are shared) and `tracks_of_shared_artists`
-        (how many tracks of the second part have an artist who is in the first).
-
-    Raises:
-        InputError: two parts have identical rows that are not allowed.
-    """
-    report: dict[str, Any] = {
-        "unknown_artist": store.artists.count(""),
-        "duplicates": [
-            pair for rows in split.values() for pair in _find_duplicate_pairs(store, rows, rows)
-        ],
-    }
-    for first, second in combinations(split, 2):
-        report[f"{first}-{second}"] = _find_shared(store, split[first], split[second])
-    pairs = [pair for key, value in report.items() if "-" in key for pair in value["identical"]]
-    if allow_identical != "all":
-        one = isinstance(allow_identical, str | int)
-        allowed = {str(allow_identical)} if one else set(map(str, allow_identical))
-        if unknown := allowed - set(store.track_ids):
-            raise InputError(f"allow_identical: no track {', '.join(sorted(unknown))}")
-        pairs = [pair for pair in pairs if not allowed & set(pair)]
-        if pairs:
-            shown = ", ".join(" = ".join(pair) for pair in pairs[:5]) + ", ..." * (len(pairs) > 5)
-            raise InputError(
-                f"{len(pairs)} identical pairs lie in different parts of the split ({shown}); "
-                "remove one of each, or allow them: allow_identical=[track id, ...] or =all"
-            )
-    return report
-
-
-def _find_duplicate_pairs(store: Store, first: np.ndarray, second: np.ndarray) -> list[list[str]]:
-    """List the track ids of each pair of identical rows, one from each side."""
-    by_sha1: dict[str, list[int]] = {}
-    for row in first:
-        by_sha1.setdefault(store.row_sha1[row], []).append(row)
-    return [
-        [store.track_ids[twin], store.track_ids[row]]
-        for row in second
-        for twin in by_sha1.get(store.row_sha1[row], [])
-        if first is not second or twin < row
-    ]
-
-
-def _find_shared(store: Store, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    pairs = zip(store.artists, store.albums, strict=True)
-    albums = [f"{by}: {album}" if album else "" for by, album in pairs]
-    artists = _find_common(store.artists, first, second)
+    if type(tracks_per_genre) is not int or tracks_per_genre < 1:
+        raise InputError(
+            f"tracks_per_genre={tracks_per_genre}: a whole number from 1 on is needed; null: all"
+        )
+    train = max(1, len(split["train"]))
     return {
-        "identical": _find_duplicate_pairs(store, first, second),
-        "artists": len(artists),
-        "albums": len(_find_common(albums, first, second)),
-        "tracks_of_shared_artists": sum(store.artists[row] in artists for row in second),
-    }
-
-
-def _find_common(names: list[str], first: np.ndarray, second: np.ndarray) -> set[str]:
-    known = {names[row] for row in first} & {names[row] for row in second}
-    return {name for name in known if name}
-
-
-def count_tracks(store: Store, split: Split) -> dict[str, dict[str, int]]:
-    """Count the tracks of each genre in each part."""
-    return {
-        part: dict(Counter(store.classes[label] for label in store.labels[rows]))
+        part: _limit_rows(store, rows, -(-tracks_per_genre * len(rows) // train))
         for part, rows in split.items()
     }
+
+
+def _limit_rows(store: Store, rows: np.ndarray, most: int) -> np.ndarray:
+    """Keep at most so many rows of each genre, always the same ones."""
+    by_genre: dict[int, list[int]] = {}
+    for row in sorted(rows, key=lambda row: sha1(store.track_ids[row].encode()).digest()):
+        by_genre.setdefault(store.labels[row], []).append(row)
+    kept = [row for found in by_genre.values() for row in found[:most]]
+    return np.sort(np.array(kept, dtype=np.int64))

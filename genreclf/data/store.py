@@ -5,6 +5,7 @@ Layout, for n tracks:
     /features          (n, bins, frames)  stored values; feature = scale * value + offset
     /label             (n,)  int64        index into the attribute `classes`
     /track_id, /artist, /album, /split, /license, /path  (n,)  UTF-8 text, empty where unknown
+    /artist_id         (n,)               likewise; missing in stores of earlier versions
     /duration          (n,)  float32      seconds of decoded audio
     /row_sha1          (n,)  text         hexadecimal SHA-1 of the row; equal audio gives equal rows
     /content           (n,)  text         digest of the audio that the row was made from
@@ -27,6 +28,7 @@ import h5py
 import numpy as np
 
 from genreclf.audio.features import describe_features, identify_features
+from genreclf.audio.own_features import get_stored
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
 from genreclf.protocols import Features
@@ -70,7 +72,10 @@ def describe_source(
         tracks: the tracks, in the order of the rows.
         contents: digest of the audio of each track, or plain values that identify the rows.
     """
-    table = [[getattr(track, column) for column in COLUMNS] for track in tracks]
+    table = [
+        [getattr(track, column) for column in COLUMNS] + [track.artist_id] * bool(track.artist_id)
+        for track in tracks
+    ]
     return Source(
         dataset,
         describe_features(features),
@@ -103,7 +108,8 @@ class Store:
     Attributes:
         source: what it was made from.
         labels: int64 (n,), index into `classes`.
-        track_ids, artists, albums, splits, licenses, paths: lists of n texts, empty where unknown.
+        track_ids, artists, albums, splits, licenses, paths, artist_ids: lists of n texts, empty
+            where unknown.
         durations: float32 (n,), seconds of decoded audio.
         row_sha1: list of n hexadecimal digests of the rows.
         contents: list of n digests of the audio; empty text if the rows did not come from audio.
@@ -161,6 +167,8 @@ class Store:
             self.paths,
             self.contents,
         ) = (_read_texts(file[name]) for name in texts)
+        numbered = "artist_id" in file
+        self.artist_ids = _read_texts(file["artist_id"]) if numbered else [""] * len(self.labels)
         rejected = {name: _read_texts(column) for name, column in file["rejected"].items()}
         self.rejected = [
             dict(zip(rejected, row, strict=True)) for row in zip(*rejected.values(), strict=True)
@@ -197,14 +205,15 @@ class Store:
         Raises:
             InputError: it was not; the message names the first setting that differs.
         """
-        wanted, made = describe_features(features.stored), self.source.features
+        stored = get_stored(features)
+        wanted, made = describe_features(stored), self.source.features
         for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
             if key in made and key in wanted and made[key] != wanted[key]:
                 raise InputError(
                     f"{self.path} was made with features {key}={made[key]!r}, the config says "
                     f"{wanted[key]!r}; name another store=..., or delete this one"
                 )
-        if (identity := identify_features(features.stored)) != self.source.identity:
+        if (identity := identify_features(stored)) != self.source.identity:
             raise InputError(
                 f"{self.path} was made by {format_identity(self.source.identity)}, the config "
                 f"says {format_identity(identity)}; name another store=..., or delete this one"

@@ -23,8 +23,7 @@ from genreclf.errors import InputError
 from genreclf.files import check_free_disk
 
 ACCEPTED, REJECTED = 1, 2
-TRACK_COLUMNS = {name: name for name in ("genre", "artist", "album", "split", "license", "path")}
-TRACK_COLUMNS["id"] = "track_id"
+COLUMNS = ("id", "artist", "album", "split", "license", "path", "artist_id")  # of accepted tracks
 TEXT = h5py.string_dtype("utf-8")
 PROGRESS = np.dtype([("state", "u1"), ("duration", "f4"), ("row_sha1", "S40"), ("reason", "S300")])
 
@@ -41,8 +40,8 @@ class StoreWriter:
         contents: digest of the audio of each track; None if the rows do not come from audio.
 
     Raises:
-        InputError: the disk has no room for all rows, or there is an unfinished store made from
-            something else.
+        InputError: there are no tracks, the disk has no room for all rows, or there is an
+            unfinished store made from something else.
     """
 
     def __init__(
@@ -54,6 +53,8 @@ class StoreWriter:
         dtype: np.dtype,
         contents: Sequence[str] | None = None,
     ) -> None:
+        if not tracks:
+            raise InputError(f"{path}: there are no tracks to store")
         self.path, self.source, self.tracks = path, source, tracks
         self.contents = contents or [""] * len(tracks)
         self.shape, self.dtype = tuple(shape), dtype
@@ -163,8 +164,10 @@ class StoreWriter:
         """Add the columns, cut off the unused rows, and move the file into place.
 
         Raises:
-            InputError: no track was accepted.
+            InputError: some tracks have no row yet, or no track was accepted.
         """
+        if self.done < len(self.tracks):
+            raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
         reasons = self._progress["reason"][rejected]
         reasons = [reason.decode(errors="replace") for reason in reasons]
@@ -188,10 +191,10 @@ class StoreWriter:
         for name in ("duration", "row_sha1"):
             self._add(name, self._progress[name][accepted])
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
-        for name in ("id", "artist", "album", "split", "license", "path"):
-            self._add(TRACK_COLUMNS[name], self._encode_texts(name, accepted))
-        for name in ("id", "genre", "path"):
-            self._add(f"rejected/{TRACK_COLUMNS[name]}", self._encode_texts(name, rejected))
+        for name in COLUMNS:
+            self._add("track_id" if name == "id" else name, self._encode_texts(name, accepted))
+        for name, field in (("track_id", "id"), ("genre", "genre"), ("path", "path")):
+            self._add(f"rejected/{name}", self._encode_texts(field, rejected))
         self._add("rejected/reason", np.array(reasons, TEXT))
         attributes = {"schema": SCHEMA, "classes": classes, **dataclasses.asdict(scaling)}
         attributes["features"] = json.dumps(self.source.features)

@@ -75,7 +75,9 @@ class Prediction:
 
 
 def load(
-    checkpoint: str | os.PathLike[str] = "pretrained", device: str | torch.device = "auto"
+    checkpoint: str | os.PathLike[str] = "pretrained",
+    device: str | torch.device = "auto",
+    trust: Sequence[str] = (),
 ) -> "Model":
     """Load a trained model to predict the genres of audio.
 
@@ -83,11 +85,14 @@ def load(
         checkpoint: "pretrained" for the model that comes with genreclf, the folder of a run (for
             its best checkpoint), a folder from `genreclf export`, or a checkpoint file.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one.
+        trust: packages, such as ["mypackage"], whose code the checkpoint may run if its model or
+            features are not part of genreclf. Name only packages whose authors you trust.
 
     Raises:
-        InputError: there is no such checkpoint or device, or the checkpoint is damaged.
+        InputError: there is no such checkpoint or device, the checkpoint is damaged, or its model
+            belongs to a package that is not trusted.
     """
-    return Model(load_checkpoint(os.fspath(checkpoint)), device)
+    return Model(load_checkpoint(os.fspath(checkpoint), trust), device)
 
 
 class Model:
@@ -234,7 +239,13 @@ class Model:
         def keep_input(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             inputs.append(arguments[0])
 
-        last = self._net.get_submodule(find_last_layer(self._net.state_dict()))
+        name = find_last_layer(self._net, len(self.classes))
+        if name is None:
+            raise InputError(
+                "this model has no embedding: its last layer is not known; set its attribute "
+                "last_layer to the name of that layer"
+            )
+        last = self._net.get_submodule(name)
         with last.register_forward_pre_hook(keep_input):
             self._net(features)
         return inputs[-1]

@@ -1,20 +1,33 @@
-"""95 % confidence intervals of runs that differ only in their seed.
+"""95 % confidence intervals of accuracies.
 
-For one run, or several with the same counts, it is Wilson's interval of the share of tracks, which
-says nothing about other seeds. For several runs, it is Student's t-interval of the mean over the
-seeds, which covers only the variation between seeds.
+An accuracy varies with the tracks that are tested and with the seed of the training, and its
+interval has to cover both:
+
+- One run has Wilson's score interval. It says nothing about other seeds.
+- Several seeds have the interval of a bootstrap: the tracks are resampled, each with the results of
+  all seeds, and the mean over the seeds is shifted by a draw from Student's t distribution, because
+  a few seeds are too few to be resampled. Where only counts are known, Wilson's interval of the
+  mean and Student's t-interval over the seeds are combined by adding the squares of their widths
+  (Zou and Donner, 2008), which is as wide or wider.
+- Folds are pooled. Tracks of one fold may resemble each other (they share artists), so Student's
+  t-interval over the folds applies where it is wider.
+
+No interval of an accuracy is narrower than Wilson's interval of the mean. `differences` has the
+intervals of differences between runs.
 
 SciPy is imported where it is used: importing this module stays fast.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from genreclf.evaluation.bootstrap import Hits, draw_means
 from genreclf.evaluation.runs import Run
+
+Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 class Estimate(NamedTuple):
@@ -25,63 +38,153 @@ class Estimate(NamedTuple):
     high: float | None = None
 
 
-def compute_wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Compute the 95 % interval of an accuracy: Wilson's score interval of a binomial share."""
-    from scipy.stats import binomtest
+class Count(NamedTuple):
+    """How many tracks one run classified correctly.
 
-    low, high = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-    return float(low), float(high)
+    Args:
+        correct: number of tracks that were classified correctly.
+        tracks: number of tracks that were tested.
+        seed: seed of the run.
+        fold: the fold that was tested; empty without folds.
+        split: what else decides which tracks are tested, such as the seed of the split. Seeds
+            whose `split` differs are tested on different tracks.
+    """
+
+    correct: int
+    tracks: int
+    seed: int = 0
+    fold: str = ""
+    split: str = ""
 
 
-def estimate_mean(values: Sequence[float]) -> Estimate:
-    """Estimate the mean, with Student's t-interval if there are at least two values."""
-    middle = compute_mean(values)
+def compute_wilson_interval(correct: float, total: float) -> tuple[float, float]:
+    """Compute the 95 % interval of a share: Wilson's score interval (Wilson, 1927).
+
+    Args:
+        correct: number of correct tracks, from 0 to `total`; a mean over seeds need not be whole.
+        total: number of tracks, above 0.
+    """
+    share, square = correct / total, Z * Z / total
+    middle = (share + square / 2) / (1 + square)
+    half = Z / (1 + square) * math.sqrt(share * (1 - share) / total + square / (4 * total))
+    low = middle - half if correct > 0 else 0.0
+    return max(low, 0.0), min(middle + half, 1.0) if correct < total else 1.0
+
+
+def estimate_share(counts: Sequence[Count]) -> Estimate:
+    """Estimate a share from counts alone, pooled over the folds of each seed; see the module."""
+    shares, tracks = pool_folds(counts)
+    mean = compute_mean(shares)
+    if not tracks:
+        return Estimate(mean)
+    folds = _compute_fold_width(counts)
+    low, high = _widen(mean, compute_wilson_interval(mean * tracks, tracks), folds)
+    seeds = compute_student_width(shares)
+    if len({count.split for count in counts}) > 1:  # their spread includes that of the tracks
+        low, high = _widen(mean, (low, high), seeds)
+    else:
+        low, high = mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
+    return Estimate(mean, max(low, 0.0), min(high, 1.0))
+
+
+def pool_folds(counts: Sequence[Count]) -> tuple[list[float], float]:
+    """Return the share of each seed over all its folds, and the mean number of tracks of a seed."""
+    pooled: dict[int, list[int]] = {}
+    for count in counts:
+        total = pooled.setdefault(count.seed, [0, 0])
+        total[0] += count.correct
+        total[1] += count.tracks
+    shares = [correct / tracks if tracks else 0.0 for correct, tracks in pooled.values()]
+    return shares, compute_mean([tracks for _, tracks in pooled.values()])
+
+
+def _compute_fold_width(counts: Sequence[Count]) -> float:
+    """Compute half the width of Student's t-interval over the folds, within the seeds."""
+    by_seed: dict[int, list[float]] = {}
+    for count in counts:
+        by_seed.setdefault(count.seed, []).append(count.correct / max(count.tracks, 1))
+    several = [shares for shares in by_seed.values() if len(shares) > 1]
+    if not several:
+        return 0.0
+    folds = min(map(len, several))
+    deviation = math.sqrt(compute_mean([float(np.var(shares, ddof=1)) for shares in several]))
+    return _find_student_quantile(folds) * deviation / math.sqrt(folds)
+
+
+def find_fold_range(counts: Sequence[Count]) -> tuple[float, float] | None:
+    """Find the lowest and the highest accuracy of a fold over its seeds; None with one fold."""
+    folds: dict[str, list[int]] = {}
+    for count in counts:
+        total = folds.setdefault(count.fold, [0, 0])
+        total[0] += count.correct
+        total[1] += count.tracks
+    shares = [correct / tracks for correct, tracks in folds.values() if tracks]
+    return (min(shares), max(shares)) if len(shares) > 1 else None
+
+
+def compute_student_width(values: Sequence[float]) -> float:
+    """Compute half the width of Student's t-interval of the mean; 0 for a single value."""
     if len(values) < 2:
-        return Estimate(middle)
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return Estimate(middle, middle - half, middle + half)
+        return 0.0
+    deviation = float(np.std(values, ddof=1))
+    return _find_student_quantile(len(values)) * deviation / math.sqrt(len(values))
 
 
-def estimate_share(counts: Sequence[tuple[int, int]]) -> Estimate:
-    """Estimate a share from (number correct, number in all) of each seed."""
-    shares = [correct / total if total else 0.0 for correct, total in counts]
-    if len(set(counts)) > 1:
-        value, low, high = estimate_mean(shares)
-        return Estimate(value, max(low or 0.0, 0.0), min(high or 0.0, 1.0))
-    correct, total = counts[0]
-    if not total:
-        return Estimate(shares[0])
-    return Estimate(shares[0], *compute_wilson_interval(correct, total))
+def _find_student_quantile(count: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, 0.975))
+
+
+def _widen(mean: float, bounds: tuple[float, float], half: float) -> tuple[float, float]:
+    """Widen an interval so that it reaches at least `half` to both sides of the mean."""
+    return min(bounds[0], mean - half), max(bounds[1], mean + half)
+
+
+def count_accuracy(run: Run, part: str = "val") -> Count:
+    """Count the correct tracks of a run on a part, "val" or "test" (the part that was tested)."""
+    found = run.result[part]
+    return _make_count(run, round(found["accuracy"] * found["n"]), found["n"])
+
+
+def _make_count(run: Run, correct: int, tracks: int) -> Count:
+    split = dict(run.result["config"]["split"])
+    fold = str(split.pop("number", ""))
+    return Count(correct, tracks, run.result["config"]["seed"], fold, str(sorted(split.items())))
 
 
 def estimate_accuracy(runs: Sequence[Run], part: str = "val") -> Estimate:
-    """Estimate the accuracy of the kept epoch on a part, "val" or "test"."""
-    found = [run.result[part] for run in runs]
-    return estimate_share([(round(each["accuracy"] * each["n"]), each["n"]) for each in found])
+    """Estimate the accuracy of the kept epoch on a part, "val" or "test" (the tested part).
 
-
-def estimate_recall(genre: Sequence[dict[str, Any]]) -> Estimate:
-    """Estimate the recall of a genre from its `per_genre` entry in each run."""
-    return estimate_share([(count_correct(each), each["support"]) for each in genre])
-
-
-def estimate_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Estimate the mean of `first` minus the mean of `second`, with Welch's interval.
-
-    There is no interval if a side has fewer than two values, or if nothing varies.
+    Args:
+        runs: runs that differ only in the seed and the fold.
+        part: a bootstrap needs the predictions, which a run keeps of the tested part only.
     """
-    gap = compute_mean(first) - compute_mean(second)
-    if min(len(first), len(second)) < 2 or not np.var(first) + np.var(second):
-        return Estimate(gap)
-    from scipy import stats
+    counts = [count_accuracy(run, part) for run in runs]
+    from_counts = estimate_share(counts)
+    if len({count.seed for count in counts}) == 1 or not have_predictions(runs, part):
+        return from_counts
+    hits = Hits.read([runs])
+    value, tracks = from_counts.value, hits.values.shape[-1]
+    low, high = map(float, np.quantile(draw_means(hits), [0.025, 0.975]))
+    wilson = compute_wilson_interval(value * tracks, tracks)
+    low, high = min(low, wilson[0]), max(high, wilson[1])
+    low, high = _widen(value, (low, high), _compute_fold_width(counts))
+    return Estimate(value, max(low, 0.0), min(high, 1.0))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # one side does not vary
-        found: Any = stats.ttest_ind(first, second, equal_var=False)
-        low, high = map(float, found.confidence_interval(0.95))
-    return Estimate(gap, low, high) if math.isfinite(low) else Estimate(gap)
+
+def have_predictions(runs: Sequence[Run], part: str) -> bool:
+    """Whether all runs kept their predictions for this part."""
+    return all(part == "test" or run.result["tested_on"] == part for run in runs)
+
+
+def estimate_recall(runs: Sequence[Run], genre: str, part: str = "test") -> Estimate:
+    """Estimate the recall of a genre on a part."""
+    counts = []
+    for run in runs:
+        found = run.result[part]["per_genre"][genre]
+        counts.append(_make_count(run, count_correct(found), found["support"]))
+    return estimate_share(counts)
 
 
 def count_correct(genre: dict[str, Any]) -> int:

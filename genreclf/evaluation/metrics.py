@@ -1,9 +1,11 @@
-"""Metrics of a classifier: accuracy, F1, confusion, ROC curves, calibration.
+"""Metrics of a classifier: accuracy, F1, average precision, confusion, ROC curves, calibration.
 
 Conventions: `labels` are true classes, int (n,); `scores` are class probabilities, float
 (n, classes), rows summing to 1; the predicted class is the one with the highest score. Undefined
-precision, recall and F1 (nothing predicted, or no such track) are 0. Macro F1 is the mean over the
-genres that occur in `labels`, so a genre that is missing from a part does not lower it.
+precision, recall and F1 (nothing predicted, or no such track) are 0. Macro F1 and mean average
+precision are means over the genres that occur in `labels`. A genre that no track has would add a
+zero, although its only mistakes, false positives, already lower the recall of the true genres; it
+also has no average precision. `genreclf.training.metrics.F1Macro` follows the same definition.
 
 SciPy and scikit-learn, which take most of a second to import, are imported where they are used:
 `genreclf study --status` only needs the names of the metrics.
@@ -16,46 +18,64 @@ import numpy as np
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
 
+TOP = 3  # of top-3 accuracy
 LOGGED = [
     f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
 ]
 
 
 def find_direction(metric: str) -> str:
-    """Return "min" for a metric that should be low (a loss), "max" for one that should be high.
+    """Return "min" for a metric that should be low, "max" for one that should be high.
+
+    The names of losses and errors end in "loss" or "error"; all other metrics should be high.
 
     Raises:
-        InputError: training logs no such metric.
+        InputError: it is not the name of a metric of training or validation.
     """
-    if metric not in LOGGED:
+    part, _, name = metric.partition("/")
+    if part not in ("train", "val") or not name:
         raise InputError(f"monitor={metric}: choose one of {', '.join(LOGGED)}")
-    return "min" if metric.endswith("loss") else "max"
+    return "min" if name.endswith(("loss", "error")) else "max"
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict[str, Any]:
     """Compute all metrics of one evaluation, as plain values.
 
     Returns:
-        `accuracy`, `interval` (95 %, Wilson), `f1_macro`, `loss` (cross-entropy, nats), `n`,
-        `per_genre` (precision, recall, f1 and support of each class) and `confusion` (counts; rows
-        are true, columns predicted, both in the order of `classes`). Shares lie in [0, 1].
+        `accuracy`, `interval` (95 %, Wilson), `top3_accuracy` (share of tracks whose genre is among
+        the three with the highest scores), `f1_macro`, `mean_average_precision` (the mean over
+        genres of the average precision of each against the rest), `loss` (cross-entropy, nats),
+        `n`, `per_genre` (precision, recall, f1 and support of each class) and `confusion` (counts;
+        rows are true, columns predicted, both in the order of `classes`). Shares lie in [0, 1].
 
     Raises:
-        ValueError: there are no tracks, or the shape of `scores` is not (n, classes).
+        ValueError: there are no tracks, the shape of `scores` is not (n, classes), or a score is
+            not a finite number.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import (
+        average_precision_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+    )
 
     if not len(labels) or scores.shape != (len(labels), len(classes)):
         raise ValueError(f"{len(labels)} labels, {len(classes)} classes, scores {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores that are not finite numbers")
     numbers = list(range(len(classes)))
     predicted = scores.argmax(axis=1)
     correct = int((predicted == labels).sum())
     found = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)  # pyright: ignore[reportArgumentType]
     precision, recall, f1, support = map(np.asarray, found)
+    averages = [
+        average_precision_score(labels == i, scores[:, i]) for i in numbers if support[i] > 0
+    ]
     return {
         "accuracy": correct / len(labels),
         "interval": compute_wilson_interval(correct, len(labels)),
+        "top3_accuracy": float((rank_true_classes(labels, scores) < TOP).mean()),
         "f1_macro": float(f1[support > 0].mean()),
+        "mean_average_precision": float(np.mean(averages)),
         "loss": float(-np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean()),
         "n": len(labels),
         "per_genre": {
@@ -69,6 +89,16 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
         },
         "confusion": confusion_matrix(labels, predicted, labels=numbers).tolist(),
     }
+
+
+def rank_true_classes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Rank each track's true class by its score, int (n,); 0 is the highest.
+
+    Of equal scores, the class with the lower number comes first, as with `argmax`.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    before = np.arange(scores.shape[1]) < labels[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(axis=1)
 
 
 def fit_temperature(labels: np.ndarray, scores: np.ndarray) -> float:

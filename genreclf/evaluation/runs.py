@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, overload
@@ -110,7 +111,6 @@ class Predictions:
         return cls([row[0] for row in rows], labels, scores, classes)
 
 
-@dataclass(frozen=True)
 class Run:
     """A finished run.
 
@@ -119,12 +119,24 @@ class Run:
         result: content of `result.json`: among others `config` (resolved), `choices` (option of
             each group), `overrides`, `data`, `history` (metrics of each epoch), `val` and `test`
             (metrics of the kept epoch: accuracy, f1_macro, ...).
-        predictions: scores of the tested tracks.
+        predictions: scores of the tested tracks; None reads them from the folder when they are
+            needed.
     """
 
-    folder: Path
-    result: dict[str, Any]
-    predictions: Predictions
+    def __init__(
+        self, folder: Path, result: dict[str, Any], predictions: Predictions | None = None
+    ) -> None:
+        self.folder, self.result = folder, result
+        if predictions is not None:
+            self.predictions = predictions
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Scores of the tested tracks."""
+        try:
+            return Predictions.read(self.folder / PREDICTIONS)
+        except (ValueError, KeyError, IndexError) as error:
+            raise InputError(f"{self.folder}: {PREDICTIONS} is damaged ({error})") from None
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -134,11 +146,28 @@ class Run:
             InputError: the folder holds no finished run, or a damaged one.
         """
         try:
-            return cls(folder, read_json(folder / RESULT), Predictions.read(folder / PREDICTIONS))
+            result = read_json(folder / RESULT)
+            (folder / PREDICTIONS).stat()
         except FileNotFoundError as error:
             raise InputError(f"{folder}: no finished run ({error.filename} is missing)") from None
-        except (ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{folder}: {RESULT} or {PREDICTIONS} is damaged ({error})") from None
+        except ValueError as error:
+            raise InputError(f"{folder}: {RESULT} is damaged ({error})") from None
+        return cls(folder, result)
+
+    def read_correct(self) -> dict[str, bool]:
+        """Read by track id whether each tested track was classified correctly.
+
+        This is faster than reading the scores.
+
+        Raises:
+            InputError: the file of predictions is damaged.
+        """
+        try:
+            with (self.folder / PREDICTIONS).open(encoding="utf-8", newline="") as file:
+                next(file)
+                return {name: genre == found for name, genre, found, *_ in csv.reader(file)}
+        except (ValueError, StopIteration) as error:
+            raise InputError(f"{self.folder}: {PREDICTIONS} is damaged ({error})") from None
 
 
 class Runs(Sequence[Run]):
@@ -166,8 +195,8 @@ class Runs(Sequence[Run]):
     def to_frame(self) -> Any:
         """Return a `pandas.DataFrame` with a row for each run.
 
-        Columns: `folder`; `tested_on`; accuracy, macro F1 and loss as `val/accuracy`,
-        `test/f1_macro`, ... (no `test/...` if the run was not tested); `params`, `best_epoch`
+        Columns: `folder`; `tested_on`; the metrics as `val/accuracy`, `test/f1_macro`,
+        `test/top3_accuracy`, ... (no `test/...` if the run was not tested); `params`, `best_epoch`
         (from 0), `seconds`, `device`; and the resolved config, with keys such as `config.seed` and
         `config.optimizer.lr`.
 
@@ -184,11 +213,11 @@ class Runs(Sequence[Run]):
 def _flatten_run(run: Run) -> dict[str, Any]:
     result = run.result
     parts = {"val": result["val"], result["tested_on"]: result["test"]}
-    names = ("accuracy", "f1_macro", "loss")
+    names = ("accuracy", "top3_accuracy", "f1_macro", "mean_average_precision", "loss")
     return {
         "folder": str(run.folder),
         "tested_on": result["tested_on"],
-        **{f"{part}/{name}": parts[part][name] for part in parts for name in names},
+        **{f"{part}/{name}": parts[part].get(name) for part in parts for name in names},
         **{key: result.get(key) for key in ("params", "best_epoch", "seconds", "device")},
         **_flatten_config(result["config"], "config."),
     }

@@ -1,5 +1,6 @@
 """Figures of one run or of several, as SVG text: learning curves, confusion, ROC, accuracies."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -116,11 +117,13 @@ def _cycle_dashes(period: int) -> Iterator[str]:
 def draw_comparison(
     labels: list[str], accuracies: list[float], intervals: list[list[float]]
 ) -> str:
-    """Draw the accuracy of each run with its 95 % interval, one run per row."""
+    """Draw accuracies with their 95 % intervals, one per row; long labels are wrapped."""
+    labels = ["\n".join(textwrap.wrap(label, 60)) for label in labels]
+    lines = sum(label.count("\n") + 1 for label in labels)
     values = 100 * np.asarray(accuracies)
     bounds = 100 * np.asarray(intervals).T
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 0.8 + 0.28 * len(labels)))
+        figure = Figure(figsize=(7.0, 0.8 + 0.13 * len(labels) + 0.15 * lines))
         axes = figure.subplots()
         places = np.arange(len(labels))
         errors = np.abs(bounds - values)

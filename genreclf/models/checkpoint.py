@@ -1,15 +1,18 @@
 """Files of trained models: checkpoints of `genreclf train`, folders of `genreclf export`.
 
-Both are read without running pickled code.
+Both are read without running pickled code, and without importing code that the user did not name
+(`genreclf.trust`).
 """
 
-import inspect
+from __future__ import annotations
+
+import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha1
+from hashlib import sha1, sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,15 +20,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from genreclf import models
+from genreclf.audio.content import UNREADABLE
 from genreclf.audio.features import build_features
 from genreclf.errors import InputError
-from genreclf.files import BEST, read_json, write_atomically, write_json
+from genreclf.files import BEST, read_json, write_atomically
 from genreclf.models.normalise import Normalise
+from genreclf.trust import build_part
+
+if TYPE_CHECKING:
+    from genreclf.data.store import Store  # h5py is slow to import
 
 FORMAT = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of an exported model
-TRAINED_ON = "trained_on."  # and a dtype: names of an exported model's tensors of hashes
+WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
+TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
+AUDIO, SOME_AUDIO = "audio", "some_audio"  # keys of `trained_on` besides dtypes
 SHA1 = 20  # bytes
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -39,7 +47,8 @@ class TrainedModel:
         classes: names of the genres, by number.
         features: the network's input; see `takes_audio`.
         bins: number of bins of the features.
-        trained_on: `row_sha1` of the stored rows it was trained on, by dtype; None if not known.
+        trained_on: `row_sha1` of the stored rows it was trained on, by dtype, and digests of their
+            audio under AUDIO, or SOME_AUDIO if some did not come from audio; None if not known.
         epoch: epoch of the weights, from 0.
         normalise: applied to features (batch, bins, frames) before the network.
         model: settings of the network, with `_target_`.
@@ -59,51 +68,73 @@ class TrainedModel:
         """Whether its features can be computed from audio (all but `Precomputed`)."""
         return callable(self.features)
 
-    def count_seen(self, hashes: Iterable[str], dtype: str) -> int | None:
-        """Count the rows that it was trained on.
+    def mark_seen(self, store: Store, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Mark the rows of a store that it was certainly trained on, bool (len(rows),).
 
-        Args:
-            hashes: `row_sha1` of rows of the same features.
-            dtype: dtype of these rows, as stored.
+        They have the same audio as a training row, or the same values in the same dtype.
+        """
+        known = self.trained_on or {}
+        values = known.get(str(store.dtype), frozenset())
+        audio = known.get(AUDIO, known.get(SOME_AUDIO, frozenset()))
+        pairs = zip(rows, list_audio(store, rows), strict=True)
+        seen = [digest in audio or store.row_sha1[row] in values for row, digest in pairs]
+        return np.array(seen, bool)
+
+    def count_seen(self, store: Store, rows: Sequence[int] | np.ndarray) -> int | None:
+        """Count the rows of a store that it was certainly trained on.
 
         Returns:
-            The count, or None if it cannot be known: the training rows are unknown, or no row is
-            among them but some were stored with another dtype.
+            The count, or None if no row is known to be among the training rows but some may be.
+            Audio can be compared if it is known of all rows on both sides: rows that were computed
+            from it differ between features and, in the last digits, between CPUs. Rows that did not
+            come from audio can be compared in one dtype.
         """
         if self.trained_on is None:
             return None
-        known = self.trained_on.get(dtype, frozenset())
-        count = sum(each in known for each in hashes)
-        return count if count or not self.trained_on.keys() - {dtype} else None
+        count, audio = int(self.mark_seen(store, rows).sum()), list_audio(store, rows)
+        if count or (AUDIO in self.trained_on and all(audio)):
+            return count
+        provided = not self.trained_on.get(SOME_AUDIO, store.dtype.kind not in "iu")
+        dtypes = self.trained_on.keys() - {AUDIO, SOME_AUDIO, str(store.dtype)}
+        return 0 if provided and not any(audio) and not dtypes else None
 
 
-def load_checkpoint(path: str | Path) -> TrainedModel:
+def list_audio(store: Store, rows: Sequence[int] | np.ndarray) -> list[str]:
+    """List the digest of the audio of each row of a store; empty where it is not known."""
+    contents = (store.contents[row] for row in rows)
+    return ["" if content == UNREADABLE else content for content in contents]
+
+
+def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel:
     """Rebuild the trained model from just a checkpoint; no pickled code is run.
 
     Args:
         path: a checkpoint of `genreclf train`, the folder of its run (for its best checkpoint), a
             folder of `genreclf export`, or "pretrained" for the model that comes with the package.
+        trust: packages, besides genreclf, from which it may import model and features.
 
     Raises:
-        InputError: there is no such file or folder, or the checkpoint is damaged or of another
-            version.
+        InputError: there is no such file or folder, the checkpoint is damaged or of another
+            version, or its model or features belong to a package that is not trusted.
     """
     place = _locate_checkpoint(path)
     checkpoint = read_exported(place) if place.is_dir() else read_checkpoint(place)
     try:
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
-        net = build_model(described["model"], len(described["classes"]))
+        net = build_model(described["model"], len(described["classes"]), trust)
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
         return TrainedModel(
             net.eval(),
             described["classes"],
-            build_features(described["features"]),
+            build_features(described["features"], trust),
             described["bins"],
             {dtype: frozenset(rows) for dtype, rows in described["trained_on"].items()},
             checkpoint["epoch"],
             _build_normalise(weights),
             described["model"],
         )
+    except InputError as error:
+        raise InputError(f"checkpoint={path}: {error}") from None
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 
@@ -116,13 +147,27 @@ def _locate_checkpoint(path: str | Path) -> Path:
     return place
 
 
-def find_last_layer(names: Iterable[str]) -> str:
-    """Find the name of a network's last layer, which is linear in all our networks.
+def find_last_layer(net: nn.Module, classes: int) -> str | None:
+    """Find the name of a network's last layer, whose outputs are the logits.
+
+    It is `net.last_layer` if the network has this attribute. Otherwise it is the last module, in
+    the order in which they were defined, whose weight has one row per class.
 
     Args:
-        names: names of the network's weights, in order, such as "classifier.1.weight".
+        net: the network.
+        classes: number of classes.
+
+    Returns:
+        A name for `net.get_submodule`, such as "classifier.1"; None if there is no such layer.
     """
-    return [name for name in names if "classifier." in name][-1].rpartition(".")[0]
+    if hasattr(net, "last_layer"):
+        return str(net.last_layer)
+    found = [
+        name.removesuffix(".weight")
+        for name, weight in net.named_parameters()
+        if name.endswith(".weight") and weight.ndim > 1 and len(weight) == classes
+    ]
+    return found[-1] if found else None
 
 
 def digest_checkpoint(path: str | Path) -> str:
@@ -139,16 +184,32 @@ def digest_checkpoint(path: str | Path) -> str:
         raise InputError(f"checkpoint={path}: no {error.filename}") from None
 
 
-def write_exported(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Write a folder that `read_exported` reads: a checkpoint without its optimizer."""
+def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
+    """Write a folder that `read_exported` reads: a checkpoint without its optimizer, and its card.
+
+    No file is replaced before all are written. The description comes last, with a digest of the
+    weights, so if the folder held another model and this is interrupted, no one gets a mix of both.
+
+    Args:
+        folder: the folder; made if it is missing.
+        checkpoint: what `read_checkpoint` returned.
+        card: the model card, as Markdown.
+    """
     described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
     kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
     for dtype, rows in described.pop("trained_on").items():
         hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
         kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
-    with write_atomically(folder / WEIGHTS, "wb") as file:
-        file.write(save({key: kept[key].contiguous() for key in sorted(kept)}))
-    write_json(folder / DESCRIPTION, {**described, "epoch": checkpoint["epoch"]})
+    content = save({key: kept[key].contiguous() for key in sorted(kept)})
+    described |= {"epoch": checkpoint["epoch"], "sha256": sha256(content).hexdigest()}
+    with (
+        write_atomically(folder / DESCRIPTION) as description,  # these are replaced in reverse
+        write_atomically(folder / CARD) as readme,
+        write_atomically(folder / WEIGHTS, "wb") as file,
+    ):
+        description.write(json.dumps(described, indent=2) + "\n")
+        readme.write(card)
+        file.write(content)
 
 
 def read_exported(folder: Path) -> dict[str, Any]:
@@ -161,7 +222,13 @@ def read_exported(folder: Path) -> dict[str, Any]:
         described = read_json(folder / DESCRIPTION)
         if described["format"] != FORMAT:
             raise InputError(f"checkpoint={folder}: exported by another version of genreclf")
-        weights = load((folder / WEIGHTS).read_bytes())
+        content = (folder / WEIGHTS).read_bytes()
+        if described.pop("sha256", None) not in (None, sha256(content).hexdigest()):
+            raise InputError(
+                f"checkpoint={folder}: {WEIGHTS} is not the one that {DESCRIPTION} describes "
+                "(damaged, or an interrupted export?); export the model again"
+            )
+        weights = load(content)
         described["trained_on"] = {
             name.removeprefix(TRAINED_ON): [row.numpy().tobytes().hex() for row in rows]
             for name, rows in weights.items()
@@ -222,23 +289,18 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
         return None
 
 
-def build_model(settings: dict[str, Any], classes: int) -> nn.Module:
-    """Build a network with random weights; only classes of `genreclf.models` are ever called.
+def build_model(settings: Mapping[str, Any], classes: int, trust: Sequence[str] = ()) -> nn.Module:
+    """Build a network with random weights.
 
     Args:
         settings: arguments of the network, and `_target_`, such as "genreclf.models.CNNRNN".
         classes: number of classes.
+        trust: packages, besides genreclf, from which the network may be imported.
 
     Raises:
-        InputError: `_target_` is not a network of `genreclf.models`.
+        InputError: `_target_` is not trusted, is not a network, or rejects the settings.
     """
-    arguments = dict(settings)
-    target = str(arguments.pop("_target_", ""))
-    module, _, name = target.rpartition(".")
-    kind = getattr(models, name, None) if name in dir(models) else None
-    if module != models.__name__ or not inspect.isclass(kind) or not issubclass(kind, nn.Module):
-        raise InputError(
-            f"the checkpoint's model {target or '(without a name)'} is not in {models.__name__}; "
-            "no other code is run to load a checkpoint"
-        )
-    return kind(classes=classes, **arguments)
+    net = build_part(settings, trust, classes=classes)
+    if not isinstance(net, nn.Module):
+        raise InputError(f"model: {settings['_target_']} is not a torch.nn.Module")
+    return net

@@ -34,6 +34,7 @@ def load_any_checkpoint(
     classes: Sequence[Any] | str | None,
     axis: str,
     features: Any,
+    trust: Sequence[str] = (),
 ) -> TrainedModel:
     """Load a checkpoint; if `classes` are given, a plain state dict.
 
@@ -44,13 +45,14 @@ def load_any_checkpoint(
         axis: axis of a plain state dict, as for `load_state_dict`.
         features: features of a plain state dict; `Precomputed` ones stand for the paper's own,
             `Mel()`.
+        trust: as for `load_checkpoint`.
 
     Raises:
         InputError: for the reasons of `load_checkpoint` and `load_state_dict`, or because
             `classes` is wrong.
     """
     if classes is None:
-        return load_checkpoint(path)
+        return load_checkpoint(path, trust)
     if isinstance(classes, str) and classes != "paper":
         raise InputError(f"classes={classes}: a list of genres by number is needed, or paper")
     names = paper.CLASSES if classes == "paper" else [str(name) for name in classes]

@@ -1,10 +1,17 @@
 """Texts of table cells: numbers with their units, and the state of a phase or a point."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from genreclf.evaluation.intervals import Estimate, average_runs, estimate_accuracy
+from genreclf.evaluation.intervals import (
+    Count,
+    Estimate,
+    average_runs,
+    compute_mean,
+    estimate_accuracy,
+    find_fold_range,
+)
 from genreclf.evaluation.runs import Run
 from genreclf.studies.study import Phase, Point, Study
 
@@ -32,6 +39,12 @@ def format_bounds(estimate: Estimate, signed: bool = False) -> str:
         return NONE
     form = "+.1f" if signed else ".1f"
     return f"{100 * estimate.low:{form}} to {100 * estimate.high:{form}}".replace("-", "−")
+
+
+def format_fold_range(counts: Sequence[Count]) -> str:
+    """Format the lowest and the highest accuracy of a fold in percent."""
+    found = find_fold_range(counts)
+    return format_bounds(Estimate(0, *found)) if found else NONE
 
 
 def format_decimal(value: float | None, digits: int = 2) -> str:
@@ -134,11 +147,20 @@ def explain_missing(phase: Phase, point: Point | None, key: str = "", value: str
         if f"{key}={value}" in phase.left_out:
             return "left out"
         return "not swept" if phase.points else "not run yet"
-    if not point.fits_in_memory():
-        return "did not fit in memory"
+    failures = point.list_failures()
+    for reason, text in (("out_of_memory", "did not fit in memory"), ("diverged", "diverged")):
+        if any(failure.get(reason) for failure in failures):
+            return text
     if point.runs:
         return ""
-    return "failed" if point.list_failures() else "not run yet"
+    return "failed" if failures else "not run yet"
+
+
+def explain_difference(first: Sequence[Run], second: Sequence[Run]) -> str:
+    """Say in a sentence what the interval of a difference covers."""
+    if min(len(first), len(second)) > 1:
+        return "The interval of the difference pairs the tracks, and covers tracks and seeds."
+    return "The interval of the difference pairs the tracks; with one seed it covers only them."
 
 
 def format_measured(point: Point) -> list[str]:
@@ -158,6 +180,13 @@ def format_training_time(point: Point | None) -> str:
     if point is None or not point.runs:
         return NONE
     return format_duration(average_runs(point.runs, lambda result: result["seconds"]))
+
+
+def average_metric(point: Point, metric: str) -> float | None:
+    """Average a metric of the kept epoch; None if a run lacks it, such as one without epochs."""
+    values = [run.result["metrics"].get(metric) for run in point.runs]
+    known = [value for value in values if value is not None]
+    return compute_mean(known) if known and len(known) == len(values) else None
 
 
 def format_label(phase: Phase, point: Point | None, name: str) -> str:

@@ -19,6 +19,7 @@ from genreclf.report import (
 )
 from genreclf.report.section import Report, Section
 from genreclf.report.templates import render_template
+from genreclf.studies.settings import TEST
 from genreclf.studies.study import Study
 
 MARKDOWN, FIGURES = "report.md", "figures"
@@ -31,13 +32,14 @@ PAPER: dict[str, list[Callable[[Study], Section]]] = {  # by phase, in the paper
     "models": [study_models.build_structure_figure, study_models.build_models_table],
     "batch_size": [study_tuning.build_batch_size_table],
     "learning_rate": [study_tuning.build_learning_rate_figure],
-    "optimizer": [study_tuning.build_optimizer_figure, study_tuning.build_scheduler_table],
+    "optimizer": [study_tuning.build_optimizer_figure],
+    "scheduler": [study_tuning.build_scheduler_table],
     "grid": [study_grid.build_ranking_table, study_grid.build_impact_figure],
     "enhancement": [
         study_enhancement.build_augmentation_table,
         study_enhancement.build_enhancement_table,
     ],
-    "final": [
+    TEST: [
         study_final.build_final_table,
         study_final.build_confusion_figure,
         study_final.build_roc_figure,

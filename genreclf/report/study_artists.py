@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from genreclf.evaluation.intervals import compute_mean, estimate_accuracy, estimate_difference
+from genreclf.evaluation.differences import estimate_difference
+from genreclf.evaluation.intervals import compute_mean, estimate_accuracy
 from genreclf.evaluation.runs import Run
 from genreclf.figures import curves
 from genreclf.report import cells
@@ -68,7 +69,7 @@ def _make_row(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
     accuracy = estimate_accuracy(runs, "test")
     gap = gap_bounds = cells.NONE
     if reference is not None and reference is not point and reference.runs:
-        lost = estimate_difference(list_test_accuracies(point), list_test_accuracies(reference))
+        lost = estimate_difference(point.runs, reference.runs, "test")
         gap, gap_bounds = cells.format_points(lost.value), cells.format_bounds(lost, signed=True)
     counts = sorted({run.result["test"]["n"] for run in runs})
     part = "" if runs[0].result["tested_on"] == "test" else " (validation)"
@@ -98,18 +99,17 @@ def _draw_accuracies(measured: dict[str, Point]) -> list[Picture]:
 
 def _list_notes(study: Study, measured: dict[str, Point]) -> list[str]:
     notes = [
-        "The interval of a difference is Welch's, over the seeds. The tested parts of two seeds "
-        "overlap, so the seeds are not quite independent."
+        "The interval of a difference comes from a bootstrap: a track that several runs tested "
+        "counts equally often in all of them, and runs with the same seed are paired."
     ]
     if len(study.seeds) < 2:
-        notes = ["With one seed, a difference has no interval."]
+        notes.append("With one seed, it covers only the choice of the tracks.")
     runs = [run for point in measured.values() for run in point.runs]
     configs = [run.result["config"] for run in runs]
     own_split = any(config.get("split_seed") == config["seed"] for config in configs)
     if own_split and len(study.seeds) > 1:
         notes.append(
-            "Each seed has its own random split. The official split is the same for all seeds, so "
-            "its interval covers only the randomness of training."
+            "Each seed has its own random split; the official split is the same for all seeds."
         )
     unknown = max((run.result["data"]["leakage"]["unknown_artist"] for run in runs), default=0)
     if unknown:

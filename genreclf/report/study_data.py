@@ -1,17 +1,20 @@
 """Section III of the paper: audio files (Table I), a clip (Fig. 1), features (Table II)."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import mutagen
 
 from genreclf import paper
 from genreclf.audio.features import build_features
+from genreclf.audio.own_features import compute_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.evaluation.intervals import average_runs
+from genreclf.evaluation.intervals import compute_mean
 from genreclf.evaluation.runs import Run
 from genreclf.figures import spectrogram, style
 from genreclf.files import BEST
@@ -67,7 +70,7 @@ def _read_audio_of_study(study: Study) -> AudioFiles | None:
     """Read the audio files of the first run whose store exists; None if none can be read."""
     for run in cells.collect_runs(study):
         if (store := _open_store(run)) is not None:
-            found = _read_audio_files(tuple(store.paths))
+            found = _read_audio_files(tuple(_locate_audio(run, store.paths)))
             return found if found.readable else None
     return None
 
@@ -78,6 +81,17 @@ def _open_store(run: Run) -> Store | None:
         return Store(run.folder / run.result["data"]["store"])
     except InputError:
         return None
+
+
+def _locate_audio(run: Run, paths: Sequence[str]) -> list[str]:
+    """Find a run's audio files from any working directory.
+
+    Relative paths start where the command was run, which is usually a folder above the run's own.
+    """
+    first = next(filter(None, paths), "")
+    folders = (Path(), *run.folder.absolute().parents)
+    base = next((folder for folder in folders if (folder / first).is_file()), Path())
+    return [str(base / path) if path else "" for path in paths]
 
 
 @cache  # a study rewrites its report after each phase, for the same thousands of files
@@ -119,7 +133,10 @@ def build_clip_figure(study: Study) -> Section:
     title = "Fig. 1: features of a clip"
     for run in cells.collect_best_runs(study) or cells.collect_runs(study):
         if (store := _open_store(run)) is not None:
-            return Section("fig-1", title, pictures=[_draw_clip(run, store)])
+            try:
+                return Section("fig-1", title, pictures=[_draw_clip(run, store)])
+            except InputError as error:  # a feature class that is no longer there
+                return Section("fig-1", title, [f"It cannot be drawn: {error}."])
     return Section("fig-1", title, ["The stores of these runs are no longer there to draw from."])
 
 
@@ -127,12 +144,13 @@ def _draw_clip(run: Run, store: Store) -> Picture:
     """Draw the paper's clip if the store has it, else the first one."""
     row = next((store.track_ids.index(name) for name in SHOWN if name in store.track_ids), 0)
     values = store.read_features([row])[0]
-    features: Any = build_features(store.source.features)
+    features = _rebuild_features(store)
     computed_in_training = cells.get_config_value(run.result["config"], "features.on_device")
     if computed_in_training and (run.folder / BEST).exists():  # the store holds waveforms
         features = load_checkpoint(run.folder / BEST).features
-        values = features(values[0], features.sample_rate)
-    genre, path = store.classes[store.labels[row]], Path(store.paths[row])
+        values = compute_features(features, values[0], features.sample_rate)
+    genre = store.classes[store.labels[row]]
+    path = Path(_locate_audio(run, [store.paths[row]])[0])
     name = spectrogram.read_title(path) if path.is_file() else f"Track {store.track_ids[row]}"
     kind = "features from the dataset" if features.name == "precomputed" else features.name
     caption = f"{name}, {genre}: {kind}, {values.shape[0]} × {values.shape[1]}."
@@ -141,6 +159,15 @@ def _draw_clip(run: Run, store: Store) -> Picture:
     rate, seconds = getattr(features, "sample_rate", None), float(store.durations[row])
     drawn = spectrogram.draw_clip(spectrogram.make_clip(name, features, values, rate, seconds))
     return Picture("fig-1", style.render_svg(drawn), caption)
+
+
+def _rebuild_features(store: Store) -> Any:
+    """Build the store's features; those of a class outside genreclf are drawn without the class."""
+    described = store.source.features
+    if "_target_" not in described:
+        return build_features(described)
+    name = described["_target_"].rpartition(".")[2].lower()
+    return SimpleNamespace(**{"name": name, "duration": float(store.durations.max()), **described})
 
 
 def build_features_table(study: Study) -> Section:
@@ -183,6 +210,14 @@ def build_features_table(study: Study) -> Section:
     )
 
 
+def _compute_gap(point: Point) -> float | None:
+    """Average the gap over the seeds; None for a model without epochs, which has no such figure."""
+    found = [run.result["metrics"] for run in point.runs]
+    pairs = [(each.get("train/accuracy"), each["val/accuracy"]) for each in found]
+    gaps = [abs(train - val) for train, val in pairs if train is not None]
+    return compute_mean(gaps) if len(gaps) == len(pairs) else None
+
+
 def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.FEATURES.get(key, paper.Feature(key, cells.NONE, 0))
     shape = size = gap = cells.NONE
@@ -190,7 +225,7 @@ def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
         data = point.runs[0].result["data"]
         shape = " × ".join(map(str, data["shape"]))
         size = cells.format_size(data["store_bytes"])
-        gap = cells.format_percent(average_runs(point.runs, _compute_gap))
+        gap = cells.format_percent(_compute_gap(point))
     return [
         cells.format_label(phase, point, printed.printed),
         printed.dimensions,
@@ -202,7 +237,3 @@ def _make_feature_row(phase: Phase, point: Point | None, key: str) -> list[str]:
         cells.format_percent(printed.gap),
         gap,
     ]
-
-
-def _compute_gap(result: dict[str, Any]) -> float:
-    return abs(result["metrics"]["train/accuracy"] - result["metrics"]["val/accuracy"])

@@ -7,7 +7,8 @@ from genreclf import paper
 from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
-from genreclf.studies.study import Phase, Point, Study, rank_points
+from genreclf.studies.ranking import rank_points
+from genreclf.studies.study import Phase, Point, Study
 
 KEYS = {  # of the config, with the paper's names
     "optimizer.beta2": "β2",
@@ -56,7 +57,10 @@ def _read_settings(point: Point) -> list[Any]:
 
 
 def _format_settings(point: Point) -> list[str]:
-    return [cells.NONE if value is None else f"{value:g}" for value in _read_settings(point)]
+    return [
+        f"{value:g}" if isinstance(value, int | float) else str(value or cells.NONE)
+        for value in _read_settings(point)
+    ]
 
 
 def _make_paper_row(number: int, printed: paper.GridPoint, ranked: Sequence[Point]) -> list[str]:

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 from genreclf import paper
+from genreclf.evaluation.differences import estimate_difference
 from genreclf.evaluation.intervals import (
     Estimate,
     compute_wilson_interval,
     estimate_accuracy,
-    estimate_difference,
 )
 from genreclf.evaluation.runs import Run
 from genreclf.report import cells, study_artists
 from genreclf.report.section import MEASURED, PAPER, Column, Section, Table
+from genreclf.studies.settings import TEST
 from genreclf.studies.study import Phase, Study
 
 BEFORE = "No test accuracy yet"
@@ -19,15 +20,17 @@ BEFORE = "No test accuracy yet"
 
 def build_headline(study: Study) -> tuple[str, str]:
     """Build the headline, such as "63.65 %", and the sentence that continues it."""
-    final, splits = cells.find_phase(study, "final"), cells.find_phase(study, "splits")
-    if any(point.runs for point in final.points):
-        return _describe_accuracy(cells.collect_best_runs(study))
-    if final in study.phases:
-        reason = f"because the phase “final” has no finished run. The paper: {_format_paper()}."
-        return BEFORE, reason
+    test, splits = cells.find_phase(study, TEST), cells.find_phase(study, "splits")
+    if runs := [run for point in test.points for run in point.runs]:
+        return _describe_accuracy(runs)
+    if study.tested:
+        reason = f"because no winner of the phase “{study.tested}” has been tested."
+        return BEFORE, f"{reason} The paper: {_format_paper()}."
     if any(point.runs for point in splits.points):
         return _describe_artist_effect(splits)
-    return BEFORE, "because no phase of this study uses the test part."
+    if study.metric is None:
+        return BEFORE, "because this study compares models, and chooses none."
+    return BEFORE, "because this study does not test its winner (study.test)."
 
 
 def _format_paper() -> str:
@@ -62,15 +65,12 @@ def _describe_artist_effect(phase: Phase) -> tuple[str, str]:
     pair = [found[key] for key in ("artist", study_artists.REFERENCE) if key in found]
     if len(pair) < 2 or not all(point.runs for point in pair):
         return BEFORE, "on both a random split and a split by artist."
-    lost = estimate_difference(*map(study_artists.list_test_accuracies, pair))
+    lost = estimate_difference(pair[0].runs, pair[1].runs, "test")
     lead = (
         "of accuracy when no artist is on both sides of the split, compared with a random split; "
     )
-    lead += (
-        f"95 % interval {cells.format_bounds(lost, signed=True)}."
-        if lost.low is not None
-        else "one seed, so there is no interval."
-    )
+    lead += f"95 % interval {cells.format_bounds(lost, signed=True)}"
+    lead += "." if len(pair[0].runs) > 1 else " (one seed, so it covers only the tracks)."
     return f"{cells.format_points(lost.value)} points", lead
 
 
@@ -96,8 +96,9 @@ def _explain_intervals(study: Study) -> str:
             "they do not include the variation between seeds, which would widen them."
         )
     return (
-        f"Each point is run with {len(study.seeds)} seeds. Values are means over the seeds, with "
-        "Student's 95 % t-interval."
+        f"Each point is run with {len(study.seeds)} seeds. Values are means over the seeds. The "
+        "95 % intervals cover both the choice of the tracks and the seeds (a bootstrap), and are "
+        "never narrower than Wilson's interval for that many tracks."
     )
 
 
@@ -156,8 +157,13 @@ def build_phases_table(study: Study) -> Section:
     text = "The points are compared; none is chosen."
     if study.metric is not None:
         text = (
-            f"Each phase chooses the point with the best mean {study.metric}, and the phases after "
-            "it keep that choice."
+            f"Each phase chooses the point with the best mean {study.metric}, of equal ones that "
+            "with the lower val/loss, and the phases after it keep that choice."
+        )
+    if study.tested:
+        text += (
+            f" “{TEST}” uses the test part for the first and only time: it tests the winner of "
+            f"“{study.tested}” without training it again."
         )
     rows = [_make_phase_row(phase, study.metric) for phase in study.phases]
     return Section("phases", "What each phase chose", [text], Table(columns, rows))

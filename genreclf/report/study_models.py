@@ -25,11 +25,15 @@ def build_structure_figure(study: Study) -> Section:
     caption = "Efficient CNN, the network in the paper's Fig. 2."
     pictures = [Picture("fig-2", _draw_network(EfficientCNN(classes), shape), caption)]
     text = "Drawn from the PyTorch modules. The arrows show channels × bins × frames."
-    if result["config"]["model"]["_target_"].endswith(".EfficientCNN"):
+    target = result["config"]["model"]["_target_"]
+    if target.endswith(".EfficientCNN"):
         return Section("fig-2", title, [f"{text} This study chose it too."], pictures=pictures)
+    if not target.startswith("genreclf."):  # a result may come from a stranger
+        note = f"{target}, which this study chose, is not part of genreclf and is not drawn."
+        return Section("fig-2", title, [text], pictures=pictures, notes=[note])
     try:
         svg = _draw_network(build_model(result["config"]["model"], classes), shape)
-    except InputError as error:  # not one of ours, or torch.fx cannot trace it
+    except InputError as error:  # torch.fx cannot trace it
         return Section("fig-2", title, [text], pictures=pictures, notes=[f"{error}."])
     pictures.append(Picture("fig-2-chosen", svg, "The network that this study chose."))
     return Section("fig-2", title, [text], pictures=pictures)

@@ -6,33 +6,48 @@ from pathlib import Path
 from typing import Any
 
 from genreclf import paper
-from genreclf.evaluation.intervals import estimate_accuracy
+from genreclf.evaluation.intervals import count_accuracy, estimate_accuracy
 from genreclf.evaluation.runs import Run
 from genreclf.figures import curves
 from genreclf.report import cells, study_artists
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
-from genreclf.studies.study import Phase, Study
+from genreclf.studies.study import Phase, Point, Study
+
+FOLD = "split.number"
 
 
 def build_phase_table(phase: Phase) -> Section:
-    """Build the table and figure of a phase that the paper does not have."""
+    """Build the table and figure of a phase that the paper does not have.
+
+    Folds of one configuration share a row with their pooled accuracy on the tested tracks; all
+    other phases show the validation accuracy.
+    """
+    folds = any(cells.get_setting(point, FOLD) is not None for point in phase.points)
+    part, accuracy = ("test", "accuracy on all folds, %") if folds else ("val", "val accuracy, %")
     columns = [
         Column("point"),
-        Column("val accuracy, %", MEASURED),
+        Column(accuracy, MEASURED),
         Column("95 % interval", MEASURED),
+        *[Column("by fold, %", MEASURED)] * folds,
         Column("runs", MEASURED),
     ]
     rows, measured = [], {}
-    for point in phase.points:
-        name = point.name or "nothing varied"
-        values = cells.format_measured_or_reason(phase, point, "", "")
-        rows.append([cells.format_label(phase, point, name), *values, str(len(point.runs))])
-        if not cells.explain_missing(phase, point):
-            seeds = [run.result["val"]["accuracy"] for run in point.runs]
-            measured[name] = (seeds, estimate_accuracy(point.runs))
-    anchor, pictures = f"phase-{phase.name}", []
+    for name, points in _merge_folds(phase).items():
+        runs = [run for point in points for run in point.runs]
+        missing = [reason for each in points if (reason := cells.explain_missing(phase, each))]
+        if missing:
+            shown = [missing[0], cells.NONE]
+        else:
+            estimate = estimate_accuracy(runs, part)
+            shown = [cells.format_percent(estimate.value), cells.format_bounds(estimate)]
+            measured[name] = ([run.result[part]["accuracy"] for run in runs], estimate)
+        spread = [cells.format_fold_range([count_accuracy(run, part) for run in runs])] * folds
+        label = cells.format_label(phase, points[0], name or "nothing varied")
+        rows.append([label, *shown, *spread, str(len(runs))])
+    anchor, pictures = f"phase-{phase.slug}", []
     if len(measured) > 1:
-        caption = "Validation accuracy: each seed is a dot, the mean a bar with its 95 % interval."
+        kind = "Accuracy: each run" if folds else "Validation accuracy: each seed"
+        caption = f"{kind} is a dot, the mean a bar with its 95 % interval."
         pictures = [Picture(anchor, curves.draw_accuracies(measured), caption)]
     return Section(
         anchor,
@@ -43,6 +58,15 @@ def build_phase_table(phase: Phase) -> Section:
         notes=cells.list_remarks(phase),
         command=cells.format_command(phase),
     )
+
+
+def _merge_folds(phase: Phase) -> dict[str, list[Point]]:
+    """Group the points that differ only in the fold, by the name of what else they set."""
+    merged: dict[str, list[Point]] = {}
+    for point in phase.points:
+        others = [text for text in point.overrides if text.partition("=")[0].lstrip("+") != FOLD]
+        merged.setdefault(" ".join(others) or "nothing varied", []).append(point)
+    return merged
 
 
 def list_differences(study: Study) -> Section:

@@ -1,7 +1,7 @@
 """Sections V-A to V-C of the paper: batch size, learning rate, optimizer, scheduler."""
 
 from genreclf import paper
-from genreclf.evaluation.intervals import average_runs, estimate_difference
+from genreclf.evaluation.differences import estimate_difference
 from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
@@ -56,7 +56,7 @@ def build_learning_rate_figure(study: Study) -> Section:
     rows = [
         [
             cells.format_label(phase, point, _format_rate(key)),
-            "chosen" if float(key) == paper.LEARNING_RATE else "curve only",
+            "chosen" if _format_rate(key) == _format_rate(paper.LEARNING_RATE) else "curve only",
             *cells.format_measured_or_reason(phase, point, "optimizer.lr", key),
         ]
         for key, point in measured.items()
@@ -73,20 +73,23 @@ def build_learning_rate_figure(study: Study) -> Section:
     )
 
 
-def _format_rate(key: str) -> str:
+def _format_rate(key: str | float) -> str:
     """Write a learning rate as the paper does: 1e-3."""
-    digits, _, exponent = f"{float(key):e}".partition("e")
+    try:
+        digits, _, exponent = f"{float(key):e}".partition("e")
+    except ValueError:  # not a number, such as an interpolation
+        return str(key)
     return f"{float(digits):g}e{int(exponent)}"
 
 
 def _draw_curves(name: str, measured: dict[str, Point]) -> list[Picture]:
     """Draw validation accuracy and loss by epoch, a line for each run of each point."""
     lines = {
-        label: [run.result["history"] for run in point.runs]
+        label: [history for run in point.runs if (history := run.result["history"])]
         for label, point in measured.items()
-        if point.runs
     }
-    if not lines:
+    lines = {label: histories for label, histories in lines.items() if histories}
+    if not lines:  # nothing has run, or nothing has epochs
         return []
     several = max(map(len, lines.values())) > 1
     caption = "Validation accuracy and loss by epoch" + ", a line for each seed" * several
@@ -96,7 +99,7 @@ def _draw_curves(name: str, measured: dict[str, Point]) -> list[Picture]:
 def build_optimizer_figure(study: Study) -> Section:
     """Build Fig. 4."""
     phase = cells.find_phase(study, "optimizer")
-    scheduler, measured = _select_scheduler(phase)
+    measured = cells.group_by_setting(phase, "optimizer")
     columns = [Column("optimizer"), Column("val accuracy", PAPER, text=True), *ACCURACY]
     rows = [
         [
@@ -106,20 +109,23 @@ def build_optimizer_figure(study: Study) -> Section:
         ]
         for key, point in measured.items()
     ]
+    runs = [run for point in measured.values() for run in point.runs]
+    schedulers = list(dict.fromkeys(run.result["choices"]["scheduler"] for run in runs))
     notes = cells.list_remarks(phase)
     pair = [measured[key] for key in ("adamw", "adam") if key in measured]
     if len(pair) == 2 and all(point.runs for point in pair):
-        gain = estimate_difference(*(point.list_values("val/accuracy") for point in pair))
+        gain = estimate_difference(pair[0].runs, pair[1].runs)
         printed, found = (
             f"{cells.format_points(value)} points" for value in (paper.ADAMW_GAIN, gain.value)
         )
         rows.append(["AdamW minus Adam", printed, found, cells.format_bounds(gain, signed=True)])
-        if gain.low is None:
-            notes.append("The interval of the difference needs at least two seeds.")
+        notes.append(cells.explain_difference(pair[0].runs, pair[1].runs))
     return Section(
         "fig-4",
         "Fig. 4: Adam and AdamW",
-        [f"Both with scheduler={scheduler}."] if scheduler else [],
+        [f"With scheduler={', '.join(schedulers)}; the paper chose the scheduler afterwards."]
+        if schedulers
+        else [],
         Table(columns, rows) if rows else None,
         pictures=_draw_curves("fig-4", {OPTIMIZERS.get(k, k): p for k, p in measured.items()}),
         notes=notes,
@@ -127,20 +133,11 @@ def build_optimizer_figure(study: Study) -> Section:
     )
 
 
-def _select_scheduler(phase: Phase) -> tuple[str, dict[str, Point]]:
-    """Select a scheduler (plateau if it was swept) and the point of each optimizer with it."""
-    schedulers = list(cells.group_by_setting(phase, "scheduler"))
-    wanted = "plateau" if "plateau" in schedulers else (schedulers or [None])[0]
-    same = [point for point in phase.points if cells.get_setting(point, "scheduler") == wanted]
-    found = {name: point for point in same if (name := cells.get_setting(point, "optimizer"))}
-    return wanted or "", found
-
-
 def build_scheduler_table(study: Study) -> Section:
     """Build Table V."""
-    phase = cells.find_phase(study, "optimizer")
+    phase = cells.find_phase(study, "scheduler")
     columns = [
-        Column("scheduler, with AdamW"),
+        Column("scheduler"),
         Column("val accuracy, %", PAPER),
         *ACCURACY,
         Column("train accuracy, %", PAPER),
@@ -150,18 +147,22 @@ def build_scheduler_table(study: Study) -> Section:
         Column("val loss", PAPER),
         Column("val loss", MEASURED),
     ]
-    adamw = [p for p in phase.points if cells.get_setting(p, "optimizer") in ("adamw", None)]
-    measured = {name: p for p in adamw if (name := cells.get_setting(p, "scheduler"))}
+    measured = cells.group_by_setting(phase, "scheduler")
     keys = cells.merge_keys(paper.SCHEDULERS, measured)
     rows = [_make_scheduler_row(phase, measured.get(key), key) for key in keys]
+    chosen = cells.find_phase(study, "optimizer").chosen
+    optimizer = chosen and cells.get_setting(chosen, "optimizer")
+    used = f"here {OPTIMIZERS.get(optimizer, optimizer)}" if optimizer else "here that of the study"
     note = (
         "Training accuracy and loss are those of the kept epoch, measured with dropout and "
-        "augmentation. The paper prints the same validation accuracy, 58.35 %, for both rows."
+        "augmentation. The paper prints the same validation accuracy, 58.35 %, for both rows, and "
+        "chose the scheduler for its lower losses."
     )
     return Section(
         "table-5",
         "Table V: scheduler",
-        table=Table(columns, rows),
+        [f"With the optimizer that was chosen before: AdamW in the paper, {used}."],
+        Table(columns, rows),
         notes=[note, *cells.list_remarks(phase)],
         command=cells.format_command(phase),
     )
@@ -170,12 +171,9 @@ def build_scheduler_table(study: Study) -> Section:
 def _make_scheduler_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.SCHEDULERS.get(key)
     given = (printed.train_accuracy, printed.train_loss, printed.val_loss) if printed else None
-    found = None
-    if point is not None and point.runs:
-        found = tuple(
-            average_runs(point.runs, lambda result, name=name: result["metrics"][name])
-            for name in ("train/accuracy", "train/loss", "val/loss")
-        )
+    found = point and tuple(
+        cells.average_metric(point, name) for name in ("train/accuracy", "train/loss", "val/loss")
+    )
     pairs = zip(_format_training(given), _format_training(found), strict=True)
     return [
         cells.format_label(phase, point, printed.printed if printed else key),
@@ -185,7 +183,7 @@ def _make_scheduler_row(phase: Phase, point: Point | None, key: str) -> list[str
     ]
 
 
-def _format_training(values: tuple[float, ...] | None) -> list[str]:
+def _format_training(values: tuple[float | None, ...] | None) -> list[str]:
     """Format training accuracy, training loss and validation loss."""
     accuracy, *losses = values or (None, None, None)
     return [cells.format_percent(accuracy), *(cells.format_decimal(loss, 4) for loss in losses)]

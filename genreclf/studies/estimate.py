@@ -4,6 +4,7 @@ import math
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import soundfile
 
 from genreclf.audio.decode import read_audio
+from genreclf.audio.own_features import compute_features
 from genreclf.audio.workers import count_available_cores
 from genreclf.errors import InputError
 from genreclf.protocols import Dataset, DownloadableDataset, Features
@@ -20,6 +22,7 @@ from genreclf.studies.study import Study
 GIB = 2**30
 REPEATS = 3  # extractions that are timed
 RATE = 44_100  # Hz, of the timed clip: stereo MP3, as in most collections
+GENRES = 8  # of a dataset that has not been downloaded yet, as in FMA Small
 TRAINED, VALIDATED = 0.7, 0.1  # shares of the tracks, as in split=stratified
 FORWARD = 1 / 3  # share of a training step's time that the forward pass takes
 
@@ -29,7 +32,8 @@ class Workload:
     """What a study has to process, and how fast this machine trains.
 
     Args:
-        tracks: number of tracks.
+        tracks: number of tracks, all of which are stored.
+        used: number of tracks in the split of a run, by phase; see `count_used_tracks`.
         archives: size of the archives to download, in GiB.
         features: the kinds of features to store; empty if the dataset provides its own.
         outputs: the folder of the stores; it need not exist yet.
@@ -39,6 +43,7 @@ class Workload:
     """
 
     tracks: int
+    used: Mapping[str, float]
     archives: float
     features: Sequence[Features]
     outputs: Path
@@ -60,18 +65,31 @@ def describe_estimate(study: Study, workload: Workload) -> str:
     )
 
 
-def count_tracks(dataset: Dataset) -> int:
-    """Count the tracks of a dataset, even if it has not been downloaded yet.
+def count_tracks(dataset: Dataset) -> list[int]:
+    """Count the tracks of each genre, even if the dataset has not been downloaded yet.
+
+    A dataset that is not there is assumed to have eight genres of the same size.
 
     Raises:
         InputError: the dataset cannot be read, and its size is not known in advance.
     """
     try:
-        return len(dataset.tracks())
+        return list(Counter(track.genre for track in dataset.tracks()).values())
     except InputError:
         if not isinstance(dataset, DownloadableDataset):
             raise
-        return dataset.expected
+        return [dataset.expected // GENRES] * GENRES
+
+
+def count_used_tracks(counts: Sequence[int], tracks_per_genre: int | None) -> float:
+    """Count the tracks in the split of a run.
+
+    Args:
+        counts: number of tracks of each genre.
+        tracks_per_genre: maximum number of training tracks of each genre; None for all.
+    """
+    most = math.inf if tracks_per_genre is None else tracks_per_genre / TRAINED
+    return sum(min(count, most) for count in counts)
 
 
 def time_extraction(features: Features) -> float:
@@ -83,7 +101,7 @@ def time_extraction(features: Features) -> float:
         seconds = []
         for _ in range(1 + REPEATS):
             start = time.perf_counter()
-            features(*read_audio(path, features.sample_rate, features.duration))
+            compute_features(features, *read_audio(path, features.sample_rate, features.duration))
             seconds.append(time.perf_counter() - start)
     return sum(seconds[1:]) / REPEATS  # the first extraction imports and compiles
 
@@ -109,11 +127,12 @@ def _describe_extraction(workload: Workload) -> str:
 
 
 def _describe_training(study: Study, workload: Workload) -> str:
-    epochs = sum(phase.planned * workload.epochs[phase.name] for phase in study.phases)
-    clips = epochs * workload.tracks * (TRAINED + VALIDATED * FORWARD)
+    epochs = {phase.name: phase.planned * workload.epochs[phase.name] for phase in study.phases}
+    seen = sum(number * workload.used[name] for name, number in epochs.items())
+    clips = seen * (TRAINED + VALIDATED * FORWARD)
     return (
         f"training: at most {_format_duration(clips / workload.speed)} at {workload.speed:.1f} "
-        f"clips/s, one run at a time: {epochs} epochs, fewer with early stopping"
+        f"clips/s, one run at a time: {sum(epochs.values())} epochs, fewer with early stopping"
     )
 
 

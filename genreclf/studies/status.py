@@ -8,6 +8,7 @@ from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.errors import InputError
+from genreclf.studies.settings import TEST
 from genreclf.studies.study import STUDY, Phase, Study
 
 LOCK = ".lock"
@@ -58,7 +59,12 @@ def describe_outcome(phase: Phase, metric: str | None) -> str:
     """Describe in a line how many runs are finished, and the phase's choice or why it has none."""
     count = f"{phase.count_finished()}/{phase.count_runs()}"
     text = phase.error
-    if phase.chosen and metric:
+    if phase.chosen and phase.name == TEST:
+        runs = phase.chosen.runs
+        part = "test" if runs[0].result["tested_on"] == "test" else "validation"
+        accuracy = sum(run.result["test"]["accuracy"] for run in runs) / len(runs)
+        text = f"accuracy {accuracy:.4f} on the {part} part  {phase.chosen.name}"
+    elif phase.chosen and metric:
         text = f"{metric} {phase.chosen.compute_mean(metric):.4f}  {phase.chosen.name}"
     elif phase.left_out and not phase.points:
         count, text = "-", "left out: " + "; ".join(sorted(set(phase.left_out.values())))

@@ -11,60 +11,78 @@ from pathlib import Path
 from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.studies.study import Phase, Point
 
+Sweep = Mapping[str, Sequence[str]]
+
 
 def get_key(override: str) -> str:
     """Return the config key of an override: `optimizer.lr` for `optimizer.lr=1e-3`."""
     return override.partition("=")[0].lstrip("+~")
 
 
+def count_points(sweep: Sweep) -> int:
+    """Count the points of a sweep: one if nothing varies."""
+    return len(list(product(*sweep.values())))
+
+
 def plan_phase(
     phase: Phase,
-    sweep: Mapping[str, Sequence[str]],
+    sweep: Sweep,
     settings: Sequence[str],
     seeds: Sequence[int],
-    dataset: Dataset,
     find_run_folder: Callable[[list[str]], Path],
     hydra_options: Sequence[str] = (),
+    option: str | None = None,
 ) -> None:
     """Set the points of a phase, with the folders of their runs, and its command.
 
-    Points that the dataset cannot provide are left out, and so is the phase if none remains.
+    Overrides in `phase.left_out` are left out, and so is the phase if nothing remains of a key.
 
     Args:
-        phase: a phase that has only a name so far.
+        phase: a phase that has no points yet.
         sweep: what the phase varies.
         settings: overrides for all its runs; the last one of each key wins, and keys that the
             phase varies are dropped.
         seeds: each point is run once with each seed.
-        dataset: the dataset of all runs.
         find_run_folder: returns the folder of the training run with these overrides.
         hydra_options: options for Hydra itself that go into the command.
+        option: the option in conf/phase/, of which then only the points in `sweep` are run; None:
+            the phase's name.
     """
-    swept, shortened = {}, []
-    for key, overrides in sweep.items():
-        reasons = {text: reason for text in overrides if (reason := _find_exclusion(text, dataset))}
-        phase.left_out |= reasons
-        swept[key] = [text for text in overrides if text not in reasons]
-        if reasons:
-            values = ",".join(text.partition("=")[2] for text in swept[key])
-            shortened.append(f'hydra.sweeper.params.{key}="{values}"')
-    if not all(swept.values()):
+    kept = {
+        key: [text for text in overrides if text not in phase.left_out]
+        for key, overrides in sweep.items()
+    }
+    if not all(kept.values()):
         phase.planned = 0
         return
-    shared = [f"phase={phase.name}", *drop_swept(settings, sweep)]
+    shared = [f"phase={option or phase.name}", *drop_swept(settings, sweep)]
+    listed = [_join_values(overrides) for overrides in kept.values()]
+    varied = ["hydra.sweeper.params=null", *listed] if option or kept != dict(sweep) else []
     seed = f"seed={','.join(map(str, seeds))}"
-    phase.command = ["train", "-m", *hydra_options, *shared, *shortened, seed, "report=false"]
+    phase.command = ["train", "-m", *hydra_options, *shared, *varied, seed, "report=false"]
     phase.points = [
         Point(
             list(point), [str(find_run_folder([*shared, *point, f"seed={seed}"])) for seed in seeds]
         )
-        for point in product(*swept.values())
+        for point in product(*kept.values())
     ]
+
+
+def _join_values(overrides: Sequence[str]) -> str:
+    """Join overrides of one key: `split=stratified,artist`."""
+    first, *others = overrides
+    return ",".join([first, *(text.partition("=")[2] for text in others)])
 
 
 def drop_swept(settings: Sequence[str], swept: Container[str]) -> list[str]:
     """Keep the last override of each key, and none of the keys that a phase varies itself."""
     return list({get_key(text): text for text in settings if get_key(text) not in swept}.values())
+
+
+def find_exclusions(sweep: Sweep, dataset: Dataset) -> dict[str, str]:
+    """Find the overrides of a sweep that the dataset rules out, and say why."""
+    overrides = [text for values in sweep.values() for text in values]
+    return {text: why for text in overrides if (why := _find_exclusion(text, dataset))}
 
 
 def _find_exclusion(override: str, dataset: Dataset) -> str:

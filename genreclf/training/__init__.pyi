@@ -3,6 +3,9 @@ from .augmentation import SegmentEqualiseMask as SegmentEqualiseMask
 from .classifier import Classifier as Classifier
 from .distillation import Embeddings as Embeddings
 from .loggers import make_tensorboard_logger as make_tensorboard_logger
+from .losses import CrossEntropy as CrossEntropy
+from .metrics import F1Macro as F1Macro
+from .mlflow import make_mlflow_logger as make_mlflow_logger
 from .normalisation import fit_per_bin as fit_per_bin
 from .normalisation import fit_unit_range as fit_unit_range
 from .normalisation import keep_features as keep_features

@@ -4,8 +4,9 @@ Random numbers come from PyTorch's global generator of the device, which trainin
 epoch, so a run is reproducible bit for bit with any number of workers.
 """
 
+import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,44 @@ from torch.nn.functional import interpolate
 
 from genreclf.errors import InputError
 
+log = logging.getLogger(__name__)
+
+
+def check_augmentation(augmentation: Any, features: Any, key: str = "augmentation") -> None:
+    """Check that features are what an augmentation needs.
+
+    Args:
+        augmentation: its attribute `requires`, if it has one, maps an attribute of the features to
+            the value needed and to the names of the settings that are 0 where it is not needed.
+        features: the features of the run; what they do not declare is assumed, with a warning.
+        key: config key of the augmentation.
+
+    Raises:
+        InputError: features declare something else.
+    """
+    for attribute, (needed, names) in getattr(augmentation, "requires", {}).items():
+        declared = getattr(features, attribute, None)
+        if declared == needed:
+            continue
+        avoided = " ".join(f"{key}.{name}=0" for name in names)
+        if declared is not None:
+            raise InputError(
+                f"{key} needs features whose {attribute} is {needed!r}, that of features="
+                f"{features.name} is {declared!r}: set {avoided}, or choose another augmentation"
+            )
+        log.warning(
+            "features=%s declare no %s, which %s needs to be %r: this is assumed; otherwise set %s",
+            *(features.name, attribute, key, needed, avoided),
+        )
+
 
 class NoiseShiftMask(nn.Module):
-    """Leaves a quarter of the clips as they are; adds noise, a time shift or both to the others.
+    """Leaves a share of the clips as they are; adds noise, a time shift or both to the others.
 
-    Each of the four cases is equally likely (paper, section III-C).
+    By default each of the four cases is equally likely (paper, section III-C).
 
-    If masking is on, all clips but the unchanged quarter also lose a band of bins. The paper lists
-    masking in Table VII without saying how it is combined, and the published scripts lack it.
+    If masking is on, all clips that are not left as they are also lose a band of bins. The paper
+    lists masking in Table VII without saying how it is combined, and the published scripts lack it.
 
     Args:
         silence: values of a silent frame: one for all bins, or one per bin.
@@ -32,6 +63,8 @@ class NoiseShiftMask(nn.Module):
         mask_max: largest width; 0 for no masking.
         fill: value of shifted-in frames and masked bins; None for `silence`. The published scripts
             fill with 0 dB, the loudest value.
+        unchanged: share of the clips that are left as they are; the others get noise, a shift or
+            both, equally often.
 
     Raises:
         InputError: a setting is outside its range.
@@ -48,8 +81,11 @@ class NoiseShiftMask(nn.Module):
         mask_min: float = 0.02,
         mask_max: float = 0.05,
         fill: float | None = None,
+        unchanged: float = 0.25,
     ) -> None:
         super().__init__()
+        if not 0 <= unchanged <= 1:
+            raise InputError(f"augmentation.unchanged={unchanged}: a share from 0 to 1 is needed")
         if noise < 0 or not 0 <= shift < 1 or not 0 <= mask_min <= mask_max < 1:
             raise InputError(
                 "augmentation: noise of at least 0, shift from 0 to 1, and mask_min up to mask_max "
@@ -60,13 +96,16 @@ class NoiseShiftMask(nn.Module):
         if not isinstance(fill, int | float | None):
             raise InputError(f"augmentation.fill={fill!r}: a number is needed; null is silence")
         self.noise, self.noise_unit, self.shift = noise, noise_unit, shift
-        self.mask_min, self.mask_max = mask_min, mask_max
+        self.mask_min, self.mask_max, self.unchanged = mask_min, mask_max, unchanged
         filling = torch.tensor(silence if fill is None else fill, dtype=torch.float32)
         self.register_buffer("filling", filling.reshape(-1, 1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Augment the features."""
-        noisy, shifted = torch.rand(2, len(features), 1, 1, device=features.device) < 0.5
+        draw = torch.rand(2, len(features), 1, 1, device=features.device)
+        changed = 1 - self.unchanged
+        noisy = draw[0] < 2 * changed / 3
+        shifted = draw[1] < torch.where(noisy, 0.5, changed / (1 + 2 * self.unchanged))
         features = torch.where(shifted, self._shift(features), features)
         features = torch.where(noisy, self._add_noise(features), features)
         return torch.where(noisy | shifted, self._mask(features), features)
@@ -124,16 +163,16 @@ class SegmentEqualiseMask(nn.Module):
     """Varies a part of each clip as another recording might: in level, equalisation and key.
 
     The steps, in order: cut a random segment; move the bins up or down, as transposition moves the
-    partials; add a gain and a smooth curve over the bins (in dB if the features are); mask bands of
-    bins and of frames (Park 2019) with the clip's mean.
+    partials; add a gain and a smooth curve over the bins, both in dB; mask bands of bins and of
+    frames (Park 2019) with the clip's mean.
 
     Args:
         silence: not used, because masks are filled with the clip's mean.
         segment: share of the frames to keep, in one stretch; 1 for all.
         transpose: largest number of bins by which a clip is moved.
-        gain: standard deviation of the gain of a clip, in the features' own unit.
-        equaliser: standard deviation of the curve at six evenly spaced bins; it is interpolated
-            linearly between them.
+        gain: standard deviation of the gain of a clip, in dB.
+        equaliser: standard deviation of the curve at six evenly spaced bins, in dB; it is
+            interpolated linearly between them.
         masks: number of bands masked along each axis.
         mask_bins: largest width of a band of bins, as a share of all bins.
         mask_frames: largest width of a band of frames, as a share of all frames.
@@ -168,6 +207,11 @@ class SegmentEqualiseMask(nn.Module):
         self.segment, self.transpose, self.gain = segment, transpose, gain
         self.equaliser, self.masks = equaliser, masks
         self.mask_bins, self.mask_frames = mask_bins, mask_frames
+        self.requires: dict[str, tuple[str, list[str]]] = {}  # see `check_augmentation`
+        if gain or equaliser:
+            self.requires["unit"] = "dB", ["gain", "equaliser"]
+        if transpose:
+            self.requires["bin_axis"] = "frequency", ["transpose"]
 
     def forward(self, features: Tensor) -> Tensor:
         """Augment the features; the result has as many frames as a segment."""

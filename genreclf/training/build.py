@@ -2,25 +2,28 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
-from genreclf.audio.features import Features, Precomputed, Waveform, describe_features
+from genreclf.audio.features import describe_features
+from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
-from genreclf.data.datamodule import StoreDataModule, check_loading
+from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.sampling import Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused
-from genreclf.training import finetune, process_group
-from genreclf.training.callbacks import History, make_callbacks
+from genreclf.models.checkpoint import find_last_layer
+from genreclf.protocols import Features, MakeSampler
+from genreclf.training import finetune
 from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
 from genreclf.training.sources import digest_sources
@@ -36,11 +39,15 @@ class Parts:
         split: splits a store into the rows of each part.
         make_augmentation: makes the augmentation, given the values of a silent frame.
         make_oversampling: likewise, for the extra copies of some genres.
+        make_sampler: makes the sampler of an epoch's training tracks, given `labels` and `seed`.
         optimizer: makes an optimizer for parameters.
         scheduler: makes Lightning's scheduler config for an optimizer.
         normalise: makes a module that normalises features, given batches of training features.
+        make_loss: makes the loss (`genreclf.protocols.Loss`).
+        make_metrics: makes the metrics to log, by name, given the number of classes.
+        make_callbacks: makes the user's own Lightning callbacks.
         make_trainer: makes Lightning's Trainer, given further keyword arguments.
-        make_logger: makes Lightning's logger, given the run's folder.
+        loggers: makes each of Lightning's loggers, given `save_dir`, the run's folder.
         distillation: knowledge distillation; None for none.
         init: checkpoint of the pretrained weights to fine-tune; None for random weights.
         seed: seed of weights, order of tracks, augmentation and dropout.
@@ -51,7 +58,8 @@ class Parts:
         ema: decay of the moving average of the weights; None for no average.
         label_smoothing: share of each training target that is spread over all genres.
         mixup: alpha of the Beta distribution of mixup; 0 for none.
-        tracks_per_genre: maximum number of training tracks per genre; None for all.
+        tracks_per_genre: maximum number of training tracks per genre, the other parts in
+            proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
@@ -59,6 +67,7 @@ class Parts:
         test: whether to use the test part; otherwise the validation part replaces it.
         precision: precision of Lightning's Trainer.
         progress_bar: whether training shows a progress bar.
+        trust: what a checkpoint may import besides genreclf (`genreclf.trust`).
         config: the resolved config, which result.json and the loggers record.
     """
 
@@ -67,11 +76,15 @@ class Parts:
     split: Callable[[Store], dict[str, np.ndarray]]
     make_augmentation: Callable[[tuple[float, ...]], nn.Module]
     make_oversampling: Callable[[tuple[float, ...]], Oversampling]
+    make_sampler: MakeSampler
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     scheduler: Callable[[Optimizer], dict[str, Any]]
     normalise: Callable[[Iterable[Tensor]], nn.Module]
+    make_loss: Callable[[], nn.Module]
+    make_metrics: Callable[[int], dict[str, Metric]]
+    make_callbacks: Callable[[], list[Callback]]
     make_trainer: Callable[..., pl.Trainer]
-    make_logger: Callable[[Path], Logger]
+    loggers: list[Callable[..., Logger]]
     distillation: Embeddings | None
     init: str | None
     seed: int
@@ -90,38 +103,8 @@ class Parts:
     test: bool
     precision: str
     progress_bar: bool
+    trust: list[str]
     config: dict[str, Any]
-
-
-def check_settings(parts: Parts) -> None:
-    """Build every part once, so that a wrong setting is found before hours of decoding.
-
-    Raises:
-        InputError: a setting is out of range, or two parts do not fit together.
-    """
-    if not 0 <= parts.seed < 2**32:
-        raise InputError(f"seed={parts.seed}: choose a number from 0 to {2**32 - 1}")
-    check_loading(parts.batch_size, parts.num_workers, parts.cache)
-    process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
-    make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
-    model = parts.make_model(classes=2)
-    classifier = Classifier(model, ["a", "b"], **_list_classifier_settings(parts))
-    if any(True for _ in model.parameters()):
-        classifier.configure_optimizers()
-    if parts.distillation is not None:
-        parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
-    digest_sources(parts.distillation, parts.init)
-    _load_pretrained(parts)
-    parts.make_augmentation((0.0,))
-    parts.make_oversampling((0.0,))
-    if not isinstance(parts.features, Precomputed):
-        _check_size(get_min_size(model), parts.features, parts.features.shape)
-    rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
-    if parts.features.stored != parts.features and rounds:
-        raise InputError(
-            f"features.on_device=true with trainer.precision={parts.precision} would round the "
-            "waveforms; use bf16-mixed or 16-mixed"
-        )
 
 
 def get_min_size(model: nn.Module) -> int:
@@ -129,28 +112,26 @@ def get_min_size(model: nn.Module) -> int:
     return getattr(model, "min_size", 1)
 
 
-def _check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
+def check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
+    """Check that features (bins, frames) are as large as the model needs.
+
+    Raises:
+        InputError: they are smaller.
+    """
     if min(shape) < least:
         hint = " (to compute features of waveforms in training: features.on_device=true)"
         raise InputError(
             f"features of {shape[0]} x {shape[1]}; this model needs {least} x {least}"
-            + hint * isinstance(features, Waveform)
+            + hint * (features.name == "waveform")
         )
 
 
-def check_genres(genres: list[str], where: str) -> None:
-    """Check that there is something to classify.
+def load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedModel | None:
+    """Load the model whose weights the run fine-tunes; None for random weights.
 
     Raises:
-        InputError: there is only one genre, or two genres differ only in upper and lower case.
+        InputError: there is no such checkpoint, or its model or features are different.
     """
-    if len(genres) < 2:
-        raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
-    if len({name.casefold() for name in genres}) < len(genres):
-        raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
-
-
-def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedModel | None:
     return finetune.load_pretrained(
         parts.init,
         parts.make_model(classes=2),
@@ -158,6 +139,7 @@ def _load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedM
         parts.features,
         parts.normalise,
         bins,
+        parts.trust,
     )
 
 
@@ -171,10 +153,9 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
     if parts.tracks_per_genre is not None:
-        split = splits.limit_training_tracks(store, split, parts.tracks_per_genre)
+        split = splits.limit_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation
-    precomputed = isinstance(features, Precomputed)
-    silence = store.scaling.silence if precomputed else features.silence
+    silence = get_silence(features) if callable(features) else store.scaling.silence
     data = StoreDataModule(
         store,
         split,
@@ -186,9 +167,10 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         features,
         parts.cache,
         None if distillation is None else distillation.make_targets(store, split),
+        parts.make_sampler,
     )
     least = get_min_size(parts.make_model(classes=2))
-    _check_size(least, features, data.shape)
+    check_size(least, features, data.shape)
     _check_segments(data, least)
     return data
 
@@ -220,10 +202,9 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     Raises:
         InputError: the pretrained weights do not fit model or features.
     """
-    store, pretrained = data.store, _load_pretrained(parts, data.shape[0])
+    store, pretrained = data.store, load_pretrained(parts, data.shape[0])
     description = {
-        "model": parts.config["model"],
-        "features": describe_features(parts.features),
+        **describe_parts(parts),
         "bins": data.shape[0],
         "store": store.source.digest,
         "trained_on": finetune.list_training_rows(store, data.split, pretrained),
@@ -234,6 +215,7 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     model = parts.make_model(classes=len(store.classes))
     if pretrained is not None:
         finetune.copy_weights(model, pretrained, store.classes)
+    description["last_layer"] = find_last_layer(model, len(store.classes))
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:
@@ -241,20 +223,36 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     normalise = (
         pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())
     )
-    return Classifier(
+    classifier = Classifier(
         model,
         store.classes,
         description=description,
         normalise=normalise,
-        **_list_classifier_settings(parts),
+        **list_classifier_settings(parts, len(store.classes)),
     )
+    fit_loss(classifier.loss, store.labels[data.split["train"]], len(store.classes))
+    return classifier
 
 
-def _list_classifier_settings(parts: Parts) -> dict[str, Any]:
+def describe_parts(parts: Parts) -> dict[str, Any]:
+    """Describe model and features as plain values, from which a checkpoint rebuilds them."""
+    return {"model": parts.config["model"], "features": describe_features(parts.features)}
+
+
+def fit_loss(loss: nn.Module, labels: np.ndarray, classes: int) -> None:
+    """Tell a loss that has a `fit` method the number of training tracks per class."""
+    if hasattr(loss, "fit"):
+        loss.fit(torch.from_numpy(np.bincount(labels, minlength=classes)))  # pyright: ignore
+
+
+def list_classifier_settings(parts: Parts, classes: int) -> dict[str, Any]:
+    """List the arguments of a Classifier that do not depend on the data."""
     given = parts.distillation
     return {
         "optimizer": parts.optimizer,
         "scheduler": parts.scheduler,
+        "loss": parts.make_loss(),
+        "metrics": parts.make_metrics(classes),
         "label_smoothing": parts.label_smoothing,
         "mixup": parts.mixup,
         "distillation": given and (given.read_size(), given.weight, given.labels),

@@ -1,5 +1,6 @@
 """Callbacks of training: history, early stopping, checkpoints, progress."""
 
+import logging
 import math
 import signal
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
@@ -18,11 +20,12 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 
-from genreclf.errors import InputError
+from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation.metrics import find_direction
-from genreclf.files import BEST, LAST
+from genreclf.files import BEST, LAST, write_atomically
 from genreclf.training import memory
 
+log = logging.getLogger(__name__)
 LAST_EPOCH = "last"  # a value of `monitor`
 
 
@@ -82,7 +85,8 @@ class History(Callback):
         """Find the first epoch with the best value, as ModelCheckpoint does, or the last one.
 
         Raises:
-            InputError: training had diverged by then, or no epoch was trained.
+            DivergedError: training had diverged by then.
+            InputError: no epoch was trained.
         """
         if not self.epochs:
             raise InputError("trainer.max_epochs: no epoch was trained; at least 1 is needed")
@@ -98,7 +102,7 @@ class History(Callback):
     @staticmethod
     def _check_finite(epoch: dict[str, float]) -> dict[str, float]:
         if not math.isfinite(epoch["val/loss"]):
-            raise InputError("training diverged: val/loss is not a number; lower optimizer.lr")
+            raise DivergedError("training diverged: val/loss is not a number; lower optimizer.lr")
         return epoch
 
 
@@ -131,6 +135,39 @@ class Checkpoint(ModelCheckpoint):
         kept = {str(here / Path(k).name): v for k, v in state_dict["best_k_models"].items()}
         moved_state = {**state_dict, **moved, "best_k_models": kept, "dirpath": self.dirpath}
         super().load_state_dict(moved_state)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint next to the old one and then replaces it.
+
+    Lightning writes into the folder for temporary files; if that is on another file system, the
+    old checkpoint is overwritten step by step, and is lost if the process is killed or the disk is
+    full.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
+        """Write a checkpoint to a local file."""
+        with write_atomically(Path(path), "wb") as file:
+            torch.save(checkpoint, file)
+
+
+def find_resumable(folder: Path) -> Path | None:
+    """Return the checkpoint from which a run continues, or None if it starts from the beginning.
+
+    It also needs the best checkpoint: a later epoch may not be better. If one of them is damaged,
+    one line says so, and both count as absent.
+    """
+    if not (folder / LAST).exists():
+        return None
+    for path in (folder / LAST, folder / BEST):
+        try:
+            AtomicCheckpointIO().load_checkpoint(path)
+        except Exception as error:  # a damaged file can make the unpickler fail in any way
+            reason = format_error(error)[:100]
+            log.warning("%s cannot be read (%s): training starts again", path, reason)
+            return None
+    log.info("this run was interrupted: it continues after its last finished epoch")
+    return folder / LAST
 
 
 class Patience(EarlyStopping):

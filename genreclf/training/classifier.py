@@ -1,11 +1,12 @@
 """The LightningModule: network, loss, optimizer, metrics.
 
 Metrics are logged once per epoch as {train,val,test}/{loss,accuracy,f1_macro}. Those for training
-are computed during the epoch, with dropout and augmentation. `genreclf train` computes
-its test figures from `predict_step` and `metrics.evaluate`.
+are computed during the epoch, with dropout and augmentation. `val/loss` and `test/loss` are always
+the cross-entropy in nats, whatever loss is minimised, so that runs can be compared.
+`genreclf train` computes its test figures from `predict_step` and `metrics.evaluate`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +18,15 @@ from torch.distributions import Beta
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
 
 from genreclf.data.datamodule import Batch, StoreDataModule
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import FORMAT, TrainedModel, load_checkpoint, read_checkpoint
 from genreclf.models.fused import fuse
+from genreclf.training.losses import CrossEntropy
+from genreclf.training.metrics import F1Macro
 from genreclf.training.optimizers import keep_learning_rate
 
 
@@ -40,10 +43,13 @@ class Classifier(pl.LightningModule):
         scheduler: makes Lightning's scheduler config for an optimizer.
         description: plain values that a checkpoint stores, and that `load_from_checkpoint` needs:
             `model` (settings of the network, with `_target_`), `features` (as
-            `describe_features` gives), `bins`, `store` (digest), `trained_on` (by dtype of the
-            stored rows, `row_sha1` of those in the training part), `seen_before` (by part, how many
-            tracks the pretrained model was trained on) and `sources` (digests of other files).
+            `describe_features` gives), `bins`, `store` (digest), `trained_on` (as
+            `list_training_rows` gives), `seen_before` (by part, how many tracks the pretrained
+            model was trained on) and `sources` (digests of other files).
         normalise: applied to features before the network; None leaves them as they are.
+        loss: the loss to minimise (`genreclf.protocols.Loss`); None for the cross-entropy. Its own
+            parameters, if any, are trained along with the network.
+        metrics: metrics to log besides the loss, by name; None for accuracy and macro F1.
         label_smoothing: share of each training target that is spread over all genres (Szegedy
             2016).
         mixup: alpha of Beta(alpha, alpha), the distribution of the share in which each clip of a
@@ -53,8 +59,8 @@ class Classifier(pl.LightningModule):
             embedding predicts the target embeddings. None for no distillation.
 
     Raises:
-        InputError: a share is outside 0 to 1, `mixup` is negative, or `distillation` is used with a
-            network that has no embedding.
+        InputError: a share is outside 0 to 1, `mixup` is negative, a metric is called "loss", or
+            `distillation` is used with a network that has no embedding.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Classifier(pl.LightningModule):
         scheduler: Callable[[Optimizer], dict[str, Any]] = keep_learning_rate,
         description: dict[str, Any] | None = None,
         normalise: nn.Module | None = None,
+        loss: nn.Module | None = None,
+        metrics: Mapping[str, Metric] | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         distillation: tuple[int, float, float] | None = None,
@@ -87,31 +95,40 @@ class Classifier(pl.LightningModule):
         self.net, self.classes, self.description = net, classes, description or {}
         self.normalise = normalise or nn.Identity()
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
-        metrics = MetricCollection(
-            {
+        self.loss = loss or CrossEntropy()
+        if metrics is None:
+            metrics = {
                 "accuracy": MulticlassAccuracy(len(classes), average="micro", validate_args=False),
-                "f1_macro": MulticlassF1Score(len(classes), average="macro", validate_args=False),
+                "f1_macro": F1Macro(len(classes)),
             }
-        )
-        self.train_metrics = metrics.clone(prefix="train/")
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+        if "loss" in metrics:
+            raise InputError("metric.loss: this name is taken by the loss; choose another")
+        collection = MetricCollection(dict(metrics))
+        self.train_metrics = collection.clone(prefix="train/")
+        self.val_metrics = collection.clone(prefix="val/")
+        self.test_metrics = collection.clone(prefix="test/")
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **settings: Any
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = "cpu",
+        trust: Sequence[str] = (),
+        **settings: Any,
     ) -> Self:
         """Rebuild a classifier from just a checkpoint of `genreclf train`; run no pickled code.
 
         Args:
             checkpoint_path: path of the file.
             map_location: device that the classifier is moved to.
+            trust: packages, besides genreclf, from which model and features may be imported.
             settings: further arguments of the class, such as `optimizer` to continue training.
 
         Raises:
-            InputError: there is no such file, or it is another kind of checkpoint.
+            InputError: there is no such file, it is another kind of checkpoint, or its model
+                belongs to a package that is not trusted.
         """
-        trained = load_checkpoint(checkpoint_path)
+        trained = load_checkpoint(checkpoint_path, trust)
         description = dict(read_checkpoint(checkpoint_path)["genreclf"])
         del description["format"], description["classes"]
         given = {"description": description, "normalise": trained.normalise} | settings
@@ -122,9 +139,45 @@ class Classifier(pl.LightningModule):
         return self.net(self.normalise(features).to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Compute the loss of a batch."""
-        logits, loss = self._compute_training_loss(*batch)
-        return self._log(loss, logits, batch[1], "train", self.train_metrics)
+        """Compute the loss of a batch: (features, labels) or (features, labels, targets).
+
+        `targets` are those of knowledge distillation: embeddings (batch, size), or (batch, size +
+        classes) with soft labels after them. The labels are mixed with the soft labels, and the
+        squared error of the embeddings is added to the loss.
+        """
+        features, labels, targets = batch if len(batch) == 3 else (*batch, None)
+        goal = self._make_goal(labels, targets)
+        if self.mixup:
+            share = float(Beta(self.mixup, self.mixup).sample())
+            others = torch.randperm(len(labels), device=labels.device)
+            features = torch.lerp(features[others], features, share)
+            goal = torch.lerp(goal[others], goal, share)
+            targets = targets if targets is None else torch.lerp(targets[others], targets, share)
+            labels = labels if share >= 0.5 else labels[others]  # of the louder of the two
+        if targets is None or self.embedding_head is None:
+            logits, error = self(features), None
+        else:
+            logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
+            error = _compute_distillation_error(
+                self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
+            )
+        loss = self._log(self.loss(logits, goal), logits, labels, "train", self.train_metrics)
+        if error is None:
+            return loss
+        self.log("train/distillation_error", error, on_step=False, on_epoch=True, sync_dist=True)
+        return loss + self.distillation_weight * error
+
+    def _make_goal(self, labels: Tensor, targets: Tensor | None) -> Tensor:
+        """Make the target of the loss: labels (batch,), or probabilities (batch, classes)."""
+        soft = None
+        if self.soft_share and targets is not None:
+            soft = targets[:, -len(self.classes) :]
+        if soft is None and not self.mixup and not self.label_smoothing:
+            return labels
+        goal = functional.one_hot(labels, len(self.classes)).float()
+        if soft is not None:
+            goal = torch.lerp(goal, torch.where(soft.isfinite(), soft, goal), self.soft_share)
+        return goal * (1 - self.label_smoothing) + self.label_smoothing / len(self.classes)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the metrics of a batch."""
@@ -143,7 +196,8 @@ class Classifier(pl.LightningModule):
             return self(batch[0]).float().softmax(dim=1)
 
     def _evaluate(self, batch: Batch, part: str, metrics: MetricCollection) -> None:
-        logits = self(batch[0])
+        with torch.autocast(self.device.type, enabled=False):  # as in `predict_step`
+            logits = self(batch[0])
         self._log(functional.cross_entropy(logits, batch[1]), logits, batch[1], part, metrics)
 
     def _log(
@@ -156,48 +210,14 @@ class Classifier(pl.LightningModule):
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]
         return loss
 
-    def _compute_training_loss(
-        self, features: Tensor, labels: Tensor, targets: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the logits (batch, classes) of the mixed clips, and the loss.
-
-        Args:
-            features: (batch, bins, frames).
-            labels: (batch,).
-            targets: targets of knowledge distillation: embeddings (batch, size), or (batch, size +
-                classes) with soft labels after them. The labels are mixed with the soft labels,
-                and the squared error of the embeddings is added to the cross-entropy.
-        """
-        goal, soft = labels, None
-        if self.soft_share and targets is not None:
-            soft = targets[:, -len(self.classes) :]
-        if self.mixup or soft is not None:
-            goal = functional.one_hot(labels, len(self.classes)).float()
-        if soft is not None:
-            goal = torch.lerp(goal, torch.where(soft.isfinite(), soft, goal), self.soft_share)
-        if self.mixup:
-            share = float(Beta(self.mixup, self.mixup).sample())
-            others = torch.randperm(len(labels), device=labels.device)
-            features = torch.lerp(features[others], features, share)
-            goal = torch.lerp(goal[others], goal, share)
-            targets = targets if targets is None else torch.lerp(targets[others], targets, share)
-        if targets is None or self.embedding_head is None:
-            logits, error = self(features), 0.0
-        else:
-            logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
-            error = _compute_distillation_error(
-                self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
-            )
-        loss = functional.cross_entropy(logits, goal, label_smoothing=self.label_smoothing)
-        return logits, loss + self.distillation_weight * error
-
     def configure_optimizers(self) -> Any:
         """Make the optimizer and the scheduler."""
         if self._make_optimizer is None:
             raise ValueError("training needs an optimizer: Classifier(..., optimizer=...)")
         try:
             head = self.embedding_head or nn.Identity()
-            optimizer = self._make_optimizer([*self.net.parameters(), *head.parameters()])
+            trained = [*self.net.parameters(), *head.parameters(), *self.loss.parameters()]
+            optimizer = self._make_optimizer(trained)
             return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
         except InputError:
             raise
@@ -207,16 +227,23 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Step the schedulers before the checkpoint is written; Lightning would step them after.
 
-        A resumed run would then lack the step of the epoch before.
+        A resumed run would then lack the step of the epoch before. Schedulers with `interval: step`
+        are stepped by Lightning, during the epoch.
         """
+        finished = self.trainer.current_epoch + 1
         for config in self.trainer.lr_scheduler_configs:
+            if config.interval != "epoch" or finished % config.frequency:
+                continue
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
             else:
                 config.scheduler.step()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Do nothing: `on_train_epoch_end` has stepped the scheduler."""
+        """Step a scheduler during the epoch; `on_train_epoch_end` steps those of whole epochs."""
+        configs = self.trainer.lr_scheduler_configs
+        if any(each.scheduler is scheduler and each.interval == "step" for each in configs):
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description from which the classifier can be rebuilt."""

@@ -8,15 +8,18 @@ labels: which genres a track is close to, and which labels are doubtful.
 Imports no PyTorch: a finished run is recognised without it.
 """
 
+import io
 import logging
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from genreclf.data.datasets.npz import decode_texts, open_archive, read_array
+from genreclf.data.datasets.arrays import convert_texts, open_archive, read_array
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -87,7 +90,7 @@ class Embeddings:
                 has other genres or was trained on rows that are held out here.
         """
         rows = split["train"]
-        ids, embeddings = self._read()
+        _, ids, embeddings = self._read()
         places = {track_id: place for place, track_id in enumerate(ids)}
         place = np.array([places.get(track_id, -1) for track_id in store.track_ids])
         known = rows[place[rows] >= 0]
@@ -147,11 +150,11 @@ class Embeddings:
             found = run.predictions
             if found.classes != store.classes:
                 raise InputError(f"distillation.runs: {run.folder} has other genres")
-            seen = _find_seen_rows(run, store, split)
+            seen = _mark_seen_rows(run, store, split)
             useful = {
                 place[track_id]: number
                 for number, track_id in enumerate(found.track_ids)
-                if place.get(track_id) in training and store.row_sha1[place[track_id]] not in seen
+                if place.get(track_id) in training and not seen[place[track_id]]
             }
             if not useful:
                 raise InputError(
@@ -190,13 +193,10 @@ class Embeddings:
         Raises:
             InputError: a file is missing, or there is no finished run.
         """
-        self._check_file()
-        files = [self.path, *(run.folder / PREDICTIONS for run in self._read_runs())]
-        return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-    def _check_file(self) -> None:
-        if not self.path.is_file():
-            raise InputError(f"distillation.path={self.path}: no such file")
+        digest = self._read()[0].copy()
+        for run in self._read_runs():
+            digest.update((run.folder / PREDICTIONS).read_bytes())
+        return digest.hexdigest()
 
     def read_size(self) -> int:
         """Read the length of an embedding.
@@ -204,24 +204,36 @@ class Embeddings:
         Raises:
             InputError: there is no such archive, or arrays are missing or have the wrong shape.
         """
-        return self._read()[1].shape[1]
+        return self._read()[2].shape[1]
 
-    def _read(self) -> tuple[list[str], np.ndarray]:
-        self._check_file()
-        with open_archive(self.path) as archive:
-            ids = decode_texts(read_array(archive, self.path, "track_ids"))
-            embeddings = read_array(archive, self.path, "features")
-        numbers = embeddings.dtype.kind in "biuf"
-        if embeddings.ndim != 2 or len(ids) != len(embeddings) or not numbers:
-            raise InputError(
-                f"distillation.path={self.path}: features {embeddings.shape} of {len(ids)} tracks; "
-                "numbers (tracks, size) are needed"
-            )
-        if len(set(ids)) < len(ids):
-            raise InputError(f"distillation.path={self.path}: a track id occurs more than once")
-        if not np.isfinite(embeddings).all():
-            raise InputError(f"distillation.path={self.path}: values that are not finite numbers")
-        return ids, embeddings.astype(np.float64)
+    def _read(self) -> tuple[Any, list[str], np.ndarray]:
+        """Read the archive, once in each process: its SHA-1 object, track ids and embeddings."""
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise InputError(f"distillation.path={self.path}: {reason}") from None
+        return _read_archive(self.path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read_archive(path: Path, *_: int) -> tuple[Any, list[str], np.ndarray]:
+    """Read an archive of embeddings; a change of the other arguments makes it be read again."""
+    content = path.read_bytes()
+    with open_archive(path, io.BytesIO(content)) as archive:
+        ids = convert_texts(read_array(archive, path, "track_ids"), path, "track_ids")
+        embeddings = read_array(archive, path, "features")
+    numbers = embeddings.dtype.kind in "biuf"
+    if embeddings.ndim != 2 or len(ids) != len(embeddings) or not numbers:
+        raise InputError(
+            f"distillation.path={path}: features {embeddings.shape} of {len(ids)} tracks; "
+            "numbers (tracks, size) are needed"
+        )
+    if len(set(ids)) < len(ids):
+        raise InputError(f"distillation.path={path}: a track id occurs more than once")
+    if not np.isfinite(embeddings).all():
+        raise InputError(f"distillation.path={path}: values that are not finite numbers")
+    return sha1(content), ids, embeddings.astype(np.float64)
 
 
 def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
@@ -232,8 +244,8 @@ def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarr
     return mixed / mixed.sum(axis=1, keepdims=True)
 
 
-def _find_seen_rows(run: Run, store: Store, split: Split) -> frozenset[str]:
-    """Find the rows that a run was trained on, as `row_sha1`.
+def _mark_seen_rows(run: Run, store: Store, split: Split) -> np.ndarray:
+    """Mark the rows that a run was trained on, bool (len(store),).
 
     Raises:
         InputError: it was, or may have been, trained on held-out tracks of this split.
@@ -245,22 +257,22 @@ def _find_seen_rows(run: Run, store: Store, split: Split) -> frozenset[str]:
             f"distillation.runs: {run.folder} has no {BEST}, which records what it was trained on"
         )
     trained = load_checkpoint(run.folder / BEST)
-    rows = (trained.trained_on or {}).get(str(store.dtype), frozenset())
-    if rows.isdisjoint(store.row_sha1):
+    marked = trained.mark_seen(store, range(len(store)))
+    if not marked.any():
         raise InputError(
-            f"distillation.runs: {run.folder} was trained on no row of this store, so it is not "
-            "known which tracks it has seen: use runs on the same data and features"
+            f"distillation.runs: {run.folder} was trained on no track of this store, so it is not "
+            "known which tracks it has seen: use runs on the same data"
         )
-    held_out = [store.row_sha1[row] for part in split if part != "train" for row in split[part]]
-    seen = trained.count_seen(held_out, str(store.dtype))
+    held_out = [row for part in split if part != "train" for row in split[part]]
+    seen = trained.count_seen(store, held_out)
     if seen is None:
         raise InputError(
-            f"distillation.runs: {run.folder} fine-tuned a model whose training rows were stored "
-            "in another type, so it is not known which tracks it has seen"
+            f"distillation.runs: {run.folder} was also trained on rows that cannot be compared "
+            "with this store, so it is not known which tracks it has seen"
         )
     if seen:
         raise InputError(
             f"distillation.runs: {run.folder} was trained on {seen} of the tracks that this run "
             "validates or tests on, so its soft labels would leak them"
         )
-    return rows
+    return marked

@@ -1,17 +1,24 @@
 """Fine-tuning: pretrained weights as the initial weights of a run (`init=...`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from genreclf.audio.features import Features, describe_features
+from genreclf.audio.features import describe_features
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
+from genreclf.models.checkpoint import (
+    AUDIO,
+    SOME_AUDIO,
+    TrainedModel,
+    find_last_layer,
+    list_audio,
+    load_checkpoint,
+)
+from genreclf.protocols import Features
 from genreclf.training.normalisation import require_pretrained
 
 
@@ -22,6 +29,7 @@ def load_pretrained(
     features: Features,
     normalise: Callable[..., nn.Module],
     bins: int | None = None,
+    trust: Sequence[str] = (),
 ) -> TrainedModel | None:
     """Load the model whose weights are fine-tuned; None for random weights.
 
@@ -33,6 +41,7 @@ def load_pretrained(
         normalise: the run's normalisation; with pretrained weights, `require_pretrained` or a
             partial of it.
         bins: number of bins of the features; None if the data does not exist yet.
+        trust: packages, besides genreclf, from which the checkpoint's model may be imported.
 
     Raises:
         InputError: there is no such checkpoint, or its model or features are different.
@@ -47,7 +56,7 @@ def load_pretrained(
             "init uses the normalisation of the pretrained model: leave out normalise=..., and "
             "experiments that set it (init=pretrained includes the recipe of experiment=best)"
         )
-    pretrained = load_checkpoint(checkpoint)
+    pretrained = load_checkpoint(checkpoint, trust)
     for name, own, theirs in (
         ("features", describe_features(features), describe_features(pretrained.features)),
         (
@@ -79,14 +88,20 @@ def _list_defaults(model: nn.Module) -> dict[str, Any]:
 def list_training_rows(
     store: Store, split: Split, pretrained: TrainedModel | None
 ) -> dict[str, list[str]]:
-    """List the rows that the model will have been trained on, as `row_sha1` by dtype.
+    """List what the model will have been trained on, as `TrainedModel.trained_on` describes it.
 
     The rows of the pretrained model are included.
     """
-    before = (pretrained.trained_on or {}) if pretrained else {}
-    found = {dtype: sorted(rows) for dtype, rows in before.items()}
-    rows = [*_list_hashes(store, split["train"]), *found.get(str(store.dtype), ())]
-    return found | {str(store.dtype): list(dict.fromkeys(rows))}
+    before = (pretrained.trained_on or {}) if pretrained else {AUDIO: frozenset()}
+    rows, dtype = split["train"], str(store.dtype)
+    audio = list_audio(store, rows)
+    key = AUDIO if AUDIO in before and all(audio) else SOME_AUDIO
+    own = {
+        dtype: [*(store.row_sha1[row] for row in rows), *sorted(before.get(dtype, ()))],
+        key: [*filter(None, audio), *sorted(before.get(AUDIO, before.get(SOME_AUDIO, ())))],
+    }
+    others = {name: sorted(before[name]) for name in before.keys() - {AUDIO, SOME_AUDIO, dtype}}
+    return others | {name: list(dict.fromkeys(hashes)) for name, hashes in own.items()}
 
 
 def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str, int | None]:
@@ -94,19 +109,22 @@ def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str
 
     A count is None if it is not known.
     """
-    parts = [part for part in split if part != "train"]
-    dtype = str(store.dtype)
-    return {part: pretrained.count_seen(_list_hashes(store, split[part]), dtype) for part in parts}
-
-
-def _list_hashes(store: Store, rows: np.ndarray) -> list[str]:
-    return [store.row_sha1[row] for row in rows]
+    return {part: pretrained.count_seen(store, split[part]) for part in split if part != "train"}
 
 
 def copy_weights(model: nn.Module, pretrained: TrainedModel, classes: list[str]) -> None:
-    """Copy all weights; with other genres, all except those of the last layer."""
+    """Copy all weights; with other genres, all except those of the last layer.
+
+    Raises:
+        InputError: the genres differ, and the network's last layer is not known.
+    """
     weights = pretrained.net.state_dict()
     if pretrained.classes != classes:
-        last = find_last_layer(weights)
+        last = find_last_layer(pretrained.net, len(pretrained.classes))
+        if last is None:
+            raise InputError(
+                "init: the last layer of this model, which learns other genres, is not known; set "
+                "its attribute last_layer to the name of that layer"
+            )
         weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
     model.load_state_dict(weights, strict=False)

@@ -3,26 +3,28 @@
 A run that was interrupted continues after its last finished epoch.
 """
 
-import logging
+import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
+from genreclf.audio.workers import count_available_cores
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.files import BEST, LAST
+from genreclf.evaluation.runs import Run
+from genreclf.files import BEST
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
-from genreclf.training import loggers, memory, process_group
+from genreclf.training import memory, process_group
 from genreclf.training.build import Parts
-from genreclf.training.callbacks import History, ProgressBar, make_callbacks
+from genreclf.training.callbacks import History, ProgressBar, find_resumable, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.launch import read_rank
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def fit(
     data: StoreDataModule,
     classifier: Classifier,
     folder: Path,
-    logger: Logger | None = None,
+    loggers: Sequence[Logger] = (),
     provenance: dict[str, Any] | None = None,
 ) -> TrainingResult | None:
     """Train in this process, together with the others if there are several.
@@ -59,7 +61,7 @@ def fit(
         data: its batches.
         classifier: the classifier, with its initial weights.
         folder: the run's folder.
-        logger: the logger; None in processes whose rank is not 0.
+        loggers: the loggers, already started; none in processes whose rank is not 0.
         provenance: commit and versions, which the checkpoint records each time the run starts.
 
     Returns:
@@ -68,37 +70,63 @@ def fit(
     Raises:
         InputError: training diverged, or another process ended.
     """
+    # PyTorch counts the machine's cores, even in a container that may use a few of them.
+    torch.set_num_threads(min(torch.get_num_threads(), count_available_cores()))
     history = History(parts.seed, provenance)
     probe = process_group.make_probe(parts.make_trainer)
     single = process_group.list_single_settings(probe)
     if hasattr(classifier.net, "fit"):
         if read_rank()[0]:
             return None
-        loggers.start_loggers([logger] if logger else [], parts.config)
         trained = _fit_without_epochs(parts, data, classifier, history)
         tester = _make_tester(parts, single)
         return TrainingResult(trained, {"epoch": 0}, history, tester, "CPU")
     trainer = parts.make_trainer(
         callbacks=[
             *make_callbacks(folder, parts.monitor, parts.patience, history, parts.ema),
+            *parts.make_callbacks(),
             *_list_progress_bars(parts),
         ],
         default_root_dir=folder,
         enable_model_summary=False,
-        logger=logger or False,
+        logger=list(loggers) or False,
         **process_group.list_settings(probe),
     )
-    loggers.start_loggers(trainer.loggers, parts.config)
     _run_trainer(trainer, classifier, data, folder)
     if trainer.global_rank:
         return None
     best = history.find_best_epoch(parts.monitor)
-    trained = load_checkpoint(folder / BEST)
+    trained = load_checkpoint(folder / BEST, parts.trust)
     if trained.epoch != best["epoch"]:
         raise RuntimeError(f"{folder / BEST} is of epoch {trained.epoch}, not {best['epoch']}")
     device = trainer.strategy.root_device
     tester = trainer if trainer.world_size == 1 else _make_tester(parts, single)
     return TrainingResult(trained, best, history, tester, memory.name_device(device))
+
+
+def restore(
+    parts: Parts, finished: Run, folder: Path, provenance: dict[str, Any]
+) -> TrainingResult:
+    """Return the outcome of a finished run, as if this run had trained the model.
+
+    Args:
+        parts: the parts of the run.
+        finished: the run that trained the model; its checkpoint is copied.
+        folder: the run's folder.
+        provenance: commit and versions, recorded as a further session.
+    """
+    result = finished.result
+    shutil.copyfile(finished.folder / BEST, folder / BEST)
+    history = History(parts.seed)
+    history.epochs, history.seconds = result["history"], result["seconds"]
+    session = {"epoch": len(history.epochs), "device": result["device"], **provenance}
+    history.sessions = [*result["sessions"], session]
+    tester = _make_tester(
+        parts, process_group.list_single_settings(process_group.make_probe(parts.make_trainer))
+    )
+    trained = load_checkpoint(folder / BEST, parts.trust)
+    best = history.epochs[result["best_epoch"]]
+    return TrainingResult(trained, best, history, tester, result["device"])
 
 
 def _list_progress_bars(parts: Parts) -> list[Callback]:
@@ -116,11 +144,8 @@ def _run_trainer(
     trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, folder: Path
 ) -> None:
     """Train; an interrupted run continues after its last finished epoch."""
-    last = folder / LAST
-    if last.exists():
-        log.info("this run was interrupted: it continues after its last finished epoch")
     try:
-        trainer.fit(classifier, data, ckpt_path=last if last.exists() else None)
+        trainer.fit(classifier, data, ckpt_path=find_resumable(folder))
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     except RuntimeError as error:

@@ -12,6 +12,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import distributed
 
 from genreclf.errors import InputError
+from genreclf.training.callbacks import AtomicCheckpointIO
 from genreclf.training.launch import read_rank
 
 
@@ -23,6 +24,24 @@ class ProcessLostError(InputError):
             "another process of this run ended (out of memory?); the same command continues after "
             "the last finished epoch"
         )
+
+
+class SrunEnvironment(SLURMEnvironment):
+    """The processes that srun started. Their number has been checked by `check_processes`.
+
+    Lightning's own checks refuse `--ntasks`, however the tasks are spread over the machines.
+    """
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """Accept `--ntasks`."""
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """Accept an `srun` that uses a part of the job's tasks."""
+
+    def world_size(self) -> int:
+        """Count the processes of this srun; SLURM_NTASKS may be that of the whole job."""
+        return read_rank()[1]
 
 
 def make_probe(make_trainer: Callable[..., pl.Trainer]) -> pl.Trainer:
@@ -39,8 +58,8 @@ def check_processes(probe: pl.Trainer, batch_size: int) -> None:
     """Check that the processes have been or can be started, and can share a batch.
 
     Raises:
-        InputError: torchrun or srun started a different number of processes, nothing starts those
-            on other machines, or the batch cannot be divided among them.
+        InputError: torchrun or srun started a different number of processes, in all or on this
+            machine; nothing starts those on other machines; or the batch cannot be divided.
     """
     count, started = count_processes(probe), read_rank()[1]
     if started not in (1, count):
@@ -48,6 +67,12 @@ def check_processes(probe: pl.Trainer, batch_size: int) -> None:
             f"torchrun or srun started {started} processes, but trainer.devices times "
             f"trainer.num_nodes is {count}: set trainer=ddp trainer.devices=N (a machine's "
             "processes) trainer.num_nodes=M, or start a single process"
+        )
+    local = int(os.environ.get("LOCAL_RANK" if "RANK" in os.environ else "SLURM_LOCALID", 0))
+    if started > 1 and local >= probe.num_devices:
+        raise InputError(
+            f"srun started more than trainer.devices={probe.num_devices} processes on a machine: "
+            f"add --ntasks-per-node={probe.num_devices}"
         )
     if started == 1 and probe.num_nodes > 1:
         raise InputError(
@@ -68,10 +93,10 @@ def list_settings(probe: pl.Trainer) -> dict[str, Any]:
         probe: a Trainer with the settings that the user chose.
     """
     if count_processes(probe) == 1:
-        return {"strategy": "auto", "plugins": [LightningEnvironment()]}
-    environment = TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
+        return {"strategy": "auto", "plugins": [LightningEnvironment(), AtomicCheckpointIO()]}
+    environment = TorchElasticEnvironment() if "RANK" in os.environ else SrunEnvironment()
     return {
-        "plugins": [environment],
+        "plugins": [environment, AtomicCheckpointIO()],
         "use_distributed_sampler": False,  # StoreDataModule shares the tracks
         "sync_batchnorm": probe.strategy.root_device.type == "cuda",
     }
@@ -88,14 +113,16 @@ def list_single_settings(trainer: pl.Trainer) -> dict[str, Any]:
     }
 
 
-def broadcast(make_trainer: Callable[..., pl.Trainer], value: Any) -> Any:
-    """Send the value of rank 0 to all processes, once all are connected; return it."""
+def exchange(make_trainer: Callable[..., pl.Trainer], value: str) -> list[str]:
+    """Connect all processes of a run, and return the value of each, by rank."""
     settings = list_settings(make_probe(make_trainer))
     strategy = make_trainer(logger=False, **settings).strategy
     if not distributed.is_initialized():
         atexit.register(_close_connections)
     strategy.setup_environment()
-    return strategy.broadcast(value)
+    values = [""] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def _close_connections() -> None:

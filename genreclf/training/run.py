@@ -2,36 +2,57 @@
 
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genreclf.data import splits
+import torch
+
+from genreclf.data import audit
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate
 from genreclf.models import count_parameters
-from genreclf.training import loggers, wandb
+from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.classifier import predict_part
-from genreclf.training.fit import TrainingResult, fit
+from genreclf.training.fit import TrainingResult, fit, restore
 
 log = logging.getLogger(__name__)
 
 
-def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
+@memory.report_killed_worker()
+def train_and_test(
+    parts: Parts,
+    store: Store,
+    folder: Path,
+    save: Callable[[runs.Run], None],
+    finished: runs.Run | None = None,
+) -> tuple[runs.Run, bool]:
     """Train and test a model; write config, checkpoint and predictions to the folder.
 
+    Args:
+        parts: the parts of the run.
+        store: the store to train on.
+        folder: the run's folder.
+        save: saves the result, before anything of it is logged: no logger can cost a result.
+        finished: a finished run that differs only in `test`: its model is tested, none is trained.
+
     Returns:
-        The run; its result is not written yet.
+        The run, and whether every logger has logged all of it.
 
     Raises:
         InputError: parts and data do not fit together, or training diverged.
+        OutOfMemoryError: a batch does not fit in memory.
     """
+    for unfinished in folder.glob(".*.ckpt.*"):  # a process was killed while it wrote them
+        unfinished.unlink()
     runs.write_config(folder, parts.config)
     provenance = runs.collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
-    leakage = splits.audit_split(store, data.split, parts.allow_identical)
+    leakage = audit.audit_split(store, data.split, parts.allow_identical)
     classifier = make_classifier(parts, data)
     description = classifier.description
     known = {
@@ -43,25 +64,42 @@ def train_and_test(parts: Parts, store: Store, folder: Path) -> runs.Run:
     }
     _log_data(data, known["params"], leakage)
     _warn_of_seen_tracks(data, description["seen_before"])
-    logger = parts.make_logger(folder)
-    try:
-        trained = fit(parts, data, classifier, folder, logger, provenance)
-        assert trained is not None
-        run = _test(trained, data, folder, parts)
-        if parts.test:
-            tested = run.result["metrics"].items()
-            logger.log_metrics({key: value for key, value in tested if key.startswith("test/")})
+    with loggers.RunLoggers(parts.loggers, folder, parts.config) as logging_to:
+        try:
+            if finished:
+                trained = restore(parts, finished, folder, provenance)
+                logging_to.log_history(finished.result, steps=len(data.train_dataloader()))
+            else:
+                with memory.report_exhaustion(parts.batch_size):
+                    trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
+            assert trained is not None
+            with memory.report_exhaustion(parts.batch_size):
+                run = _test(trained, data, folder, parts)
+        finally:
+            data.release_cache()  # exceptions and Lightning's reference cycles would keep it
         run.result.update(known)
-        wandb.log_results([logger], run, data)
-    except BaseException:
-        loggers.close_loggers([logger], "failed")
-        raise
-    finally:
-        data.release_cache()  # exceptions and Lightning's reference cycles would keep it
-    loggers.close_loggers([logger], "success")
-    return run
+        save(run)
+        logging_to.log_result(run, data)
+    return run, logging_to.are_complete()
 
 
+def log_finished_run(parts: Parts, store: Store, run: runs.Run) -> bool:
+    """Log a finished run from its result, as if it had been trained with these loggers.
+
+    Returns:
+        Whether every logger has logged all of it.
+
+    Raises:
+        InputError: a logger needs an extra that is not installed, or a setting is wrong.
+    """
+    data = make_data(replace(parts, distillation=None), store)
+    with loggers.RunLoggers(parts.loggers, run.folder, parts.config) as logging_to:
+        logging_to.log_history(run.result, steps=len(data.train_dataloader()))
+        logging_to.log_result(run, data)
+    return logging_to.are_complete()
+
+
+@memory.report_killed_worker()
 def help_train(parts: Parts, store: Store, folder: Path) -> None:
     """Train in a process whose rank is not 0; everything else is left to rank 0.
 
@@ -69,8 +107,10 @@ def help_train(parts: Parts, store: Store, folder: Path) -> None:
         InputError: for the reasons of `train_and_test`.
     """
     data = make_data(parts, store)
-    splits.audit_split(store, data.split, parts.allow_identical)
-    fit(parts, data, make_classifier(parts, data), folder)
+    audit.audit_split(store, data.split, parts.allow_identical)
+    classifier = make_classifier(parts, data)
+    with memory.report_exhaustion(parts.batch_size):
+        fit(parts, data, classifier, folder)
 
 
 def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: Parts) -> runs.Run:
@@ -82,10 +122,11 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
     val = test if part == "val" else _evaluate(_predict(trained, data, "val", parts.fast))
     names = ("loss", "accuracy", "f1_macro")
     metrics = {key: value for key, value in trained.best.items() if "/" in key}
-    if not trained.history.epochs:  # a model without epochs
-        metrics = {f"val/{name}": val[name] for name in names}
+    # Under bf16, validation during training gives slightly other figures: studies choose by these.
+    metrics |= {f"val/{name}": val[name] for name in names}
     if parts.test:
         metrics |= {f"test/{name}": test[name] for name in names}
+        metrics |= {f"test/{name}": value for name, value in _score(parts, predictions).items()}
     result = {
         "metrics": metrics,
         "tested_on": part,
@@ -113,6 +154,17 @@ def _evaluate(predictions: runs.Predictions) -> dict[str, Any]:
     return evaluate(predictions.labels, predictions.scores, predictions.classes)
 
 
+def _score(parts: Parts, predictions: runs.Predictions) -> dict[str, float]:
+    """Compute the metrics that only training logs, such as the user's own."""
+    scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
+    found = parts.make_metrics(len(predictions.classes)).items()
+    return {
+        name: float(metric(scores, labels))
+        for name, metric in found
+        if name not in ("accuracy", "f1_macro")
+    }
+
+
 def _describe_data(
     data: StoreDataModule, folder: Path, leakage: dict[str, Any], seen_before: dict[str, int | None]
 ) -> dict[str, Any]:
@@ -124,7 +176,7 @@ def _describe_data(
         "digest": store.source.digest,
         "classes": store.classes,
         "shape": list(data.shape),
-        "split": splits.count_tracks(store, data.split),
+        "split": audit.count_tracks(store, data.split),
         "leakage": leakage,
         "seen_before": seen_before,
         "rejected": store.rejected,
@@ -142,13 +194,13 @@ def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
             ", ".join(unknown),
             ", ".join(data.store.classes),
         )
-    if pairs := leakage["duplicates"]:
-        shown = ", ".join(" = ".join(pair) for pair in pairs[:3]) + ", ..." * (len(pairs) > 3)
-        log.warning("%d identical pairs within one part: %s", len(pairs), shown)
+    if groups := leakage["duplicates"]:
+        shown = audit.format_groups(groups)
+        log.warning("%d recordings occur more than once within one part: %s", len(groups), shown)
     for parts, found in leakage.items():
         if "-" in parts and found["identical"]:
             count, named = len(found["identical"]), parts.replace("-", " and ")
-            log.warning("%d identical pairs in %s: allow_identical permits them", count, named)
+            log.warning("%d recordings are in %s: allow_identical permits them", count, named)
     if data.tested_part == "val":
         log.warning("this split has no test part: the model is tested on the validation part")
     shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]
@@ -166,7 +218,7 @@ def _warn_of_seen_tracks(data: StoreDataModule, seen_before: dict[str, int | Non
         if count is None:
             log.warning(
                 "not known whether the pretrained model was trained on the %s tracks: its rows "
-                "were stored in another type",
+                "cannot be compared with them",
                 part,
             )
         elif count:

@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.evaluation import metrics
@@ -54,6 +53,9 @@ def make_wandb_logger(
 
     folder = Path(save_dir)
     offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
+    if offline or os.environ.get("WANDB_MODE") == "offline":
+        # W&B's telemetry, which asks for its server's address even then.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return WandbLogger(
         name=_shorten_name(name or folder.name, folder),
         save_dir=folder,
@@ -84,26 +86,20 @@ def finish_run(status: Literal["success", "failed"]) -> None:
     wandb.finish(exit_code=0 if status == "success" else 1)
 
 
-def log_results(loggers: Iterable[Logger], run: Run, data: StoreDataModule) -> None:
-    """Log a run's results to W&B: metrics, charts, wrong tracks, spectrograms, checkpoint.
+def log_result(
+    logger: WandbLogger, run: Run, data: StoreDataModule, summary: dict[str, Any]
+) -> None:
+    """Log a run's result: metrics, charts, wrong tracks, spectrograms, checkpoint.
 
     Args:
-        loggers: the loggers of the run; all but those of W&B are ignored.
-        run: a run with `metrics`, `best_epoch`, `tested_on`, `params` and `seconds` in its result.
-        data: the data module with the tested tracks.
+        logger: the logger of the run.
+        run: a run with `metrics`, `best_epoch` and `tested_on` in its result.
+        data: the data module with the tested tracks, without a cache.
+        summary: the metrics of the kept epoch.
     """
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(_summarise_result(run.result))
-            logger.experiment.log(_make_media(run, data))
-            logger.experiment.log_artifact(_make_artifact(run), aliases=["best"])
-
-
-def _summarise_result(result: dict[str, Any]) -> dict[str, Any]:
-    """Collect the metrics of the kept epoch; W&B's plain names hold those of the last epoch."""
-    figures = result["metrics"].items()
-    best = {f"best/{key}": value for key, value in figures if not key.startswith("test/")}
-    return best | {key: result[key] for key in ("best_epoch", "params", "seconds")}
+    logger.experiment.summary.update(summary)
+    logger.experiment.log(_make_media(run, data))
+    logger.experiment.log_artifact(_make_artifact(run), aliases=["best"])
 
 
 def _make_media(run: Run, data: StoreDataModule) -> dict[str, Any]:

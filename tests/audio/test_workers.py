@@ -38,15 +38,38 @@ def test_memory_is_kept_for_the_next_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 8), ("150000 100000", 2), ("20000 100000", 1), ("900000 100000", 8), ("", 8)],
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "20000 100000"}, 1),
+        ("0::/", {"cpu.max": "900000 100000"}, 8),
+        ("0::/", {"cpu.max": ""}, 8),
+        ("0::/", {}, 8),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/outside/docker", {"cpu.max": "400000 100000"}, 4),
+        (
+            "5:memory:/\n4:cpu,cpuacct:/docker/1\n0::/",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        ("1:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, 8),
+    ],
 )
-def test_cores_are_those_of_affinity_and_container_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+def test_cores_are_those_of_affinity_and_container_quota_a16(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: str,
+    files: dict[str, str],
+    cores: int,
 ) -> None:
+    """A16: a container with 2 of 64 cores starts 2 workers, under cgroup v1 and v2."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(workers, "CPU_QUOTA", tmp_path / "cpu.max")
-    (tmp_path / "cpu.max").write_text(quota)
-    assert workers.count_available_cores() == cores
-    (tmp_path / "cpu.max").unlink()
+    monkeypatch.setattr(workers, "CGROUPS", tmp_path)
+    monkeypatch.setattr(workers, "OWN_CGROUP", tmp_path / "self")
     assert workers.count_available_cores() == 8
+    (tmp_path / "self").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert workers.count_available_cores() == cores

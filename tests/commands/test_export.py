@@ -1,18 +1,17 @@
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from genreclf.audio.features import Precomputed
+from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import fit_temperature
 from genreclf.evaluation.runs import Predictions
 from genreclf.models import AttentiveCNN
-from genreclf.models.checkpoint import TrainedModel, load_checkpoint
+from genreclf.models.checkpoint import load_checkpoint
 from genreclf.training.finetune import copy_weights
 
 pytestmark = pytest.mark.slow  # each trains and tests a model
@@ -138,23 +137,21 @@ def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, mu
     assert "It is not known whether the pretrained weights" in page
     after = load_checkpoint(result.parent / "best.ckpt")
     assert after.trained_on is not None
-    assert set(after.trained_on) == {"uint8", "float32"}
+    assert set(after.trained_on) == {"uint8", "float32", "some_audio"}
     assert after.trained_on["uint8"] == before["uint8"]
-    assert after.count_seen(["new"], "float32") is None
+    assert len(after.trained_on["some_audio"]) == len(after.trained_on["float32"]) > 0
     card = Path(command("export", f"checkpoint={result.parent / 'best.ckpt'}"), "README.md")
     assert "It is not known whether the pretrained weights" in card.read_text()
 
 
-def test_what_a_net_has_seen_is_told_as_far_as_it_is_known() -> None:
-    net = AttentiveCNN(2, [4, 4, 4, 4], mixed=8)
-    trained = TrainedModel(net, ["a", "b"], Precomputed(), 16, {"uint8": frozenset("ab")})
-    assert trained.count_seen(["a", "c"], "uint8") == 1
-    assert trained.count_seen(["c"], "uint8") == 0
-    assert trained.count_seen(["a"], "float32") is None
-    both = replace(trained, trained_on={"uint8": frozenset("ab"), "float32": frozenset("d")})
-    assert both.count_seen(["d", "c"], "float32") == 1
-    assert both.count_seen(["c"], "float32") is None
-    assert replace(trained, trained_on=None).count_seen(["a"], "uint8") is None
+def test_stored_features_are_compared_with_waveforms_a13(train: Train) -> None:
+    """A13: a model that was trained on waveforms has seen the mel features of the same files."""
+    stored = train()
+    waveforms = train("features.on_device=true", "split=artist")
+    trained = load_checkpoint(waveforms["folder"] / "best.ckpt")
+    store = Store(stored["folder"] / stored["data"]["store"])
+    seen = sum(waveforms["data"]["split"]["train"].values())
+    assert trained.count_seen(store, range(len(store))) == seen
 
 
 def test_a_net_of_another_version_is_refused(command: Command, run: Path, tmp_path: Path) -> None:
@@ -203,3 +200,63 @@ def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
     four = AttentiveCNN(4, [4, 4, 4, 4], mixed=8)
     copy_weights(four, begun, begun.classes)
     torch.testing.assert_close(four.classifier[1].weight, begun.net.classifier[1].weight)  # pyright: ignore
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "full disk"])
+def test_an_interrupted_export_never_mixes_two_models_f2(
+    command: Command,
+    train: Train,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    killed: bool,
+) -> None:
+    """F2: over an existing folder, the old model, the new one, or a line; and never a mix.
+
+    The disk is full when the `step`-th file is written; the process is killed just before that
+    file is replaced.
+    """
+    folder = tmp_path / "gift"
+    command("export", f"checkpoint={run}", f"folder={folder}", "title=Old")
+    old = {file.name: file.read_bytes() for file in folder.iterdir()}
+    other = train(*SMALL, "normalise=per_bin", "split=artist", "test=false", "seed=1")["folder"]
+    steps = []
+
+    def fail(self: Path, *arguments: Any, **settings: Any) -> Any:
+        if self.name.startswith(".") and self.parent == folder:
+            steps.append(self.name)
+            if len(steps) == step:
+                raise OSError(28, "No space left on device")
+        return method(self, *arguments, **settings)
+
+    name = "replace" if killed else "open"
+    method = getattr(Path, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, name, fail)
+        with pytest.raises(SystemExit):
+            command("export", f"checkpoint={other}", f"folder={folder}", "title=New")
+    found = {file.name: file.read_bytes() for file in folder.iterdir()}
+    if step == 1 or not killed:
+        assert found == old
+        assert load_checkpoint(folder)
+    else:
+        with pytest.raises(InputError, match="an interrupted export"):
+            load_checkpoint(folder)
+    command("export", f"checkpoint={other}", f"folder={folder}", "title=New")
+    assert load_checkpoint(folder)
+    assert "New" in (folder / "README.md").read_text()
+
+
+def test_a_first_export_that_was_interrupted_can_be_repeated_f2(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    """F2: what it left behind is not taken for another model's card."""
+    folder = tmp_path / "gift"
+    command("export", f"checkpoint={run}", f"folder={folder}")
+    (folder / "model.json").unlink()
+    with pytest.raises(InputError, match=r"no model\.json in this folder"):
+        load_checkpoint(folder)
+    command("export", f"checkpoint={run}", f"folder={folder}")
+    assert load_checkpoint(folder)

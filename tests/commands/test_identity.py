@@ -34,7 +34,7 @@ def digest(tmp_path: Path) -> Any:
 def test_the_names_of_runs_are_frozen(digest: Callable[..., str]) -> None:
     """Golden digests: whoever changes them makes users train every run again."""
     assert digest() == "c8fd31a4"
-    assert digest("experiment=paper", "seed=3") == "9855a873"
+    assert digest("experiment=paper", "seed=3") == "0282da4a"
     assert digest("model=efficient_cnn", "optimizer.lr=1e-4", "scheduler=none") == "79d39329"
 
 
@@ -49,10 +49,12 @@ def test_the_names_of_runs_are_frozen(digest: Callable[..., str]) -> None:
         ["cache=device"],
         ["workers=3", "num_workers=2"],
         ["logger=tensorboard", "report=false"],
+        ["logger=none"],  # A2
+        ["logger=wandb", "logger.project=mine"],
         ["allow_identical=all"],
         ["mixup=0", "label_smoothing=0.00", "optimizer.lr=0.0010"],
         ["patience=8", "model=cnn_gru", "split.seed=42"],
-        ["phase=final", "oversampling.genres=[]"],
+        ["phase=best", "model=cnn_gru", "oversampling.genres=[]"],
         ["trainer=default", "+trainer.enable_progress_bar=false"],
     ],
 )
@@ -126,6 +128,29 @@ def test_the_version_of_a_part_counts(
     assert digest() == before
     monkeypatch.setitem(identity.VERSIONS, "genreclf.models.CNNRNN", 2)
     assert digest() != before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "counts"),
+    [
+        ([], False),
+        (["oversampling.genres=[Rock]"], True),
+        (["oversampling.genres=[Rock]", "oversampling.copies=0"], False),
+        (["experiment=paper_scripts"], False),
+        (["augmentation=strong"], True),
+        (["tracks_per_genre=100"], True),
+    ],
+)
+def test_the_version_of_an_option_counts_where_it_has_an_effect(
+    digest: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    counts: bool,
+) -> None:
+    """A26, D9: runs with unchanged copies, or with all held-out tracks, are not reused."""
+    before = digest(*overrides)
+    monkeypatch.setattr(identity, "VERSIONS", {})
+    assert (digest(*overrides) != before) == counts
 
 
 def test_a_changed_default_is_not_reused_silently(digest: Callable[..., str]) -> None:

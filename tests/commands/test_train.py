@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from genreclf.data.store import Store
 from genreclf.evaluation.runs import Predictions
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.normalise import Normalise
+from genreclf.studies.study import Point
 from genreclf.training.callbacks import History
 
 Train = Callable[..., dict[str, Any]]
@@ -43,12 +45,22 @@ def test_a_run_leaves_everything(train: Train, capsys: pytest.CaptureFixture[str
     best = min(result["history"], key=lambda epoch: epoch["val/loss"])
     assert result["best_epoch"] == best["epoch"]
     for name in ("accuracy", "loss", "f1_macro"):
-        assert result["val"][name] == pytest.approx(result["metrics"][f"val/{name}"], abs=1e-5)
-    assert result["metrics"]["val/loss"] == best["val/loss"]
+        assert result["val"][name] == pytest.approx(best[f"val/{name}"], abs=1e-5)
+        assert result["val"][name] == result["metrics"][f"val/{name}"]
+    assert {"top3_accuracy", "mean_average_precision"} <= set(result["val"]) & set(result["test"])
     assert sum(result["data"]["split"]["test"].values()) == result["test"]["n"] == 10
     predictions = Predictions.read(folder / "predictions.csv")
     accuracy = (predictions.scores.argmax(axis=1) == predictions.labels).mean()
     assert accuracy == result["test"]["accuracy"] == result["metrics"]["test/accuracy"]
+
+
+@pytest.mark.slow
+def test_a_study_chooses_by_the_figures_that_it_reports_a5(train: Train) -> None:
+    """A5: under bf16, there is one validation figure, in the precision of the weights."""
+    result = train("trainer.precision=bf16-mixed", "model=efficient_cnn")
+    point = Point([], [str(result["folder"])])
+    for name in ("accuracy", "loss", "f1_macro"):
+        assert point.list_values(f"val/{name}") == [result["val"][name]]
 
 
 def test_the_checkpoint_is_the_best_epochs_net(train: Train) -> None:
@@ -62,11 +74,29 @@ def test_the_checkpoint_is_the_best_epochs_net(train: Train) -> None:
 
 
 def test_a_finished_run_is_reused(train: Train) -> None:
+    """A7: the log says which code produced the run, and the result in which sessions."""
     first = train()
     written = (first["folder"] / "result.json").stat().st_mtime_ns
     again = train("num_workers=1")  # changes no number
     assert again["folder"] == first["folder"]
     assert (first["folder"] / "result.json").stat().st_mtime_ns == written
+    code = (first["commit"] or f"genreclf {first['versions']['genreclf']}")[:12]
+    assert f"this run is finished ({code}" in (first["folder"] / "train.log").read_text()
+    (session,) = first["sessions"]
+    assert {"epoch", "device", "commit", "versions"} == set(session)
+
+
+def test_a_finished_run_on_a_read_only_share_is_reused_f9(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F9: no lock, log or report is written next to it."""
+    folder = train()["folder"]
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    (folder / ".lock").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
+    train("report=true")
+    after = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert after == {name: time for name, time in before.items() if name != ".lock"}
 
 
 def figures(result: dict[str, Any]) -> Any:
@@ -181,7 +211,7 @@ def test_a_run_with_everything_else_goes_on_as_well(
 ) -> None:
     settings = ["trainer.max_epochs=4", "scheduler=cosine", "optimizer=sgd", "augmentation=strong"]
     settings += ["oversampling.genres=[Rock]", "features.on_device=true", "normalise=per_bin"]
-    settings += ["monitor=last", "ema=0.9", "mixup=0.3", "label_smoothing=0.1"]
+    settings += ["monitor=last", "ema=0.9", "mixup=0.3", "label_smoothing=0.1", "sampler=balanced"]
     whole = train(*settings, f"outputs={tmp_path}/whole", "num_workers=1")
     assert len({epoch["lr"] for epoch in whole["history"]}) > 2
     handler = signal.getsignal(signal.SIGINT)
@@ -419,3 +449,28 @@ def test_the_progress_bar_can_be_left_out(
     said = capsys.readouterr()
     assert "Epoch 0" not in said.out + said.err
     assert "Predicting" not in said.out + said.err
+
+
+def test_a_finished_run_is_tested_without_training_a31(train: Train) -> None:
+    """A31: testing is an action on a finished run, which stays as it is."""
+    finished, alone = train("test=false"), train("seed=1")
+    before = (finished["folder"] / "result.json").read_bytes()
+    tested = train("test=true")
+    assert (finished["folder"] / "result.json").read_bytes() == before
+    first, second = ((run["folder"] / "best.ckpt").read_bytes() for run in (finished, tested))
+    assert first == second
+    assert set(tested["metrics"]) == METRICS
+    assert tested["tested_on"] == "test"
+    for key in ("history", "seconds", "best_epoch", "val"):
+        assert tested[key] == finished[key]
+    assert len(tested["sessions"]) == 2
+    back = train("test=false", "seed=1")  # and the other way round
+    assert back["tested_on"] == "val"
+    assert back["test"] == back["val"] == alone["val"]
+    assert back["seconds"] == alone["seconds"]
+
+
+def test_a_model_without_a_checkpoint_is_fitted_again(train: Train) -> None:
+    finished, tested = train("test=false", "model=svm"), train("model=svm")
+    assert tested["val"] == finished["val"]
+    assert tested["tested_on"] == "test"

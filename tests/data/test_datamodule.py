@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from genreclf.audio import Mel
 from genreclf.data import cache
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.datasets import Track
@@ -131,6 +132,43 @@ def test_float16_takes_half_of_the_memory(make_store: Callable[..., Store]) -> N
     (batch,) = data.val_dataloader()
     features, _ = data.on_after_batch_transfer(batch, 0)
     np.testing.assert_allclose(features, values[SPLIT["val"]], atol=0.04)  # dB, of 80
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (np.array([0, 70_000], np.int32), r"by up to inf; they go from 0 to 70000: use cache=mem"),
+        (np.array([0, 2e5], np.float32), "by up to inf"),
+        (np.array([10_000, 10_001, 10_003], np.float64), "from 10000 to 10003: use cache=memory"),
+        (np.array([1e-9, 3e-9], np.float32), "use cache=memory"),
+        (np.array([0, 40_001], np.uint32), ""),
+        (np.array([0, 255], np.int64), ""),
+        (np.array([0, 65_535], np.uint16), ""),  # no larger than float16: kept as it is
+        (np.array([-80, -33.3, 0], np.float64), ""),
+    ],
+)
+def test_float16_is_refused_where_it_would_change_values_a24(
+    make_store: Callable[..., Store], values: np.ndarray, line: str
+) -> None:
+    """A24: large integers must not become infinite, nor small differences vanish."""
+    rows = np.resize(values, (20, 8, 16))
+    data = StoreDataModule(
+        make_store([Track(str(n), "ab"[n % 2]) for n in range(20)], rows), SPLIT, cached="float16"
+    )
+    if line:
+        with pytest.raises(InputError, match=line):
+            data.setup()
+        return
+    data.setup()
+    (batch,) = data.val_dataloader()
+    features, _ = data.on_after_batch_transfer(batch, 0)
+    np.testing.assert_allclose(features, rows[SPLIT["val"]], atol=1e-3 * np.ptp(values))
+
+
+def test_float16_is_refused_for_waveforms_a24(store: Store) -> None:
+    """A24: rounded to float16, a waveform gives features that are wrong by 0.17 dB."""
+    with pytest.raises(InputError, match=r"would round the waveforms .* use cache=memory"):
+        StoreDataModule(store, SPLIT, cached="float16", features=Mel(on_device=True))
 
 
 def test_what_is_too_large_for_the_device_stays_in_memory(

@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mutagen
 import mutagen.id3
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from genreclf.data.datasets import Folder, Npz, Synthetic
+from genreclf.audio.features import Mel, Precomputed
+from genreclf.data.build_store import build_store
+from genreclf.data.datasets import Folder, Npz, Synthetic, npz
 from genreclf.errors import InputError
 
 
@@ -79,6 +82,43 @@ def test_folder_refuses_what_has_no_music(tmp_path: Path) -> None:
         Folder(tmp_path).tracks()
     with pytest.raises(InputError, match="no folder jazz"):
         Folder(tmp_path, genres=["jazz"]).tracks()
+
+
+def test_folder_skips_what_holds_no_music_with_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip(tmp_path / "rock" / "a.wav")
+    (tmp_path / "Playlists").mkdir()
+    assert Folder(tmp_path).genres() == ["rock"]
+    assert "skipped folders without audio files: Playlists" in caplog.text
+    with pytest.raises(InputError, match="Playlists holds no audio files"):
+        Folder(tmp_path, genres=["Playlists", "rock"]).tracks()
+
+
+@pytest.mark.parametrize("name", ["nan", "rock;pop", "0.5", "['rock']"])
+def test_folders_that_are_no_single_genre_are_refused_d8(tmp_path: Path, name: str) -> None:
+    """D8: such folders come from scripts that write labels of other kinds."""
+    clip(tmp_path / name / "a.wav")
+    with pytest.raises(InputError, match=r"data=folder: track 1 .*a\.wav.*: the genre"):
+        build_store(Folder(tmp_path), Mel(), outputs=tmp_path / "outputs")
+
+
+def test_folder_skips_what_genreclf_made_a29(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A29: run in the music folder, the outputs of the first start are no genre at the second."""
+    for name in ("rock/a.wav", "folk/b.wav"):
+        clip(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for outputs in ("outputs", "rock/my outputs", "results/of/today"):
+        Synthetic(f"{outputs}/synthetic", duration=2, artists=1, clips=1).files()
+    Path("outputs").rename("old")
+    mel = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
+    first, again = (build_store(Folder("."), mel, outputs="outputs", workers=1) for _ in range(2))
+    assert again.path == first.path
+    assert [track.id for track in Folder(".").tracks()] == ["folk/b.wav", "rock/a.wav"]
+    (made,) = Path("old/synthetic").iterdir()
+    assert len(Folder(made).tracks()) == 4  # if it is the root, it is used
 
 
 def test_real_tags(real_music: Path) -> None:
@@ -179,12 +219,60 @@ def test_npz_refuses_a_track_that_is_there_twice(tmp_path: Path) -> None:
         ({"features": np.zeros(3)}, r"shape \(3,\)"),
         ({"features": np.array([["x"] * 3] * 3)[..., None]}, "numbers of shape"),
         ({"features": np.zeros((2, 4, 5))}, "2 rows of features, 3 track_ids"),
+        ({"labels": np.eye(3, dtype=int)}, r"'labels' of shape \(3, 3\); one genre for each track"),
+        ({"labels": np.array([[0, 1, 1]] * 3)}, r"one-hot rows: labels\.argmax"),
+        ({"labels": np.array([0.0, 1.0, 0.0])}, r"'labels' are float64, such as \[0\.0\]; names"),
+        ({"labels": np.array([0, 1, np.nan])}, "'labels' are float64"),
+        ({"labels": np.array([True, False, True])}, "'labels' are bool"),
+        ({"labels": np.array(["Rock", "", "Pop"])}, "'labels', row 1: the genre is empty"),
+        ({"labels": np.array(["Rock", " ", "Pop"])}, "'labels', row 1: the genre is empty"),
+        ({"labels": np.array(["Rock", "Pop", "nan"])}, "'labels', row 2: .* a missing value"),
+        ({"labels": np.array(["0.5", "Pop", "a"])}, "'labels', row 0: .* a whole number is"),
+        ({"labels": np.array(["a;b", "Pop", "a"])}, "'labels', row 0: .* looks like several"),
+        ({"labels": np.array([0, -1, 1])}, "'labels', row 1: the genre is '-1'"),
+        ({"labels": np.array([b"a", b"\xff", b"c"])}, "'labels' is not UTF-8"),
+        ({"labels": np.array("Rock")}, r"'labels' of shape \(\)"),
+        ({"track_ids": np.array([1.0, 2.0, np.nan])}, "'track_ids' of shape .* dtype float64"),
+        ({"track_ids": np.array([[1], [2], [3]])}, r"'track_ids' of shape \(3, 1\)"),
+        ({"artist": np.array([np.nan] * 3)}, "'artist' of shape .* dtype float64"),
+        ({"artist": np.array(["x", "nan", "y"])}, "'artist', row 1: 'nan' is a missing value"),
+        ({"scale": 0.0}, "'scale' is 0, which would make all features equal"),
+        ({"scale": np.nan}, "'scale' is nan"),
+        ({"offset": np.inf}, "'offset' is inf"),
+        ({"scale": True}, "'scale' of shape"),
     ],
 )
-def test_npz_refuses_what_does_not_fit(tmp_path: Path, arrays: dict, message: str) -> None:
+def test_npz_refuses_what_does_not_fit_d8_f10b(tmp_path: Path, arrays: dict, message: str) -> None:
+    """D8, F10b: labels that are not single genres would become classes of their own."""
     dataset = Npz(archive(tmp_path / "a.npz", **arrays))
+    with pytest.raises(InputError, match=message) as error:
+        dataset.tracks(), list(dataset.rows()), dataset.scaling()
+    assert str(tmp_path / "a.npz") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": 0}, r"data\.scale=0"),
+        ({"scale": float("nan")}, r"data\.scale=nan: a number is needed"),
+        ({"offset": float("inf")}, r"data\.offset=inf"),
+        ({"silence": True}, r"data\.silence=True"),
+        ({"classes": "Pop"}, r"data\.classes=Pop: a list is needed: \[Pop\]"),
+        ({"classes": ["Pop", "Pop"]}, r"data\.classes names Pop more than once"),
+        ({"classes": ["Pop", ""]}, r"data\.classes: class 1: the genre is empty"),
+        ({"classes": ["Pop", "Rock"]}, "names whole numbers, but these labels are names"),
+    ],
+)
+def test_npz_refuses_settings_without_a_meaning_f10b(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    """F10b, A15: a scale of 0 makes all features equal; classes do nothing to labels of names."""
     with pytest.raises(InputError, match=message):
-        dataset.tracks(), list(dataset.rows())
+        Npz(archive(tmp_path / "a.npz"), **settings).tracks()
+
+
+def test_npz_reads_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    assert len(Npz(archive(tmp_path / "features[1].npz")).tracks()) == 3
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # NumPy's own file
@@ -238,3 +326,51 @@ def test_npz_refuses_other_files(tmp_path: Path) -> None:
         Npz(tmp_path / "single.npy").tracks()
     with pytest.raises(InputError, match=r"data\.classes names 1 classes"):
         Npz(archive(tmp_path / "a.npz", labels=np.array([0, 1, 0])), classes=["Pop"]).tracks()
+
+
+def test_each_array_of_an_npz_is_read_once_a16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16: a large archive was decompressed three times for each run of a sweep."""
+    rows = np.random.default_rng(0).integers(0, 9, (3, 4, 5))
+    path = archive(tmp_path / "a.npz", features=rows, artist=np.array(["x", "y", "z"]))
+    names: list[str] = []
+
+    def read(archive: Any, file: Path, name: str) -> np.ndarray:
+        names.append(name)
+        return READ_ARRAY(archive, file, name)
+
+    monkeypatch.setattr(npz, "read_array", read)
+    for _ in range(3):  # runs of a sweep
+        dataset = Npz(path)
+        build_store(dataset, Precomputed(), outputs=tmp_path)
+        dataset.genres()
+    assert sorted(names) == ["artist", "features", "labels", "track_ids"]
+    np.savez(path, features=rows[:2], labels=np.array(["a", "b"]), track_ids=np.array([1, 2]))
+    assert len(Npz(path).tracks()) == 2  # a file that changed is read again
+
+
+READ_ARRAY = npz.read_array
+
+
+def test_each_clip_is_looked_up_once_a16(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16: on a network file system, each look-up of 25,000 clips takes a minute."""
+    mel = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
+    root = Path(shutil.copytree(music / "Rock", tmp_path / "music" / "Rock")).parent
+    for file in root.rglob("*.mp3"):
+        os.utime(file, (1, 1))  # digests of files that have just changed are not kept
+    build_store(Folder(root, 2.5), mel, outputs=tmp_path, workers=1)
+    looked_up: list[str] = []
+    stat = os.stat
+
+    def count(path: Any, *arguments: Any, **settings: Any) -> os.stat_result:
+        if str(path).endswith(".mp3"):
+            looked_up.append(str(path))
+        return stat(path, *arguments, **settings)
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, count)
+    build_store(Folder(root, 2.5), mel, outputs=tmp_path)
+    assert len(looked_up) == len(set(looked_up)) == 12

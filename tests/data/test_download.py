@@ -50,6 +50,7 @@ def check(root: Path) -> None:
         assert (root / name).read_bytes() == content
     left = {path.name for path in root.iterdir()} - {".download.lock"}
     assert left == {"music", ".music.zip.json"}
+    assert (root / "music" / files.GENERATED).is_file()  # A29: it is no genre of data=folder
 
 
 def refused(fetch: Fetch, capsys: pytest.CaptureFixture[str], *args: str, **kwargs: str) -> str:

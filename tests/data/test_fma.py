@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from conftest import TINY
 from fma_archives import (
@@ -20,6 +21,7 @@ from fma_archives import (
     serve,
     table,
 )
+from hydra.utils import instantiate
 
 from genreclf.commands import hydra_app
 from genreclf.data.datasets import FMA
@@ -152,8 +154,8 @@ def test_bad_input_is_told(folder: Path) -> None:
         FMA(folder, genres=["Polka"]).tracks()
     with pytest.raises(InputError, match=r"data\.genres=Rock: a list is needed: \[Rock\]"):
         FMA(folder, genres="Rock")
-    with pytest.raises(InputError, match="subset"):
-        FMA(folder, subset="large")
+    with pytest.raises(InputError, match="choose one of small, medium, large, full"):
+        FMA(folder, subset="huge")
     whole = (folder / "fma_metadata/tracks.csv").read_text()
     (folder / "fma_metadata/tracks.csv").write_text(whole.replace("genre_top", "genre"))
     with pytest.raises(InputError, match=r"no column \(track, genre_top\)"):
@@ -167,3 +169,91 @@ def test_bad_input_is_told(folder: Path) -> None:
     (folder / "fma_metadata/tracks.csv").unlink()
     with pytest.raises(InputError, match="genreclf download data=fma_small"):
         FMA(folder).tracks()
+
+
+def write_table(folder: Path, rows: list[list[str]]) -> None:
+    (folder / "fma_metadata/tracks.csv").write_text(table(rows), newline="")
+
+
+@pytest.mark.parametrize("subset", ["large", "full"])
+def test_large_and_full_skip_tracks_without_a_top_genre(
+    folder: Path, subset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rows = [row(2, "Rock", 1, "training"), row(5, "Pop", 2, "validation", "medium")]
+    rows += [row(9, "", 3, "test", "large"), row(10, "Jazz", 3, "test", "large")]
+    write_table(folder, rows)
+    (folder / f"fma_{subset}/000").mkdir(parents=True)
+    (folder / f"fma_{subset}/000/000010.mp3").write_bytes(b"music")
+    dataset = FMA(folder, subset)
+    assert [track.id for track in dataset.tracks()] == ["2", "5", "10"]
+    assert dataset.tracks()[2].path == str(folder / f"fma_{subset}/000/000010.mp3")
+    assert f"fma_{subset}: 1 of 4 tracks skipped: no top genre" in caplog.text
+
+
+def test_a_small_track_without_a_genre_is_a_damage(folder: Path) -> None:
+    write_table(folder, [row(2, "Rock", 1, "training"), row(5, "", 2, "training")])
+    with pytest.raises(InputError, match="1 tracks have no genre_top, such as 5; delete"):
+        FMA(folder).tracks()
+
+
+def test_a_track_that_is_listed_twice_is_a_damage_f10b(folder: Path) -> None:
+    """F10b: a row that is there twice would be in training and in the test."""
+    one = row(2, "Rock", 1, "training")
+    write_table(folder, [one, row(5, "Pop", 2, "test"), one])
+    with pytest.raises(InputError, match="lines 4 and 8 are both track 2; delete"):
+        FMA(folder).tracks()
+
+
+def test_the_table_is_read_once_in_each_process_a16(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16: each run of a sweep read the 250 MB of tracks.csv again."""
+    rows = [row(n, "Rock", n, "training") for n in range(1, 300)]
+    write_table(folder, rows)
+    opened: list[str] = []
+    open_path = Path.open
+
+    def count(path: Path, *arguments: Any, **settings: Any) -> Any:
+        opened.append(path.name)
+        return open_path(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", count)
+    for _ in range(3):
+        dataset = FMA(folder)
+        assert len(dataset.tracks()) == 299
+        assert dataset.genres() == ["Rock"]
+    assert opened == ["tracks.csv"]
+    write_table(folder, rows[:-1])
+    opened.clear()
+    assert len(FMA(folder).tracks()) == 298  # a table that changed is read again
+    assert opened == ["tracks.csv"]
+
+
+def test_artists_have_fmas_own_numbers_a12(folder: Path) -> None:
+    """A12: FMA numbers its artists, so names need not be compared."""
+    assert [(track.artist, track.artist_id) for track in FMA(folder).tracks()] == [
+        ("Artist 1", "1"),
+        ("Artist 2", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("subset", "sha1", "count"),
+    [  # SHA-1 from the README of github.com/mdeff/fma
+        ("small", "ade154f733639d52e35e32f5593efe5be76c6d70", 8_000),
+        ("medium", "c67b69ea232021025fca9231fc1c7c1a063ab50b", 25_000),
+        ("large", "497109f4dd721066b5ce5e5f250ec604dc78939e", 49_598),
+        ("full", "0f0ace23fbe9ba30ecb7e95f763e435ea802b8ab", 49_598),
+    ],
+)
+def test_every_subset_can_be_downloaded(subset: str, sha1: str, count: int) -> None:
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        config = hydra.compose("download", [f"data=fma_{subset}", "outputs=out"])
+        dataset = instantiate(config.data)
+    assert (dataset.name, dataset.expected, dataset.duration) == (f"fma_{subset}", count, 30)
+    assert dataset.root == Path("out/fma")
+    metadata, audio = dataset.archives
+    assert metadata["url"].endswith("/fma_metadata.zip")
+    assert audio["url"].endswith(f"/fma_{subset}.zip")
+    assert audio["sha1"] == sha1

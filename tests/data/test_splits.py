@@ -1,12 +1,16 @@
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from genreclf.data import splits
+from genreclf.data.audit import audit_split, count_tracks
 from genreclf.data.datasets import Folder, Track
+from genreclf.data.preview import StorePreview, check_split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 
@@ -38,7 +42,7 @@ def test_stratified_keeps_the_genres_alike(store: Store) -> None:
         "test": 48,
     }
     assert set(Counter(store.labels[split["test"]]).values()) == {12}
-    assert splits.count_tracks(store, split)["val"]["genre 0"] == 6
+    assert count_tracks(store, split)["val"]["genre 0"] == 6
     again = splits.split_stratified(store)
     assert all(np.array_equal(split[part], again[part]) for part in split)
     assert not np.array_equal(split["test"], splits.split_stratified(store, seed=1)["test"])
@@ -62,7 +66,7 @@ def test_stratified_sizes_of_7996_labels() -> None:
 def test_artist_keeps_artists_in_one_part(store: Store) -> None:
     split = splits.split_by_artist(store)
     assert_partition(split, 240)
-    audit = splits.audit_split(store, split)
+    audit = audit_split(store, split)
     for pair in ("train-val", "train-test", "val-test"):
         assert audit[pair]["artists"] == audit[pair]["albums"] == 0
     sizes = {part: len(rows) / 240 for part, rows in split.items()}
@@ -122,7 +126,7 @@ def test_unknown_artists_are_counted(
 ) -> None:
     tracks = [Track(str(n), f"g{n % 2}", f"a{n}" if n < 20 else "") for n in range(40)]
     store = make_store(tracks, random_rows(40))
-    audit = splits.audit_split(store, splits.split_by_artist(store))
+    audit = audit_split(store, splits.split_by_artist(store))
     assert audit["unknown_artist"] == 20
     assert audit["train-test"]["artists"] == 0
 
@@ -160,48 +164,15 @@ def test_everything(store: Store) -> None:
     assert_partition(splits.select_all_tracks(store), 240)
 
 
-def test_audit_counts_what_is_shared(store: Store) -> None:
-    split = {"train": np.arange(0, 237), "val": np.array([237]), "test": np.array([238, 239])}
-    audit = splits.audit_split(store, split)
-    assert audit["train-test"] == {
-        "identical": [],
-        "artists": 1,
-        "albums": 2,
-        "tracks_of_shared_artists": 2,
-    }
-
-
-def test_identical_rows_are_an_error_unless_allowed(
-    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
-) -> None:
-    rows = random_rows(6)
-    rows[5] = rows[0]
-    store = make_store([Track(f"t{n}", "g") for n in range(6)], rows)
-    split = {"train": np.arange(4), "val": np.array([4]), "test": np.array([5])}
-    with pytest.raises(InputError, match=r"1 identical pairs .*\(t0 = t5\).*allow_identical"):
-        splits.audit_split(store, split)
-    for allowed in (["t5"], ["t0"], "t5", "all"):
-        assert splits.audit_split(store, split, allowed)["train-test"]["identical"] == [
-            ["t0", "t5"]
-        ]
-    with pytest.raises(InputError):
-        splits.audit_split(store, split, ["t1"])
-    inside = {"train": np.array([0, 1, 5]), "val": np.array([2]), "test": np.array([3])}
-    assert splits.audit_split(store, inside)["duplicates"] == [
-        ["t0", "t5"]
-    ]  # leaks nothing, is told
-    with pytest.raises(InputError, match="allow_identical: no track t9"):
-        splits.audit_split(store, split, ["t9"])
-
-
-def test_real_artists(real_music: Path, make_store: Callable[..., Store]) -> None:
+def test_real_artists_a12(real_music: Path, make_store: Callable[..., Store]) -> None:
+    """A12: Emotify has "Edward Martin", "Edward Martin and Paul Berget" and one more of these."""
     tracks = Folder(real_music).tracks()
     rows = np.arange(180, dtype=np.float32).repeat(4).reshape(180, 2, 2)
     store = make_store(tracks, rows)
     split = splits.split_by_artist(store)
     assert_partition(split, 180)
-    assert splits.audit_split(store, split)["train-test"]["tracks_of_shared_artists"] == 0
-    assert {part: len(r) for part, r in split.items()} == {"train": 125, "val": 19, "test": 36}
+    assert audit_split(store, split)["train-test"]["tracks_of_shared_artists"] == 0
+    assert {part: len(r) for part, r in split.items()} == {"train": 126, "val": 18, "test": 36}
 
 
 @pytest.fixture
@@ -253,3 +224,163 @@ def test_folds_need_numbers_as_ids(
     tracks = [Track(f"t{n}", "g", split=part) for n, part in enumerate(["train", "train", "val"])]
     with pytest.raises(InputError, match="whole numbers"):
         splits.split_by_fold(make_store(tracks, random_rows(3)), 0)
+
+
+def test_fewer_tracks_in_every_part_d9(make_store: Callable[..., Store]) -> None:
+    """D9: a quick trial validates and tests fewer tracks, too; a larger trial keeps them all."""
+    rows = np.arange(200 * 128, dtype=np.float32).reshape(200, 8, 16)
+    store = make_store([Track(str(n), "abbb"[n % 4]) for n in range(200)], rows)
+    whole = splits.split_stratified(store)
+    before: dict[str, set[int]] = {part: set() for part in whole}
+    for most, sizes in ((1, (2, 2, 2)), (7, (14, 2, 4)), (60, (95, 14, 28)), (500, (140, 20, 40))):
+        limited = splits.limit_tracks(store, whole, most)
+        assert tuple(map(len, limited.values())) == sizes
+        for part, kept in limited.items():
+            assert before[part] <= set(kept) <= set(whole[part])
+            assert kept.tolist() == sorted(kept)
+            before[part] = set(kept)
+    for most in (0, 2.5, True):
+        with pytest.raises(InputError, match="tracks_per_genre="):
+            splits.limit_tracks(store, whole, most)  # pyright: ignore[reportArgumentType]
+
+
+def test_fold_needs_official_parts_d13(store: Store) -> None:
+    """D13: split=fold on other data says so itself, and names the split that works."""
+    message = r"split=fold divides the official training part, .* no train and no val part; split=k"
+    with pytest.raises(InputError, match=message):
+        splits.split_by_fold(store, 0)
+
+
+def split_in_folds(store: Store, folds: int = 5, seed: int = 42) -> list[splits.Split]:
+    found = [splits.split_kfold(store, number, folds, seed) for number in range(folds)]
+    for split in found:
+        assert_partition(split, len(store))
+    tested = np.concatenate([split["test"] for split in found])
+    assert sorted(tested) == list(range(len(store)))  # each track once
+    return found
+
+
+def test_kfold_keeps_artists_in_one_part_and_tests_each_track_once(store: Store) -> None:
+    found = split_in_folds(store)
+    for split in found:
+        audit = audit_split(store, split)
+        assert not any(audit[pair]["artists"] for pair in ("train-val", "train-test", "val-test"))
+        assert {part: len(rows) / 240 for part, rows in split.items()} == pytest.approx(
+            {"train": 0.7, "val": 0.1, "test": 0.2}, abs=0.05
+        )
+        assert all(set(store.labels[rows]) == {0, 1, 2, 3} for rows in split.values())
+        assert set(Counter(store.labels[split["test"]]).values()) == {12}
+    again, other = split_in_folds(store), split_in_folds(store, seed=1)
+    assert all(np.array_equal(a["val"], b["val"]) for a, b in zip(found, again, strict=True))
+    assert not all(np.array_equal(a["test"], b["test"]) for a, b in zip(found, other, strict=True))
+
+
+def test_kfold_counts_a_track_without_artist_as_its_own(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(n, f"g{n % 2}", f"a{n // 4}" if n < 40 else "") for n in range(80)]
+    store = make_store(tracks, random_rows(80))
+    for split in split_in_folds(store, folds=4):
+        assert audit_split(store, split)["train-test"]["artists"] == 0
+        assert any(row >= 40 for row in split["train"])
+        assert any(row >= 40 for row in split["test"])
+
+
+def test_kfold_without_artists_balances_genres(
+    make_store: Callable[..., Store],
+    random_rows: Callable[..., np.ndarray],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    store = make_store([Track(n, f"g{n % 2}") for n in range(40)], random_rows(40))
+    for split in split_in_folds(store, folds=4):
+        assert Counter(store.labels[split["test"]]) == {0: 5, 1: 5}
+        assert set(store.labels[split["val"]]) == {0, 1}
+    assert "no track has an artist" in caplog.text
+
+
+def test_kfold_with_fewer_artists_than_folds(
+    make_store: Callable[..., Store],
+    random_rows: Callable[..., np.ndarray],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Some test parts lack a genre then, but no training or validation part does."""
+    artists = [("many", n) for n in range(12)] + [("few", n) for n in range(3)]
+    tracks = [Track(f"{g}{a}{n}", g, f"{g}{a}") for g, a in artists for n in range(3)]
+    store = make_store(tracks, random_rows(len(tracks)))
+    for split in split_in_folds(store):
+        assert set(store.labels[split["train"]]) == set(store.labels[split["val"]]) == {0, 1}
+    assert "some folds lack a genre" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"number": 5}, "number=5, folds=5; at least 2 folds"),
+        ({"number": -1}, "number=-1"),
+        ({"number": 1.0}, r"number=1\.0"),
+        ({"number": 0, "folds": 1}, "folds=1"),
+        ({"number": 0, "folds": 7}, "g1 has 6 tracks, fewer than 7 folds; .*split.folds=..."),
+        ({"number": 0, "folds": 4}, "g1 has tracks by fewer than 3 artists"),
+    ],
+)
+def test_impossible_kfolds(
+    make_store: Callable[..., Store],
+    random_rows: Callable[..., np.ndarray],
+    settings: dict[str, int],
+    message: str,
+) -> None:
+    tracks = [Track(n, "g0", f"a{n % 6}") for n in range(14)]
+    tracks += [Track(100 + n, "g1", f"b{n % 2}") for n in range(6)]
+    with pytest.raises(InputError, match=message):
+        splits.split_kfold(make_store(tracks, random_rows(20)), **settings)
+
+
+def test_kfold_by_artist_on_real_tags(real_music: Path, make_store: Callable[..., Store]) -> None:
+    rows = np.arange(180, dtype=np.float32).repeat(4).reshape(180, 2, 2)
+    store = make_store(Folder(real_music).tracks(), rows)
+    for split in split_in_folds(store):
+        assert audit_split(store, split)["train-test"]["tracks_of_shared_artists"] == 0
+        assert all(set(store.labels[part]) == {0, 1, 2, 3} for part in split.values())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (splits.split_by_artist, "split=artist: no track has an artist"),
+        (splits.split_officially, "split=official: no train"),
+        (partial(splits.split_by_fold, number=0), "split=fold divides"),
+        (partial(splits.split_kfold, number=7), "number=7"),
+        (partial(splits.split_kfold, folds=9), "fewer than 9 folds"),
+    ],
+)
+def test_a_split_is_checked_before_anything_is_decoded(
+    split: Callable[..., splits.Split],
+    message: str,
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_split(split, [Track(n, f"g{n % 2}", path="a.mp3") for n in range(10)])
+
+
+def test_a_genre_that_may_not_decode_is_no_reason_to_refuse_a_split() -> None:
+    tracks = [Track(n, f"g{n % 2}", path="a.mp3") for n in range(40)]
+    check_split(splits.split_stratified, [*tracks, Track(40, "garbage", path="a.mp3")])
+    with pytest.raises(InputError, match="a few has 4 tracks, fewer than 5 folds"):
+        check_split(splits.split_kfold, tracks + [Track(n, "a few") for n in range(40, 44)])
+
+
+def test_a_split_of_tracks_is_that_of_their_store(store: Store) -> None:
+    tracks = [
+        Track(*columns, path=f"{columns[0]}.mp3")
+        for columns in zip(
+            store.track_ids,
+            (store.classes[label] for label in store.labels),
+            store.artists,
+            store.albums,
+            strict=True,
+        )
+    ]
+    preview: Any = StorePreview(tracks)
+    for split in (splits.split_by_artist, splits.split_kfold, splits.split_stratified):
+        first, second = split(preview), split(store)
+        assert all(np.array_equal(first[part], second[part]) for part in second)

@@ -67,13 +67,22 @@ def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
 def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> None:
     write_all(tmp_path / "a.h5", rows)
     with h5py.File(tmp_path / "a.h5") as file:
-        texts = ["album", "artist", "content", "license", "path", "split", "track_id"]
+        texts = ["album", "artist", "artist_id", "content", "license", "path", "split", "track_id"]
         numbers = ["duration", "features", "label", "row_sha1"]
         assert sorted(file) == sorted([*texts, *numbers, "rejected"])
         assert {len(file[name]) for name in file if name != "rejected"} == {4}
         assert file["features"].chunks == (1, 8, 16)
         assert file.attrs["schema"] == 3
         assert file.attrs["digest"] == SOURCE.digest
+
+
+def test_a_store_of_earlier_versions_has_no_numbers_of_artists(
+    tmp_path: Path, rows: np.ndarray
+) -> None:
+    write_all(tmp_path / "a.h5", rows)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["artist_id"]
+    assert Store(tmp_path / "a.h5").artist_ids == [""] * 4
 
 
 def test_an_interrupted_writer_goes_on(tmp_path: Path, rows: np.ndarray) -> None:
@@ -196,6 +205,16 @@ def test_too_little_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.Mo
 def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
     with writer(tmp_path / "a.h5") as opened, pytest.raises(InputError, match="track t0"):
         opened.accept(np.zeros((8, 15)), 30)
+
+
+def test_no_tracks_and_missing_rows_are_refused(tmp_path: Path, rows: np.ndarray) -> None:
+    """An empty dataset of one's own ended in an IndexError; a short one lost tracks silently."""
+    with pytest.raises(InputError, match="there are no tracks to store"):
+        writer(tmp_path / "a.h5", tracks=[])
+    with writer(tmp_path / "b.h5") as opened:
+        opened.accept(rows[0], 30)
+        with pytest.raises(InputError, match="1 of 5 tracks have a row"):
+            opened.finish(Scaling())
 
 
 def test_no_row_at_all_is_refused(tmp_path: Path) -> None:

@@ -37,6 +37,27 @@ def test_metrics_by_hand() -> None:
     assert found["loss"] == pytest.approx(-(4 * np.log(0.8) + 2 * np.log(0.1)) / 6)
 
 
+def test_top3_accuracy_by_hand() -> None:
+    table = np.array([[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]])
+    labels = np.array([3, 2, 3])  # fourth, third, and fourth of equal scores
+    found = metrics.evaluate(labels, table, ["a", "b", "c", "d"])
+    assert found["top3_accuracy"] == pytest.approx(1 / 3)
+    assert metrics.rank_true_classes(labels, table).tolist() == [3, 2, 3]
+    rng = np.random.default_rng(0)
+    table, labels = rng.integers(0, 3, (200, 5)).astype(float), rng.integers(0, 5, 200)
+    first = metrics.rank_true_classes(labels, table) == 0
+    np.testing.assert_array_equal(first, table.argmax(axis=1) == labels)
+
+
+def test_mean_average_precision_is_over_genres_that_occur() -> None:
+    labels = np.array([0, 0, 1, 1])
+    table = np.array([[0.9, 0.1, 0], [0.3, 0.7, 0], [0.5, 0.4, 0.1], [0.1, 0.6, 0.3]])
+    found = metrics.evaluate(labels, table, CLASSES)
+    first = (1 + 2 / 3) / 2  # tracks of genre a come first and third
+    second = (1 / 2 + 2 / 3) / 2  # those of genre b second and third
+    assert found["mean_average_precision"] == pytest.approx((first + second) / 2)
+
+
 def test_an_absent_genre_does_not_lower_macro_f1() -> None:
     found = metrics.evaluate(np.array([0, 1]), scores([0, 1]), CLASSES)
     assert found["f1_macro"] == 1
@@ -46,6 +67,8 @@ def test_an_absent_genre_does_not_lower_macro_f1() -> None:
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="2 labels, 3 classes"):
         metrics.evaluate(np.array([0, 1]), np.zeros((2, 2)), CLASSES)
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.evaluate(np.array([0, 1]), np.full((2, 3), np.nan), CLASSES)
 
 
 def test_roc() -> None:

@@ -52,6 +52,20 @@ def test_missing_and_damaged_runs_are_refused(tmp_path: Path) -> None:
         runs.read_runs(tmp_path)
 
 
+def test_a_damaged_file_of_predictions_is_one_line(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0)
+    run = runs.Run.read(tmp_path / "a")
+    assert run.read_correct() == {"1": True}
+    assert run.predictions.track_ids == ["1"]
+    for text in ("", "track_id,genre,predicted,a\n1,a\n"):
+        (tmp_path / "a" / runs.PREDICTIONS).write_text(text)
+        damaged = runs.Run.read(tmp_path / "a")
+        with pytest.raises(InputError, match=r"predictions\.csv is damaged"):
+            damaged.read_correct()
+        with pytest.raises(InputError, match=r"predictions\.csv is damaged"):
+            _ = damaged.predictions
+
+
 def write_run(folder: Path, seed: int, tested_on: str = "test") -> Path:
     folder.mkdir(parents=True)
     predictions = runs.Predictions(["1"], np.array([0]), np.array([[0.75, 0.25]]), ["a", "b"])

@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY
 from html_page import Page
 
 from genreclf import paper
-from genreclf.evaluation.runs import Predictions
+from genreclf.errors import InputError
+from genreclf.evaluation.metrics import evaluate
+from genreclf.evaluation.runs import Predictions, Run
 from genreclf.figures import curves
+from genreclf.report import groups
+from genreclf.report.page import write_report
 
 Train = Callable[..., dict[str, Any]]
 
@@ -60,7 +65,7 @@ def test_several_runs_are_compared(
     page = Page(html)
     assert "2 runs" in page.text
     headings = re.findall(r"<h2>(.*?)</h2>", html)
-    assert sorted(headings) == ["split=artist", "split=stratified"]
+    assert sorted(headings) == ["Runs", "split=artist", "split=stratified"]
     again = Path(command("report", f"runs=[{tmp_path}/train]", f"page={tmp_path}/b.html"))
     assert again.read_text() == html
 
@@ -119,3 +124,141 @@ def test_nothing_to_report_is_one_line(
     with pytest.raises(SystemExit):
         command("report", runs)
     assert capsys.readouterr().err == "genreclf: runs=/nowhere: no such folder\n"
+
+
+def make_runs(
+    folder: Path, points: list[tuple[float, float]], seeds: int = 1, **split: Any
+) -> list[Run]:
+    """Runs of a grid of learning rate and dropout, as far as a page reads them."""
+    tracks, classes = [str(number) for number in range(30)], ["a", "b", "c"]
+    labels, rng, runs = np.arange(30) % 3, np.random.default_rng(0), []
+    for lr, dropout in points:
+        for seed in range(seeds):
+            predictions = Predictions(tracks, labels, rng.dirichlet(np.ones(3), 30), classes)
+            metrics = evaluate(labels, predictions.scores, classes)
+            config = {
+                "seed": seed,
+                "monitor": "val/loss",
+                "split": {"seed": 42, **split},
+                "data": {"_target_": "genreclf.data.Folder"},
+                "model": {"cnn_dropout": dropout},
+                "optimizer": {"lr": lr},
+            }
+            overrides = [f"seed={seed}", f"model.cnn_dropout={dropout}"]
+            result = {
+                "overrides": [*overrides, *[f"optimizer.lr={lr}"] * (lr != 1e-3)],
+                "choices": {"split": "artist", "model": "cnn_gru", "phase": "grid"},
+                "config": config,
+                "data": {
+                    "classes": classes,
+                    "digest": "d",
+                    "store_bytes": 1,
+                    "rejected": [],
+                    "split": {"train": dict.fromkeys(classes, 9)},
+                    "leakage": {"duplicates": [], "unknown_artist": 0},
+                },
+                "test": metrics,
+                "val": metrics,
+                "metrics": {},
+                "tested_on": "test",
+                "params": 5,
+                "history": [],
+                "seconds": 1.0,
+                "commit": None,
+                "versions": {},
+            }
+            name = folder / f"{lr}-{dropout}-{seed}-{split.get('number', '')}"
+            name.mkdir(parents=True)
+            predictions.write(name / "predictions.csv")
+            runs.append(Run(name, result, predictions))
+    return runs
+
+
+def test_a_page_of_many_runs_stays_small_a16(tmp_path: Path) -> None:
+    """A16: with many runs, the page has the best in detail and the others in tables."""
+    points = [(10.0**-number, dropout / 100) for number in range(5) for dropout in range(50)]
+    write_report(make_runs(tmp_path, points), tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    assert Page(html).open == []
+    assert len(html) < 400_000
+    assert "250 runs" in html
+    assert "The best 40 of 250 configurations" in html
+    assert html.count("<section") == 1
+
+
+def test_long_lists_are_cut_a16(tmp_path: Path) -> None:
+    """A16: thousands of identical rows or rejected tracks do not fill the page of a run."""
+    (run,) = make_runs(tmp_path, [(1e-3, 0.2)])
+    run.result["data"]["leakage"] |= {
+        "duplicates": [[str(n) for n in range(2000)]],
+        "train-test": {
+            "identical": [["1", str(n)] for n in range(2000)],
+            "artists": 1,
+            "albums": 0,
+            "tracks_of_shared_artists": 3,
+        },
+    }
+    track = {"track_id": "9", "genre": "a", "reason": "silent"}
+    run.result["data"]["rejected"] = [track] * 2000
+    write_report([run], tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    assert len(html) < 100_000
+    assert "3 = 4 = ...</p>" in html
+    assert "1 = 3, 1 = 4, ...</p>" in html
+    assert "These are 20 of 2000" in html
+
+
+def test_a_grid_by_hand_has_fig_5_and_seeds_are_combined_d16(tmp_path: Path) -> None:
+    """D16: labels name what differs, whether or not it was overridden; a grid has its figure."""
+    points = [(lr, dropout) for lr in (1e-3, 1e-2) for dropout in (0.2, 0.4)]
+    runs = make_runs(tmp_path, points, seeds=2)
+    write_report(runs, tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    assert "Impact of each hyperparameter" in html
+    assert '<td class="wrap">model.cnn_dropout=0.2 optimizer.lr=0.001</td>' in html
+    assert "model.cnn_dropout=0.4 optimizer.lr=0.01 seed=1" in html
+    assert html.count("<section") == 8
+    write_report(runs[:4], tmp_path / "a.html")
+    assert "Impact of" not in (tmp_path / "a.html").read_text(), "a single setting varies"
+
+
+def test_folds_are_combined_on_the_page(tmp_path: Path) -> None:
+    folds = [make_runs(tmp_path, [(1e-3, 0.2)], number=number)[0] for number in range(3)]
+    write_report(folds, tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    accuracies = [100 * run.result["test"]["accuracy"] for run in folds]
+    assert f"<td>{min(accuracies):.1f} to {max(accuracies):.1f}</td>" in html
+    assert "<td>90</td><td>1</td><td>3</td>" in html, "tracks of all folds, seeds, folds"
+
+
+def test_runs_are_selected_by_phase_group_or_setting_d16(tmp_path: Path) -> None:
+    """D16: a report of the runs of a phase, of a group's option, or with a value."""
+    runs = make_runs(tmp_path, [(1e-3, 0.2), (1e-2, 0.2)], seeds=2)
+    assert len(groups.select_runs(runs, {})) == 4
+    found = groups.select_runs(runs, {"phase": "grid", "model": "cnn_gru", "seed": 0})
+    assert [run.result["config"]["seed"] for run in found] == [0, 0]
+    assert len(groups.select_runs(runs, {"optimizer.lr": 0.01})) == 2
+    with pytest.raises(InputError, match=r"where={optimizer.lr: 3}: these runs have 0.001, 0.01"):
+        groups.select_runs(runs, {"optimizer.lr": 3})
+    with pytest.raises(InputError, match=r"where={loss: focal}: no run sets it"):
+        groups.select_runs(runs, {"loss": "focal"})
+    with pytest.raises(InputError, match=r"where=grid: write 'where={KEY: VALUE}'"):
+        groups.select_runs(runs, "grid")
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_by_naming_its_report_d16(
+    command: Callable[..., str], music: Path, tmp_path: Path
+) -> None:
+    """D16: `train -m` writes a page about its own runs, and only these."""
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5", "trainer.max_epochs=1"]
+    data += [*TINY[:-1], "+trainer.limit_train_batches=1"]
+    command("train", *data, "seed=7", "report=false")
+    page = Path(command("train", "-m", *data, "optimizer.lr=1e-3,1e-2", "report=true"))
+    assert page.parent == tmp_path / "report"
+    html = page.read_text()
+    assert "<h1>2 runs</h1>" in html
+    assert "<h2>optimizer.lr=0.01</h2>" in html
+    assert [file.name for file in page.parent.iterdir()] == [page.name]
+    sweep = ("train", "-m", *data, "optimizer.lr=1e-3,1e-2", "report=false")
+    assert command(*sweep).endswith("result.json"), "nothing is written with report=false"

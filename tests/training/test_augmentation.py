@@ -1,8 +1,18 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 
+from genreclf.audio import MFCC, Chroma, Mel, MelFrames, Precomputed
 from genreclf.errors import InputError
-from genreclf.training.augmentation import NoiseShiftMask, SegmentEqualiseMask
+from genreclf.training.augmentation import (
+    NoiseShiftMask,
+    SegmentEqualiseMask,
+    check_augmentation,
+)
 
 SILENCE = -80.0
 
@@ -56,6 +66,83 @@ def test_noise_is_a_share_of_the_range() -> None:
     noisy = change[(change != 0).any(dim=2).any(dim=1)]
     assert abs(len(noisy) / len(before) - 0.5) < 0.03
     assert abs(noisy.std() - 0.01 * 60) < 0.01
+
+
+@pytest.mark.parametrize("unchanged", [0.0, 0.4, 1.0])
+def test_the_share_of_unchanged_clips(unchanged: float) -> None:
+    torch.manual_seed(0)
+    before = ramp(4000)
+    augment = NoiseShiftMask(
+        SILENCE, noise=1e-4, shift=0.5, mask_min=0, mask_max=0, unchanged=unchanged
+    )
+    after = augment(before)
+    noisy = ((after[:, 0] - after[:, 1]) != 0).any(dim=1)  # both bins are alike without noise
+    shifted = ((after - before).abs() > 2).flatten(1).any(dim=1)
+    still = (1 - unchanged) / 3 / 21  # a shift of 0 of -10 to 10 frames
+    shares = [float((noisy & shifted).float().mean()), float((noisy & ~shifted).float().mean())]
+    shares += [float((~noisy & shifted).float().mean())]
+    expected = [(1 - unchanged) / 3 - still, (1 - unchanged) / 3 + still]
+    assert shares == pytest.approx([*expected, expected[0]], abs=0.03)
+
+
+def test_every_strongly_augmented_copy_is_changed_a26() -> None:
+    """A26: an extra copy without a change would only repeat its track; the scripts left a quarter.
+
+    The published scripts decide by two coin flips, and `scripts_strong` repeats what they did.
+    """
+    torch.manual_seed(0)
+    before = torch.linspace(-60, 0, 200).expand(2000, 16, 200)
+    for option, share in (("strong", 0.0), ("standard", 0.25), ("scripts_strong", 0.25)):
+        with initialize_config_module("genreclf.conf", version_base="1.3"):
+            config = compose("config", [f"augmentation@oversampling.augmentation={option}"])
+        copies = instantiate(config.oversampling.augmentation, silence=SILENCE)(before)
+        same = (copies == before).flatten(1).all(dim=1).float().mean()
+        assert float(same) == pytest.approx(share, abs=0.03 if share else 0)
+
+
+def test_what_features_declare_is_what_augmentation_needs_a23(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A23: no decibels are added to chroma, and no cepstral coefficients transposed."""
+    augment = SegmentEqualiseMask()
+    for features in (Mel(), MelFrames(), Mel(on_device=True)):
+        check_augmentation(augment, features)
+    chroma = r"unit is 'dB', .*chroma is .*: set augmentation.gain=0 augmentation.equaliser=0, or"
+    with pytest.raises(InputError, match=chroma):
+        check_augmentation(augment, Chroma())
+    mfcc = "bin_axis is 'frequency', .*mfcc is 'coefficient': set a.transpose=0, or choose another"
+    with pytest.raises(InputError, match=mfcc):
+        check_augmentation(SegmentEqualiseMask(gain=0, equaliser=0), MFCC(), "a")
+    for features in (Chroma(), MFCC(), Mel(), Precomputed()):
+        check_augmentation(plain(segment=0.5, masks=1), features)
+        check_augmentation(NoiseShiftMask(SILENCE), features)
+        check_augmentation(torch.nn.Identity(), features)
+    assert not caplog.text
+    check_augmentation(augment, Precomputed())
+    assert "features=precomputed declare no unit, which augmentation needs to be 'dB': this is" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["augmentation=segment"],
+        ["augmentation@oversampling.augmentation=segment", "oversampling.genres=[Rock]"],
+    ],
+)
+def test_a_mismatch_is_refused_before_anything_is_decoded_a23(
+    command: Callable[..., str],
+    music: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    """A23: both for the tracks and for the extra copies."""
+    with pytest.raises(SystemExit):
+        command("train", "data=folder", f"data.root={music}", "features=chroma", *arguments)
+    assert "augmentation needs features whose unit is 'dB'" in capsys.readouterr().err
+    assert not list(tmp_path.glob("stores/*.h5"))
 
 
 def test_the_seed_decides() -> None:
@@ -114,7 +201,7 @@ def test_gaps_of_another_value_and_silence_by_bin() -> None:
     "arguments",
     [
         *({"noise": -1}, {"shift": 1}, {"mask_max": 1}, {"mask_min": 0.2}),
-        *({"noise_unit": "dB"}, {"fill": "loud"}),
+        *({"noise_unit": "dB"}, {"fill": "loud"}, {"unchanged": 1.1}),
     ],
 )
 def test_impossible_settings_are_refused(arguments: dict) -> None:

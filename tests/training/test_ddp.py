@@ -190,7 +190,7 @@ def read_rank(pid: int) -> str | None:
         ),
     ],
 )
-def test_processes_that_cannot_train_are_refused(
+def test_processes_that_cannot_train_are_refused_a10(
     command: Callable[..., str],
     music: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,13 +208,79 @@ def test_processes_that_cannot_train_are_refused(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"genreclf: {line}")
 
 
-def test_slurm_without_srun_means_one_process(
+def test_slurm_without_srun_means_one_process_a10(
     train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slurm = {"NTASKS": "4", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "12"}
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert train("model=efficient_cnn")["device"] == "CPU"
+
+
+@pytest.mark.slow
+def test_a_refusal_of_rank_0_ends_the_other_ranks_a10(
+    music: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    """A10: only rank 0 sees that something is wrong; the others do not wait for it.
+
+    As srun starts them: nobody ends a process because another one has failed.
+    """
+    store = f"store={tmp_path}/one.h5"
+    data = ["data=folder", f"data.root={music}", "data.genres=[Rock]", "data.duration=2.5"]
+    command("prepare", *data, *TINY[:-1], store)
+    port = str(process_group.LightningEnvironment().main_port)
+    outputs = f"outputs={tmp_path}/out"
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "genreclf",
+                "train",
+                *TWO,
+                *data[:2],
+                *data[3:],
+                *TINY,
+                store,
+                outputs,
+            ],
+            env={
+                **os.environ,
+                "SLURM_PROCID": rank,
+                "SLURM_LOCALID": rank,
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_NTASKS": "2",
+                "SLURM_NODEID": "0",
+                "SLURM_JOB_ID": "1",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "GLOO_SOCKET_IFNAME": "lo",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 1], errors
+    for error in errors:
+        line = "genreclf: one genre only (Rock) in the usable tracks; two are needed"
+        assert line in error.splitlines()
+        assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_parameters_without_a_gradient_work_a11(shared: list[str], tmp_path: Path) -> None:
+    """A11: with model.unused_gate=true, DDP gets no gradient for some parameters, step by step."""
+    arguments = [text for text in shared if not text.startswith("model")]
+    gate = ["model=cnn_gru", "model.unused_gate=true", "batch_size=8", "trainer.max_epochs=2"]
+    run_train(["-m", "genreclf", "train", *TWO, *arguments, *gate], tmp_path)
+    assert len(read_losses(tmp_path)) == 2
 
 
 def make_parts_of_steps(store: Store) -> tuple[Classifier, StoreDataModule]:
@@ -250,6 +316,17 @@ def fit_in_one_of_two(rank: int, path: Path, folder: Path, port: int) -> None:
     losses = {key: float(value) for key, value in trainer.callback_metrics.items()}
     torch.save((classifier.net.state_dict(), losses, rows), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def test_a_machine_has_no_more_processes_than_devices_a10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A10: srun --ntasks=4 may start three processes on one machine and one on another."""
+    for name, value in {"PROCID": "2", "LOCALID": "2", "STEP_NUM_TASKS": "4"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    probe = process_group.make_probe(lambda **kw: make_trainer(devices=2, num_nodes=2, **kw))
+    with pytest.raises(InputError, match="add --ntasks-per-node=2"):
+        process_group.check_processes(probe, batch_size=4)
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    process_group.check_processes(probe, batch_size=4)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,30 @@ def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     for setting in ({"weight": 0}, {"labels": 1.5}, {"C": 0}):
         with pytest.raises(InputError, match=r"above 0, from 0 to 1, and above 0"):
             Embeddings("a.npz", **setting)
+
+
+def test_the_archive_is_read_once_a16(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16: each run of a sweep read the archive of embeddings five times."""
+    path = archive(tmp_path, np.arange(6), np.random.default_rng(0).normal(size=(6, 3)))
+    digest = sha1(path.read_bytes()).hexdigest()
+    opened: list[Path] = []
+    read = Path.read_bytes
+
+    def count(file: Path) -> bytes:
+        opened.append(file)
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    for _ in range(3):
+        distillation = Embeddings(path, labels=0)
+        assert distillation.compute_digest() == digest
+        assert distillation.read_size() == 3
+        distillation.make_targets(store, {"train": np.arange(5)})
+    assert opened == [path]
+    archive(tmp_path, np.arange(6), np.ones((6, 4)))
+    assert Embeddings(path).read_size() == 4  # a file that changed is read again
 
 
 def test_soft_labels_are_by_a_classifier_that_has_not_seen_the_track(
@@ -218,10 +243,11 @@ def test_what_runs_predicted_joins_the_soft_labels(
 
 
 def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path:
-    """A run that had been trained on these rows as well."""
+    """A run that had been trained on these rows as well, whose audio is not known."""
     shutil.copytree(run, folder)
     checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
-    checkpoint["genreclf"]["trained_on"] |= trained_on
+    known = checkpoint["genreclf"]["trained_on"]
+    known |= {"some_audio": known.pop("audio"), **trained_on}
     torch.save(checkpoint, folder / "best.ckpt")
     return folder
 
@@ -241,10 +267,10 @@ def test_runs_that_may_have_seen_the_tracks_are_refused(
     capsys.readouterr()
     for folder, line in (
         (tmp_path / "none", "distillation.runs="),
-        (others, "was trained on no row of this store"),
+        (others, "predicted no training track of this run"),
         (machine, "has no best.ckpt"),
         (unsaid, "predicted no training track of this run"),
-        (tuned, "fine-tuned a model whose training rows were stored"),
+        (tuned, "was also trained on rows that cannot be compared"),
         (tmp_path, "this run will lie there too"),
     ):
         with pytest.raises(SystemExit):

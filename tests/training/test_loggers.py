@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import wandb
 from conftest import TINY
+from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -22,6 +24,19 @@ from genreclf.training.wandb import make_wandb_logger
 pytestmark = pytest.mark.slow  # each trains a model, and W&B has to finish writing
 
 Train = Callable[..., dict[str, Any]]
+
+
+# Python's start-up file, which notes each host that is looked up, and fails.
+NOTE_LOOKUPS = """
+import socket
+
+def note(host, *_, **__):
+    with open({!r}, "a") as file:
+        file.write(f"{{host}}\\n")
+    raise OSError("no network in this test")
+
+socket.getaddrinfo = socket.gethostbyname = note
+"""
 
 
 def records(file: Path) -> Iterator[Any]:
@@ -94,7 +109,8 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """A run of a phase of a study: what result.json says, and as `offline` what W&B has of it."""
     place = tmp_path_factory.mktemp("tracked")
     arguments = [
-        *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=final"),
+        *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=best"),
+        "model=cnn_gru",
         *("trainer.max_epochs=2", "seed=7", "logger=wandb", f"outputs={place}"),
         f"store={tmp_path_factory.getbasetemp()}/shared.h5",
     ]
@@ -109,11 +125,11 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_wandb_knows_study_phase_and_what_differs(tracked: dict[str, Any]) -> None:
     run = tracked["offline"].run
     assert (run.project, run.run_group, run.job_type) == (
-        *("genreclf", "paper-folder-1a2b3c4d", "final"),
+        *("genreclf", "paper-folder-1a2b3c4d", "best"),
     )
     assert run.display_name == (
         "data.duration=2.5 data=folder features.hop_length=1024 features.n_fft=1024 "
-        "features.n_mels=32 seed=7 trainer.max_epochs=2"
+        "features.n_mels=32 model=cnn_gru seed=7 trainer.max_epochs=2"
     )
 
 
@@ -239,8 +255,14 @@ def test_wandb_is_online_when_logged_in(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_sweep_logs_offline_when_not_logged_in(
     music: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """As a user has it who never heard of W&B: no key, no terminal, no setting."""
+    """As a user has it who never heard of W&B: no key, no terminal, no setting.
+
+    D19: a plain sweep is grouped, and its runs are named by what differs.
+    F12: nothing leaves the machine unless asked, not even a question for W&B's address.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    (tmp_path / "sitecustomize.py").write_text(NOTE_LOOKUPS.format(str(tmp_path / "asked")))
+    kept["PYTHONPATH"] = os.pathsep.join([str(tmp_path), kept.get("PYTHONPATH", "")])
     arguments = ["train", "-m", "data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
     done = subprocess.run(
         [
@@ -255,9 +277,12 @@ def test_a_sweep_logs_offline_when_not_logged_in(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
     runs = read_offline_runs(tmp_path)
-    assert sorted(run.run.display_name.split()[-2] for run in runs) == ["seed=0", "seed=1"]
-    assert [run.run.job_type for run in runs] == ["", ""]
+    assert sorted(run.run.display_name for run in runs) == ["seed=0", "seed=1"]
+    assert [run.run.job_type for run in runs] == ["sweep", "sweep"]
+    (group,) = {run.run.run_group for run in runs}
+    assert re.fullmatch(r"seed-[0-9a-f]{8}", group)
 
 
 def test_tensorboard_has_the_curves(train: Train) -> None:
@@ -287,3 +312,179 @@ def test_csv_has_the_learning_rate(train: Train) -> None:
     column = header.split(",").index("lr")
     rates = [row.split(",")[column] for row in rows if row.split(",")[column]]
     assert [float(rate) for rate in rates] == [epoch["lr"] for epoch in result["history"]]
+
+
+def break_csv(patch: pytest.MonkeyPatch, method: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    if method == "experiment":
+        patch.setattr(CSVLogger, method, property(fail))
+    else:
+        patch.setattr(CSVLogger, method, fail)
+
+
+def read_csv_epochs(folder: Path) -> list[str]:
+    """The lines of the newest metrics.csv, without its header."""
+    newest = max(folder.glob("csv/version_*/metrics.csv"))
+    return newest.read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    "method", ["__init__", "experiment", "log_hyperparams", "log_metrics", "save", "finalize"]
+)
+def test_a_failing_logger_does_not_cost_the_result_a1(
+    train: Train, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1: one line of warning; and the same command logs the finished run when that works again."""
+    with monkeypatch.context() as patch:
+        break_csv(patch, method)
+        result = train()
+    log = (result["folder"] / "train.log").read_text()
+    assert log.count("failed and logs nothing more") == 1
+    assert "OSError: No space left on device" in log
+    assert result["logged"] == []
+    assert not (result["folder"] / "failure.json").exists()
+    again = train()
+    assert again["logged"] == [{"_target_": "pytorch_lightning.loggers.CSVLogger"}]
+    assert len(read_csv_epochs(result["folder"])) >= len(again["history"])
+
+
+@pytest.mark.parametrize("place", ["wandb.init", "genreclf.training.wandb._make_media"])
+def test_wandb_that_fails_does_not_cost_the_result_a1(
+    train: Train, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1: when the network is down at the start, or a chart cannot be made at the end."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise wandb.errors.CommError("the network is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fail)
+        result = train("logger=wandb")
+    assert result["test"]["n"] == 10
+    assert result["logged"] == []
+    assert "CommError: the network is down" in (result["folder"] / "train.log").read_text()
+    train("logger=wandb")
+    (offline,) = [run for run in read_offline_runs(tmp_path) if run.exit_code == 0]
+    assert offline.summary["test/accuracy"] == result["test"]["accuracy"]
+
+
+@pytest.mark.parametrize("cache", ["memory", "float16", "device"])
+def test_wandb_shows_spectrograms_with_any_cache_a1(
+    train: Train, tmp_path: Path, cache: str
+) -> None:
+    """A1: the batches of a cache are rows, but what W&B shows are features."""
+    train(f"cache={cache}", "logger=wandb")
+    (offline,) = read_offline_runs(tmp_path)
+    assert offline.summary["spectrograms.count"] == 6
+
+
+def test_another_logger_on_a_finished_run_logs_its_result_d7(train: Train, tmp_path: Path) -> None:
+    """D7, A15: history, test metrics, charts and checkpoint; and only once in each place."""
+    result = train("logger=none", "trainer.max_epochs=2")
+    assert not (result["folder"] / "csv").exists()
+    for _ in range(2):
+        again = train("logger=wandb", "trainer.max_epochs=2", "num_workers=1")
+    (offline,) = read_offline_runs(tmp_path)
+    for metric in ("lr", "train/loss", "val/accuracy"):
+        assert offline.curve(metric) == [
+            (epoch["epoch"], pytest.approx(epoch[metric])) for epoch in result["history"]
+        ]
+    assert offline.summary["test/accuracy"] == result["test"]["accuracy"]
+    assert offline.summary["best_epoch"] == result["best_epoch"]
+    assert offline.summary["spectrograms.count"] == 6
+    assert offline.artifacts["model"].name == f"model-{result['folder'].name}"
+    assert again["history"] == result["history"]
+    assert [place["project"] for place in again["logged"]] == ["genreclf"]
+    assert train("trainer.max_epochs=2")["logged"] == again["logged"], "csv is only the default"
+    train("logger=wandb", "logger.project=other", "trainer.max_epochs=2")
+    assert [run.run.project for run in read_offline_runs(tmp_path)] == ["genreclf", "other"]
+
+
+def test_no_logger_and_several_d12(train: Train, tmp_path: Path) -> None:
+    """D12: logger=none turns logging off; an option of your own can have several loggers."""
+    folder = train("logger=none")["folder"]
+    assert {file.name for file in folder.iterdir()} == {
+        *(".lock", "train.log", "config.yaml", "best.ckpt", "predictions.csv", "result.json"),
+    }
+    (tmp_path / "mine" / "logger").mkdir(parents=True)
+    (tmp_path / "mine" / "logger" / "both.yaml").write_text(
+        "# Two loggers.\ndefaults:\n  - csv@table\n  - tensorboard@curves\n"
+    )
+    folder = ["--config-dir", str(tmp_path / "mine")]  # an option of Hydra stands last
+    result = train("logger=both", "seed=3", f"outputs={tmp_path}", *folder)
+    assert list(result["folder"].glob("csv/version_0/metrics.csv"))
+    assert list(result["folder"].glob("tensorboard/version_0/events*"))
+    assert len(result["logged"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["logger.nmae=x"], "Could not override 'logger.nmae'"),
+        (["+logger.nmae=x"], "got an unexpected keyword argument 'nmae'"),
+    ],
+)
+def test_a_wrong_setting_of_a_logger_is_refused(
+    train: Train, capsys: pytest.CaptureFixture[str], settings: list[str], line: str
+) -> None:
+    with pytest.raises(SystemExit):
+        train(*settings)
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_fastest_trainer_logs_to_wandb_a1(train: Train, tmp_path: Path) -> None:
+    """A1: trainer=gpu caches on the device, compiles and computes in bfloat16; it works on a CPU.
+
+    Compiling is left out: it takes minutes on a CPU. test_train compiles.
+    """
+    settings = ["trainer=gpu", "trainer.accelerator=cpu", "compile=false", "logger=wandb"]
+    result = train(*settings, "model=efficient_cnn")
+    (offline,) = read_offline_runs(tmp_path)
+    assert offline.exit_code == 0
+    assert offline.summary["test/accuracy"] == result["test"]["accuracy"]
+
+
+def test_mlflow_has_parameters_metrics_and_artifacts(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a real SQLite store: the run of a phase, by name and tags."""
+    mlflow = pytest.importorskip(
+        "mlflow", reason="logger=mlflow needs an extra: pip install 'genreclf[mlflow]'"
+    )
+    monkeypatch.setenv("WANDB_RUN_GROUP", "paper-folder-1a2b3c4d")
+    result = train("logger=mlflow", "trainer.max_epochs=2", "phase=final", "report=true")
+    client = mlflow.tracking.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("genreclf")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert "trainer.max_epochs=2" in run.info.run_name
+    tags = {"group": "paper-folder-1a2b3c4d", "job_type": "final", "folder": result["folder"].name}
+    assert tags.items() <= run.data.tags.items()
+    assert run.data.params["optimizer/lr"] == str(result["config"]["optimizer"]["lr"])
+    for metric in ("lr", "train/loss", "val/accuracy"):
+        found = [point.value for point in client.get_metric_history(run.info.run_id, metric)]
+        assert found == pytest.approx([epoch[metric] for epoch in result["history"]])
+    assert run.data.metrics["test/accuracy"] == result["test"]["accuracy"]
+    assert run.data.metrics["best/val/loss"] == pytest.approx(result["metrics"]["val/loss"])
+    kept = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert kept == {"best.ckpt", "report.html", "result.json", "predictions.csv"}
+    copy = Path(run.info.artifact_uri.removeprefix("file://"), "best.ckpt")
+    assert copy.read_bytes() == (result["folder"] / "best.ckpt").read_bytes()
+    assert tmp_path / "mlflow_artifacts" in copy.parents
+
+
+def test_the_extra_is_named_before_anything_is_decoded(
+    command: Callable[..., str],
+    music: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(SystemExit):
+        command("train", "data=folder", f"data.root={music}", *TINY, "logger=mlflow")
+    assert "pip install 'genreclf[mlflow]'" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.h5"))

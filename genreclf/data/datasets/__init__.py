@@ -6,9 +6,10 @@ provides features instead. A new dataset is a new file here and a new option in 
 
 from genreclf.data.datasets.fma import FMA
 from genreclf.data.datasets.folder import Folder
+from genreclf.data.datasets.gtzan import GTZAN
 from genreclf.data.datasets.npz import Npz
 from genreclf.data.datasets.synthetic import Synthetic
+from genreclf.data.datasets.table import Table
 from genreclf.data.datasets.track import Track
 
-Dataset = FMA | Folder | Npz
-__all__ = ["FMA", "Dataset", "Folder", "Npz", "Synthetic", "Track"]
+__all__ = ["FMA", "GTZAN", "Folder", "Npz", "Synthetic", "Table", "Track"]

@@ -1,23 +1,35 @@
-"""The Free Music Archive data set (Defferrard et al., 2017): its subsets small and medium.
+"""The Free Music Archive data set (Defferrard et al., 2017) and its subsets.
 
 Layout below the root, as the archives unpack:
 
     fma_metadata/tracks.csv      three header lines (level 0, level 1, index name), 52 columns
     fma_small/000/000002.mp3     track 2; six digits, in a folder named by the first three
-    fma_medium/...               likewise; holds the tracks of the subset small as well
+    fma_medium/...               likewise; each larger subset holds the tracks of the smaller ones
 """
 
 import csv
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
-from genreclf.data.datasets.track import PARTS, Track
+from genreclf.data.datasets.track import Track, check_genre_list, choose_genres
 from genreclf.errors import InputError
 
-SUBSETS = {"small": {"small"}, "medium": {"small", "medium"}}  # with the marks of their tracks
-SIZES = {"small": 8_000, "medium": 25_000}  # tracks, according to the authors
+log = logging.getLogger(__name__)
+MARKS = {  # of the tracks of each subset, in the column (set, subset)
+    "small": ("small",),
+    "medium": ("small", "medium"),
+    "large": ("small", "medium", "large"),
+    "full": ("small", "medium", "large"),
+}
+SIZES = {  # tracks with a top genre, according to the authors
+    "small": 8_000,
+    "medium": 25_000,
+    "large": 49_598,
+    "full": 49_598,
+}
 COLUMNS = {
     "subset": ("set", "subset"),
     "split": ("set", "split"),
@@ -31,15 +43,17 @@ LONGEST_FIELD = 10**8  # characters; biographies exceed the 131,072 that csv all
 
 
 class FMA:
-    """Clips of 30 s with one genre each, and with artist, album, licence and official split.
+    """Tracks with one top genre each, and with artist, album, licence and official split.
 
-    Every track of the subset is listed, even if its file is missing or known to be bad: decoding
-    decides what is rejected.
+    Every track of the subset that has a top genre is listed, even if its file is missing or known
+    to be bad: decoding decides what is rejected. In the subsets large and full, more than half of
+    the tracks have no top genre; they are skipped, and the log counts them.
 
     Args:
         root: the folder that `genreclf download` unpacked into.
-        subset: small (8,000 clips of 8 genres) or medium (25,000 of 16).
-        duration: how many seconds of each clip features are computed from.
+        subset: small (8,000 clips of 8 genres), medium (25,000 of 16), large (106,574, of which
+            about 49,600 have one of these 16 genres) or full (the same tracks at full length).
+        duration: how many seconds of each file features are computed from, from its start.
         genres: the top genres to use; None means all.
         known_bad: track ids that are expected to be rejected, with the reasons.
         archives: what `genreclf download` fetches: mappings with the keys `url` and `sha1`.
@@ -57,13 +71,11 @@ class FMA:
         known_bad: Mapping[str, str] | None = None,
         archives: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        if subset not in SUBSETS:
-            raise InputError(f"data.subset={subset}: choose one of {', '.join(SUBSETS)}")
+        if subset not in MARKS:
+            raise InputError(f"data.subset={subset}: choose one of {', '.join(MARKS)}")
         self.name, self.subset = f"fma_{subset}", subset
         self.root, self.duration = Path(root).expanduser(), duration
-        if isinstance(genres, str):
-            raise InputError(f"data.genres={genres}: a list is needed: [{genres}]")
-        self.chosen = sorted({str(genre) for genre in genres}) if genres is not None else None
+        self.chosen = check_genre_list(genres)
         self.known_bad = {str(track_id): str(why) for track_id, why in (known_bad or {}).items()}
         self.archives = archives
 
@@ -90,8 +102,9 @@ class FMA:
         """List the tracks of the subset, in the order of the table; an id is FMA's number.
 
         Raises:
-            InputError: the table or the clips are missing, the table is damaged, a track has no
-                genre, or a chosen genre does not occur.
+            InputError: the table or the clips are missing, the table is damaged or lists a track
+                twice, a track of the subset small or medium has no genre, or a chosen genre does
+                not occur.
         """
         return list(self._tracks)
 
@@ -110,68 +123,85 @@ class FMA:
     def _tracks(self) -> list[Track]:
         self._check_layout()
         folder = self.audio.resolve()
-        tracks = [self._make_track(row, folder) for row in self._read_rows()]
-        self._check_genres(tracks)
-        return [track for track in tracks if self.chosen is None or track.genre in self.chosen]
+        rows = self._read_rows()
+        named = [row for row in rows if row["genre"]]
+        if not named:
+            raise self._make_damage_error(f"no tracks of subset {self.subset} with a genre_top")
+        if len(named) < len(rows):
+            self._skip_nameless(len(rows) - len(named), rows)
+        tracks = [self._make_track(row, folder) for row in named]
+        return choose_genres(tracks, self.chosen, self.name)
 
-    def _make_track(self, row: dict[str, str], folder: Path) -> Track:
+    def _skip_nameless(self, count: int, rows: Sequence[Mapping[str, str]]) -> None:
+        """Count the tracks without a top genre; in the smaller subsets, each track has one."""
+        if self.subset in ("small", "medium"):
+            first = next(row["id"] for row in rows if not row["genre"])
+            raise self._make_damage_error(f"{count} tracks have no genre_top, such as {first}")
+        log.info("%s: %d of %d tracks skipped: no top genre", self.name, count, len(rows))
+
+    def _make_track(self, row: Mapping[str, str], folder: Path) -> Track:
         file = f"{int(row['id']):06d}.mp3"
         nameless = f"artist {row['artist_id']}" if row["artist_id"] else ""
         return Track(
             id=row["id"],
             genre=row["genre"],
             artist=row["artist"].strip() or nameless,
+            artist_id=row["artist_id"],
             album=row["album"].strip(),
-            split=PARTS.get(row["split"], row["split"]),
+            split=row["split"],
             license=row["license"].strip(),
             path=str(folder / file[:3] / file),
         )
 
-    def _check_genres(self, tracks: list[Track]) -> None:
-        if not tracks:
-            raise self._make_damage_error(f"no tracks of subset {self.subset}")
-        if nameless := [track.id for track in tracks if not track.genre]:
-            # In the original table each track has a genre: skipping those would hide a wrong table.
-            raise self._make_damage_error(
-                f"{len(nameless)} tracks have no genre_top, such as {nameless[0]}"
-            )
-        known = sorted({track.genre for track in tracks})
-        if unknown := [genre for genre in self.chosen or () if genre not in known]:
-            raise InputError(
-                f"data.genres: {self.name} has no {', '.join(unknown)}; it has {', '.join(known)}"
-            )
-        if self.chosen == []:
-            raise InputError(f"data.genres is empty; name some of {', '.join(known)}, or null")
-
-    def _read_rows(self) -> Iterator[dict[str, str]]:
-        """Read the id and the `COLUMNS` of each row of the subset."""
-        csv.field_size_limit(LONGEST_FIELD)
+    def _read_rows(self) -> Sequence[Mapping[str, str]]:
+        """Read the id and the `COLUMNS` of each row of the subset, once in each process."""
+        stat = self.metadata.stat()
         try:
-            with self.metadata.open(encoding="utf-8", newline="") as file:
-                reader = csv.reader(file)
-                places = self._find_columns(list(islice(reader, 3)))
-                for values in reader:
-                    if len(values) <= max(places.values()) or not values[0].isdecimal():
-                        raise self._make_damage_error(f"line {reader.line_num} is no track")
-                    if values[places["subset"]] in SUBSETS[self.subset]:
-                        row = {name: values[place] for name, place in places.items()}
-                        yield {"id": values[0], **row}
-        except (csv.Error, UnicodeDecodeError) as error:
+            return _read_table(self.metadata, self.subset, stat.st_mtime_ns, stat.st_size)
+        except (ValueError, csv.Error) as error:
             raise self._make_damage_error(str(error)) from None
-
-    def _find_columns(self, header: list[list[str]]) -> dict[str, int]:
-        """Find the positions of the columns in the first two header lines."""
-        if len(header) < 3 or header[2][:1] != ["track_id"]:
-            raise self._make_damage_error(
-                "its three header lines (the last: track_id) are not there"
-            )
-        pairs = list(zip(header[0], header[1], strict=False))
-        if missing := [pair for pair in COLUMNS.values() if pair not in pairs]:
-            raise self._make_damage_error(f"no column ({', '.join(missing[0])})")
-        return {name: pairs.index(pair) for name, pair in COLUMNS.items()}
 
     def _make_damage_error(self, what: str) -> InputError:
         return InputError(
             f"{self.metadata}: {what}; delete the file and download it again: genreclf download "
             f"data={self.name} data.root={self.root}"
         )
+
+
+@lru_cache(maxsize=2)
+def _read_table(path: Path, subset: str, *_: int) -> list[dict[str, str]]:
+    """Read the rows of a subset; ValueError or csv.Error if the table is damaged.
+
+    Further arguments (modification time and size) make a changed table be read again.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    lines: dict[str, int] = {}
+    rows = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for line, row in _parse_rows(csv.reader(file)):
+            if (first := lines.setdefault(row["id"], line)) != line:
+                raise ValueError(f"lines {first} and {line} are both track {row['id']}")
+            if row["subset"] in MARKS[subset]:
+                rows.append(row)
+    return rows
+
+
+def _parse_rows(reader: Iterator[list[str]]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the first line and the values of each row; a biography may have several lines."""
+    places, line = _find_columns(list(islice(reader, 3))), 4
+    for values in reader:
+        if len(values) <= max(places.values()) or not values[0].isdecimal():
+            raise ValueError(f"line {line} is no track")
+        row = {name: values[place].strip() for name, place in places.items()}
+        yield line, {"id": values[0], **row}
+        line = reader.line_num + 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _find_columns(header: list[list[str]]) -> dict[str, int]:
+    """Find the positions of the columns in the first two header lines."""
+    if len(header) < 3 or header[2][:1] != ["track_id"]:
+        raise ValueError("its three header lines (the last: track_id) are not there")
+    pairs = list(zip(header[0], header[1], strict=False))
+    if missing := [pair for pair in COLUMNS.values() if pair not in pairs]:
+        raise ValueError(f"no column ({', '.join(missing[0])})")
+    return {name: pairs.index(pair) for name, pair in COLUMNS.items()}

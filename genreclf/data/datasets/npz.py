@@ -2,24 +2,29 @@
 
 An archive has the arrays `features`, `labels` and `track_ids`. `features` has the shape (tracks,
 bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any numeric dtype.
-`labels` are names, or integers that number the classes. Optional arrays: `split`, `artist`,
-`album`, and the scalars `scale` and `offset`: a value means `scale * stored + offset`.
+`labels` are names, or integers that number the classes; one for each track. Optional arrays:
+`split`, `artist`, `album`, and the scalars `scale` (not 0) and `offset`: a value means
+`scale * stored + offset`.
 """
 
 import glob
-import zipfile
-import zlib
-from collections import Counter
+import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genreclf.data.datasets.track import PARTS, Track
+from genreclf.data.datasets.arrays import (
+    convert_texts,
+    open_archive,
+    read_array,
+    read_checksums,
+    read_scalar,
+)
+from genreclf.data.datasets.track import Track, check_unique, find_genre_fault
 from genreclf.errors import InputError
-
-DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
@@ -46,10 +51,12 @@ class Npz:
         duration: float = 30,
     ) -> None:
         for name, value in {"scale": scale, "offset": offset, "silence": silence}.items():
-            if not isinstance(value, int | float | None):
+            if value is not None and not _is_finite(value):
                 raise InputError(f"data.{name}={value}: a number is needed")
+        if scale == 0:
+            raise InputError("data.scale=0 would make all features equal; another number is needed")
         self.path, self.silence, self.duration = str(path), silence, duration
-        self.classes = list(classes) if classes is not None else None
+        self.classes = _check_classes(classes)
         self._scale, self._offset = scale, offset
 
     def files(self) -> list[Path]:
@@ -58,7 +65,10 @@ class Npz:
         Raises:
             InputError: nothing matches the path.
         """
-        found = sorted(map(Path, glob.glob(str(Path(self.path).expanduser()))))  # noqa: PTH207
+        path = Path(self.path).expanduser()
+        if path.is_file():  # even if its name looks like a pattern
+            return [path]
+        found = sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207
         if not found:
             raise InputError(f"data.path={self.path}: no such file")
         return found
@@ -74,31 +84,29 @@ class Npz:
             "offset": self._offset,
             "classes": self.classes,
             "silence": self.silence,
-            "arrays": [_read_checksums(file) for file in self.files()],
+            "arrays": [read_checksums(file) for file in self.files()],
         }
 
     def tracks(self) -> list[Track]:
         """List one track per row.
 
         Raises:
-            InputError: there are no tracks, an array is missing or has the wrong length, labels
-                have no name, or a track id occurs twice.
+            InputError: there are no tracks, an array is missing or has the wrong shape, labels are
+                not one name or whole number for each track, or a track id occurs twice.
         """
+        return list(self._tracks)
+
+    @cached_property
+    def _tracks(self) -> list[Track]:
         tracks = [track for file in self.files() for track in self._read_tracks(file)]
         if not tracks:
             raise InputError(f"data.path={self.path}: no tracks in it")
-        counts = Counter(track.id for track in tracks)
-        if twice := [track_id for track_id, count in counts.items() if count > 1]:
-            shown = ", ".join(twice[:10]) + (", ..." if len(twice) > 10 else "")
-            raise InputError(
-                f"data.path={self.path}: {len(twice)} track ids occur more than once ({shown}); "
-                "each track may be there only once, or it ends up in training and in test"
-            )
+        check_unique([track.id for track in tracks], f"data.path={self.path}")
         return tracks
 
     def genres(self) -> list[str]:
         """List the names that occur in the labels, sorted."""
-        return sorted({track.genre for track in self.tracks()})
+        return sorted({track.genre for track in self._tracks})
 
     def scaling(self) -> tuple[float, float]:
         """Read (scale, offset) of the stored values."""
@@ -122,7 +130,7 @@ class Npz:
         for file in self.files():
             with open_archive(file) as archive:
                 features = read_array(archive, file, "features")
-                count = len(read_array(archive, file, "track_ids"))
+            count = len(_read_columns(file, *_stamp(file))["track_ids"])
             if features.ndim == 2:
                 features = features[:, :, None]
             if features.ndim != 3 or features.dtype.kind not in "biuf" or features.itemsize > 8:
@@ -142,31 +150,52 @@ class Npz:
 
     def _read_scaling(self, file: Path) -> tuple[float, float]:
         with open_archive(file) as archive:
-            return _read_scalar(archive, file, "scale", 1.0), _read_scalar(
-                archive, file, "offset", 0.0
-            )
+            scale = read_scalar(archive, file, "scale", 1.0)
+            offset = read_scalar(archive, file, "offset", 0.0)
+        if scale == 0 and self._scale is None:
+            raise InputError(f"{file}: 'scale' is 0, which would make all features equal")
+        return scale, offset
 
-    def _read_tracks(self, file: Path) -> Iterator[Track]:
-        with open_archive(file) as archive:
-            ids = decode_texts(read_array(archive, file, "track_ids"))
-            columns = {"genre": self._name_genres(read_array(archive, file, "labels"), file)}
-            for name in ("split", "artist", "album"):
-                if name in archive:
-                    columns[name] = decode_texts(read_array(archive, file, name))
-        for name, column in columns.items():
-            if len(column) != len(ids):
-                raise InputError(f"{file}: {len(column)} values of {name} for {len(ids)} track_ids")
-        if "split" in columns:
-            columns["split"] = [
-                PARTS.get(part.casefold(), part.casefold()) for part in columns["split"]
-            ]
-        for number, track_id in enumerate(ids):
-            yield Track(id=track_id, **{name: column[number] for name, column in columns.items()})
+    def _read_tracks(self, file: Path) -> list[Track]:
+        columns = _read_columns(file, *_stamp(file))
+        count = len(columns["track_ids"])
+        genres = self._name_genres(columns["labels"], file)
+        texts = {name: columns[name] for name in ("split", "artist", "album") if name in columns}
+        for name, column in {"genre": genres, **texts}.items():
+            if len(column) != count:
+                raise InputError(f"{file}: {len(column)} values of {name} for {count} track_ids")
+        return [
+            Track(
+                columns["track_ids"][row],
+                genres[row],
+                **{name: column[row] for name, column in texts.items()},
+            )
+            for row in range(count)
+        ]
 
     def _name_genres(self, labels: np.ndarray, file: Path) -> list[str]:
-        if self.classes is None or labels.dtype.kind not in "iu":
-            return decode_texts(labels)
-        if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
+        if labels.ndim != 1:
+            raise InputError(
+                f"{file}: 'labels' of shape {labels.shape}; one genre for each track is needed "
+                "(one-hot rows: labels.argmax(axis=1))"
+            )
+        if labels.dtype.kind not in "iuSU":
+            raise InputError(
+                f"{file}: 'labels' are {labels.dtype}, such as {labels[:1].tolist()}; names or "
+                "whole numbers are needed"
+            )
+        genres = convert_texts(labels, file, "labels")
+        for row, genre in enumerate(genres):
+            if fault := find_genre_fault(genre):
+                raise InputError(f"{file}: 'labels', row {row}: {fault}")
+        if self.classes is None:
+            return genres
+        if labels.dtype.kind in "SU":
+            raise InputError(
+                f"{file}: data.classes names whole numbers, but these labels are names, such as "
+                f"{', '.join(genres[:1])}; remove data.classes"
+            )
+        if labels.size and labels.max() >= len(self.classes):
             raise InputError(
                 f"{file}: labels {labels.min()} to {labels.max()}, but data.classes names "
                 f"{len(self.classes)} classes (0 to {len(self.classes) - 1})"
@@ -174,55 +203,38 @@ class Npz:
         return [self.classes[label] for label in labels]
 
 
-def _read_checksums(file: Path) -> dict[str, str]:
-    """Read the CRC-32 and size of each array from the directory of the .npz (ZIP) file."""
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _check_classes(classes: Sequence[str] | None) -> list[str] | None:
+    if classes is None:
+        return None
+    if isinstance(classes, str):
+        raise InputError(f"data.classes={classes}: a list is needed: [{classes}]")
+    names = [str(name) for name in classes]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"data.classes names {', '.join(sorted(twice))} more than once")
+    for number, name in enumerate(names):
+        if fault := find_genre_fault(name):
+            raise InputError(f"data.classes: class {number}: {fault}")
+    return names
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return modification time (ns) and size: a file that changed is read again."""
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=64)
+def _read_columns(file: Path, *_: int) -> dict[str, Any]:
+    """Read the arrays of an archive except its features: labels as they are, others as texts."""
+    columns: dict[str, Any] = {}
     with open_archive(file) as archive:
-        return {
-            member.filename: f"{member.CRC:08x} {member.file_size}"
-            for member in archive.zip.infolist()
-        }
-
-
-def open_archive(file: Path) -> Any:
-    """Open an archive of named arrays, each read on demand; InputError if it is not one."""
-    try:
-        archive = np.load(file, allow_pickle=False)
-    except DAMAGE as error:
-        raise InputError(f"{file}: not a readable .npz archive ({error})") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{file}: a single array; an .npz archive of named arrays is needed")
-    return archive
-
-
-def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
-    """Read one array in the machine's byte order; InputError if it is missing or damaged."""
-    if name not in archive:
-        raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
-    try:
-        values = archive[name]
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise InputError(f"{file}: '{name}' is damaged ({error})") from None
-        raise InputError(
-            f"{file}: '{name}' holds pickled Python objects, which are not run; save it as numbers "
-            "or as fixed-length text (array.astype(str))"
-        ) from None
-    except DAMAGE as error:
-        raise InputError(f"{file}: '{name}' is damaged ({error})") from None
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _read_scalar(archive: Any, file: Path, name: str, default: float) -> float:
-    if name not in archive:
-        return default
-    value = read_array(archive, file, name)
-    if value.size != 1 or value.dtype.kind not in "biuf":
-        raise InputError(f"{file}: '{name}' of shape {value.shape}; one number is needed")
-    return float(value.item())
-
-
-def decode_texts(column: np.ndarray) -> list[str]:
-    """Convert a column of numbers, bytes or text to texts."""
-    if column.dtype.kind == "S":
-        column = np.char.decode(column, "utf-8")
-    return [str(value) for value in column.tolist()]
+        columns["labels"] = read_array(archive, file, "labels")
+        for name in ("track_ids", "split", "artist", "album"):
+            if name == "track_ids" or name in archive:
+                columns[name] = convert_texts(read_array(archive, file, name), file, name)
+    return columns

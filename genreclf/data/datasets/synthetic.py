@@ -11,6 +11,7 @@ import soundfile
 from genreclf.data.datasets import synthesis
 from genreclf.data.datasets.folder import Folder
 from genreclf.errors import InputError
+from genreclf.files import GENERATED
 
 
 class Synthetic(Folder):
@@ -58,6 +59,8 @@ class Synthetic(Folder):
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def _write_clips(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / GENERATED).touch()
         rng = np.random.default_rng(self.seed)
         for genre in synthesis.GENRES:
             for number in range(self.artists):

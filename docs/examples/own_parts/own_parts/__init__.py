@@ -1,0 +1,1 @@
+"""Parts of your own for genreclf; conf/ holds one option for each."""

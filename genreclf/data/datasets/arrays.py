@@ -1,0 +1,95 @@
+"""Reads the arrays of NumPy archives, and refuses what is damaged or of another kind."""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from genreclf.errors import InputError
+
+PANDAS = {"nan", "None", "<NA>", "NaT"}  # texts that it makes of missing values
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def open_archive(file: Path, content: BinaryIO | None = None) -> Any:
+    """Open an archive of named arrays, each read on demand; InputError if it is not one.
+
+    Args:
+        file: its path.
+        content: its bytes, if they have been read already.
+    """
+    try:
+        archive = np.load(content or file, allow_pickle=False)
+    except DAMAGE as error:
+        raise InputError(f"{file}: not a readable .npz archive ({error})") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"{file}: a single array; an .npz archive of named arrays is needed")
+    return archive
+
+
+def read_array(archive: Any, file: Path, name: str) -> np.ndarray:
+    """Read one array in the machine's byte order; InputError if it is missing or damaged."""
+    if name not in archive:
+        raise InputError(f"{file}: no array '{name}' (it has {', '.join(archive.files)})")
+    try:
+        values = archive[name]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise InputError(f"{file}: '{name}' is damaged ({error})") from None
+        raise InputError(
+            f"{file}: '{name}' holds pickled Python objects, which are not run; save it as numbers "
+            "or as fixed-length text (array.astype(str))"
+        ) from None
+    except DAMAGE as error:
+        raise InputError(f"{file}: '{name}' is damaged ({error})") from None
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def read_scalar(archive: Any, file: Path, name: str, default: float) -> float:
+    """Read one finite number, the default if there is none; InputError if it is no such number."""
+    if name not in archive:
+        return default
+    value = read_array(archive, file, name)
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise InputError(f"{file}: '{name}' of shape {value.shape}; one number is needed")
+    number = float(value.item())
+    if not math.isfinite(number):
+        raise InputError(f"{file}: '{name}' is {number:g}; a finite number is needed")
+    return number
+
+
+def convert_texts(column: np.ndarray, file: Path, name: str) -> list[str]:
+    """Convert an array (tracks,) of names or whole numbers to texts.
+
+    Raises:
+        InputError: it is another kind of array, or it contains missing values.
+    """
+    if column.ndim != 1 or column.dtype.kind not in "iuSU":
+        raise InputError(
+            f"{file}: '{name}' of shape {column.shape} and dtype {column.dtype}; one name or "
+            "whole number for each track is needed"
+        )
+    try:
+        if column.dtype.kind == "S":
+            column = np.char.decode(column, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: '{name}' is not UTF-8 ({error})") from None
+    texts = [str(value).strip() for value in column.tolist()]
+    if name != "labels" and (rows := [row for row, text in enumerate(texts) if text in PANDAS]):
+        raise InputError(
+            f"{file}: '{name}', row {rows[0]}: {texts[rows[0]]!r} is a missing value; write an "
+            "empty text where nothing is known"
+        )
+    return texts
+
+
+def read_checksums(file: Path) -> dict[str, str]:
+    """Read the CRC-32 and size of each array from the directory of the .npz (ZIP) file."""
+    with open_archive(file) as archive:
+        return {
+            member.filename: f"{member.CRC:08x} {member.file_size}"
+            for member in archive.zip.infolist()
+        }

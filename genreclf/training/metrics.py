@@ -1,0 +1,26 @@
+"""Metrics during training that torchmetrics defines differently."""
+
+from torch import Tensor
+from torchmetrics.classification import MulticlassF1Score
+
+
+class F1Macro(MulticlassF1Score):
+    """Macro F1 as in `genreclf.evaluation.metrics.evaluate`: the mean over genres that occur.
+
+    torchmetrics also averages over genres that are predicted but that no track has, with an F1 of
+    0. With it, the epoch that training keeps could differ from the one that is best by the
+    reported metric. Without any track the value is 0.
+
+    Args:
+        num_classes: number of genres.
+        validate_args: whether torchmetrics checks each batch, which takes time.
+    """
+
+    def __init__(self, num_classes: int, validate_args: bool = False) -> None:
+        super().__init__(num_classes, average="none", validate_args=validate_args)
+
+    def compute(self) -> Tensor:
+        """Compute macro F1 of all batches so far, a scalar."""
+        true_positives, _, _, false_negatives = self._final_state()
+        occurs = (true_positives + false_negatives) > 0
+        return (super().compute() * occurs).sum() / occurs.sum().clamp(min=1)

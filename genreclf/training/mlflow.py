@@ -1,0 +1,73 @@
+"""MLflow: its logger, and the files of a finished run."""
+
+import importlib.util
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import MLFlowLogger
+
+from genreclf.errors import InputError
+from genreclf.evaluation.runs import PAGE, PREDICTIONS, RESULT, Run
+from genreclf.files import BEST
+
+SQLITE = "sqlite:///"
+ARTIFACTS = "mlflow_artifacts"  # next to the SQLite file
+
+
+def make_mlflow_logger(
+    save_dir: str | Path,
+    experiment: str,
+    tracking_uri: str,
+    group: str | None = None,
+    job_type: str | None = None,
+    name: str | None = None,
+) -> MLFlowLogger:
+    """Make an MLflow run, in a local SQLite file or on a tracking server.
+
+    Args:
+        save_dir: the run's folder.
+        experiment: the MLflow experiment; made if it is missing.
+        tracking_uri: "sqlite:///FILE", or the address of a server.
+        group: the study or sweep; becomes a tag.
+        job_type: the phase; becomes a tag.
+        name: the settings that differ from the defaults; None or empty for the folder's name.
+
+    Raises:
+        InputError: MLflow is not installed.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise InputError("logger=mlflow needs an extra: pip install 'genreclf[mlflow]'")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves unless asked
+    for library in ("mlflow", "alembic"):  # which log how they make their tables
+        logging.getLogger(library).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy")  # in MLflow's own tables
+    folder, artifacts = Path(save_dir), None
+    if tracking_uri.startswith(SQLITE):
+        place = Path(tracking_uri.removeprefix(SQLITE)).absolute().parent
+        place.mkdir(parents=True, exist_ok=True)
+        artifacts = (place / ARTIFACTS).as_uri()
+    tags = {"group": group, "job_type": job_type}
+    return MLFlowLogger(
+        experiment_name=experiment,
+        run_name=name or folder.name,
+        tracking_uri=tracking_uri,
+        tags={"folder": folder.name, **{key: value for key, value in tags.items() if value}},
+        artifact_location=artifacts,
+    )
+
+
+def log_result(logger: MLFlowLogger, run: Run, summary: dict[str, Any]) -> None:
+    """Log the metrics of the kept epoch, and keep the checkpoint, report and result as artifacts.
+
+    Args:
+        logger: the run's logger.
+        run: the finished run.
+        summary: the metrics of the kept epoch.
+    """
+    logger.log_metrics(summary)
+    for name in (BEST, PAGE, RESULT, PREDICTIONS):
+        if (run.folder / name).exists():  # a support vector machine has no checkpoint
+            logger.experiment.log_artifact(logger.run_id, str(run.folder / name))

@@ -1,0 +1,166 @@
+"""Builds parts that a file names, and imports only code that the user has named.
+
+A checkpoint names the classes of its model and its features. It may come from a stranger, and
+importing a module runs it. So only classes that genreclf exports are built without asking; any
+other class must belong to a package that the user named: `trust=[package]`.
+"""
+
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import sha1
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from genreclf.errors import InputError
+
+OURS = ("genreclf.models", "genreclf.audio")  # whose exported classes are safe to build
+LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
+TARGET, ARGUMENTS, PARTIAL = "_target_", "_args_", "_partial_"  # as in Hydra's configs
+IGNORED = ("_convert_", "_recursive_")  # likewise; values are always plain and built first
+
+
+def build_part(settings: Mapping[str, Any], trust: Sequence[str] = (), **arguments: Any) -> Any:
+    """Build a part from its settings, as Hydra's `instantiate` does.
+
+    Args:
+        settings: plain values; `_target_` is the full name of a class. Values with a `_target_` of
+            their own are built first.
+        trust: packages, modules or classes whose code may run, such as "mypackage". A function is
+            only called if it is listed by its full name.
+        arguments: further keyword arguments.
+
+    Raises:
+        InputError: the target is not trusted, cannot be imported, or rejects the settings.
+    """
+    target = str(settings.get(TARGET, ""))
+    kind = _locate(target, trust)
+    given = {
+        key: _build_nested(value, trust)
+        for key, value in settings.items()
+        if key not in (TARGET, ARGUMENTS, PARTIAL, *IGNORED)
+    }
+    positional = [_build_nested(value, trust) for value in settings.get(ARGUMENTS, ())]
+    if settings.get(PARTIAL):
+        return partial(kind, *positional, **given, **arguments)
+    try:
+        return kind(*positional, **given, **arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{target} rejects its settings: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _build_nested(value: Any, trust: Sequence[str]) -> Any:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return build_part(value, trust)
+        return {key: _build_nested(item, trust) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_build_nested(item, trust) for item in value]
+    return value
+
+
+def list_own_targets(config: Any) -> list[str]:
+    """List the targets in a config that belong to neither genreclf nor the libraries below it."""
+    named = sorted(set(list_targets(config)))
+    return [name for name in named if name.partition(".")[0] not in LIBRARIES]
+
+
+def list_targets(settings: Any) -> list[str]:
+    """List the targets of these settings and of the values in them."""
+    if isinstance(settings, Mapping):
+        own = [str(settings[TARGET])] if TARGET in settings else []
+        return own + [name for value in settings.values() for name in list_targets(value)]
+    if isinstance(settings, list | tuple):
+        return [name for value in settings for name in list_targets(value)]
+    return []
+
+
+def _locate(target: str, trust: Sequence[str]) -> Any:
+    """Import what a target names, if it may be imported."""
+    package, _, name = target.rpartition(".")
+    if package in OURS:
+        module = import_module(package)
+        kind = getattr(module, name) if name in dir(module) else None
+        if inspect.isclass(kind):
+            return kind
+        raise InputError(f"{target} is not known to this version of genreclf")
+    if not _covers(trust, target):
+        top = target.partition(".")[0] or "(no name)"
+        raise InputError(
+            f"{target or 'a class without a name'} is not part of genreclf, so it is not imported; "
+            f"if you trust that package, add trust=[{top}]"
+        )
+    found = _import_target(target)
+    # A trusted package also holds what it has imported, such as `os`: that is not its own code.
+    own = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if inspect.isclass(found) and (target in trust or _covers(trust, own)):
+        return found
+    if callable(found) and target in trust:
+        return found
+    raise InputError(
+        f"{target} is not a class of a trusted package; to call it nevertheless, name it in full: "
+        f"trust=[{target}]"
+    )
+
+
+def _covers(trust: Sequence[str], name: str) -> bool:
+    return any(name == entry or name.startswith(f"{entry}.") for entry in trust)
+
+
+def _import_target(target: str) -> Any:
+    """Import the longest part of a dotted name that is a module; return the rest's attribute."""
+    names = target.split(".")
+    try:
+        found, rest = import_module(names[0]), names[1:]
+    except ImportError as error:
+        raise InputError(
+            f"{target} cannot be imported ({error}); install its package, or add the folder of its "
+            "module to PYTHONPATH"
+        ) from None
+    for position, name in enumerate(rest, start=1):
+        if not hasattr(found, name) and inspect.ismodule(found):
+            try:
+                import_module(".".join(names[: position + 1]))
+            except ImportError as error:
+                raise InputError(f"{target} cannot be imported: {error}") from None
+        if not hasattr(found, name):
+            raise InputError(f"{target} cannot be imported: there is no {name} in {names[0]}")
+        found = getattr(found, name)
+    return found
+
+
+def identify_code(kind: Any) -> Any:
+    """Identify the code of a class or function that is not part of genreclf.
+
+    Returns:
+        Its `version`, if it or a base class outside genreclf declares one. Otherwise a digest of
+        the source files of the class and of its bases in the same package, so that results of code
+        that has changed since are not taken for its own.
+
+    Raises:
+        InputError: neither a version nor a source file exists.
+    """
+    bases = [each for each in getattr(kind, "__mro__", [kind]) if each is not object]
+    own = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
+    for each in own:
+        if "version" in getattr(each, "__dict__", {}):
+            return each.version
+    package = kind.__module__.partition(".")[0]
+    modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
+    digest = sha1()
+    for name in sorted(modules):
+        try:
+            file = inspect.getsourcefile(sys.modules[name])
+            digest.update(Path(str(file)).read_bytes())
+        except (TypeError, OSError):
+            raise InputError(
+                f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
+                "would go unnoticed; give it an attribute version = 1"
+            ) from None
+    return f"source {digest.hexdigest()}"
