@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import EXPANDED, compose_default, list_groups
 from genreclf.errors import InputError
 
-OPEN = ("study.phase_overrides",)  # mappings that take any key
+PHASES = "study.phase_overrides"  # takes the names of the study's phases as keys
 INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 SUPPLIED = {  # arguments that genreclf passes itself
     "model": "classes",
@@ -93,6 +93,7 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
     plain: Any = OmegaConf.to_container(config)
     known: Any = OmegaConf.to_container(compose_known(hydra_config))
     names = list_keys(known)
+    phases = [f"{PHASES}.{phase}" for phase in _list_phases(plain)]
     interpolated = set(_list_interpolated_keys(plain))
     explained: list[str] = []
     for key in list_keys(plain):
@@ -101,13 +102,20 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
         if reason := explain_refusal(key):
             raise InputError(reason)
         if not (_is_interpolated(key, interpolated) or _is_used(key, plain, known)):
-            hint = suggest_key(key, names) or f"genreclf {hydra_config.job.name} --help lists them"
+            hint = (
+                suggest_key(key, [*names, *phases])
+                or f"genreclf {hydra_config.job.name} --help lists them"
+            )
             raise InputError(f"{key}: there is no such key; {hint}")
         explained.append(key)
     for part in ("train", "val"):
         key = f"limit_{part}_batches"
         if plain.get("trainer", {}).get(key) == 0:
             raise InputError(f"trainer.{key}=0: at least one batch is needed")
+
+
+def _list_phases(config: dict[str, Any]) -> list[str]:
+    return (config.get("study") or {}).get("phases") or []
 
 
 def explain_refusal(key: str) -> str:
@@ -165,8 +173,8 @@ def _is_used(key: str, config: dict[str, Any], known: dict[str, Any]) -> bool:
         return _accepts(parent, path[-1])
     if len(nodes) > 1 and "_target_" in nodes[-2]:  # the keys of an argument that is a mapping
         return True
-    if ".".join(path[:-1]) in OPEN:
-        return True
+    if ".".join(path[:-1]) == PHASES:
+        return path[-1] in _list_phases(config)
     entries: Any = known
     for name in path[:-1]:
         entries = entries[name]

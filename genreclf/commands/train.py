@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
@@ -42,6 +43,7 @@ def run(config: DictConfig) -> float | None:
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
+    _check_trainer(config)
     with distributed.Agreement(config) as agreement:
         refused, folder = _run(config, agreement, rank)
     if refused:
@@ -85,6 +87,17 @@ def _run(
     if not refused:
         print(folder if debug else folder / runs.RESULT)
     return refused, None if debug else folder
+
+
+def _check_trainer(config: DictConfig) -> None:
+    """Check the Trainer's settings before any data is read, if there is no run to reuse.
+
+    A finished run is reused without the GPU that it was trained on.
+    """
+    if not any(Path(str(config.outputs), "train").glob(f"*/{runs.RESULT}")):
+        from genreclf.training.process_group import make_probe  # imports PyTorch
+
+        make_probe(partial(instantiate, config.trainer))
 
 
 def open_store(config: DictConfig) -> Store:

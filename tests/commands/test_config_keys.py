@@ -46,6 +46,7 @@ def check(config_name: str, *overrides: str, folder: Path | None = None) -> None
         ("config", "+model.typo=1", ""),
         ("config", "+init.checkpoint=a", ""),
         ("study", "+study.seed=1", "study.seeds"),
+        ("study", "+study.phase_overrides.gird=['seed=1']", "study.phase_overrides.grid"),
         ("prepare", "+worker=1", "workers"),
         ("evaluate", "+spilt_seed=1", "split_seed"),
         ("report", "+run=1", "runs"),
@@ -59,8 +60,9 @@ def check(config_name: str, *overrides: str, folder: Path | None = None) -> None
 )
 def test_unknown_keys_are_refused_d3(config_name: str, override: str, nearest: str) -> None:
     """D3: a typo with a + is no new setting, in any command."""
+    study = ["study=paper"] * (config_name == "study")
     with pytest.raises(InputError) as error:
-        check(config_name, override)
+        check(config_name, *study, override)
     key = override.lstrip("+").partition("=")[0].partition(".bar")[0]
     assert str(error.value).startswith(f"{key.partition('.check')[0]}")
     assert (f"did you mean {nearest}?" if nearest else "--help") in str(error.value)

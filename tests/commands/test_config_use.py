@@ -104,8 +104,8 @@ def test_every_key_is_known_to_be_used_or_not_a15() -> None:
 def test_a_gpu_that_is_missing_is_noticed_before_anything_is_decoded_d14(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """D14: trainer=gpu on a machine without one is refused before the store is built."""
-    error = fail(train, capsys, "trainer=gpu", f"store={tmp_path}/new.h5")
+    """D14: trainer=gpu on a machine without one is refused before any data is looked at."""
+    error = fail(train, capsys, "trainer=gpu", f"store={tmp_path}/new.h5", "data.root=/nowhere")
     assert "no GPU" in error
     assert "trainer.accelerator=cpu" in error
     assert not [*tmp_path.rglob("*.h5*")]

@@ -77,6 +77,21 @@ def test_a_module_next_to_the_options_or_in_the_current_folder_is_found_d15(
     assert len([*tmp_path.glob("outputs/train/*/result.json")]) == count
 
 
+@pytest.mark.slow
+def test_workers_compute_features_of_the_users_class_d15(music: Path, tmp_path: Path) -> None:
+    """D15: the processes that extract features find the user's module, too."""
+    own = "from genreclf.audio import Mel\n\nclass Own(Mel):\n    pass\n"
+    write(
+        tmp_path,
+        mine__my_features_dot_py=own,
+        mine__features__own_dot_yaml="# Own.\ndefaults:\n  - mel\n\n_target_: my_features.Own\n",
+    )
+    options = ["--config-dir", "mine", "features=own", "workers=2"]
+    done = genreclf(tmp_path, "prepare", "data=folder", f"data.root={music}", *TINY, *options)
+    assert done.returncode == 0, done.stderr
+    assert len([*tmp_path.glob("outputs/stores/*.h5")]) == 1
+
+
 def test_a_module_that_is_nowhere_is_one_line_d15(tmp_path: Path) -> None:
     """D15: the line says where it was looked for and what to type."""
     write(tmp_path, my_conf__augmentation__mine_dot_yaml=OPTION.format(module="not_there"))
