@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from genreclf.commands.identity import DIGITS
 from genreclf.data.store import digest_values
+from genreclf.evaluation.runs import RESULT, read_runs
 
 
 class SweepReport(Callback):
@@ -32,9 +33,11 @@ class SweepReport(Callback):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Note the folder of a run that has ended well."""
-        if self.folder is not None and job_return.status is JobStatus.COMPLETED:
-            run = Path(HydraConfig.get().runtime.output_dir)
+        """Note the folder of a run that has ended well; debugging leaves no result."""
+        if self.folder is None or job_return.status is not JobStatus.COMPLETED:
+            return
+        run = Path(HydraConfig.get().runtime.output_dir)
+        if (run / RESULT).exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / run.name).write_text(str(run.absolute()), encoding="utf-8")
 
@@ -46,7 +49,6 @@ class SweepReport(Callback):
         runs = [Path(name.read_text(encoding="utf-8")) for name in names]
         shutil.rmtree(self.folder)
         if len(runs) > 1:
-            from genreclf.evaluation.runs import read_runs
             from genreclf.report.page import write_report  # imports Matplotlib
 
             name = f"sweep-{digest_values([run.name for run in runs])[:DIGITS]}.html"

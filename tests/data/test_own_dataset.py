@@ -205,3 +205,10 @@ def test_rows_that_do_not_fit_the_tracks_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build_store(Rows([A, B], rows), Precomputed(), outputs=tmp_path)
+
+
+def test_your_own_rows_become_a_store(tmp_path: Path) -> None:
+    store = build_store(Rows([A, B], [ROW, ROW - 7]), Precomputed(), outputs=tmp_path)
+    assert store.track_ids == ["a", "b"]
+    np.testing.assert_array_equal(store.read([1])[0], ROW - 7)
+    assert store.scaling.silence == (-7,)

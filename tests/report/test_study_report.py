@@ -36,7 +36,7 @@ RUNS = {  # what is trained: phase and overrides
     "mfcc": ("features", ["features=mfcc"]),
     "efficient": ("models", ["model=efficient_cnn"]),
     "slow": ("learning_rate", ["optimizer.lr=1e-4"]),
-    "adam": ("optimizer", ["optimizer=adam"]),
+    "adam": ("optimizer", ["optimizer=adam", "scheduler=plateau"]),
     "best": ("grid", GRID_BEST),
     "standard": ("enhancement", [f"{COPIES}=0"]),
     "strong": ("enhancement", [f"{COPIES}=1"]),
