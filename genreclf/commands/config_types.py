@@ -62,6 +62,7 @@ KINDS = {
     "trainer.benchmark": (SWITCH,),
     "trainer.callbacks": (GROUPS,),
     "study.metric": (TEXT,),
+    "study.test": (TEXT,),
     "checkpoint": (TEXT,),
     "clip": (TEXT,),
     "entity": (TEXT,),
@@ -72,6 +73,10 @@ KINDS = {
     "notice": (TEXT,),
     "runs": (TEXTS, TEXT),
     "title": (TEXT,),
+}
+
+NULLABLE = {  # null: nothing is chosen, nothing is tested, a study finds the weakest genre
+    *("study.metric", "study.test", "oversampling.genres"),
 }
 
 
@@ -89,7 +94,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
     known = compose_known(hydra_config)
     unchosen = compose_default(hydra_config.job.config_name, ())
     keys = list_keys(OmegaConf.to_container(unchosen))
-    nullable = {key for key in keys if _get(unchosen, key) is None}
+    nullable = {key for key in keys if _get(unchosen, key) is None} | NULLABLE
     keys = list_keys(OmegaConf.to_container(known))
     # A wrong value is reported under the key that was typed, not under one that refers to it.
     for key in sorted(keys, key=lambda key: OmegaConf.is_interpolation(*_locate(known, key))):
