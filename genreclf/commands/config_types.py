@@ -14,7 +14,7 @@ from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
-SETTINGS = "a group of settings"
+SETTINGS, NULL = "a group of settings", "null"
 LISTS = {  # kinds of lists, and of their elements
     "a list of texts": (TEXT,),
     "a list of integers": (INTEGER,),
@@ -34,6 +34,7 @@ KINDS = {
     "store": (TEXT,),
     "allow_identical": (TEXTS, TEXT),
     "genres": (TEXTS,),
+    "oversampling.genres": (TEXTS, NULL),
     "data.root": (TEXT,),
     "data.path": (TEXT,),
     "data.lists": (TEXT,),
@@ -64,9 +65,9 @@ KINDS = {
     "trainer.callbacks": (GROUPS,),
     "study.phases": (TEXTS,),
     "study.overrides": (TEXTS,),
-    "study.metric": (TEXT,),
+    "study.metric": (TEXT, NULL),
+    "where": (SETTINGS,),
     "study.test": (TEXT,),
-    "where": (SETTINGS, TEXT),
     "checkpoint": (TEXT,),
     "clip": (TEXT,),
     "entity": (TEXT,),
@@ -77,6 +78,10 @@ KINDS = {
     "notice": (TEXT,),
     "runs": (TEXTS, TEXT),
     "title": (TEXT,),
+}
+
+NULLABLE = {  # null: nothing is chosen, nothing is tested, a study finds the weakest genre
+    *("study.metric", "study.test", "oversampling.genres"),
 }
 
 
@@ -94,7 +99,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
     known = compose_known(hydra_config)
     unchosen = compose_default(hydra_config.job.config_name, ())
     keys = list_keys(OmegaConf.to_container(unchosen))
-    nullable = {key for key in keys if _get(unchosen, key) is None}
+    nullable = {key for key in keys if _get(unchosen, key) is None} | NULLABLE
     keys = list_keys(OmegaConf.to_container(known))
     # A wrong value is reported under the key that was typed, not under one that refers to it.
     for key in sorted(keys, key=lambda key: OmegaConf.is_interpolation(*_locate(known, key))):
@@ -111,7 +116,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
         if (value is None and (expected is None or key in nullable)) or not kinds:
             continue
         if not any(_is_of_kind(value, kind, kinds) for kind in kinds):
-            if set(kinds) <= set(LISTS) and not isinstance(value, list | dict | None):
+            if set(kinds) <= {*LISTS, NULL} and not isinstance(value, list | dict | None):
                 raise InputError(f"{key}={value}: a list is needed: [{value}]")
             needed = " or ".join(kinds)
             if expected is None:
@@ -156,6 +161,8 @@ def _is_of_kind(value: Any, kind: str, kinds: tuple[str, ...]) -> bool:
             return number
         case "text":
             return isinstance(value, str) or (number and not {INTEGER, NUMBER} & {*kinds})
+        case "null":
+            return value is None
     return isinstance(value, dict)
 
 

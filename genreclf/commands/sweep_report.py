@@ -1,6 +1,11 @@
-"""Writes the report of a sweep when its last run has ended: a Hydra callback."""
+"""Writes the report of a sweep when its last run has ended: a Hydra callback.
 
+Every command imports it, also `genreclf study --status`, so it must import nothing slow.
+"""
+
+import json
 import shutil
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +14,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from genreclf.commands.identity import DIGITS
-from genreclf.data.store import digest_values
 from genreclf.evaluation.runs import RESULT, read_runs
 
 
@@ -28,8 +31,8 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder, and remove what an interrupted sweep left in it."""
         if config.report:
-            digest = digest_values(list(config.hydra.overrides.task))[:DIGITS]
-            self.folder = Path(str(config.outputs)).absolute() / "report" / f".sweep-{digest}"
+            name = f".sweep-{_digest(list(config.hydra.overrides.task))}"
+            self.folder = Path(str(config.outputs)).absolute() / "report" / name
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -51,7 +54,11 @@ class SweepReport(Callback):
         if len(runs) > 1:
             from genreclf.report.page import write_report  # imports Matplotlib
 
-            name = f"sweep-{digest_values([run.name for run in runs])[:DIGITS]}.html"
+            name = f"sweep-{_digest([run.name for run in runs])}.html"
             page = Path(str(config.outputs)) / "report" / name
             write_report(read_runs(runs), page)
             print(page)
+
+
+def _digest(texts: list[str]) -> str:
+    return sha1(json.dumps(texts).encode()).hexdigest()[:8]

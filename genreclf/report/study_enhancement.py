@@ -120,8 +120,8 @@ def build_enhancement_table(study: Study) -> Section:
     )
     if genre and (before := _find_recall_before(study, phase, genre)) is not None:
         text += (
-            f" The phases before recognised {cells.format_percent(before, 1)} % of its tracks; the "
-            "study enhances the genre with the lowest share, as the paper did."
+            f" The model chosen before recognised {cells.format_percent(before, 1)} % of its "
+            "validation tracks, the lowest recall of all genres; the paper chose its genre so, too."
         )
     notes = [
         "The paper's class 1, printed as Experimental, is in fact Pop: its scripts number the "

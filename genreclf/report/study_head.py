@@ -105,7 +105,8 @@ def _explain_intervals(study: Study) -> str:
 def _make_overview_rows(study: Study, runs: Sequence[Run]) -> list[list[str]]:
     data, config = runs[0].result["data"], runs[0].result["config"]
     sizes = {part: sum(genres.values()) for part, genres in data["split"].items()}
-    every = cells.collect_runs(study)
+    every = _collect_trained_runs(study)
+    patience = " or ".join(map(str, sorted({run.result["config"]["patience"] for run in every})))
     splits = dict.fromkeys(str(run.result["choices"]["split"]) for run in every)
     time = cells.format_duration(sum(run.result["seconds"] for run in every))
     return [
@@ -124,8 +125,8 @@ def _make_overview_rows(study: Study, runs: Sequence[Run]) -> list[list[str]]:
         ["seeds", "one", ", ".join(map(str, study.seeds))],
         [
             "kept epoch",
-            "validation loss, patience 8 (its scripts: validation accuracy, 5 to 10)",
-            f"best {config['monitor']}, patience {config['patience']}",
+            "validation loss, patience 8, for features 10 (its scripts: accuracy, 5 to 10)",
+            f"best {config['monitor']}, patience {patience}",
         ],
         [
             "runs",
@@ -133,6 +134,13 @@ def _make_overview_rows(study: Study, runs: Sequence[Run]) -> list[list[str]]:
             f"{len(every)}, {time} of training in total",
         ],
     ]
+
+
+def _collect_trained_runs(study: Study) -> list[Run]:
+    """Collect each run once, though phases may share it, without those that only test a model."""
+    phases = [phase for phase in study.phases if phase.name != TEST or study.tested is None]
+    runs = (run for phase in phases for point in phase.points for run in point.runs)
+    return list({run.folder: run for run in runs}.values())
 
 
 def _describe_data(config: dict) -> str:
@@ -171,7 +179,9 @@ def build_phases_table(study: Study) -> Section:
 
 def _make_phase_row(phase: Phase, metric: str | None) -> list[str]:
     runs = [run for point in phase.points for run in point.runs]
-    time = cells.format_duration(sum(run.result["seconds"] for run in runs)) if runs else cells.NONE
+    time = cells.NONE
+    if runs and phase.name != TEST:  # which trains nothing
+        time = cells.format_duration(sum(run.result["seconds"] for run in runs))
     total, chosen = phase.count_runs(), phase.chosen
     count = f"{phase.count_finished()} of {total}" if total else cells.NONE
     accuracy = [cells.NONE] * 2

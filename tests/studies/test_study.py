@@ -426,8 +426,9 @@ def test_a_study_of_your_own_needs_yaml_only_a27(
     (tmp_path / "options" / "study" / "own.yaml").write_text(
         "phases: [mine/coarse, mine/fine]\nmetric: val/f1_macro\n"
     )
+    place = f"hydra.searchpath=[file://{tmp_path}/options]"
     arguments = [
-        *("study", "--config-dir", f"{tmp_path}/options", "study=own", "data=folder"),
+        *("study", place, "study=own", "data=folder"),
         *(f"data.root={music}", "data.duration=2.5", *TINY, "trainer.max_epochs=1"),
     ]
     assert command(*arguments).endswith("study.json")

@@ -110,7 +110,7 @@ def tracked(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     place = tmp_path_factory.mktemp("tracked")
     arguments = [
         *("data=folder", f"data.root={music}", "data.duration=2.5", *TINY, "phase=best"),
-        "model=cnn_gru",
+        "hydra.sweeper.params=null",  # one run of the sweep, with the defaults
         *("trainer.max_epochs=2", "seed=7", "logger=wandb", f"outputs={place}"),
         f"store={tmp_path_factory.getbasetemp()}/shared.h5",
     ]
@@ -129,7 +129,7 @@ def test_wandb_knows_study_phase_and_what_differs(tracked: dict[str, Any]) -> No
     )
     assert run.display_name == (
         "data.duration=2.5 data=folder features.hop_length=1024 features.n_fft=1024 "
-        "features.n_mels=32 model=cnn_gru seed=7 trainer.max_epochs=2"
+        "features.n_mels=32 seed=7 trainer.max_epochs=2"
     )
 
 
@@ -455,13 +455,15 @@ def test_mlflow_has_parameters_metrics_and_artifacts(
         "mlflow", reason="logger=mlflow needs an extra: pip install 'genreclf[mlflow]'"
     )
     monkeypatch.setenv("WANDB_RUN_GROUP", "paper-folder-1a2b3c4d")
-    result = train("logger=mlflow", "trainer.max_epochs=2", "phase=final", "report=true")
+    result = train(
+        "logger=mlflow", "trainer.max_epochs=2", "phase=best", "model=cnn_gru", "report=true"
+    )
     client = mlflow.tracking.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("genreclf")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert "trainer.max_epochs=2" in run.info.run_name
-    tags = {"group": "paper-folder-1a2b3c4d", "job_type": "final", "folder": result["folder"].name}
+    tags = {"group": "paper-folder-1a2b3c4d", "job_type": "best", "folder": result["folder"].name}
     assert tags.items() <= run.data.tags.items()
     assert run.data.params["optimizer/lr"] == str(result["config"]["optimizer"]["lr"])
     for metric in ("lr", "train/loss", "val/accuracy"):
