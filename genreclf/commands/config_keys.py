@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import EXPANDED, compose_default, list_groups
 from genreclf.errors import InputError
 
+OPEN = ("where",)  # mappings that take any key
 PHASES = "study.phase_overrides"  # takes the names of the study's phases as keys
 INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 SUPPLIED = {  # arguments that genreclf passes itself
@@ -162,26 +163,24 @@ def _is_interpolated(key: str, interpolated: set[str]) -> bool:
 
 def _is_used(key: str, config: dict[str, Any], known: dict[str, Any]) -> bool:
     """Whether an unknown key is an argument of a `_target_`, or an entry of an open mapping."""
-    path = key.split(".")
-    nodes = [config]
-    for name in path[:-1]:
-        nodes.append(nodes[-1][name])
-    parent = nodes[-1]
-    if len(path) == 1:
+    *path, last = key.split(".")
+    nodes, defaults = [config], [known]
+    for name in path:
+        nodes.append(nodes[-1].get(name, {}))
+        defaults.append(defaults[-1].get(name) or {})
+    parent, default = nodes[-1], defaults[-1]
+    if not path or not isinstance(default, dict):
         return False
     if "_target_" in parent:
-        return _accepts(parent, path[-1])
-    if len(nodes) > 1 and "_target_" in nodes[-2]:  # the keys of an argument that is a mapping
+        return _accepts(parent, last)
+    if any("_target_" in node for node in nodes):  # inside an argument that is a mapping
         return True
-    if ".".join(path[:-1]) == PHASES:
-        return path[-1] in _list_phases(config)
-    entries: Any = known
-    for name in path[:-1]:
-        entries = entries[name]
-    return all(  # a mapping of parts takes further parts
-        isinstance(each, dict) and "_target_" in each
-        for each in (*entries.values(), parent[path[-1]])
-    )
+    if ".".join(path) in OPEN:
+        return True
+    if ".".join(path) == PHASES:
+        return last in _list_phases(config)
+    entries = [*default.values(), parent.get(last)]
+    return all(isinstance(each, dict) and "_target_" in each for each in entries)  # parts, by name
 
 
 def _accepts(node: dict[str, Any], name: str) -> bool:

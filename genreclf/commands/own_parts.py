@@ -97,7 +97,7 @@ def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
         top = target.partition(".")[0]
         if not top.isidentifier() or top in sys.modules or find_spec(top) is not None:
             continue
-        holders = [folder for folder in folders if PathFinder.find_spec(top, [str(folder)])]
+        holders = [folder for folder in folders if _holds_module(folder, top)]
         if not holders:
             places = " or ".join(str(folder) for folder in folders)
             raise InputError(
@@ -108,6 +108,12 @@ def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
         sys.path.append(folder)
         known = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([*([known] if known else []), folder])
+
+
+def _holds_module(folder: Path, name: str) -> bool:
+    """Whether a folder holds this module; a folder of options in it is none."""
+    spec = PathFinder.find_spec(name, [str(folder)])
+    return spec is not None and (spec.origin is not None or any((folder / name).rglob("*.py")))
 
 
 def _list_targets(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -104,6 +104,13 @@ def test_a_module_that_is_nowhere_is_one_line_d15(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_of_options_is_no_module_d15(tmp_path: Path) -> None:
+    """D15: _target_: model.Net is not looked for among the YAML files of the group model."""
+    write(tmp_path, mine__model__net_dot_yaml="# Mine.\n_target_: model.Net\n")
+    done = genreclf(tmp_path, "network", "--config-dir", "mine", "model=net")
+    assert "there is no module model in " in done.stderr
+
+
 def install(folder: Path, name: str, value: str) -> Path:
     """What pip leaves of a package with an entry point; importing the package is an error."""
     site = folder / f"site_{name}"
