@@ -90,11 +90,12 @@ def _locate(target: str, trust: Sequence[str]) -> Any:
         if inspect.isclass(kind):
             return kind
         raise InputError(f"{target} is not known to this version of genreclf")
+    if not target:
+        raise InputError("settings without a _target_ do not say which class they are for")
     if not _covers(trust, target):
-        top = target.partition(".")[0] or "(no name)"
         raise InputError(
-            f"{target or 'a class without a name'} is not part of genreclf, so it is not imported; "
-            f"if you trust that package, add trust=[{top}]"
+            f"{target} is not part of genreclf, so it is not imported; if you trust that package, "
+            f"add trust=[{target.partition('.')[0]}]"
         )
     found = _import_target(target)
     # A trusted package also holds what it has imported, such as `os`: that is not its own code.

@@ -14,7 +14,7 @@ from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
-SETTINGS = "a group of settings"
+SETTINGS, NULL = "a group of settings", "null"
 LISTS = {  # kinds of lists, and of their elements
     "a list of texts": (TEXT,),
     "a list of integers": (INTEGER,),
@@ -34,6 +34,7 @@ KINDS = {
     "store": (TEXT,),
     "allow_identical": (TEXTS, TEXT),
     "genres": (TEXTS,),
+    "oversampling.genres": (TEXTS, NULL),
     "data.root": (TEXT,),
     "data.path": (TEXT,),
     "data.scale": (NUMBER,),
@@ -61,7 +62,8 @@ KINDS = {
     "trainer.gradient_clip_algorithm": (TEXT,),
     "trainer.benchmark": (SWITCH,),
     "trainer.callbacks": (GROUPS,),
-    "study.metric": (TEXT,),
+    "study.metric": (TEXT, NULL),
+    "where": (SETTINGS,),
     "study.test": (TEXT,),
     "checkpoint": (TEXT,),
     "clip": (TEXT,),
@@ -156,6 +158,8 @@ def _is_of_kind(value: Any, kind: str, kinds: tuple[str, ...]) -> bool:
             return number
         case "text":
             return isinstance(value, str) or (number and not {INTEGER, NUMBER} & {*kinds})
+        case "null":
+            return value is None
     return isinstance(value, dict)
 
 

@@ -26,7 +26,7 @@ def test_a_phase_without_m_is_refused_a15(
 ) -> None:
     """A15: one run with the defaults is not what phase=grid asks for."""
     error = fail(command, capsys, "train", "phase=optimizer")
-    assert error == "genreclf: phase=optimizer is a sweep over optimizer, scheduler: add -m"
+    assert error == "genreclf: phase=optimizer is a sweep over optimizer: add -m"
 
 
 @pytest.mark.parametrize(
