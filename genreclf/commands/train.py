@@ -43,7 +43,6 @@ def run(config: DictConfig) -> float | None:
     rank, _ = launch.read_rank()
     if rank:
         logging.disable()  # the process of rank 0 logs
-    _check_trainer(config)
     with distributed.Agreement(config) as agreement:
         refused, folder = _run(config, agreement, rank)
     if refused:
@@ -63,6 +62,7 @@ def _run(
         A line of text if memory ran out, else an empty text; and the folder with the result, None
         with debug=... and in processes whose rank is not 0.
     """
+    _check_trainer(config)
     store = open_store(config)
     folder = choose_folder(join_hydra(config), store)
     if debug := HydraConfig.get().runtime.choices.get("debug"):

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.hydra_app import USER_ERRORS, explain_error, explain_key
+from genreclf.commands.own_parts import register_options
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LOGGED, find_direction
 
@@ -32,6 +33,7 @@ HEADER = """\
 def main(arguments: Sequence[str]) -> int:
     """Run the command: print the YAML; the exit status is 0, or 1 if something is wrong."""
     options = _make_parser().parse_intermixed_args(arguments)
+    register_options()
     try:
         print(HEADER + format_sweep(options.overrides, options.method, options.config_dir), end="")
     except USER_ERRORS as error:

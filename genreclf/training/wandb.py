@@ -112,7 +112,7 @@ def _make_media(run: Run, data: StoreDataModule) -> dict[str, Any]:
     )
     order = _rank_by_error(found)
     wrong = [number for number in order if found.scores[number].argmax() != found.labels[number]]
-    rows = [_describe_track(number, run, data) for number in wrong]
+    rows: Any = [_describe_track(number, run, data) for number in wrong]
     return {
         "confusion_matrix": _make_chart(*CONFUSION, counts, f"Confusion matrix, {part} part"),
         "roc": _make_chart(*ROC, rates, f"ROC, {part} part"),
@@ -140,7 +140,7 @@ def _describe_track(number: int, run: Run, data: StoreDataModule) -> list[Any]:
     ]
 
 
-def _make_chart(definition: str, fields: dict[str, str], rows: list[list[Any]], title: str) -> Any:
+def _make_chart(definition: str, fields: dict[str, str], rows: Any, title: str) -> Any:
     import wandb
 
     table = wandb.Table(columns=list(fields.values()), data=rows)

@@ -353,7 +353,7 @@ def test_data_that_changed_make_another_run(command: Callable[..., str], tmp_pat
         (["split=official"], "split=official: no train and no val part"),
         (["data.genres=[Rock]"], "one genre only (Rock) in the data; two are needed"),
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
-        (["scheduler.monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),
+        (["scheduler.monitor=val/acc"], "scheduler.monitor=val/acc: choose one of val/loss"),
         (["seed=-1"], "seed=-1: choose a number from 0 to"),
         (["workers=0", "data.genres=[Folk,Rock]"], "workers=0: at least 1 is needed"),
         (["monitor=val/accuracy", "optimizer.lr=1e30"], "training diverged: val/loss is not"),

@@ -60,6 +60,15 @@ def test_lists_and_intervals_become_parameters(capsys: Printed) -> None:
     ]
 
 
+def test_options_of_your_own_are_searched(capsys: Printed, tmp_path: Path) -> None:
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "mine.yaml").write_text("# Mine.\ndefaults:\n  - adam\n")
+    folder = ["--config-dir", str(tmp_path)]
+    sweep = read_sweep(capsys, "optimizer=adam,mine", *folder)
+    assert sweep["parameters"] == {"optimizer": {"values": ["adam", "mine"]}}
+    assert sweep["command"][3:5] == folder
+
+
 @pytest.mark.parametrize(
     ("monitor", "metric"),
     [

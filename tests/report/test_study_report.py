@@ -208,8 +208,8 @@ def test_a_difference_of_one_seed_has_the_interval_of_its_tracks_a4(
     study: Study, report: Report
 ) -> None:
     """A4: two runs on the same tracks are paired; before, one seed had no interval."""
-    pair = [study.phases[4].points[2].runs, study.phases[4].points[0].runs]
-    gap = estimate_difference(*pair)
+    adam, adamw = study.phases[4].points
+    gap = estimate_difference(adamw.runs, adam.runs)
     found = row(report, "fig-4", "AdamW minus Adam")
     assert found[2:] == [
         f"{cells.format_points(gap.value)} points",
@@ -292,9 +292,8 @@ def test_the_artist_effect_has_an_interval(splits: Study, tmp_path: Path) -> Non
     page = Page(write_study_report(splits, tmp_path).read_text())
     assert "Table I" not in page.text, "tables of phases that the study lacks"
     assert "(a bootstrap)" in page.text
-    paired = estimate_difference(
-        *(point.runs for point in reversed(splits.phases[0].points)), "test"
-    )
+    random, artist = splits.phases[0].points
+    paired = estimate_difference(artist.runs, random.runs, "test")
     assert found[4] == cells.format_bounds(paired, signed=True)
     assert paired.low is not None
 

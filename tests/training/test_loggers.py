@@ -423,7 +423,7 @@ def test_no_logger_and_several_d12(train: Train, tmp_path: Path) -> None:
     ("settings", "line"),
     [
         (["logger.nmae=x"], "Could not override 'logger.nmae'"),
-        (["+logger.nmae=x"], "got an unexpected keyword argument 'nmae'"),
+        (["+logger.nmae=x"], "logger.nmae: there is no such key; did you mean logger.name?"),
     ],
 )
 def test_a_wrong_setting_of_a_logger_is_refused(
