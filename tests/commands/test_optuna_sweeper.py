@@ -136,7 +136,6 @@ def test_if_every_run_fails_the_reason_is_given(
     [
         (["hydra/sweeper=optuna", "seed=1"], "say what to search"),
         (["hydra/sweeper=optuna", "seed=1,2", "hydra.sweeper.n_trials=0"], "at least 1 is needed"),
-        (["hydra/sweeper=optuna", "seed=1,2", "monitor=val/los"], "val/los"),
     ],
 )
 def test_what_cannot_be_searched_is_one_line(
