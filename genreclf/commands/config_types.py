@@ -116,7 +116,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
         if (value is None and (expected is None or key in nullable)) or not kinds:
             continue
         if not any(_is_of_kind(value, kind, kinds) for kind in kinds):
-            if set(kinds) <= set(LISTS) and not isinstance(value, list | dict | None):
+            if set(kinds) <= {*LISTS, NULL} and not isinstance(value, list | dict | None):
                 raise InputError(f"{key}={value}: a list is needed: [{value}]")
             needed = " or ".join(kinds)
             if expected is None:
