@@ -14,7 +14,7 @@ from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
-SETTINGS, NULL = "a group of settings", "null"
+SETTINGS = "a group of settings"
 LISTS = {  # kinds of lists, and of their elements
     "a list of texts": (TEXT,),
     "a list of integers": (INTEGER,),
@@ -34,7 +34,6 @@ KINDS = {
     "store": (TEXT,),
     "allow_identical": (TEXTS, TEXT),
     "genres": (TEXTS,),
-    "oversampling.genres": (TEXTS, NULL),
     "data.root": (TEXT,),
     "data.path": (TEXT,),
     "data.lists": (TEXT,),
@@ -65,7 +64,7 @@ KINDS = {
     "trainer.callbacks": (GROUPS,),
     "study.phases": (TEXTS,),
     "study.overrides": (TEXTS,),
-    "study.metric": (TEXT, NULL),
+    "study.metric": (TEXT,),
     "study.test": (TEXT,),
     "where": (SETTINGS, TEXT),
     "checkpoint": (TEXT,),
@@ -116,7 +115,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
         if (value is None and (expected is None or key in nullable)) or not kinds:
             continue
         if not any(_is_of_kind(value, kind, kinds) for kind in kinds):
-            if set(kinds) <= {*LISTS, NULL} and not isinstance(value, list | dict | None):
+            if set(kinds) <= set(LISTS) and not isinstance(value, list | dict | None):
                 raise InputError(f"{key}={value}: a list is needed: [{value}]")
             needed = " or ".join(kinds)
             if expected is None:
@@ -161,8 +160,6 @@ def _is_of_kind(value: Any, kind: str, kinds: tuple[str, ...]) -> bool:
             return number
         case "text":
             return isinstance(value, str) or (number and not {INTEGER, NUMBER} & {*kinds})
-        case "null":
-            return value is None
     return isinstance(value, dict)
 
 

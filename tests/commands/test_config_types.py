@@ -39,7 +39,7 @@ def check(config_name: str, *overrides: str) -> DictConfig:
         ("monitor=null", "monitor=None: text is needed"),
         ("cache=true", "cache=True: text is needed"),
         ("oversampling.genres=Rock", "oversampling.genres=Rock: a list is needed: [Rock]"),
-        ("oversampling.genres=[[Rock]]", "a list of texts or null is needed"),
+        ("oversampling.genres=[[Rock]]", "a list of texts is needed"),
         ("allow_identical=true", "a list of texts or text is needed"),
         ("model=attentive_cnn model.channels=[a,b,c,d]", "a list of integers is needed"),
         ("model=attentive_cnn model.kernels=[[a],5,3,3]", "or of lists of integers is needed"),
