@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench docs pretrained ablations test test-fast coverage lint typecheck clean
+.PHONY: help demo reproduce bench docs pretrained ablations test test-fast test-examples coverage lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,20 @@ test: $(READY)  ## Run all tests
 
 test-fast: $(READY)  ## Run the tests that take less than about 2 s each
 	$(PYTEST) -m 'not slow'
+
+EXAMPLES := outputs/examples
+
+test-examples: $(READY)  ## Test docs/examples with genreclf installed from its wheel
+	rm -rf $(EXAMPLES)
+	mkdir -p $(EXAMPLES)
+	cp -r docs/examples/own_parts $(EXAMPLES)/source  # building a wheel leaves files there
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(EXAMPLES) . $(EXAMPLES)/source
+	$(BIN)/python -m venv $(EXAMPLES)/venv
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(EXAMPLES)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
+	$(EXAMPLES)/venv/bin/pip install --quiet --no-deps $(EXAMPLES)/*.whl
+	cd $(EXAMPLES) && OMP_NUM_THREADS=1 venv/bin/python -m pytest -q -c /dev/null --rootdir . \
+	  -p no:cacheprovider ../../docs/examples/own_parts/tests
 
 coverage: $(READY)  ## Run all tests and list the lines that none of them runs
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

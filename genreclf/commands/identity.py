@@ -152,15 +152,15 @@ def changes_nothing(key: str, *more: str) -> bool:
 
 def _read_outside(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """Read the options from outside the package: their files, and what they resolved to."""
-    own = resources.files("genreclf.conf")
+    own, settings = resources.files("genreclf.conf"), flatten(config)
     outside: dict[str, Any] = {}
     for choice, option in choices.items():
         group, _, package = choice.partition("@")
         name = f"{group}/{option}.yaml"
         if not _affects_identity(group) or own.joinpath(name).is_file():
             continue
-        node = OmegaConf.select(config, package or group)
-        became = flatten(OmegaConf.create({"option": node}))
+        key = f"{package or group}."
+        became = {each: value for each, value in settings.items() if each.startswith(key)}
         outside[choice] = [became, *_read_option_files(config, name)]
     return outside
 

@@ -19,7 +19,7 @@ PARTS = [
     *("data=playlists", "features=octave_levels", "model=time_cnn", "loss=poly1"),
     *("split=every_fifth", "augmentation=none"),
 ]
-QUICK = ["trainer.max_epochs=2", "features.duration=2.0", "batch_size=4"]
+QUICK = ["trainer.max_epochs=2", "data.duration=2.0", "batch_size=4"]
 
 
 @pytest.fixture(scope="module")
