@@ -80,7 +80,7 @@ def list_keys(node: Any, prefix: str = "") -> list[str]:
     return [
         key
         for name, value in node.items()
-        if name not in INSTANTIATION
+        if name not in INSTANTIATION and "." not in str(name)  # which no override can name
         for key in (f"{prefix}{name}", *list_keys(value, f"{prefix}{name}."))
     ]
 

@@ -139,13 +139,30 @@ class Classifier(pl.LightningModule):
         return self.net(self.normalise(features).to(self.dtype))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Compute the loss of a batch: (features, labels) or (features, labels, targets).
+        """Compute the loss of a batch, and log its terms separately."""
+        logits, labels, loss, error = self._compute_training_loss(*batch)
+        self._log(loss, logits, labels, "train", self.train_metrics)
+        if error is None:
+            return loss
+        at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        self.log("train/distillation_error", error, sync_dist=True, **at_epoch)
+        return loss + self.distillation_weight * error
 
-        `targets` are those of knowledge distillation: embeddings (batch, size), or (batch, size +
-        classes) with soft labels after them. The labels are mixed with the soft labels, and the
-        squared error of the embeddings is added to the loss.
+    def _compute_training_loss(
+        self, features: Tensor, labels: Tensor, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Compute the terms of a batch's loss.
+
+        Args:
+            features: (batch, bins, frames).
+            labels: (batch,).
+            targets: targets of knowledge distillation: embeddings (batch, size), or (batch, size +
+                classes) with soft labels after them, with which the labels are mixed.
+
+        Returns:
+            The logits (batch, classes) of the mixed clips; the labels (batch,) of the louder clip
+            of each mix; the loss; and the squared error of the embeddings, None without targets.
         """
-        features, labels, targets = batch if len(batch) == 3 else (*batch, None)
         goal = self._make_goal(labels, targets)
         if self.mixup:
             share = float(Beta(self.mixup, self.mixup).sample())
@@ -153,19 +170,15 @@ class Classifier(pl.LightningModule):
             features = torch.lerp(features[others], features, share)
             goal = torch.lerp(goal[others], goal, share)
             targets = targets if targets is None else torch.lerp(targets[others], targets, share)
-            labels = labels if share >= 0.5 else labels[others]  # of the louder of the two
+            labels = labels if share >= 0.5 else labels[others]
         if targets is None or self.embedding_head is None:
-            logits, error = self(features), None
-        else:
-            logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
-            error = _compute_distillation_error(
-                self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
-            )
-        loss = self._log(self.loss(logits, goal), logits, labels, "train", self.train_metrics)
-        if error is None:
-            return loss
-        self.log("train/distillation_error", error, on_step=False, on_epoch=True, sync_dist=True)
-        return loss + self.distillation_weight * error
+            logits = self(features)
+            return logits, labels, self.loss(logits, goal), None
+        logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
+        error = _compute_distillation_error(
+            self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
+        )
+        return logits, labels, self.loss(logits, goal), error
 
     def _make_goal(self, labels: Tensor, targets: Tensor | None) -> Tensor:
         """Make the target of the loss: labels (batch,), or probabilities (batch, classes)."""

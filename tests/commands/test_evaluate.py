@@ -111,7 +111,7 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(Hostile(bait)))
     for name in ("hostile.ckpt", "hostile.pkl"):
         with pytest.raises(InputError, match="not a checkpoint of genreclf"):
-            load_checkpoint(tmp_path / f"{name}.ckpt")
+            load_checkpoint(tmp_path / name)
     assert not bait.exists()
 
 
@@ -123,7 +123,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     for name in ("text.ckpt", "plain.pth", "tensor.pth"):
         with pytest.raises(InputError, match="not a checkpoint of genreclf"):
-            load_checkpoint(tmp_path / f"{name}.ckpt")
+            load_checkpoint(tmp_path / name)
 
 
 def test_a_truncated_checkpoint_is_refused(checkpoint: Path) -> None:

@@ -249,4 +249,6 @@ PYTHON = [block for page in PAGES for block in read_blocks(page) if block.langua
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.page.stem)
 def test_python_block_runs(block: Block, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    if "results.csv" in block.text:
+        hydra_app.run("summary", "summary", ["runs=outputs/train", "file=results.csv"])
     exec(compile(block.text, str(block.page), "exec"), {"__name__": "documentation"})

@@ -67,7 +67,7 @@ def options(tmp_path: Path) -> Path:
         ("study.test=width study.phases=[rate]", "study.test: the phases of this study are rate,"),
         ("study.test=rate test=true", "test=true: only the winner of phase rate is tested"),
         ("+study.phase_override.rate=['a=1']", "study.phase_override: "),
-        ("+study.phase_overrides.rat=['a=1']", "study.phase_overrides.rat: the phases of this"),
+        ("+study.phase_overrides.rat=['a=1']", "study.phase_overrides.rat: "),
         ("+study.phase_overrides.rate=a", "study.phase_overrides.rate=a: "),
         (
             "+study.phase_overrides.rate=['optimizer.lr=1']",

@@ -143,9 +143,8 @@ def test_soft_labels_take_their_share_of_the_target() -> None:
     )
     clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
     soft = torch.tensor([[0.2, 0.8, 0.0], [torch.nan] * 3])
-    logits, loss = classifier._compute_training_loss(
-        clips, labels, torch.hstack([torch.zeros(2, 4), soft])
-    )
+    targets = torch.hstack([torch.zeros(2, 4), soft])
+    logits, _, loss, _ = classifier._compute_training_loss(clips, labels, targets)
     goal = torch.tensor([[0.75 + 0.25 * 0.2, 0.25 * 0.8, 0], [0, 0, 1]]) * 0.9 + 0.1 / 3
     expected = -(goal * logits.log_softmax(dim=1)).sum(dim=1).mean()
     torch.testing.assert_close(loss, expected)
@@ -157,7 +156,9 @@ def test_the_error_to_the_known_targets_joins_the_loss() -> None:
     classifier = Classifier(net, list("abc"), distillation=(4, 0.5, 0.0))
     clips, labels = torch.randn(2, 32, 32), torch.tensor([0, 2])
     targets = torch.stack([torch.randn(4), torch.full((4,), torch.nan)])
-    logits, loss = classifier._compute_training_loss(clips, labels, targets)
+    logits, _, loss, found = classifier._compute_training_loss(clips, labels, targets)
+    assert found is not None
+    loss = loss + classifier.distillation_weight * found
     plain, embedding = net(clips, embedded=True)
     torch.testing.assert_close(logits, plain)
     torch.testing.assert_close(logits, net(clips))
@@ -180,9 +181,9 @@ def test_distillation_uses_the_compiled_model() -> None:
     net.compile(backend=backend)
     classifier = Classifier(net, list("abc"), distillation=(4, 0.5, 0.0))
     batch = torch.randn(2, 32, 32), torch.tensor([0, 2]), torch.randn(2, 4)
-    _, loss = classifier._compute_training_loss(*batch)
+    *_, loss, error = classifier._compute_training_loss(*batch)
     assert graphs
-    loss.backward()
+    (loss + error).backward()
     assert all(p.grad is not None for p in classifier.parameters())
 
 
