@@ -147,7 +147,7 @@ def test_the_terms_of_the_training_loss_are_logged_separately_a6() -> None:
     net = AttentiveCNN(3, (4, 4, 4, 4), mixed=8)
     classifier = Classifier(net, list("abc"), distillation=(4, 0.5, 0.0))
     logged = {}
-    classifier.log = lambda name, value, **_: logged.update({name: float(value)})
+    classifier.log = lambda name, value, **_: logged.update({name: float(value.detach())})
     classifier.log_dict = lambda *_, **__: None
     batch = torch.randn(2, 32, 32), torch.tensor([0, 2]), torch.randn(2, 4)
     loss = classifier.training_step(batch, 0)
