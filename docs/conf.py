@@ -10,6 +10,7 @@ author = "The genreclf authors"
 copyright = "2026, The genreclf authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generate"]
 root_doc = "index"
+exclude_patterns = ["examples/*/README.md"]  # howto/own_parts shows the files
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_typehints = "description"

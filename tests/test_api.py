@@ -49,7 +49,8 @@ def test_importing_it_imports_nothing_slow() -> None:
     assert not done.stderr.strip()
 
 
-def test_it_lists_its_names_and_has_each() -> None:
+def test_it_lists_its_names_and_has_each_d18() -> None:
+    """D18: the package offers its public names, a version, and types."""
     assert dir(genreclf) == NAMES
     assert all(getattr(genreclf, name).__doc__ for name in NAMES)
     assert (Path(genreclf.__file__).parent / "py.typed").exists()

@@ -29,7 +29,7 @@ from genreclf.commands import hydra_app
 from genreclf.data.datasets import Synthetic
 from genreclf.models import CNNRNN
 
-OTHER_PROGRAMS = {".", "mlflow", "pip", "python3", "tensorboard", "wandb"}
+OTHER_PROGRAMS = {".", "mlflow", "pip", "pytest", "python3", "tensorboard", "wandb"}
 FLAGS = {"study": {"--status", "--estimate", "--retry"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
     r"download|fma_|gtzan|experiment=paper": "needs a download",
@@ -247,8 +247,11 @@ PYTHON = [block for page in PAGES for block in read_blocks(page) if block.langua
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.page.stem)
-def test_python_block_runs(block: Block, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_block_runs(
+    block: Block, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(place)
-    if "results.csv" in block.text:
-        hydra_app.run("summary", "summary", ["runs=outputs/train", "file=results.csv"])
+    if "results.csv" in block.text:  # a real one
+        shutil.copy(ROOT / "docs" / "results" / "emotify.csv", tmp_path / "results.csv")
+        monkeypatch.chdir(tmp_path)
     exec(compile(block.text, str(block.page), "exec"), {"__name__": "documentation"})

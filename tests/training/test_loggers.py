@@ -97,7 +97,7 @@ class Offline:
 def read_offline_runs(place: Path) -> list[Offline]:
     """In the order in which they began.
 
-    `wandb.finish()` returns while W&B's service process still writes: it must end first.
+    A30: `wandb.finish()` returns while W&B's service process still writes: it must end first.
     """
     wandb.teardown()
     runs = [Offline(folder) for folder in place.rglob("offline-run-*")]
