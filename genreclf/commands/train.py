@@ -240,11 +240,11 @@ def _train(
 
     def save(run: runs.Run) -> None:
         run.result.update(choices=_list_choices(), overrides=_list_overrides(), logged=[])
-        if config.report:
-            _write_report(run)
         if not debug:
             files.write_json(folder / runs.RESULT, run.result)
         (folder / files.LAST).unlink(missing_ok=True)
+        if config.report:  # after the result, which a page that fails must not cost
+            _write_report(run)
 
     run, logged = train_and_test(parts, store, folder, save, finished)
     if debug:

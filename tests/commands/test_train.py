@@ -474,3 +474,23 @@ def test_a_model_without_a_checkpoint_is_fitted_again(train: Train) -> None:
     finished, tested = train("test=false", "model=svm"), train("model=svm")
     assert tested["val"] == finished["val"]
     assert tested["tested_on"] == "test"
+
+
+def test_a_report_that_fails_does_not_cost_the_result_a1(
+    train: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1: the result is saved first; the same command then logs it and writes the page."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    own = ["model=efficient_cnn", "report=true", f"outputs={tmp_path}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("genreclf.report.page.write_report", fail)
+        with pytest.raises(ZeroDivisionError):
+            train(*own)
+    (result,) = tmp_path.rglob("result.json")
+    before = {**json.loads(result.read_text()), "logged": None}
+    train(*own)
+    assert {**json.loads(result.read_text()), "logged": None} == before
+    assert (result.parent / "report.html").exists()
