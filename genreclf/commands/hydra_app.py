@@ -171,8 +171,11 @@ def _arrange_arguments(arguments: list[str]) -> list[str]:
 
 def _drop_plus(message: str, arguments: list[str]) -> list[str]:
     """Drop the + before a key that exists already: Hydra refuses it, and `+key=1` is clear."""
-    known = re.search(r"An item is already at '([^']+)'", message)
-    return [text[1:] if known and text.startswith(f"+{known[1]}=") else text for text in arguments]
+    known = re.search(r"An item is already at '([^']+)'|Multiple values for ([\w@./]+)\.", message)
+    if not known:
+        return arguments
+    start = f"+{known[1] or known[2]}="
+    return [text[1:] if text.startswith(start) else text for text in arguments]
 
 
 def _expand_home(argument: str) -> str:

@@ -1,6 +1,5 @@
 """Instantiates the parts of a training run from its config; no other module does."""
 
-import logging
 from functools import partial
 from typing import Any
 
@@ -27,8 +26,6 @@ def make_parts(config: DictConfig) -> Parts:
         InputError: a setting of a part is out of range.
         hydra.errors.InstantiationException: the same, for a part that Hydra instantiates.
     """
-    for library in ("pytorch_lightning", "lightning_fabric"):  # which log what they do
-        logging.getLogger(library).setLevel(logging.WARNING)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     trainer = {key: value for key, value in plain["trainer"].items() if key != "callbacks"}
 

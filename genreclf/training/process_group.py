@@ -1,6 +1,7 @@
 """Settings of Lightning's Trainer, for one process or for several that train one run together."""
 
 import atexit
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,12 @@ class SrunEnvironment(SLURMEnvironment):
 
 
 def make_probe(make_trainer: Callable[..., pl.Trainer]) -> pl.Trainer:
-    """Make a Trainer that shows what the settings mean on this machine; it trains nothing."""
+    """Make a Trainer that shows what the settings mean on this machine; it trains nothing.
+
+    It is the first Trainer of each command, so Lightning's notes and tips end here.
+    """
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     return make_trainer(logger=False, plugins=[LightningEnvironment()])
 
 

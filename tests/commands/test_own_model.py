@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 
 import genreclf
 from genreclf.commands import predict
@@ -21,6 +23,7 @@ Command = Callable[..., str]
 
 MODULE = """
 import torch
+from conftest import TINY
 from pytorch_lightning import Callback
 from torch import nn
 from torchmetrics.classification import MulticlassCohenKappa
@@ -288,3 +291,21 @@ def test_d6_a_scheduler_keeps_its_interval_and_frequency(train: Train, module: P
     own = ["~scheduler", "+scheduler={_target_:mine.make_every_second_epoch,_partial_:true}"]
     rates = [epoch["lr"] for epoch in train(*own, "trainer.max_epochs=4")["history"]]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
+
+
+def test_d3_a_loss_is_chosen_with_or_without_a_plus(music: Path, tmp_path: Path) -> None:
+    """D3: +loss=focal was ignored. (Nothing but the run's own lines is printed, either.)"""
+    words = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "genreclf", "train", *words, f"outputs={tmp_path}"),
+            *("+loss=focal", "model=efficient_cnn", "trainer.max_epochs=1"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads(Path(done.stdout.splitlines()[-1]).read_text())
+    assert result["choices"]["loss"] == "focal"
+    assert result["config"]["loss"]["gamma"] == 2
+    assert not re.search(r"Tip|GPU available|litlogger|[Ww]arning", done.stdout + done.stderr)
