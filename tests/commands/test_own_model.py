@@ -23,7 +23,6 @@ Command = Callable[..., str]
 
 MODULE = """
 import torch
-from conftest import TINY
 from pytorch_lightning import Callback
 from torch import nn
 from torchmetrics.classification import MulticlassCohenKappa
