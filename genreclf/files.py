@@ -1,5 +1,6 @@
 """Atomic file output, JSON, and a check for free disk space."""
 
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,11 @@ from genreclf.errors import InputError
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
 GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
+
+
+def digest_values(values: Any) -> str:
+    """Compute the SHA-1 of plain values, as hexadecimal digits."""
+    return hashlib.sha1(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ other class must belong to a package that the user named: `trust=[package]`.
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha1
 from importlib import import_module
@@ -73,12 +73,19 @@ def list_own_targets(config: Any) -> list[str]:
 
 def list_targets(settings: Any) -> list[str]:
     """List the targets of these settings and of the values in them."""
+    return [target for _, target in find_targets(settings)]
+
+
+def find_targets(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Find each target of these settings, and of the values in them, with its key."""
     if isinstance(settings, Mapping):
-        own = [str(settings[TARGET])] if TARGET in settings else []
-        return own + [name for value in settings.values() for name in list_targets(value)]
-    if isinstance(settings, list | tuple):
-        return [name for value in settings for name in list_targets(value)]
-    return []
+        if TARGET in settings:
+            yield f"{prefix}{TARGET}", str(settings[TARGET])
+        items = settings.items()
+    else:
+        items = enumerate(settings) if isinstance(settings, list | tuple) else ()
+    for name, value in items:
+        yield from find_targets(value, f"{prefix}{name}.")
 
 
 def _locate(target: str, trust: Sequence[str]) -> Any:

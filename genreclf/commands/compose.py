@@ -3,7 +3,7 @@
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
@@ -27,7 +27,7 @@ def compose_default(config_name: str, choices: tuple[tuple[str, str], ...]) -> D
     overrides = [f"{'' if group in named else '+'}{group}={option}" for group, option in choices]
     loader = GlobalHydra.instance().config_loader()
     folders = tuple(source.path for source in loader.get_sources())
-    return _compose_once(config_name, (*overrides, *_list_search_paths()), folders)
+    return _compose_once(config_name, (*overrides, *list_search_paths()), folders)
 
 
 @lru_cache
@@ -50,7 +50,27 @@ def list_groups(config_name: str) -> set[str]:
     return groups
 
 
-def _list_search_paths() -> list[str]:
+def is_own_option(group: str, option: str) -> bool:
+    """Whether an option's file is part of genreclf."""
+    return resources.files("genreclf.conf").joinpath(_name_option_file(group, option)).is_file()
+
+
+def find_option_files(hydra_config: Any, group: str, option: str) -> list[Path]:
+    """Find the files of an option in the folders of the user and of installed packages."""
+    folders = [
+        Path(source.path)
+        for source in hydra_config.runtime.config_sources
+        if source.schema == "file"
+    ]
+    name = _name_option_file(group, option)
+    return [folder / name for folder in folders if (folder / name).is_file()]
+
+
+def _name_option_file(group: str, option: str) -> str:
+    return f"{group.partition('@')[0]}/{option}.yaml"
+
+
+def list_search_paths() -> list[str]:
     """List the user's overrides of Hydra's search path, which a new composition does not have."""
     given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
     return [text for text in given if text.startswith("hydra.searchpath")]
@@ -64,7 +84,7 @@ def compose_run(overrides: list[str]) -> DictConfig:
     """
     from genreclf.commands.config_types import check_types  # which imports this module
 
-    config = hydra.compose("config", [*overrides, *_list_search_paths()], return_hydra_config=True)
+    config = hydra.compose("config", [*overrides, *list_search_paths()], return_hydra_config=True)
     check_types(config, config.hydra)
     return config
 
@@ -81,7 +101,6 @@ def find_run_folder(overrides: list[str]) -> Path:
 
 @lru_cache  # the runs of a phase share it
 def _build_store(settings: str) -> "Store":
-
     from genreclf.commands.stores import build_config_store
 
     return build_config_store(OmegaConf.create(settings))  # pyright: ignore[reportArgumentType]
@@ -123,6 +142,11 @@ def list_hydra_options() -> list[str]:
 
 def list_config_folders() -> list[str]:
     """List the `--config-dir` arguments that the user gave."""
-    sources = HydraConfig.get().runtime.config_sources
-    folders = [source.path for source in sources if source.provider == "command-line"]
+    folders = find_config_folders(HydraConfig.get())
     return [text for folder in folders for text in ("--config-dir", folder)]
+
+
+def find_config_folders(hydra_config: Any) -> list[str]:
+    """Find the folders that the user named by `--config-dir`."""
+    sources = hydra_config.runtime.config_sources
+    return [source.path for source in sources if source.provider == "command-line"]

@@ -4,13 +4,12 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.commands.compose import EXPANDED, compose_default, list_groups
+from genreclf.commands.compose import EXPANDED, compose_default, is_own_option, list_groups
 from genreclf.errors import InputError
 
 OPEN = ("where",)  # mappings that take any key
@@ -42,18 +41,12 @@ REFUSED = {  # flags of Lightning's Trainer that genreclf sets itself, and what 
     "overfit_batches": "use debug=overfit",
     "profiler": "use debug=profile",
     "plugins": "use trainer.precision, and trainer=ddp for several processes",
-    "reload_dataloaders_every_n_epochs": "batches are read anew in each epoch",
+    "reload_dataloaders_every_n_epochs": "batches are read again in each epoch",
     "strategy": "use trainer=ddp",
     "sync_batchnorm": "trainer=ddp sets it on GPUs",
     "use_distributed_sampler": "trainer=ddp shares the tracks itself",
     "val_check_interval": "every epoch is validated once, at its end",
 }
-
-
-def is_own_option(group: str, option: str) -> bool:
-    """Whether an option's file is part of genreclf."""
-    name = f"{group.partition('@')[0]}/{option}.yaml"
-    return resources.files("genreclf.conf").joinpath(name).is_file()
 
 
 def compose_known(hydra_config: Any) -> DictConfig:

@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from torch import nn
 
 from genreclf.errors import InputError
+from genreclf.evaluation.runs import get_key
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ def check_used(model: nn.Module) -> None:
     unused = [
         text
         for text in hydra_config.overrides.task
-        if text.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
-        not in USED_WITHOUT_EPOCHS
+        if get_key(text).partition(".")[0].partition("@")[0] not in USED_WITHOUT_EPOCHS
     ]
     if not unused:
         return

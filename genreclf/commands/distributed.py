@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from genreclf import files
-from genreclf.commands.compose import list_config_folders
+from genreclf.commands.compose import list_config_folders, list_search_paths
 from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
@@ -33,11 +33,10 @@ def start_processes(count: int, folder: Path, batch_size: int) -> None:
     """
     from genreclf.training import memory
 
-    overrides = HydraConfig.get().overrides
     arguments = [
         *list_config_folders(),
-        *overrides.task,
-        *(text for text in overrides.hydra if text.startswith("hydra.searchpath")),
+        *HydraConfig.get().overrides.task,
+        *list_search_paths(),
     ]
     try:
         launch.start_processes(count, ["train", *arguments])

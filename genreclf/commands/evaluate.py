@@ -17,10 +17,11 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.store import Store, digest_values
+from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
-from genreclf.models import count_parameters
+from genreclf.files import digest_values
+from genreclf.models import count_parameters, get_min_size
 from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
 from genreclf.models.import_weights import load_any_checkpoint
 from genreclf.protocols import Dataset, FeatureDataset
@@ -131,7 +132,7 @@ def _make_data(
             f"data={dataset.name}: features of {bins} bins, the checkpoint was trained on "
             f"{trained.bins}" + hint * (trained.trained_on is None)
         )
-    least = getattr(trained.net, "min_size", 1)
+    least = get_min_size(trained.net)
     if frames < least:
         raise InputError(f"data={dataset.name}: {frames} frames, this model needs {least}")
     # The features of a plain state dict are a guess.

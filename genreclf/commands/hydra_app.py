@@ -4,7 +4,6 @@ import _thread
 import errno
 import importlib
 import itertools
-import logging
 import os
 import re
 import signal
@@ -113,7 +112,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
                 keep_memory()
             command = importlib.import_module(f"genreclf.commands.{name}")
-            _quiet_lightning()  # after its import, which sets the level itself
+            _quiet_lightning()
             with keep_log():
                 return command.run(config)
         except USER_ERRORS as error:
@@ -194,7 +193,6 @@ def _stop_idle_workers() -> None:
 
 def _quiet_lightning() -> None:
     """Hide Lightning's warnings about things that are intended."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
         ".*does not have many workers.*",  # a batch is read in a few milliseconds
@@ -268,7 +266,9 @@ def _check_mode(name: str, hydra_config: Any) -> None:
         return
     if sweeper != "basic":
         raise InputError(f"hydra/sweeper={sweeper} is for a sweep: add -m")
-    given = [text.partition("=")[0].lstrip("+~") for text in hydra_config.overrides.task]
+    from genreclf.evaluation.runs import get_key  # imports NumPy
+
+    given = [get_key(text) for text in hydra_config.overrides.task]
     if swept := [key for key in hydra_config.sweeper.params or {} if key not in given]:
         raise InputError(f"phase={choices.get('phase')} is a sweep over {', '.join(swept)}: add -m")
 

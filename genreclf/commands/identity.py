@@ -16,7 +16,6 @@ count. Neither does a new key that is left at its default. If a default has chan
 """
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.commands.compose import EXPANDED, compose_default
-from genreclf.data.store import digest_values
+from genreclf.commands.compose import (
+    EXPANDED,
+    compose_default,
+    find_option_files,
+    is_own_option,
+)
 from genreclf.errors import InputError
+from genreclf.evaluation.runs import PLACES
+from genreclf.files import digest_values
 from genreclf.trust import identify_code, list_own_targets
 
 DIGITS = 8
@@ -42,7 +47,6 @@ ADDED = {  # groups added later, which count unless their first default is chose
     "callback": "none",
     "sampler": "shuffle",
 }
-LOCATIONS = (".path", ".root", ".checkpoint", ".runs")  # ends of keys that name files
 VERSIONS = {  # of exported names, options and settings; raise when results change
     "augmentation/strong": 2,  # leaves no extra copy unchanged
     "tracks_per_genre": 2,  # limits all parts, not only training
@@ -58,16 +62,17 @@ def digest_run(config: Any, data: str, sources: Mapping[str, str]) -> str:
         sources: digests of the other files that the run reads, by name.
     """
     choices = list_choices(config)
-    settings = list_differences(config, choices)
+    settings = flatten(config)
+    differences = list_differences(config, choices, settings)
     identity = {
         "choices": {
             group: option
             for group, option in choices.items()
             if _affects_identity(group) and ADDED.get(group) != option
         },
-        "settings": settings,
-        "outside": _read_outside(config, choices),
-        "versions": _list_versions(config, choices, settings),
+        "settings": differences,
+        "outside": _read_outside(config, choices, settings),
+        "versions": _list_versions(config, choices, settings, differences),
         "data": data,
         "sources": dict(sources),
     }
@@ -89,10 +94,17 @@ def list_choices(config: DictConfig) -> dict[str, str]:
     }
 
 
-def list_differences(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """List the settings that differ from the files of the chosen options, in canonical form."""
+def list_differences(
+    config: DictConfig, choices: Mapping[str, str], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """List the settings that differ from the files of the chosen options, in canonical form.
+
+    Args:
+        config: the run's config, including Hydra's own.
+        choices: its options, by group.
+        chosen: its settings, as `flatten` gives them.
+    """
     default = flatten(compose_default(config.hydra.job.config_name, tuple(choices.items())))
-    chosen = flatten(config)
     keys = [key for key in sorted({*chosen, *default}) if _affects_identity(key)]
     return {
         key: chosen.get(key, "removed")
@@ -141,7 +153,7 @@ def _canonicalise(value: Any) -> Any:
 
 def _affects_identity(key: str) -> bool:
     """Whether a group or key is part of a run's identity."""
-    return not changes_nothing(key, *BY_CONTENT) and not key.endswith(LOCATIONS)
+    return not changes_nothing(key, *BY_CONTENT) and not key.endswith(PLACES)
 
 
 def changes_nothing(key: str, *more: str) -> bool:
@@ -150,36 +162,30 @@ def changes_nothing(key: str, *more: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _read_outside(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+def _read_outside(
+    config: DictConfig, choices: Mapping[str, str], settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """Read the options from outside the package: their files, and what they resolved to."""
-    own, settings = resources.files("genreclf.conf"), flatten(config)
     outside: dict[str, Any] = {}
     for choice, option in choices.items():
         group, _, package = choice.partition("@")
-        name = f"{group}/{option}.yaml"
-        if not _affects_identity(group) or own.joinpath(name).is_file():
+        if not _affects_identity(group) or is_own_option(choice, option):
             continue
         key = f"{package or group}."
         became = {each: value for each, value in settings.items() if each.startswith(key)}
-        outside[choice] = [became, *_read_option_files(config, name)]
+        files = find_option_files(config.hydra, choice, option)
+        texts = (file.read_text(encoding="utf-8") for file in files)
+        outside[choice] = [became, *(_canonicalise(yaml.safe_load(text)) for text in texts)]
     return outside
 
 
-def _read_option_files(config: DictConfig, name: str) -> list[Any]:
-    folders = [
-        Path(source.path)
-        for source in config.hydra.runtime.config_sources
-        if source.schema == "file"
-    ]
-    files = [folder / name for folder in folders if (folder / name).is_file()]
-    return [_canonicalise(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
-
-
 def _list_versions(
-    config: DictConfig, choices: Mapping[str, str], differences: Mapping[str, Any]
+    config: DictConfig,
+    choices: Mapping[str, str],
+    settings: Mapping[str, Any],
+    differences: Mapping[str, Any],
 ) -> dict[str, Any]:
     """List the versions of the components: of ours, those above 1; of others, all."""
-    settings = flatten(config)
     lists = [value for value in settings.values() if isinstance(value, list)]
     named = {str(settings[key]) for key in settings if key.endswith("_target_")}
     ours = {*named, *_list_options(config, choices), *differences} & VERSIONS.keys()

@@ -76,10 +76,12 @@ class OptunaSweeper(Sweeper):
         if self.config.hydra.job.name != "train":
             raise InputError("hydra/sweeper=optuna is for genreclf train")
         fixed, space = self._read_space(arguments)
-        from genreclf.evaluation.metrics import find_direction  # imports NumPy
+        from genreclf.evaluation.metrics import (  # imports NumPy
+            find_direction,
+            name_selected_metric,
+        )
 
-        monitor = str(self.config.monitor)
-        self.metric = "val/loss" if monitor == "last" else monitor
+        self.metric = name_selected_metric(str(self.config.monitor))
         self.minimize = find_direction(self.metric) == "min"
         self.error = ""
         name = self._name_study(fixed, space)
@@ -123,7 +125,7 @@ class OptunaSweeper(Sweeper):
     def _name_study(self, fixed: list[str], space: dict[str, Any]) -> str:
         """Name the search after what it searches; where its files are does not count."""
         from genreclf.commands.identity import changes_nothing  # imports NumPy
-        from genreclf.studies.sweep import get_key
+        from genreclf.evaluation.runs import get_key
 
         counting = sorted(text for text in fixed if not changes_nothing(get_key(text)))
         what = [counting, {key: repr(each) for key, each in space.items()}, self.metric, self.seed]

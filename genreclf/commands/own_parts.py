@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
@@ -15,8 +14,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.commands.config_keys import is_own_option
+from genreclf.commands.compose import find_config_folders, find_option_files, is_own_option
 from genreclf.errors import InputError
+from genreclf.trust import find_targets
 
 GROUP = "genreclf.conf"  # entry points that name a package's folder of options
 
@@ -63,12 +63,7 @@ def list_hidden_options(hydra_config: Any) -> list[str]:
     """Say which of the chosen options have a second file that is not used; one line for each."""
     lines = []
     for choice, option in hydra_config.runtime.choices.items():
-        name = f"{choice.partition('@')[0]}/{option}.yaml"
-        files = [
-            Path(source.path, name)
-            for source in hydra_config.runtime.config_sources
-            if source.schema == "file" and Path(source.path, name).is_file()
-        ]
+        files = find_option_files(hydra_config, choice, option)
         own = is_own_option(choice, option)
         used = "genreclf's own" if own else files[0] if files else None
         lines += [
@@ -88,12 +83,8 @@ def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
     Raises:
         InputError: a module is in none of these folders.
     """
-    folders = [
-        Path(source.path)
-        for source in hydra_config.runtime.config_sources
-        if source.provider == "command-line"
-    ] + [Path.cwd()]
-    for key, target in _list_targets(OmegaConf.to_container(config)):
+    folders = [*map(Path, find_config_folders(hydra_config)), Path.cwd()]
+    for key, target in find_targets(OmegaConf.to_container(config)):
         top = target.partition(".")[0]
         if not top.isidentifier() or top in sys.modules or find_spec(top) is not None:
             continue
@@ -114,15 +105,3 @@ def _holds_module(folder: Path, name: str) -> bool:
     """Whether a folder holds this module; a folder of options in it is none."""
     spec = PathFinder.find_spec(name, [str(folder)])
     return spec is not None and (spec.origin is not None or any((folder / name).rglob("*.py")))
-
-
-def _list_targets(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """List each `_target_` of a config with its key."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name == "_target_" and isinstance(value, str):
-                yield f"{prefix}{name}", value
-            yield from _list_targets(value, f"{prefix}{name}.")
-    elif isinstance(node, list):
-        for number, value in enumerate(node):
-            yield from _list_targets(value, f"{prefix}{number}.")

@@ -3,15 +3,15 @@
 `${run:name}`, `${run:group}` and `${run:job_type}` in conf/logger/ are resolved here.
 """
 
-import json
 import os
 from collections.abc import Sequence
-from hashlib import sha1
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+
+from genreclf.files import digest_values
 
 # Set in each job of a sweep: the keys that it varies, and the sweep's name.
 VARIED, SWEEP = "GENRECLF_VARIED", "GENRECLF_SWEEP"
@@ -24,11 +24,13 @@ def name_run() -> str:
 
     Empty if nothing differs.
     """
+    from genreclf.evaluation.runs import get_key  # imports NumPy
+
     hydra = HydraConfig.get()
     varied = set(os.environ.get(VARIED, "").split())
     if SWEEP in os.environ:
         varied |= set(hydra.sweeper.get("params") or {})  # what a phase varies
-    differing = [text for text in hydra.overrides.task if _get_key(text) in varied]
+    differing = [text for text in hydra.overrides.task if get_key(text) in varied]
     return " ".join(differing) or hydra.job.override_dirname
 
 
@@ -53,6 +55,7 @@ def add_sweep_settings(arguments: Sequence[str]) -> list[str]:
     The name depends only on the overrides, so a sweep that is continued keeps it.
     """
     from genreclf.commands.identity import changes_nothing  # imports h5py
+    from genreclf.evaluation.runs import get_key
 
     given = [text for text in arguments if "=" in text and not text.startswith("-")]
     try:
@@ -60,8 +63,8 @@ def add_sweep_settings(arguments: Sequence[str]) -> list[str]:
     except HydraException:
         return list(arguments)  # Hydra reports it
     varied = [o.get_key_element().lstrip("+") for o in overrides if o.is_sweep_override()]
-    kept = [text for text in sorted(given) if not changes_nothing(_get_key(text))]
-    digest = sha1(json.dumps(kept).encode()).hexdigest()[:8]
+    kept = [text for text in sorted(given) if not changes_nothing(get_key(text))]
+    digest = digest_values(kept)[:8]
     phase = [text.partition("=")[2] for text in given if text.startswith("phase=")]
     name = f"{','.join([*phase, *varied])[:GROUP_LENGTH]}-{digest}"
     settings = [
@@ -70,7 +73,3 @@ def add_sweep_settings(arguments: Sequence[str]) -> list[str]:
     ]
     place = arguments.index(given[0]) if given else len(arguments)  # overrides must be in a row
     return [*arguments[:place], *settings, *arguments[place:]]
-
-
-def _get_key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")

@@ -18,7 +18,8 @@ from genreclf.data.build_store import (
     write_store,
 )
 from genreclf.data.digests import DigestCache
-from genreclf.data.store import Source, Store, digest_split, digest_values
+from genreclf.data.store import Source, Store, digest_split
+from genreclf.files import digest_values
 from genreclf.protocols import Dataset
 from genreclf.training.sources import digest_sources
 

@@ -23,12 +23,14 @@ from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import compose, hydra_app, study_overrides
 from genreclf.commands.run_folder import set_output_folder
 from genreclf.errors import InputError
+from genreclf.evaluation.runs import get_key
+from genreclf.files import digest_values
 from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
 from genreclf.studies import status
 from genreclf.studies.ranking import find_weakest_genre
 from genreclf.studies.settings import TEST, StudySettings
 from genreclf.studies.study import STUDY, Phase, Study
-from genreclf.studies.sweep import count_points, find_exclusions, get_key, plan_phase
+from genreclf.studies.sweep import count_points, find_exclusions, plan_phase
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,6 @@ def _choose_folder(config: DictConfig) -> Path:
     """Choose the study's folder, named after its settings and the content of its data."""
     from genreclf.commands.identity import digest_run, join_hydra  # --status needs no h5py
     from genreclf.commands.stores import find_store
-    from genreclf.data.store import digest_values
 
     store, choices = find_store(config), HydraConfig.get().runtime.choices
     settings = OmegaConf.to_container(config.study, resolve=True)

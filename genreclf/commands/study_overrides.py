@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands import compose
 from genreclf.errors import InputError
+from genreclf.evaluation.runs import get_key
 from genreclf.studies.settings import TEST, StudySettings
 from genreclf.studies.study import Phase, Study
-from genreclf.studies.sweep import Sweep, count_points, drop_swept, get_key
+from genreclf.studies.sweep import Sweep, count_points, drop_swept
 
 OWN_KEYS = ("study", "status", "estimate", "report")  # not passed on to the training runs
 GENRES = "oversampling.genres"  # null in a phase: of the genre recognised worst so far

@@ -3,9 +3,7 @@
 Every command imports it, also `genreclf study --status`, so it must import nothing slow.
 """
 
-import json
 import shutil
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from genreclf.evaluation.runs import RESULT, read_runs
+from genreclf.files import digest_values
 
 
 class SweepReport(Callback):
@@ -31,7 +30,7 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder, and remove what an interrupted sweep left in it."""
         if config.report:
-            name = f".sweep-{_digest(list(config.hydra.overrides.task))}"
+            name = f".sweep-{digest_values(list(config.hydra.overrides.task))[:8]}"
             self.folder = Path(str(config.outputs)).absolute() / "report" / name
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -54,11 +53,7 @@ class SweepReport(Callback):
         if len(runs) > 1:
             from genreclf.report.page import write_report  # imports Matplotlib
 
-            name = f"sweep-{_digest([run.name for run in runs])}.html"
+            name = f"sweep-{digest_values([run.name for run in runs])[:8]}.html"
             page = Path(str(config.outputs)) / "report" / name
             write_report(read_runs(runs), page)
             print(page)
-
-
-def _digest(texts: list[str]) -> str:
-    return sha1(json.dumps(texts).encode()).hexdigest()[:8]

@@ -26,7 +26,7 @@ from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
-from genreclf.evaluation.metrics import format_headline
+from genreclf.evaluation.metrics import format_headline, name_selected_metric
 from genreclf.training import launch
 from genreclf.trust import list_own_targets
 
@@ -49,8 +49,8 @@ def run(config: DictConfig) -> float | None:
         raise InputError(refused)
     if folder is None:
         return None
-    monitor = "val/loss" if config.monitor == "last" else config.monitor
-    return files.read_json(folder / runs.RESULT)["metrics"][monitor]
+    metrics = files.read_json(folder / runs.RESULT)["metrics"]
+    return metrics[name_selected_metric(config.monitor)]
 
 
 def _run(
@@ -289,7 +289,7 @@ def _list_choices() -> dict[str, str]:
 def _list_overrides() -> list[str]:
     """List the user's overrides, except those that do not affect results."""
     given: list[str] = list(HydraConfig.get().overrides.task)
-    return [text for text in given if not changes_nothing(text.partition("=")[0].lstrip("+~"))]
+    return [text for text in given if not changes_nothing(runs.get_key(text))]
 
 
 def _summarise(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.hydra_app import USER_ERRORS, explain_error, explain_key
 from genreclf.commands.own_parts import register_options
 from genreclf.errors import InputError
-from genreclf.evaluation.metrics import LOGGED, find_direction
+from genreclf.evaluation.metrics import find_direction, name_selected_metric
 
 METHODS = ("bayes", "random", "grid")
 HEADER = """\
@@ -91,7 +91,7 @@ def format_sweep(overrides: Sequence[str], method: str, config_dir: str | None =
         )
         for key, override in searched.items()
     }
-    monitor = config.monitor if config.monitor in LOGGED else "val/loss"  # monitor=last
+    monitor = name_selected_metric(config.monitor)
     goal = {"min": "minimize", "max": "maximize"}[find_direction(monitor)]
     folder = ["--config-dir", str(Path(config_dir).absolute())] if config_dir else []
     sweep = {

@@ -17,7 +17,6 @@ Attributes: `schema`, `digest`, `dataset` (name), `features` (JSON: name and set
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -31,6 +30,7 @@ from genreclf.audio.features import describe_features, identify_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
+from genreclf.files import digest_values
 from genreclf.protocols import Features
 
 SCHEMA = 3
@@ -83,11 +83,6 @@ def describe_source(
         digest_values(contents),
         digest_values(table),
     )
-
-
-def digest_values(values: Any) -> str:
-    """Compute the SHA-1 of plain values, as hexadecimal digits."""
-    return hashlib.sha1(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

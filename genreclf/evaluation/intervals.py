@@ -89,13 +89,18 @@ def estimate_share(counts: Sequence[Count]) -> Estimate:
 
 def pool_folds(counts: Sequence[Count]) -> tuple[list[float], float]:
     """Return the share of each seed over all its folds, and the mean number of tracks of a seed."""
-    pooled: dict[int, list[int]] = {}
+    pooled = _add_up(counts, "seed")
+    shares = [correct / tracks if tracks else 0.0 for correct, tracks in pooled]
+    return shares, compute_mean([tracks for _, tracks in pooled])
+
+
+def _add_up(counts: Sequence[Count], name: str) -> list[tuple[int, int]]:
+    """Add up the correct and the tested tracks of each seed or fold."""
+    blocks: dict[Any, tuple[int, int]] = {}
     for count in counts:
-        total = pooled.setdefault(count.seed, [0, 0])
-        total[0] += count.correct
-        total[1] += count.tracks
-    shares = [correct / tracks if tracks else 0.0 for correct, tracks in pooled.values()]
-    return shares, compute_mean([tracks for _, tracks in pooled.values()])
+        correct, tracks = blocks.get(getattr(count, name), (0, 0))
+        blocks[getattr(count, name)] = correct + count.correct, tracks + count.tracks
+    return list(blocks.values())
 
 
 def _compute_fold_width(counts: Sequence[Count]) -> float:
@@ -113,12 +118,7 @@ def _compute_fold_width(counts: Sequence[Count]) -> float:
 
 def find_fold_range(counts: Sequence[Count]) -> tuple[float, float] | None:
     """Find the lowest and the highest accuracy of a fold over its seeds; None with one fold."""
-    folds: dict[str, list[int]] = {}
-    for count in counts:
-        total = folds.setdefault(count.fold, [0, 0])
-        total[0] += count.correct
-        total[1] += count.tracks
-    shares = [correct / tracks for correct, tracks in folds.values() if tracks]
+    shares = [correct / tracks for correct, tracks in _add_up(counts, "fold") if tracks]
     return (min(shares), max(shares)) if len(shares) > 1 else None
 
 

@@ -19,9 +19,15 @@ from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
 
 TOP = 3  # of top-3 accuracy
+LAST_EPOCH = "last"  # a value of `monitor`: the last epoch is kept
 LOGGED = [
     f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy", "f1_macro")
 ]
+
+
+def name_selected_metric(monitor: str) -> str:
+    """Name the metric by which runs with this `monitor` are compared; "last" compares none."""
+    return "val/loss" if monitor == LAST_EPOCH else monitor
 
 
 def find_direction(metric: str) -> str:

@@ -26,6 +26,11 @@ LIBRARIES = ("genreclf", "torch", "torchaudio", "pytorch-lightning", "librosa", 
 PLACES = (".path", ".root", ".checkpoint", ".runs")  # keys of paths on one machine
 
 
+def get_key(override: str) -> str:
+    """Return the key of an override: `split_seed` for `+split_seed=1`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def hide_location(override: str) -> str:
     """Replace a path in an override by "...": it means nothing on another machine."""
     key, _, _ = override.partition("=")

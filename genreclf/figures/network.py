@@ -17,6 +17,7 @@ from torch.fx.proxy import TraceError
 
 from genreclf.errors import InputError
 from genreclf.figures import flow
+from genreclf.models import get_min_size
 
 Shape = tuple[int, ...]  # without the batch
 AXES = ("batch", "channels", "frequency", "time")  # of a convolution's input and output
@@ -109,7 +110,7 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
     Raises:
         InputError: the network needs more bins or frames, or torch.fx cannot trace it.
     """
-    least = getattr(net, "min_size", 1)
+    least = get_min_size(net)
     if min(bins, frames) < least:
         raise InputError(f"bins={bins} frames={frames}: this model needs {least} x {least}")
     steps = list[Step]()

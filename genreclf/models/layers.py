@@ -19,3 +19,8 @@ def check_rates(**rates: float) -> None:
 def count_parameters(net: nn.Module) -> int:
     """Count trainable parameters."""
     return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
+def get_min_size(net: nn.Module) -> int:
+    """Return the minimum number of bins and of frames that a network takes."""
+    return getattr(net, "min_size", 1)

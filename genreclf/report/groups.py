@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.evaluation.runs import PLACES, Run, hide_location
+from genreclf.evaluation.runs import PLACES, Run, get_key, hide_location
 from genreclf.report.cells import get_config_value
 
 NOT_SHOWN = (  # overrides that have a column, do not affect results or describe an archive
@@ -21,11 +21,6 @@ NOT_SHOWN = (  # overrides that have a column, do not affect results or describe
 
 
 REPEATED = ("seed", "split.number")  # keys of repetitions and folds
-
-
-def get_key(override: str) -> str:
-    """Return the key of an override: `split_seed` for `+split_seed=1`."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def list_settings(result: Mapping[str, Any]) -> list[str]:

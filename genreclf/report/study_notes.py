@@ -7,7 +7,7 @@ from typing import Any
 
 from genreclf import paper
 from genreclf.evaluation.intervals import count_accuracy, estimate_accuracy
-from genreclf.evaluation.runs import Run
+from genreclf.evaluation.runs import Run, get_key
 from genreclf.figures import curves
 from genreclf.report import cells, study_artists
 from genreclf.report.section import MEASURED, Column, Picture, Section, Table
@@ -64,7 +64,7 @@ def _merge_folds(phase: Phase) -> dict[str, list[Point]]:
     """Group the points that differ only in the fold, by the name of what else they set."""
     merged: dict[str, list[Point]] = {}
     for point in phase.points:
-        others = [text for text in point.overrides if text.partition("=")[0].lstrip("+") != FOLD]
+        others = [text for text in point.overrides if get_key(text) != FOLD]
         merged.setdefault(" ".join(others) or "nothing varied", []).append(point)
     return merged
 

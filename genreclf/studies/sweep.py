@@ -8,15 +8,11 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
+from genreclf.evaluation.runs import get_key
 from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.studies.study import Phase, Point
 
 Sweep = Mapping[str, Sequence[str]]
-
-
-def get_key(override: str) -> str:
-    """Return the config key of an override: `optimizer.lr` for `optimizer.lr=1e-3`."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def count_points(sweep: Sweep) -> int:

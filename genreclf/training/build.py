@@ -20,7 +20,7 @@ from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.sampling import Oversampling
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.models import fused
+from genreclf.models import fused, get_min_size
 from genreclf.models.checkpoint import find_last_layer
 from genreclf.protocols import Features, MakeSampler
 from genreclf.training import finetune
@@ -105,11 +105,6 @@ class Parts:
     progress_bar: bool
     trust: list[str]
     config: dict[str, Any]
-
-
-def get_min_size(model: nn.Module) -> int:
-    """Return the minimum number of bins and of frames that a network takes."""
-    return getattr(model, "min_size", 1)
 
 
 def check_size(least: int, features: Features, shape: tuple[int, int]) -> None:

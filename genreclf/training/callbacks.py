@@ -21,12 +21,11 @@ from pytorch_lightning.callbacks import (
 )
 
 from genreclf.errors import DivergedError, InputError, format_error
-from genreclf.evaluation.metrics import find_direction
+from genreclf.evaluation.metrics import LAST_EPOCH, find_direction
 from genreclf.files import BEST, LAST, write_atomically
 from genreclf.training import memory
 
 log = logging.getLogger(__name__)
-LAST_EPOCH = "last"  # a value of `monitor`
 
 
 class History(Callback):

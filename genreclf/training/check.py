@@ -17,7 +17,8 @@ from genreclf.audio.own_features import get_stored
 from genreclf.data.datamodule import check_loading
 from genreclf.data.sampling import ProcessSampler
 from genreclf.errors import InputError
-from genreclf.evaluation.metrics import find_direction
+from genreclf.evaluation.metrics import LAST_EPOCH, find_direction
+from genreclf.models import get_min_size
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.training import process_group
 from genreclf.training.augmentation import check_augmentation
@@ -26,11 +27,10 @@ from genreclf.training.build import (
     check_size,
     describe_parts,
     fit_loss,
-    get_min_size,
     list_classifier_settings,
     load_pretrained,
 )
-from genreclf.training.callbacks import LAST_EPOCH, History, make_callbacks
+from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.loggers import check_loggers
 from genreclf.training.sources import digest_sources
