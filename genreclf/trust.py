@@ -143,6 +143,11 @@ def _import_target(target: str) -> Any:
     return found
 
 
+def is_own(kind: type) -> bool:
+    """Whether a class is not part of genreclf."""
+    return kind.__module__.partition(".")[0] != "genreclf"
+
+
 def identify_code(kind: Any) -> Any:
     """Identify the code of a class or function that is not part of genreclf.
 

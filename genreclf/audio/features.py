@@ -4,26 +4,18 @@ Each class is a kind of feature that satisfies `genreclf.protocols.Features`; it
 are the settings. Equal objects compute equal features. Raise a class's `version` whenever the same
 audio gives different values than before: stored features are then recomputed.
 
-What holds for features of any class, such as one of your own, is in `own_features`.
+What holds for features of any class, such as one of your own, is in `own_features`; how they are
+stored as plain values and identified is in `descriptions`.
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from genreclf.audio import filterbank
-from genreclf.audio.own_features import (
-    is_own,
-    list_changed_settings,
-    list_settings,
-)
+from genreclf.audio.settings import check_settings
 from genreclf.errors import InputError
-from genreclf.trust import build_part, identify_code
-
-MIN_POWER = 1e-10  # floor before the logarithm, librosa's default
 
 
 class _Features:
@@ -32,7 +24,7 @@ class _Features:
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check_settings(self)
+        check_settings(self)
 
     @property
     def silence(self) -> tuple[float, ...]:
@@ -133,7 +125,9 @@ class Mel(_Spectral):
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (bins, frames) of a waveform (samples,)."""
-        return _compute_mel_db(self.clip(waveform, sample_rate), sample_rate, self)
+        clip = self.clip(waveform, sample_rate)
+        filters = filterbank.build_mel_filters(sample_rate, self.n_fft, self.n_mels)
+        return filterbank.compute_levels(clip, filters, self.n_fft, self.hop_length, self.top_db)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +238,8 @@ class MelFrames(_Features):
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (bins, frames) of a waveform (samples,)."""
-        mel = _compute_mel_db(waveform, sample_rate, self)
+        filters = filterbank.build_mel_filters(sample_rate, self.n_fft, self.n_mels)
+        mel = filterbank.compute_levels(waveform, filters, self.n_fft, self.hop_length, self.top_db)
         picked = (np.arange(self.frames) + 0.5) * mel.shape[1] / self.frames
         return mel[:, picked.astype(int)]
 
@@ -256,115 +251,5 @@ class Precomputed(_Features):
     name: ClassVar[str] = "precomputed"
 
 
-Computed = Mel | MFCC | Chroma | Waveform | MelFrames  # from audio
-Features = Computed | Precomputed
+Features = Mel | MFCC | Chroma | Waveform | MelFrames | Precomputed
 KINDS = {kind.name: kind for kind in (Mel, MFCC, Chroma, Waveform, MelFrames, Precomputed)}
-
-
-def _compute_mel_db(clip: np.ndarray, sample_rate: int, setting: Mel | MelFrames) -> np.ndarray:
-    """Compute the mel spectrogram (n_mels, frames) of a clip, in dB relative to its loudest bin."""
-    filters = filterbank.build_mel_filters(sample_rate, setting.n_fft, setting.n_mels)
-    power = filterbank.apply_filters(clip, filters, setting.n_fft, setting.hop_length)
-    # Like `librosa.power_to_db(power, ref=np.max, top_db=...)`, without importing librosa.
-    level = 10.0 * np.log10(np.maximum(MIN_POWER, power))
-    level -= 10.0 * np.log10(np.maximum(MIN_POWER, power.max()))
-    return np.maximum(level, level.max() - setting.top_db).astype(np.float32)
-
-
-def _check_settings(features: Any) -> None:
-    """Reject impossible settings, and store 30 as 30.0 where the field is a float.
-
-    Fields that a class of your own adds are its own affair.
-    """
-    bases = [base for base in type(features).__mro__ if not is_own(base)]
-    known = {name for base in bases for name in vars(base).get("__annotations__", {})}
-    for field in dataclasses.fields(features):
-        value = getattr(features, field.name)
-        if field.name not in known or isinstance(field.default, bool):
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
-            raise InputError(f"features.{field.name}={value!r}: set a number above 0")
-        if isinstance(field.default, float):
-            object.__setattr__(features, field.name, float(value))
-        elif value % 1:
-            raise InputError(f"features.{field.name}={value!r}: set a whole number above 0")
-        else:
-            object.__setattr__(features, field.name, int(value))
-
-
-def describe_features(features: Any) -> dict[str, Any]:
-    """Describe features as plain values for `build_features`: name or `_target_`, and settings.
-
-    Raises:
-        InputError: a class of your own does not keep its settings.
-    """
-    kind = type(features)
-    if KINDS.get(features.name) is kind:
-        return {"name": features.name, **dataclasses.asdict(features)}
-    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **list_settings(features)}
-
-
-def locate_features(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return what `describe_features` returned as a config: `_target_` and settings.
-
-    Raises:
-        InputError: this version of genreclf does not know the name.
-    """
-    if "_target_" in stored:
-        return stored
-    settings = dict(stored)
-    kind = KINDS.get(settings.pop("name", ""))
-    if kind is None:
-        raise InputError(f"features {stored} are not known to this version of genreclf")
-    return {"_target_": f"genreclf.audio.{kind.__name__}", **settings}
-
-
-def identify_features(features: Any) -> dict[str, Any]:
-    """Describe what determines the features' values: class, version, settings off their defaults.
-
-    The class goes by the name it is exported under, so that a module can move, and a new setting
-    that is left at its default changes nothing. A class of your own without a version is identified
-    by its source file, so that features are computed again when you edit it.
-
-    Raises:
-        InputError: a class of your own does not keep its settings.
-    """
-    kind = type(features)
-    if is_own(kind):
-        name, version = f"{kind.__module__}.{kind.__qualname__}", identify_code(kind)
-        ours = (vars(base).get("version") for base in kind.__mro__ if not is_own(base))
-        inherited = next(filter(None, ours), 1)  # of the class of genreclf that it extends
-        base = {} if inherited == 1 else {"inherited": inherited}
-        return {"class": name, "version": version, **base, **list_changed_settings(features)}
-    package, _, _ = kind.__module__.rpartition(".")
-    exported = package if package == "genreclf.audio" else kind.__module__
-    changed = {
-        field.name: getattr(features, field.name)
-        for field in dataclasses.fields(features)
-        if getattr(features, field.name) != field.default
-    }
-    version = getattr(features, "version", 1)
-    return {"class": f"{exported}.{kind.__qualname__}", "version": version, **changed}
-
-
-def build_features(stored: dict[str, Any], trust: Sequence[str] = ()) -> Any:
-    """Build features from what `describe_features` returned.
-
-    Args:
-        stored: name or `_target_`, and settings.
-        trust: packages outside genreclf whose code may be imported.
-
-    Raises:
-        InputError: this version of genreclf does not know the name or a setting, or the class is
-            in a package that is not trusted.
-    """
-    if "_target_" in stored:
-        return build_part(stored, trust)
-    arguments = dict(stored)
-    try:
-        return KINDS[arguments.pop("name")](**arguments)
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"features {stored} are not known to this version of genreclf: {error}"
-        ) from None

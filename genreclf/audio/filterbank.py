@@ -14,6 +14,7 @@ import numpy as np
 
 FRAMES = 64  # per block
 FILTERS = 16  # per matrix product
+MIN_POWER = 1e-10  # floor before the logarithm, librosa's default
 
 
 @dataclass(frozen=True)
@@ -97,3 +98,17 @@ def apply_filters(clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int) 
         for rows, columns, weights in filters.groups:
             np.matmul(squares[:, columns], weights, out=power[first : first + FRAMES, rows])
     return np.ascontiguousarray(power.T)
+
+
+def compute_levels(
+    clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int, top_db: float
+) -> np.ndarray:
+    """Compute the power that passes each filter, in dB relative to the loudest bin.
+
+    Returns:
+        float32 (filters, frames) in [-top_db, 0], as `librosa.power_to_db(power, ref=np.max)`.
+    """
+    power = apply_filters(clip, filters, n_fft, hop_length)
+    level = 10.0 * np.log10(np.maximum(MIN_POWER, power))
+    level -= 10.0 * np.log10(np.maximum(MIN_POWER, power.max()))
+    return np.maximum(level, level.max() - top_db).astype(np.float32)

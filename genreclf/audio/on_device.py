@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchaudio import transforms
 from torchaudio.functional import create_dct
 
-from genreclf.audio.features import MFCC, MIN_POWER, Chroma, Mel
+from genreclf.audio.features import MFCC, Chroma, Mel
+from genreclf.audio.filterbank import MIN_POWER
 from genreclf.audio.own_features import get_stored
 from genreclf.errors import InputError
 

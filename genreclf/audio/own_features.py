@@ -1,26 +1,20 @@
-"""Features of any class: what they need not declare, what identifies them, and checks.
+"""Features of any class: what they need not declare, and checks.
 
 A class of your own needs only what `genreclf.protocols.Features` demands. Everything else is looked
 up here, with a default, so that no other module asks for a concrete class.
 """
 
-import inspect
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genreclf.audio.settings import list_settings
 from genreclf.errors import InputError
+from genreclf.trust import is_own
 
 REQUIRED = ("name", "sample_rate", "duration", "shape", "__call__")
 RATE = 22_050  # Hz, of the noise on which features are tried that take any sample rate
-
-
-def is_own(kind: type) -> bool:
-    """Whether a class is not part of genreclf."""
-    return kind.__module__.partition(".")[0] != "genreclf"
 
 
 def get_stored(features: Any) -> Any:
@@ -116,72 +110,3 @@ def _make_noise(features: Any) -> tuple[np.ndarray, int]:
     rate = features.sample_rate or RATE
     noise = np.random.default_rng(0).normal(0, 0.1, int(features.duration * rate))
     return noise.astype(np.float32), rate
-
-
-def list_settings(part: Any) -> dict[str, Any]:
-    """List the arguments with which an object was built, as plain values.
-
-    An argument is looked up in the attribute of the same name, with or without a leading
-    underscore, as it is in dataclasses.
-
-    Raises:
-        InputError: there is no such attribute, or its value cannot be stored.
-    """
-    settings = {}
-    for name in _list_arguments(type(part)):
-        found = [getattr(part, key) for key in (name, f"_{name}") if hasattr(part, key)]
-        if not found:
-            raise InputError(
-                f"{type(part).__module__}.{type(part).__qualname__}: keep the argument {name} of "
-                f"the constructor (self.{name} = {name}), so that checkpoints can record it"
-            )
-        settings[name] = _make_plain(found[0], f"{type(part).__qualname__}.{name}")
-    return settings
-
-
-def list_changed_settings(part: Any) -> dict[str, Any]:
-    """List the settings that differ from the defaults of the constructor; 30.0 counts as 30."""
-    arguments, settings = _list_arguments(type(part)), list_settings(part)
-    changed = {
-        name: value
-        for name, value in settings.items()
-        if value != (list(default) if isinstance(default := arguments[name], tuple) else default)
-    }
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in changed.items()
-    }
-
-
-def _list_arguments(kind: type) -> dict[str, Any]:
-    """List the defaults of the constructor's arguments, `Parameter.empty` where there is none."""
-    found: dict[str, Any] = {}
-    for base in kind.__mro__:  # a constructor that takes **others passes them on
-        if "__init__" not in vars(base) or base is object:
-            continue
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        named = {
-            p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        }
-        found = {**named, **found}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return found
-
-
-def _make_plain(value: Any, where: str) -> Any:
-    """Convert a setting to what JSON can hold."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _make_plain(item, where) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_make_plain(item, where) for item in value]
-    raise InputError(
-        f"{where} is a {type(value).__name__}; only numbers, texts, lists and mappings can be "
-        "settings, because checkpoints record them"
-    )

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
 from genreclf.audio import Precomputed
-from genreclf.audio.features import identify_features
+from genreclf.audio.descriptions import identify_features
 from genreclf.commands.identity import DIGITS
 from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import digest_config_split

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.audio.features import build_features, identify_features, locate_features
+from genreclf.audio.descriptions import build_features, identify_features, locate_features
 from genreclf.commands.identity import digest_run
 from genreclf.data.build_store import (
     StorePlan,

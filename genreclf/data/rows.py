@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from genreclf.audio.content import UNREADABLE
-from genreclf.audio.features import identify_features
+from genreclf.audio.descriptions import identify_features
 from genreclf.audio.workers import Row, extract, map_in_order
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import Store

@@ -26,7 +26,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from genreclf.audio.features import describe_features, identify_features
+from genreclf.audio.descriptions import describe_features, identify_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError

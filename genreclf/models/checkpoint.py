@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from genreclf.audio.content import UNREADABLE
-from genreclf.audio.features import build_features
+from genreclf.audio.descriptions import build_features
 from genreclf.errors import InputError
 from genreclf.files import BEST, read_json, write_atomically
 from genreclf.models.normalise import Normalise

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import mutagen
 
 from genreclf import paper
-from genreclf.audio.features import build_features
+from genreclf.audio.descriptions import build_features
 from genreclf.audio.own_features import compute_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from genreclf.audio.features import describe_features
+from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genreclf.audio.features import describe_features
+from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datamodule import check_loading
 from genreclf.data.sampling import ProcessSampler

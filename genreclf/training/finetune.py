@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from genreclf.audio.features import describe_features
+from genreclf.audio.descriptions import describe_features
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError

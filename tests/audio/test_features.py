@@ -6,16 +6,7 @@ import pytest
 import torch
 
 from genreclf.audio import decode
-from genreclf.audio.features import (
-    MFCC,
-    Chroma,
-    Mel,
-    MelFrames,
-    Precomputed,
-    Waveform,
-    build_features,
-    describe_features,
-)
+from genreclf.audio.features import MFCC, Chroma, Mel, MelFrames, Waveform
 from genreclf.audio.on_device import TOLERANCE, build_batch_features
 from genreclf.errors import InputError
 
@@ -59,19 +50,6 @@ def test_values_are_frozen(waveform: np.ndarray) -> None:
 def test_longer_clips_are_cut(waveform: np.ndarray) -> None:
     mel = Mel(duration=2)
     np.testing.assert_array_equal(mel(waveform, RATE), mel(waveform[: 2 * RATE], RATE))
-
-
-def test_settings_come_back() -> None:
-    kinds = (Mel(n_mels=64, duration=6.0), MFCC(n_mfcc=20), Chroma(), Waveform(), MelFrames())
-    for features in (*kinds, Precomputed()):
-        assert build_features(describe_features(features)) == features
-
-
-def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(InputError, match="not known"):
-        build_features({"name": "wavelet"})
-    with pytest.raises(InputError, match="not known"):
-        build_features({"name": "mel", "wings": 2})
 
 
 def test_impossible_settings_are_refused() -> None:

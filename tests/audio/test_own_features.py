@@ -15,7 +15,7 @@ import pytest
 
 import genreclf
 from genreclf.audio import MFCC, Chroma, Mel, MelFrames, Waveform, own_features
-from genreclf.audio.features import (
+from genreclf.audio.descriptions import (
     build_features,
     describe_features,
     identify_features,
@@ -132,12 +132,6 @@ def test_own_features_are_described_by_class_and_settings(
     assert locate_features(plain) == plain
     with pytest.raises(InputError, match="my_features"):
         build_features(plain)
-
-
-def test_built_in_features_are_located_by_name() -> None:
-    assert locate_features(describe_features(Mel(n_mels=8)))["_target_"] == "genreclf.audio.Mel"
-    with pytest.raises(InputError, match="not known to this version"):
-        locate_features({"name": "wavelet"})
 
 
 def test_an_edited_class_is_another_one_d1(mine: Callable[..., ModuleType]) -> None:
