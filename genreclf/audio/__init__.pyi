@@ -1,4 +1,3 @@
-from .decode import DecodeError as DecodeError
 from .decode import read_audio as read_audio
 from .decode import read_windows as read_windows
 from .features import MFCC as MFCC
@@ -8,3 +7,4 @@ from .features import Mel as Mel
 from .features import MelFrames as MelFrames
 from .features import Precomputed as Precomputed
 from .features import Waveform as Waveform
+from .sound_files import DecodeError as DecodeError

@@ -5,45 +5,17 @@ overshoot a little). Channels are averaged; soxr resamples at its "HQ" setting. 
 those of `librosa.load(path, sr=sample_rate, duration=duration)`.
 """
 
-import contextlib
 import math
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
-EXTENSIONS = (
-    *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
-    *(".m4a", ".aac", ".wma"),  # need FFmpeg
-)
+from genreclf.audio.sound_files import DecodeError, read_start, read_stretches
+
 MIN_SECONDS = 2.0
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
-
-
-class DecodeError(ValueError):
-    """A file without a usable waveform; the message gives the reason, without the path."""
-
-
-def find_audio_files(folder: str | Path, skip: str = "") -> Iterator[Path]:
-    """Find the files in a folder and its subfolders whose names end in one of EXTENSIONS.
-
-    Symbolic links are followed; names that begin with a dot are skipped, and so are subfolders
-    that hold a file of the name `skip`.
-    """
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        if skip in names and parent != str(folder):
-            folders.clear()
-            continue
-        folders[:] = (name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(parent, name)
 
 
 def read_audio(
@@ -62,7 +34,7 @@ def read_audio(
     Raises:
         DecodeError: the file does not decode, is shorter than 2 s, or is silent (peak under 1e-4).
     """
-    samples, native_rate = _decode(Path(path), duration)
+    samples, native_rate = read_start(Path(path), duration)
     _check_length(len(samples) / native_rate)
     waveform = _mix_down(samples)
     if _is_silent(waveform):
@@ -89,7 +61,7 @@ def read_windows(
     Raises:
         DecodeError: for the reasons of `read_audio`, at the first or a later window.
     """
-    yield from _make_windows(_read_stretches(Path(path), duration), sample_rate, duration)
+    yield from _make_windows(read_stretches(Path(path), duration), sample_rate, duration)
 
 
 def split_waveform(
@@ -147,33 +119,6 @@ def _complete_windows(
         _check_length(0.0)
 
 
-def _read_stretches(path: Path, duration: float) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield samples (n, channels) and their rate, `duration` seconds at a time.
-
-    If libsndfile fails partway, FFmpeg decodes the rest.
-    """
-    _check_file(path)
-    done = 0
-    try:
-        with _Stream(path) as sound:
-            for samples in _read_blocks(sound, duration):
-                yield samples, sound.samplerate
-                done += len(samples)
-        return
-    except soundfile.LibsndfileError:
-        pass
-    with _convert_with_ffmpeg(path) as file, soundfile.SoundFile(file) as sound:
-        sound.seek(min(done, sound.frames))
-        for samples in _read_blocks(sound, duration):
-            yield samples, sound.samplerate
-
-
-def _read_blocks(sound: soundfile.SoundFile, duration: float) -> Iterator[np.ndarray]:
-    size = int(duration * sound.samplerate)
-    while len(samples := sound.read(size, dtype="float32", always_2d=True)):
-        yield samples
-
-
 def _check_length(seconds: float) -> None:
     if seconds < MIN_SECONDS:
         raise DecodeError(f"too short: {seconds:.2f} s of audio decode, {MIN_SECONDS:g} s needed")
@@ -203,75 +148,3 @@ def _mix_down(samples: np.ndarray) -> np.ndarray:
     for channel in samples.T[1:]:
         mixed += channel
     return mixed / np.float32(samples.shape[1])
-
-
-def _decode(path: Path, duration: float) -> tuple[np.ndarray, int]:
-    """Decode samples (n, channels) at the file's own rate, with libsndfile or else FFmpeg."""
-    _check_file(path)
-    try:
-        return _read(path, duration)
-    except soundfile.LibsndfileError:
-        # libsndfile has no AAC decoder, and rejects damaged MP3 files that FFmpeg still decodes.
-        with _convert_with_ffmpeg(path, duration) as file:
-            return _read(file, duration)
-
-
-class _Stream(soundfile.SoundFile):
-    """A file that is read from start to end.
-
-    soundfile seeks after each read of a seekable file. That resets an MP3 decoder, which then lacks
-    the bits that earlier frames keep for later ones (the bit reservoir).
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise DecodeError("no such file")
-    if path.stat().st_size == 0:
-        raise DecodeError("does not decode: the file is empty")
-
-
-def _read(file: Path, duration: float) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(file) as sound:
-        frames = int(duration * sound.samplerate)
-        return sound.read(frames, dtype="float32", always_2d=True), sound.samplerate
-
-
-@contextlib.contextmanager
-def _convert_with_ffmpeg(path: Path, duration: float | None = None) -> Iterator[Path]:
-    """Convert the first `duration` seconds, or the whole file, to a temporary WAV file."""
-    ffmpeg = find_ffmpeg()
-    if ffmpeg is None:
-        raise DecodeError(
-            f"does not decode: this {path.suffix} file needs FFmpeg, which is not installed; "
-            "install the system package ffmpeg, or: pip install 'genreclf[ffmpeg]'"
-        )
-    cut = [] if duration is None else ["-t", str(duration)]
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place, "converted.wav")
-        command = [ffmpeg, "-v", "error", "-nostdin", "-i", str(path), *cut, "-map", "0:a:0"]
-        command += ["-f", "wav", "-rf64", "auto", "-c:a", "pcm_f32le", str(file)]
-        done = subprocess.run(command, capture_output=True, check=False)
-        if b"No space left" in done.stderr:
-            raise DecodeError(f"no space left in {tempfile.gettempdir()} to convert it; set TMPDIR")
-        try:
-            soundfile.info(file)
-        except soundfile.LibsndfileError:
-            raise DecodeError(
-                "does not decode: neither libsndfile nor FFmpeg can read it"
-            ) from None
-        yield file
-
-
-def find_ffmpeg() -> str | None:
-    """Find FFmpeg: the system's, else that of the package imageio-ffmpeg, else None."""
-    if found := shutil.which("ffmpeg"):
-        return found
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        return None
-    return imageio_ffmpeg.get_ffmpeg_exe()

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from genreclf.audio import decode
 from genreclf.audio.own_features import compute_features
+from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError
 from genreclf.protocols import Features
 
@@ -187,7 +188,7 @@ def extract(path: str, features: Features) -> Row:
     """
     try:
         waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
-    except decode.DecodeError as error:
+    except DecodeError as error:
         return str(error)
     except OSError as error:  # such as a folder that may be listed but not entered
         return str(error.strerror or error)
@@ -223,7 +224,7 @@ def extract_windows(audio: Audio, features: Features) -> list[Window] | str:
             Window(start, start + len(waveform) / rate, _compute(features, waveform, rate, where))
             for start, waveform, rate in windows
         ]
-    except decode.DecodeError as error:
+    except DecodeError as error:
         return str(error)
     except OSError as error:  # such as a name that is too long or a missing permission
         return str(error.strerror or error)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from genreclf.audio import decode
+from genreclf.audio import DecodeError, decode, sound_files
 
 RATE = 44100
 
@@ -36,7 +36,7 @@ def test_a_real_mp3_decodes_as_librosa_does(real_music: Path) -> None:
 
 
 def test_m4a_goes_through_ffmpeg(tmp_path: Path) -> None:
-    ffmpeg = decode.find_ffmpeg()
+    ffmpeg = sound_files.find_ffmpeg()
     assert ffmpeg, "imageio-ffmpeg is among the development packages"
     soundfile.write(tmp_path / "tone.wav", tone(4), RATE)
     path = tmp_path / "tone.m4a"
@@ -51,15 +51,15 @@ def test_m4a_goes_through_ffmpeg(tmp_path: Path) -> None:
 def test_without_ffmpeg_the_remedy_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "find_ffmpeg", lambda: None)
+    monkeypatch.setattr(sound_files, "find_ffmpeg", lambda: None)
     (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
-    with pytest.raises(decode.DecodeError, match=r"\.m4a .*pip install 'genreclf\[ffmpeg\]'"):
+    with pytest.raises(DecodeError, match=r"\.m4a .*pip install 'genreclf\[ffmpeg\]'"):
         decode.read_audio(tmp_path / "song.m4a", 22050, 30)
 
 
 def test_ffmpeg_of_the_system_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/somewhere/{name}")
-    assert decode.find_ffmpeg() == "/somewhere/ffmpeg"
+    assert sound_files.find_ffmpeg() == "/somewhere/ffmpeg"
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
@@ -90,28 +90,28 @@ def test_a_truncated_mp3_gives_what_is_left(tmp_path: Path) -> None:
 )
 def test_what_does_not_decode_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "bad.mp3").write_bytes(content)
-    with pytest.raises(decode.DecodeError, match=reason):
+    with pytest.raises(DecodeError, match=reason):
         decode.read_audio(tmp_path / "bad.mp3", 22050, 30)
 
 
 def test_what_is_too_short_says_so(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", tone(1.5), RATE)
-    with pytest.raises(decode.DecodeError, match=r"too short: 1\.50 s"):
+    with pytest.raises(DecodeError, match=r"too short: 1\.50 s"):
         decode.read_audio(tmp_path / "short.wav", 22050, 30)
     content = mp3(tmp_path)
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 10])
-    with pytest.raises(decode.DecodeError, match="too short"):
+    with pytest.raises(DecodeError, match="too short"):
         decode.read_audio(tmp_path / "cut.mp3", 22050, 30)
 
 
 def test_silence_says_so(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.flac", np.zeros((3 * RATE, 2)), RATE)
-    with pytest.raises(decode.DecodeError, match="silent"):
+    with pytest.raises(DecodeError, match="silent"):
         decode.read_audio(tmp_path / "silent.flac", 22050, 30)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(decode.DecodeError, match="no such file"):
+    with pytest.raises(DecodeError, match="no such file"):
         decode.read_audio(tmp_path / "none.mp3", 22050, 30)
 
 
@@ -149,12 +149,12 @@ def test_silent_windows_are_left_out_unless_all_are(tmp_path: Path) -> None:
     soundfile.write(path, np.concatenate([tone(4), np.zeros((4 * RATE, 2)), tone(4)]), RATE)
     assert [start for start, _, _ in decode.read_windows(path, 22050, 4)] == [0, 8]
     soundfile.write(path, np.zeros((8 * RATE, 2)), RATE)
-    with pytest.raises(decode.DecodeError, match="silent"):
+    with pytest.raises(DecodeError, match="silent"):
         list(decode.read_windows(path, 22050, 4))
 
 
 def test_windows_go_through_ffmpeg_and_name_what_cannot_be_read(tmp_path: Path) -> None:
-    ffmpeg = decode.find_ffmpeg()
+    ffmpeg = sound_files.find_ffmpeg()
     assert ffmpeg
     soundfile.write(tmp_path / "tone.wav", tone(9), RATE)
     path = tmp_path / "tone.m4a"
@@ -162,7 +162,7 @@ def test_windows_go_through_ffmpeg_and_name_what_cannot_be_read(tmp_path: Path) 
     assert [round(start, 2) for start, _, _ in decode.read_windows(path, 22050, 3)][:3] == [0, 3, 6]
     (tmp_path / "broken.m4a").write_bytes(b"no audio" * 100)
     for name in ("broken.m4a", "gone.wav"):
-        with pytest.raises(decode.DecodeError):
+        with pytest.raises(DecodeError):
             list(decode.read_windows(tmp_path / name, 22050, 3))
 
 
