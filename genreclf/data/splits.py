@@ -5,15 +5,20 @@ Each function takes the store first and its settings by name, and puts no row in
 """
 
 import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from hashlib import sha1
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold
 
-from genreclf.data.artists import identify_artists
+from genreclf.data.folds import (
+    check_artists,
+    divide_by_artist,
+    divide_stratified,
+    group_by_artist,
+    has_artists_to_divide,
+    iterate_folds,
+)
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 
@@ -29,21 +34,14 @@ def split_stratified(store: Store, seed: int = 42) -> Split:
     """
     rows = np.arange(len(store))
     try:
-        rest, test = _divide_stratified(rows, store.labels, 0.2, seed)
-        train, val = _divide_stratified(rest, store.labels[rest], 0.125, seed)
+        rest, test = divide_stratified(rows, store.labels, 0.2, seed)
+        train, val = divide_stratified(rest, store.labels[rest], 0.125, seed)
     except ValueError as error:
         raise InputError(
             f"split=stratified: {len(store)} tracks are too few ({error}); use at least about 10 "
             "tracks of each genre"
         ) from None
     return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
-
-
-def _divide_stratified(
-    rows: np.ndarray, labels: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    parts = train_test_split(rows, test_size=share, random_state=seed, stratify=labels)
-    return np.asarray(parts[0]), np.asarray(parts[1])
 
 
 def split_by_artist(store: Store, seed: int = 42) -> Split:
@@ -55,14 +53,14 @@ def split_by_artist(store: Store, seed: int = 42) -> Split:
     Raises:
         InputError: no track has an artist, or there are too few artists to fill each part.
     """
-    artists = _group_by_artist(store)
+    artists = group_by_artist(store)
     if artists is None:
         raise InputError(
             "split=artist: no track has an artist (tags of the files, or an array 'artist'); "
             "tag them, or use split=stratified"
         )
-    rest, test = _divide_by_artist(store, artists, np.arange(len(store)), 5, seed, "artist")
-    train, val = _divide_by_artist(store, artists, rest, 8, seed, "artist")
+    rest, test = divide_by_artist(store, artists, np.arange(len(store)), 5, seed, "artist")
+    train, val = divide_by_artist(store, artists, rest, 8, seed, "artist")
     return {"train": train, "val": val, "test": test}
 
 
@@ -91,13 +89,13 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
             f"split=kfold: {store.classes[least]} has {count} tracks, fewer than {folds} folds; "
             "add tracks, leave the genre out, or choose fewer folds: split.folds=..."
         )
-    rows, artists = np.arange(len(store)), _group_by_artist(store)
+    rows, artists = np.arange(len(store)), group_by_artist(store)
     if artists is None:
         log.info("split=kfold: no track has an artist, so the folds are balanced by genre only")
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         rest, test = list(splitter.split(rows, store.labels))[number]
         try:
-            train, val = _divide_stratified(rest, store.labels[rest], 1 / 8, seed)
+            train, val = divide_stratified(rest, store.labels[rest], 1 / 8, seed)
         except ValueError as error:
             raise InputError(
                 f"split=kfold: {len(store)} tracks are too few ({error}); use at least about 10 "
@@ -105,7 +103,7 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
             ) from None
         return {"train": np.sort(train), "val": np.sort(val), "test": test}
     rest, test = _find_artist_folds(store, artists, folds, seed)[number]
-    train, val = _divide_by_artist(store, artists, rest, 8, seed, "kfold")
+    train, val = divide_by_artist(store, artists, rest, 8, seed, "kfold")
     return {"train": train, "val": val, "test": test}
 
 
@@ -118,36 +116,15 @@ def _check_fold(number: int, folds: int) -> None:
         )
 
 
-def _group_by_artist(store: Store) -> np.ndarray | None:
-    """Return the artist of each row; None if no artist is known."""
-    artists = identify_artists(store)
-    if not any(artists):
-        return None
-    return np.array([artist or f"\0{row}" for row, artist in enumerate(artists)])
-
-
-def _check_artists(
-    store: Store, artists: np.ndarray, rows: np.ndarray, least: int, name: str
-) -> None:
-    """Refuse rows in which a genre has fewer than `least` artists."""
-    labels, groups = store.labels[rows], artists[rows]
-    for label in np.unique(labels):
-        if len(set(groups[labels == label])) < least:
-            raise InputError(
-                f"split={name}: {store.classes[label]} has tracks by fewer than 3 artists, and "
-                "each of the 3 parts needs one of its own; add artists, or use split=stratified"
-            )
-
-
 def _find_artist_folds(
     store: Store, artists: np.ndarray, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Find folds of which each one lacks no genre, or where artists are few, the others do not."""
-    _check_artists(store, artists, np.arange(len(store)), 3, "kfold")
+    check_artists(store, artists, np.arange(len(store)), 3, "kfold")
     fallback = None
     for attempt in range(20):
-        pairs = list(_iterate_folds(store.labels, artists, folds, seed + attempt))
-        if not all(_has_artists_to_divide(store, artists, rest) for rest, _ in pairs):
+        pairs = list(iterate_folds(store.labels, artists, folds, seed + attempt))
+        if not all(has_artists_to_divide(store, artists, rest) for rest, _ in pairs):
             continue
         if all(len(set(store.labels[fold])) == len(store.classes) for _, fold in pairs):
             return pairs
@@ -159,50 +136,6 @@ def _find_artist_folds(
         )
     log.warning("split=kfold: some folds lack a genre that has tracks by few artists")
     return fallback
-
-
-def _has_artists_to_divide(store: Store, artists: np.ndarray, rows: np.ndarray) -> bool:
-    """Whether each genre has two artists, one to train on and one to validate on."""
-    labels = store.labels[rows]
-    return all(len(set(artists[rows][labels == label])) > 1 for label in range(len(store.classes)))
-
-
-def _divide_by_artist(
-    store: Store, artists: np.ndarray, rows: np.ndarray, folds: int, seed: int, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split off about one row in `folds`; both sides have every genre but share no artist."""
-    _check_artists(store, artists, rows, 2, name)
-    labels, groups = store.labels[rows], artists[rows]
-    most = min(folds, len(set(groups)), int(np.unique(labels, return_counts=True)[1].max()))
-    for number in range(most, 1, -1):  # fewer, larger parts where artists are few
-        for attempt in range(20):  # a fold can lack a genre: shuffle again
-            found = _find_usable_folds(labels, groups, number, seed + attempt)
-            if found:
-                first, second = min(found, key=lambda fold: abs(len(fold[1]) - len(rows) / folds))
-                return rows[first], rows[second]
-    raise InputError(
-        f"split={name}: found no division in which every part has every genre; add artists to the "
-        "smallest genres, or use split=stratified"
-    )
-
-
-def _find_usable_folds(
-    labels: np.ndarray, groups: np.ndarray, number: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Find the pairs (rest, fold) with every genre on both sides."""
-    every = set(labels)
-    folds = _iterate_folds(labels, groups, number, seed)
-    return [pair for pair in folds if all(set(labels[part]) == every for part in pair)]
-
-
-def _iterate_folds(
-    labels: np.ndarray, groups: np.ndarray, number: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs (rest, fold) that share no group, genres balanced as far as possible."""
-    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")
-        yield from list(splitter.split(labels, labels, groups))
 
 
 def split_officially(store: Store) -> Split:
@@ -265,7 +198,7 @@ def split_by_fold(
             f"split=fold: the ids of the training part lie in {len(set(blocks))} blocks of {block},"
             f" {folds} folds are needed; choose a smaller split.block"
         )
-    train, test = list(_iterate_folds(store.labels[rows], blocks, folds, seed))[number]
+    train, test = list(iterate_folds(store.labels[rows], blocks, folds, seed))[number]
     return {"train": rows[train], "val": parts["val"], "test": rows[test]}
 
 
