@@ -26,7 +26,7 @@ from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
 from genreclf.models.import_weights import load_any_checkpoint
 from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.training import process_group
-from genreclf.training.classifier import predict_part
+from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"

@@ -3,14 +3,13 @@
 Metrics are logged once per epoch as {train,val,test}/{loss,accuracy,f1_macro}. Those for training
 are computed during the epoch, with dropout and augmentation. `val/loss` and `test/loss` are always
 the cross-entropy in nats, whatever loss is minimised, so that runs can be compared.
-`genreclf train` computes its test figures from `predict_step` and `metrics.evaluate`.
+`genreclf train` computes its test figures from `predict_part` and `metrics.evaluate`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from genreclf.data.datamodule import Batch, StoreDataModule
+from genreclf.data.datamodule import Batch
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import FORMAT, TrainedModel, load_checkpoint, read_checkpoint
-from genreclf.models.fused import fuse
-from genreclf.training.losses import CrossEntropy
+from genreclf.models.checkpoint import FORMAT, load_checkpoint, read_checkpoint
+from genreclf.training.losses import CrossEntropy, compute_distillation_error
 from genreclf.training.metrics import F1Macro
 from genreclf.training.optimizers import keep_learning_rate
 
@@ -175,7 +173,7 @@ class Classifier(pl.LightningModule):
             logits = self(features)
             return logits, labels, self.loss(logits, goal), None
         logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
-        error = _compute_distillation_error(
+        error = compute_distillation_error(
             self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
         )
         return logits, labels, self.loss(logits, goal), error
@@ -265,37 +263,3 @@ class Classifier(pl.LightningModule):
             "classes": list(self.classes),
             **self.description,
         }
-
-
-def _compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Compute the mean squared error of a batch; missing targets (NaN) have no error."""
-    known = targets.isfinite()
-    return torch.where(known, predicted.float() - targets, 0.0).square().mean()
-
-
-def predict_part(
-    trainer: pl.Trainer, trained: TrainedModel, data: StoreDataModule, part: str, fast: bool = True
-) -> np.ndarray:
-    """Predict class probabilities, float32 (n, classes), of a part in the order of its rows.
-
-    Args:
-        trainer: a Trainer with a single process.
-        trained: the model.
-        data: the store and its split.
-        part: the part, such as "test".
-        fast: whether layers are fused, which changes only the rounding.
-
-    Raises:
-        InputError: a probability is not a finite number.
-    """
-    net = fuse(trained.net) if fast else trained.net
-    classifier = Classifier(net, trained.classes, normalise=trained.normalise)
-    data.predicted_part = part
-    batches = trainer.predict(classifier, datamodule=data)
-    scores = torch.cat(batches).float().cpu().numpy()  # pyright: ignore[reportArgumentType]
-    if wrong := int((~np.isfinite(scores)).any(axis=1).sum()):
-        raise InputError(
-            f"the model's scores of {wrong} of {len(scores)} tracks are not finite numbers: its "
-            "weights are damaged, or it was trained on other features"
-        )
-    return scores

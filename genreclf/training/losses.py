@@ -60,3 +60,9 @@ class CrossEntropy(nn.Module):
         if self.weights is not None:
             terms = terms * self.weights
         return terms.sum(dim=1).mean()
+
+
+def compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Compute the mean squared error of a batch; missing targets (NaN) have no error."""
+    known = targets.isfinite()
+    return torch.where(known, predicted.float() - targets, 0.0).square().mean()

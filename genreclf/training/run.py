@@ -17,8 +17,8 @@ from genreclf.evaluation.metrics import evaluate
 from genreclf.models import count_parameters
 from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
-from genreclf.training.classifier import predict_part
 from genreclf.training.fit import TrainingResult, fit, restore
+from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
 

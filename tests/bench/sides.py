@@ -168,7 +168,7 @@ def inference(clips: int, frames: int) -> Repeat:
     from genreclf.data.datamodule import StoreDataModule
     from genreclf.models import CNNRNN
     from genreclf.models.checkpoint import TrainedModel
-    from genreclf.training.classifier import predict_part
+    from genreclf.training.prediction import predict_part
 
     store = _store(clips, frames)
     data = StoreDataModule(store, {"val": np.arange(clips)})
