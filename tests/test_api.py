@@ -97,7 +97,7 @@ def test_no_file_is_looked_at_before_it_is_asked_for(
     model: genreclf.Model, clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of an endless row of files, only as many as the processes are ahead."""
-    monkeypatch.setattr("genreclf.evaluation.inference.count_available_cores", lambda: 1)
+    monkeypatch.setattr("genreclf.evaluation.inputs.count_available_cores", lambda: 1)
     asked = []
 
     def repeat() -> Iterator[Path]:

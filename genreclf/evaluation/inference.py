@@ -7,13 +7,10 @@ mixed down and resampled as files are.
 """
 
 import itertools
-import math
-import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -21,18 +18,15 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from genreclf.audio.workers import (
-    Audio,
-    Window,
-    count_available_cores,
-    extract_windows,
-    map_in_order,
-)
+from genreclf.audio.workers import Window
 from genreclf.errors import InputError
 from genreclf.evaluation.inputs import (
     AudioInput,
     check_audio,
     choose_device,
+    extract_input,
+    extract_inputs,
+    group_windows,
     is_waveform,
     name_audio,
 )
@@ -40,7 +34,6 @@ from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_check
 from genreclf.models.fused import fuse
 
 BATCH = 32  # windows per batch
-FILES_PER_PROCESS = 8  # with fewer, starting another process does not pay off
 
 
 class TimelineEntry(NamedTuple):
@@ -167,7 +160,7 @@ class Model:
         """
         self._check_features()
         checked = check_audio(audio)
-        windows = _decode(checked, self.features)
+        windows = extract_input(checked, self.features)
         if isinstance(windows, str):
             raise InputError(f"{name_audio(checked) or 'waveform'}: {windows}")
         return self._compute([window.features for window in windows], self._embed_batch).mean(0)
@@ -181,7 +174,7 @@ class Model:
 
     def _predict_each(self, audio: Iterable[AudioInput]) -> Iterator[Prediction]:
         try:
-            for group in _group_windows(self._decode_each(audio)):
+            for group in group_windows(extract_inputs(audio, self.features), BATCH):
                 rows = [
                     window.features
                     for _, windows in group
@@ -197,20 +190,6 @@ class Model:
                         yield self._summarise_windows(path, windows, own)
         except BrokenProcessPool:
             raise InputError("a process that decodes was killed (out of memory?)") from None
-
-    def _decode_each(self, audio: Iterable[AudioInput]) -> Iterator[tuple[str, list[Window] | str]]:
-        """Yield path and windows, or the reason for having none; decode a single file here."""
-        decode = partial(extract_windows, features=self.features)
-        cores = count_available_cores()
-        count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough if it is unknown
-        workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
-        named, decoded = itertools.tee(map(check_audio, audio))  # the latter is a few files ahead
-        if count < 2:
-            windows = (_decode(item, self.features) for item in decoded)
-        else:
-            windows = map_in_order(decode, decoded, workers)
-        for found in windows:
-            yield name_audio(next(named)), found
 
     def _compute(
         self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
@@ -261,25 +240,3 @@ class Model:
         mean = scores.mean(axis=0)
         order = np.argsort(-mean, kind="stable")
         return Prediction(path, {self.classes[i]: float(mean[i]) for i in order}, timeline)
-
-
-def _decode(audio: Audio, features: Any) -> list[Window] | str:
-    """Extract windows on one core; with all cores it takes as long and ten times the CPU time."""
-    with threadpool_limits(1):
-        return extract_windows(audio, features)
-
-
-def _group_windows(
-    decoded: Iterable[tuple[str, list[Window] | str]],
-) -> Iterator[list[tuple[str, list[Window] | str]]]:
-    """Group files until their windows fill a batch."""
-    group: list[tuple[str, list[Window] | str]] = []
-    count = 0
-    for path, windows in decoded:
-        group.append((path, windows))
-        count += 1 if isinstance(windows, str) else len(windows)
-        if count >= BATCH:
-            yield group
-            group, count = [], 0
-    if group:
-        yield group

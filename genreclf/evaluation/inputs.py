@@ -1,15 +1,28 @@
-"""Checks the inputs of `inference.Model`: audio and a device."""
+"""The inputs of `inference.Model`: checks audio and device, and extracts features of audio."""
 
+import itertools
+import math
+import operator
 import os
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
-from genreclf.audio.workers import Audio
+from genreclf.audio.workers import (
+    Audio,
+    Window,
+    count_available_cores,
+    extract_windows,
+    map_in_order,
+)
 from genreclf.errors import InputError
 
 AudioInput = str | os.PathLike[str] | tuple[Any, float]  # a path, or (waveform, sample rate)
+FILES_PER_PROCESS = 8  # with fewer, starting another process does not pay off
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -70,3 +83,42 @@ def check_audio(audio: Any) -> Audio:
 def name_audio(audio: Audio) -> str:
     """Return the path of a file; empty for a waveform."""
     return audio if isinstance(audio, str) else ""
+
+
+def extract_input(audio: Audio, features: Any) -> list[Window] | str:
+    """Extract windows on one core; with all cores it takes as long and ten times the CPU time."""
+    with threadpool_limits(1):
+        return extract_windows(audio, features)
+
+
+def extract_inputs(
+    audio: Iterable[AudioInput], features: Any
+) -> Iterator[tuple[str, list[Window] | str]]:
+    """Yield path and windows, or the reason for having none; decode a single file here."""
+    decode = partial(extract_windows, features=features)
+    cores = count_available_cores()
+    count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough if it is unknown
+    workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
+    named, decoded = itertools.tee(map(check_audio, audio))  # the latter is a few files ahead
+    if count < 2:
+        windows = (extract_input(item, features) for item in decoded)
+    else:
+        windows = map_in_order(decode, decoded, workers)
+    for found in windows:
+        yield name_audio(next(named)), found
+
+
+def group_windows(
+    decoded: Iterable[tuple[str, list[Window] | str]], size: int
+) -> Iterator[list[tuple[str, list[Window] | str]]]:
+    """Group files until there are at least `size` windows in each group, except the last."""
+    group: list[tuple[str, list[Window] | str]] = []
+    count = 0
+    for path, windows in decoded:
+        group.append((path, windows))
+        count += 1 if isinstance(windows, str) else len(windows)
+        if count >= size:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
