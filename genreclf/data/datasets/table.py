@@ -2,22 +2,15 @@
 
 Columns, in any order and case: `path` and `genre`, and optionally `artist`, `album` and `split`
 (train, val or test, and their usual other names). Other columns are not used; the log names them.
-Text files are UTF-8, with or without a byte order mark, or UTF-16 with one; their columns are
-separated by commas, semicolons or tabs.
 """
 
-import codecs
-import csv
 import difflib
-import io
-import logging
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from genreclf.data.datasets.table_reader import Row, read_table
 from genreclf.data.datasets.track import (
     PARTS,
     Track,
@@ -26,13 +19,6 @@ from genreclf.data.datasets.track import (
     find_genre_fault,
 )
 from genreclf.errors import InputError
-
-log = logging.getLogger(__name__)
-REQUIRED, OPTIONAL = ("path", "genre"), ("artist", "album", "split")
-OTHER_NAMES = {"path": ("file", "audio", "location"), "genre": ("label", "class", "category")}
-DELIMITERS = (",", ";", "\t")
-LONGEST_FIELD = 10**8  # characters
-Row = tuple[str, dict[str, str]]  # where it is, such as "line 7", and its values
 
 
 class Table:
@@ -72,12 +58,7 @@ class Table:
 
     @cached_property
     def _tracks(self) -> list[Track]:
-        if not self.path.is_file():
-            raise InputError(f"data.path={self.path}: no such file")
-        parquet = self.path.suffix.lower() in (".parquet", ".pq")
-        rows = list(_read_parquet(self.path) if parquet else _read_text(self.path))
-        if not rows:
-            raise InputError(f"{self.path}: no rows")
+        rows = read_table(self.path)
         paths = self._locate(rows)
         ids = _shorten(list(paths), self.path.parent.absolute())
         tracks = [
@@ -148,121 +129,3 @@ def _shorten(paths: Sequence[str], folder: Path) -> list[str]:
     if any(os.path.commonpath([base, path]) != base for path in paths):
         base = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
     return [Path(os.path.relpath(path, base)).as_posix() for path in paths]
-
-
-def _read_text(path: Path) -> Iterator[Row]:
-    """Read a delimited text file; a row is called by the line where it begins."""
-    csv.field_size_limit(LONGEST_FIELD)
-    text = _decode(path)
-    first = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header, count, before = None, 0, 0
-    try:
-        for values in reader:
-            line, before = before + 1, reader.line_num
-            if not any(value.strip() for value in values):
-                continue
-            if header is None:
-                header = _find_columns(values, path)
-                count = len(values)
-                continue
-            if len(values) != count:
-                raise InputError(
-                    f"{path}, line {line}: {len(values)} values, the header has {count}; put "
-                    f"quotes around a value that contains {delimiter!r}"
-                )
-            yield f"line {line}", {name: values[at].strip() for name, at in header.items()}
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
-    if header is None:
-        raise InputError(f"{path}: the file is empty; a line of column names is needed")
-
-
-def _decode(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"data.path={path}: {error.strerror or error}") from None
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}, line {line}: not UTF-8; save the table as UTF-8 (in Excel: CSV UTF-8)"
-        ) from None
-    if "\0" in text:
-        line = text.partition("\0")[0].count("\n") + 1
-        raise InputError(f"{path}, line {line}: a null byte; this is not a text file")
-    return text
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    """Read a Parquet file; rows are counted from 1."""
-    try:
-        import pyarrow  # pyright: ignore[reportMissingImports]
-        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError(
-            f"data.path={path}: Parquet needs pyarrow; pip install 'genreclf[parquet]', or save "
-            "the table as CSV"
-        ) from None
-    try:
-        with parquet.ParquetFile(path) as file:
-            columns = _find_columns(file.schema_arrow.names, path)
-            names = [file.schema_arrow.names[at] for at in columns.values()]
-            arrays = file.read(columns=names)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
-    values = [arrays[name].to_pylist() for name in names]
-    for number, row in enumerate(zip(*values, strict=True), 1):
-        yield (
-            f"row {number}",
-            {
-                name: _format(value, name, f"{path}, row {number}")
-                for name, value in zip(columns, row, strict=True)
-            },
-        )
-
-
-def _format(value: Any, name: str, where: str) -> str:
-    """Convert a value to text, and a missing one to an empty text."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="surrogateescape").strip()
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise InputError(f"{where}: {name} is {value!r}; one text is needed")
-    return str(value).strip()
-
-
-def _find_columns(header: Sequence[str], path: Path) -> dict[str, int]:
-    """Find the positions of the columns, and log which are not used."""
-    names = [name.strip().casefold() for name in header]
-    wanted = (*REQUIRED, *OPTIONAL)
-    for name in wanted:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: {names.count(name)} columns are called {name}")
-    for name in REQUIRED:
-        if name not in names:
-            near = _find_nearest(name, [other for other in names if other not in wanted])
-            hint = f"; rename {header[names.index(near)]!r}?" if near else ""
-            listed = ", ".join(map(repr, header))
-            raise InputError(f"{path}: no column {name!r} (it has {listed}){hint}")
-    unused = [other.strip() for other in header if other.strip().casefold() not in wanted]
-    for name in OPTIONAL:
-        near = _find_nearest(name, [other.casefold() for other in unused])
-        if name not in names and near:
-            log.warning("%s: column %r is not used; to use it, rename it to %r", path, near, name)
-    if unused:
-        log.info("%s: columns that are not used: %s", path, ", ".join(unused))
-    return {name: names.index(name) for name in wanted if name in names}
-
-
-def _find_nearest(name: str, others: Sequence[str]) -> str:
-    """Find the name that is most like this one, or contains it or a synonym; empty if none is."""
-    near = difflib.get_close_matches(name, others, n=1, cutoff=0.7)
-    words = (name, *OTHER_NAMES.get(name, ()))
-    near += [other for word in words for other in others if word in other]
-    return next(iter(near), "")
