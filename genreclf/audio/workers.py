@@ -63,6 +63,12 @@ class Window:
     features: np.ndarray
 
 
+def check_workers(workers: int | None) -> None:
+    """Refuse, with InputError, a number of processes below 1."""
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
+
+
 def count_available_cores() -> int:
     """Count the cores that this process may use: its CPU affinity and its container's quota."""
     cores = os.cpu_count() or 1

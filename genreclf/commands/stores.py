@@ -9,11 +9,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.descriptions import build_features, identify_features, locate_features
+from genreclf.audio.workers import check_workers
 from genreclf.commands.identity import digest_run
 from genreclf.data.build_store import (
     StorePlan,
     accept_store,
-    check_workers,
     plan_store,
     write_store,
 )

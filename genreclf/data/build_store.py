@@ -11,7 +11,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.own_features import check_features, get_silence, get_stored
-from genreclf.audio.workers import Row, count_available_cores
+from genreclf.audio.workers import Row, check_workers, count_available_cores
 from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
 from genreclf.data.rows import ProvidedRows, extract_rows
@@ -108,12 +108,6 @@ def build_store(
     if path and Path(path).exists():
         return accept_store(Store(path), features)
     return write_store(plan_store(dataset, features, outputs=outputs, path=path), workers)
-
-
-def check_workers(workers: int | None) -> None:
-    """Refuse, with InputError, a number of processes below 1."""
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers}: at least 1 is needed; null takes all cores")
 
 
 def accept_store(store: Store, features: Features) -> Store:
