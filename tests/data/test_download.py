@@ -12,7 +12,7 @@ import pytest
 from fma_archives import Server, serve, zipped
 
 from genreclf import files
-from genreclf.data import download
+from genreclf.data import transfer
 
 CLIP = np.random.default_rng(0).bytes(1_000_000)  # several chunks, hardly to be compressed
 MEMBERS = {"music/README.txt": b"read me", "music/000/000002.mp3": CLIP}
@@ -26,7 +26,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0))
 
 
 Fetch = Callable[..., Path]
@@ -81,8 +81,8 @@ def test_a_lost_connection_is_resumed_within_one_start(fetch: Fetch, server: Ser
     firsts = [first for _, first in server.got]
     assert firsts[0] == 0
     assert firsts == sorted(firsts)
-    assert firsts[1] > 300_000 - download.CHUNK
-    assert firsts[2] > firsts[1] + 400_000 - download.CHUNK
+    assert firsts[1] > 300_000 - transfer.CHUNK
+    assert firsts[2] > firsts[1] + 400_000 - transfer.CHUNK
 
 
 def test_the_next_start_resumes_where_the_last_one_ended(
