@@ -20,6 +20,7 @@ from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
+from genreclf.evaluation.provenance import collect_provenance
 from genreclf.files import digest_values
 from genreclf.models import count_parameters, get_min_size
 from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
@@ -65,7 +66,7 @@ def run(config: DictConfig) -> None:
         "tested_on": data.tested_part,
         "trained_on": _count_seen(trained, store, rows),
         "rejected": store.rejected,
-        **runs.collect_provenance(),
+        **collect_provenance(),
         "config": plain,
     }
     files.write_json(folder / EVALUATION, evaluation)

@@ -15,6 +15,7 @@ from scipy.special import softmax
 from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
+from genreclf.evaluation.provenance import shorten_commit
 from genreclf.models.checkpoint import (
     CARD,
     PRETRAINED,
@@ -98,6 +99,6 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
         "shared_artists": result["data"]["leakage"]["train-val"]["tracks_of_shared_artists"],
         "unknown_artist": result["data"]["leakage"]["unknown_artist"],
         "seen_before": result["data"].get("seen_before", {}).get("val", 0),
-        "commit": runs.shorten_commit(result),
+        "commit": shorten_commit(result),
         "command": "genreclf train " + " ".join(map(runs.hide_location, result["overrides"])),
     }

@@ -27,6 +27,7 @@ from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import format_headline, name_selected_metric
+from genreclf.evaluation.provenance import shorten_commit
 from genreclf.training import launch
 from genreclf.trust import list_own_targets
 
@@ -166,7 +167,7 @@ def _reuse(
     result = files.read_json(folder / runs.RESULT)
     check_defaults(folder, result["config"], config)
     agreement.reach(distributed.REUSE)
-    made_by = runs.shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
+    made_by = shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
     log.info("this run is finished (%s): its result is reused; delete %s to rerun", made_by, folder)
     log.info("%s", _summarise(result))
     if _is_to_log(config, result):

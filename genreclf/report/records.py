@@ -15,6 +15,7 @@ from typing import Any
 from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
+from genreclf.evaluation.provenance import shorten_commit
 from genreclf.report import groups
 
 
@@ -102,7 +103,7 @@ def make_record(run: runs.Run) -> RunRecord:
         parameters=result["params"],
         epochs=len(result["history"]),
         minutes=round(result["seconds"] / 60, 1),
-        commit=runs.shorten_commit(result),
+        commit=shorten_commit(result),
         device=result.get("device", ""),
     )
 

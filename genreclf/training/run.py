@@ -14,6 +14,7 @@ from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate
+from genreclf.evaluation.provenance import collect_provenance
 from genreclf.models import count_parameters
 from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
@@ -50,7 +51,7 @@ def train_and_test(
     for unfinished in folder.glob(".*.ckpt.*"):  # a process was killed while it wrote them
         unfinished.unlink()
     runs.write_config(folder, parts.config)
-    provenance = runs.collect_provenance()  # before anything else is committed
+    provenance = collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
     leakage = audit.audit_split(store, data.split, parts.allow_identical)
     classifier = make_classifier(parts, data)
