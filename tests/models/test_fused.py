@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genreclf.models import CNNRNN, ConventionalCNN, fused
+from genreclf.models import CNNRNN, ConventionalCNN, conv_norm_relu, fused
 from genreclf.models.fused import FusedSequential, fuse
 
 
@@ -35,8 +35,8 @@ def test_the_fused_net_is_the_plain_one_but_for_rounding(
     make: type[nn.Module], part_size: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both are compared with the plain net in double precision."""
-    monkeypatch.setattr(fused, "PART_SIZE", part_size)
-    monkeypatch.setattr(fused, "KEPT", kept)
+    monkeypatch.setattr(conv_norm_relu, "PART_SIZE", part_size)
+    monkeypatch.setattr(conv_norm_relu, "KEPT", kept)
     plain = net_with_any_gains(make)
     fast, exact = fuse(copy.deepcopy(plain)), copy.deepcopy(plain).double()
     features = torch.randn(5, 33, 47)  # odd sizes: the last bin and frame are not pooled
@@ -65,7 +65,7 @@ def test_parameters_keep_their_names() -> None:
 def test_moments_of_a_long_clip_are_exact() -> None:
     """PyTorch's own lose three digits here: see `_compute_moments`."""
     values = (torch.randn(2, 3, 128, 1292) + 5).to(memory_format=torch.channels_last)
-    mean, variance = fused._compute_moments(values)
+    mean, variance = conv_norm_relu._compute_moments(values)
     of_each = values.double().transpose(0, 1).flatten(1)
     torch.testing.assert_close(mean, of_each.mean(1).float(), atol=0, rtol=1e-6)
     torch.testing.assert_close(variance, of_each.var(1, correction=0).float(), atol=0, rtol=1e-6)
