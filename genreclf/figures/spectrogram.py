@@ -195,8 +195,7 @@ def _draw_features(axes: Axes, scale: Axes, clip: Clip) -> None:
     ticks = ticks(len(values), clip.sample_rate) if callable(ticks) else ticks
     low, high = (limits(values) if callable(limits) else limits) or (values.min(), values.max())
     if ticks:
-        size = 6 if len(ticks) > 8 else None
-        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=size)
+        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=6 if len(ticks) > 8 else None)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     image = axes.imshow(
