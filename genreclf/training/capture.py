@@ -1,11 +1,40 @@
 """Captures a step as a CUDA graph, and prepares an optimizer for it."""
 
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
+
+# Hooks that would see a step before its end; a captured step runs as a whole.
+HOOKS = (
+    *("on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    "on_before_optimizer_step",
+)
+
+
+def find_obstacle(trainer: pl.Trainer) -> str:
+    """Say why steps cannot run as a whole; empty if they can."""
+    if trainer.world_size > 1:
+        return "several processes train together"
+    if trainer.accumulate_grad_batches > 1:
+        return "trainer.accumulate_grad_batches is above 1"
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        return "trainer.precision=16-mixed scales the loss; bf16-mixed does not"
+    if not math.isfinite(trainer.num_training_batches):
+        return "the number of batches is not known"
+    step = inspect.signature(type(trainer.optimizers[0]).step)
+    if step.parameters["closure"].default is inspect.Parameter.empty:
+        return f"{type(trainer.optimizers[0]).__name__} computes each step several times"
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in HOOKS):
+            return f"the callback {type(callback).__name__} reads gradients"
+    return ""
 
 
 def can_capture(device: torch.device) -> bool:

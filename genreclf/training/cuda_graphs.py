@@ -6,9 +6,7 @@ of one step (forward, loss, backward, gradient clipping, optimizer) and launches
 cannot be captured, the same code runs the step as it is, so that results agree up to rounding.
 """
 
-import inspect
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +26,7 @@ from genreclf.training.capture import (
     CapturedStep,
     HostState,
     can_capture,
+    find_obstacle,
     list_numbers,
     make_capturable,
     run_aside,
@@ -38,11 +37,6 @@ from genreclf.training.optimizers import read_rate
 
 WARM_UP = 3  # steps of each shape before its capture, in which libraries allocate and compile
 SHORT = 20  # steps; a graph that is needed for fewer costs more time than it saves
-# Hooks that would see a step before its end; a captured step runs as a whole.
-HOOKS = (
-    *("on_before_zero_grad", "on_before_backward", "on_after_backward"),
-    "on_before_optimizer_step",
-)
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +67,7 @@ class GraphClassifier(Classifier):
         self._free()
         self._steps.clear()
         self._numbers, self._since_change = [], SHORT
-        reason = _find_obstacle(self.trainer)
+        reason = find_obstacle(self.trainer)
         self._whole, self._capture = not reason, not reason and can_capture(self.device)
         if reason:
             log.warning("cuda_graphs: %s, so no CUDA graphs are used", reason)
@@ -144,6 +138,11 @@ class GraphClassifier(Classifier):
             loss = functional.cross_entropy(logits, labels)
             record.write(loss, logits, labels)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the metrics of training, unless LogEpoch has; then step the schedulers."""
+        self.log_epoch("train", self.train_metrics)
+        super().on_train_epoch_end()
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of validation."""
@@ -232,28 +231,9 @@ class GraphClassifier(Classifier):
 
 
 class LogEpoch(Callback):
-    """Logs the training metrics of an epoch, before other callbacks read them."""
+    """Logs the training metrics of an epoch before other callbacks read them; it goes first."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the metrics, also those of an epoch that ended early."""
         if isinstance(pl_module, GraphClassifier):
             pl_module.log_epoch("train", pl_module.train_metrics)
-
-
-def _find_obstacle(trainer: pl.Trainer) -> str:
-    """Say why steps cannot run as a whole; empty if they can."""
-    if trainer.world_size > 1:
-        return "several processes train together"
-    if trainer.accumulate_grad_batches > 1:
-        return "trainer.accumulate_grad_batches is above 1"
-    if getattr(trainer.precision_plugin, "scaler", None) is not None:
-        return "trainer.precision=16-mixed scales the loss; bf16-mixed does not"
-    if not math.isfinite(trainer.num_training_batches):
-        return "the number of batches is not known"
-    step = inspect.signature(type(trainer.optimizers[0]).step)
-    if step.parameters["closure"].default is inspect.Parameter.empty:
-        return f"{type(trainer.optimizers[0]).__name__} computes each step several times"
-    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-        if any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in HOOKS):
-            return f"the callback {type(callback).__name__} reads gradients"
-    return ""

@@ -226,3 +226,14 @@ def test_a_setting_that_changes_each_step_ends_the_captures(
     assert not captured.made
     (line,) = [text for text in caplog.messages if "cannot be captured" in text]
     assert "a setting of the optimizer changes too often" in line
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_captured_step_computes_the_same_on_a_gpu(train: Callable[..., dict[str, Any]]) -> None:
+    shared = ("trainer.max_epochs=4", "batch_size=4", "trainer.accelerator=gpu")
+    plain = train(*shared)
+    graphed = train(*shared, "cuda_graphs=true")
+    assert "cannot be captured" not in (graphed["folder"] / "train.log").read_text()
+    for mine, theirs in zip(graphed["history"], plain["history"], strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-3)
