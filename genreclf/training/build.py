@@ -25,6 +25,7 @@ from genreclf.models.checkpoint import find_last_layer
 from genreclf.protocols import Features, MakeSampler
 from genreclf.training import finetune
 from genreclf.training.classifier import Classifier
+from genreclf.training.cuda_graphs import GraphClassifier
 from genreclf.training.distillation import Embeddings
 from genreclf.training.sources import digest_sources
 
@@ -62,6 +63,7 @@ class Parts:
             proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
+        cuda_graphs: whether training steps run as CUDA graphs.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
         allow_identical: track ids that may occur in two parts of the split, or "all".
         test: whether to use the test part; otherwise the validation part replaces it.
@@ -98,6 +100,7 @@ class Parts:
     tracks_per_genre: int | None
     fast: bool
     compile: bool
+    cuda_graphs: bool
     cache: str
     allow_identical: Any
     test: bool
@@ -218,7 +221,8 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     normalise = (
         pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())
     )
-    classifier = Classifier(
+    make = GraphClassifier if parts.cuda_graphs else Classifier
+    classifier = make(
         model,
         store.classes,
         description=description,

@@ -24,6 +24,7 @@ from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation.metrics import LAST_EPOCH, find_direction
 from genreclf.files import BEST, LAST, write_atomically
 from genreclf.training import memory
+from genreclf.training.optimizers import read_rate
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class History(Callback):
         """Record the metrics; those of validation are already known here."""
         self.seconds += time.perf_counter() - self._started
         figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
-        figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        figures["lr"] = read_rate(trainer.optimizers[0].param_groups[0]["lr"])
         self.epochs.append({"epoch": trainer.current_epoch, **figures})
         learning_rate = {"epoch": trainer.current_epoch, "lr": figures["lr"]}
         _log_figures(trainer, learning_rate, trainer.global_step)

@@ -24,6 +24,7 @@ from genreclf.training import memory, process_group
 from genreclf.training.build import Parts
 from genreclf.training.callbacks import History, ProgressBar, find_resumable, make_callbacks
 from genreclf.training.classifier import Classifier
+from genreclf.training.cuda_graphs import LogEpoch
 from genreclf.training.launch import read_rank
 
 
@@ -83,6 +84,7 @@ def fit(
         return TrainingResult(trained, {"epoch": 0}, history, tester, "CPU")
     trainer = parts.make_trainer(
         callbacks=[
+            *([LogEpoch()] if parts.cuda_graphs else []),
             *make_callbacks(folder, parts.monitor, parts.patience, history, parts.ema),
             *parts.make_callbacks(),
             *_list_progress_bars(parts),
