@@ -22,8 +22,9 @@ from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.files import digest_values
 from genreclf.models import count_parameters, get_min_size
-from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
+from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.import_weights import load_any_checkpoint
+from genreclf.models.model_files import digest_checkpoint
 from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.training import process_group
 from genreclf.training.classifier import predict_part
@@ -151,8 +152,10 @@ def _choose_folder(config: DictConfig, features: Any, store: Store) -> Path:
 
 def _count_seen(trained: TrainedModel, store: Store, rows: np.ndarray) -> int | None:
     """Count the rows that the checkpoint was trained on; None if that cannot be known."""
-    seen = trained.count_seen(store, rows)
-    if seen is None and trained.trained_on is not None:
+    if trained.trained_on is None:
+        return None
+    seen = trained.trained_on.count(store, rows)
+    if seen is None:
         log.warning(
             "not known whether the checkpoint was trained on these tracks: its training rows "
             "cannot be compared with them"

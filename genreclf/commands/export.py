@@ -15,7 +15,7 @@ from scipy.special import softmax
 from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
-from genreclf.models.checkpoint import (
+from genreclf.models.model_files import (
     CARD,
     PRETRAINED,
     WEIGHTS,

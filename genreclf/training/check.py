@@ -26,13 +26,13 @@ from genreclf.training.build import (
     Parts,
     check_size,
     describe_parts,
-    fit_loss,
     list_classifier_settings,
     load_pretrained,
 )
 from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.loggers import check_loggers
+from genreclf.training.losses import fit_loss
 from genreclf.training.sources import digest_sources
 
 TINY_BATCH = 2  # clips

@@ -1,5 +1,6 @@
 """Loss functions. Any `torch.nn.Module` that takes logits and targets is one (`protocols.Loss`)."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,3 +61,9 @@ class CrossEntropy(nn.Module):
         if self.weights is not None:
             terms = terms * self.weights
         return terms.sum(dim=1).mean()
+
+
+def fit_loss(loss: nn.Module, labels: np.ndarray, classes: int) -> None:
+    """Tell a loss that has a `fit` method the number of training tracks per class."""
+    if hasattr(loss, "fit"):
+        loss.fit(torch.from_numpy(np.bincount(labels, minlength=classes)))  # pyright: ignore

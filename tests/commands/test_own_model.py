@@ -16,6 +16,7 @@ from conftest import TINY
 import genreclf
 from genreclf.commands import predict
 from genreclf.errors import InputError
+from genreclf.models.model_files import read_seen_tracks
 from genreclf.training import Classifier
 
 Train = Callable[..., dict[str, Any]]
@@ -157,6 +158,7 @@ def test_a_model_of_an_unnamed_package_is_refused_everywhere(
             genreclf.load(path)
         with pytest.raises(InputError, match=line):
             Classifier.load_from_checkpoint(path)
+        assert read_seen_tracks(path).digests["audio"]  # this needs no model
         for name in ("evaluate", "spectrogram"):
             given = [f"checkpoint={path}"]
             given += ["clip=none.mp3"] if name == "spectrogram" else [f"data.root={music}"]
