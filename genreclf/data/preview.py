@@ -38,7 +38,7 @@ class StorePreview:
 
 
 def check_split(split: Callable[[Any], splits.Split], tracks: Sequence[Track]) -> None:
-    """Try one of this package's splits on tracks that are not decoded yet; log nothing.
+    """Try one of this package's splits on tracks that are not decoded yet.
 
     A genre of one or two tracks is not a reason to refuse: if they do not decode, it is no genre.
 
