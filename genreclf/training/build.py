@@ -18,6 +18,7 @@ from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.sampling import Oversampling
+from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused, get_min_size
@@ -27,6 +28,7 @@ from genreclf.training import finetune
 from genreclf.training.classifier import Classifier
 from genreclf.training.cuda_graphs import GraphClassifier
 from genreclf.training.distillation import Embeddings
+from genreclf.training.losses import fit_loss
 from genreclf.training.sources import digest_sources
 
 
@@ -59,8 +61,7 @@ class Parts:
         ema: decay of the moving average of the weights; None for no average.
         label_smoothing: share of each training target that is spread over all genres.
         mixup: alpha of the Beta distribution of mixup; 0 for none.
-        tracks_per_genre: maximum number of training tracks per genre, the other parts in
-            proportion; None for all.
+        tracks_per_genre: most training tracks per genre, other parts in proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
         cuda_graphs: whether training steps run as CUDA graphs.
@@ -201,12 +202,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
         InputError: the pretrained weights do not fit model or features.
     """
     store, pretrained = data.store, load_pretrained(parts, data.shape[0])
+    seen = SeenTracks() if pretrained is None else pretrained.trained_on or SeenTracks({})
+    held_out = [part for part in data.split if part != "train"] if pretrained else []
     description = {
         **describe_parts(parts),
         "bins": data.shape[0],
         "store": store.source.digest,
-        "trained_on": finetune.list_training_rows(store, data.split, pretrained),
-        "seen_before": finetune.count_seen(store, data.split, pretrained) if pretrained else {},
+        "trained_on": seen.add(store, data.split["train"]).list_digests(),
+        "seen_before": {part: seen.count(store, data.split[part]) for part in held_out},
         "sources": digest_sources(parts.distillation, parts.init),
     }
     pl.seed_everything(parts.seed, verbose=False)  # for the initial weights
@@ -218,9 +221,8 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
         model = fused.fuse(model)
     if parts.compile:
         model.compile()
-    normalise = (
-        pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())
-    )
+    batches = data.iterate_training_features()
+    normalise = pretrained.normalise if pretrained else parts.normalise(batches)
     make = GraphClassifier if parts.cuda_graphs else Classifier
     classifier = make(
         model,
@@ -236,12 +238,6 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
 def describe_parts(parts: Parts) -> dict[str, Any]:
     """Describe model and features as plain values, from which a checkpoint rebuilds them."""
     return {"model": parts.config["model"], "features": describe_features(parts.features)}
-
-
-def fit_loss(loss: nn.Module, labels: np.ndarray, classes: int) -> None:
-    """Tell a loss that has a `fit` method the number of training tracks per class."""
-    if hasattr(loss, "fit"):
-        loss.fit(torch.from_numpy(np.bincount(labels, minlength=classes)))  # pyright: ignore
 
 
 def list_classifier_settings(parts: Parts, classes: int) -> dict[str, Any]:

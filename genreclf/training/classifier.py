@@ -22,7 +22,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from genreclf.data.datamodule import Batch
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import FORMAT, load_checkpoint, read_checkpoint
+from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.model_files import FORMAT, read_checkpoint
 from genreclf.training.losses import CrossEntropy, compute_distillation_error
 from genreclf.training.metrics import F1Macro
 from genreclf.training.optimizers import keep_learning_rate
@@ -42,7 +43,7 @@ class Classifier(pl.LightningModule):
         description: plain values that a checkpoint stores, and that `load_from_checkpoint` needs:
             `model` (settings of the network, with `_target_`), `features` (as
             `describe_features` gives), `bins`, `store` (digest), `trained_on` (as
-            `list_training_rows` gives), `seen_before` (by part, how many tracks the pretrained
+            `SeenTracks.list_digests` gives), `seen_before` (by part, how many tracks the pretrained
             model was trained on) and `sources` (digests of other files).
         normalise: applied to features before the network; None leaves them as they are.
         loss: the loss to minimise (`genreclf.protocols.Loss`); None for the cross-entropy. Its own

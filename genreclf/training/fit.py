@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 
 from genreclf.audio.workers import count_available_cores
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.seen_tracks import SeenTracks
 from genreclf.evaluation.runs import Run
 from genreclf.files import BEST
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
@@ -170,6 +171,6 @@ def _fit_without_epochs(
         classifier.classes,
         parts.features,
         data.shape[0],
-        {str(data.store.dtype): frozenset(data.store.row_sha1[row] for row in rows)},
+        SeenTracks().add(data.store, rows),
         normalise=classifier.normalise,
     )

@@ -11,6 +11,7 @@ import torch
 
 from genreclf.data import audit
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate
@@ -187,6 +188,8 @@ def _describe_data(
 def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
+    for note in get_notes(data.split):
+        log.warning("%s", note)
     if len(data.copies):
         log.info("%d extra copies of training tracks", len(data.copies))
     if unknown := data.oversampling.find_unknown_genres(data.store.classes):
