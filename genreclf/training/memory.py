@@ -1,8 +1,11 @@
 """Running out of memory: how to detect it, and how to recover."""
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,3 +120,52 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes of one kind of memory: what this process uses, and what it could use in addition."""
+
+    used: float
+    free: float
+
+
+def measure_memory() -> dict[str, Usage]:
+    """Measure main memory, and the memory of the GPU if this process uses one.
+
+    Main memory that cannot be measured, because it is neither Linux nor psutil installed, is left
+    out. Limits of a container count under Linux's cgroup v2.
+    """
+    found = {}
+    if main := _measure_main_memory():
+        found["main memory"] = main
+    if torch.cuda.is_initialized():
+        free, _ = torch.cuda.mem_get_info()
+        found["the GPU"] = Usage(torch.cuda.memory_reserved(), free)
+    return found
+
+
+def _measure_main_memory() -> Usage | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError):  # not Linux
+        try:
+            import psutil
+        except ImportError:
+            return None
+        used = psutil.Process().memory_info().rss
+        return Usage(used, psutil.virtual_memory().available)
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), min(free, _measure_free_in_container()))
+
+
+def _measure_free_in_container() -> float:
+    """Measure what the limit of this process's control group leaves; infinite without one."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, current = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - int(current) + int(counts["inactive_file"])  # a cache, freed on demand
+    except (OSError, ValueError, KeyError):  # no such file, or the limit is "max"
+        return float("inf")
