@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from genreclf.errors import InputError
+from genreclf.training import turns
 
 # Messages of PyTorch's allocator of main memory, of CUDA and of its libraries. The exceptions of
 # PyTorch's allocator of GPU memory have a class of their own.
@@ -75,6 +76,9 @@ def report_killed_worker() -> Iterator[None]:
 def make_error(batch_size: int) -> OutOfMemoryError:
     """Make the error of a run whose batches do not fit in memory."""
     message = f"batch_size={batch_size} does not fit in the memory of {name_device()}"
+    if others := turns.note_exhaustion():
+        message = f"{message} next to {others} other runs; it is run again afterwards, alone"
+        return OutOfMemoryError(message, final=False)
     others = measure_other_programs()
     if others < OCCUPIED:
         return OutOfMemoryError(f"{message}; choose a smaller one")

@@ -107,6 +107,15 @@ def read_clock() -> float:
     return time.perf_counter() - (member.waited if member else 0.0)
 
 
+def note_exhaustion() -> int:
+    """Note that memory ran out; return how many other runs share it: the run is then repeated."""
+    member = get_member()
+    if member is None or member.sharing == 1:
+        return 0
+    member.exhausted = True
+    return member.sharing - 1
+
+
 def share(key: Any, make: Callable[[], Any]) -> Any:
     """Return what a member of this pack has made under this key before; outside a pack, make it."""
     member = get_member()
