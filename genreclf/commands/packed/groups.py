@@ -46,7 +46,7 @@ def group_jobs(jobs: Sequence[Job]) -> list[tuple[list[Job], str]]:
     groups: dict[str, tuple[list[Job], str]] = {}
     for job in jobs:
         reason = find_obstacle(job.config)
-        key = f"alone {job.number}" if reason else digest_shared(job.config)
+        key = reason or digest_shared(job.config)
         groups.setdefault(key, ([], reason))[0].append(job)
     only = "no other run has its data, batch size, augmentation and seed"
     return [(group, reason or only * (len(group) == 1)) for group, reason in groups.values()]

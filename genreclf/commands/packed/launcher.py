@@ -25,6 +25,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from genreclf.commands.own_parts import make_targets_importable
 from genreclf.commands.packed.groups import Job, divide_groups, group_jobs
 from genreclf.errors import InputError
 
@@ -108,6 +109,9 @@ class PackedLauncher(Launcher):
             with read_write(config), open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = number
                 config.hydra.runtime.output_dir = str(Path(config.hydra.sweep.dir).absolute())
+            own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            with contextlib.suppress(InputError):  # which the run reports
+                make_targets_importable(own, config.hydra)
             jobs.append(Job(number, overrides, config))
         return jobs
 
@@ -178,7 +182,9 @@ class PackedLauncher(Launcher):
         config: Any = copy.deepcopy(self.config)
         with read_write(config), open_dict(config):
             config.hydra.launcher = OmegaConf.merge(chosen, self.settings)
-        groups = [jobs for jobs, _ in group_jobs(self._compose(numbered))]
+        groups = []
+        for jobs, reason in group_jobs(self._compose(numbered)):
+            groups += [[job] for job in jobs] if reason else [jobs]
         packs = divide_groups(groups, self._count_processes(config), self.max_runs)
         task = PackTask(self, [[(job.number, job.overrides) for job in pack] for pack in packs])
         inner = Plugins.instance().instantiate_launcher(self.hydra_context, task, config)
