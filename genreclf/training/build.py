@@ -29,6 +29,8 @@ from genreclf.training.classifier import Classifier
 from genreclf.training.distillation import Embeddings
 from genreclf.training.sources import digest_sources
 
+RECOMPILATIONS = 1000  # of the same code by torch.compile, after which it runs without
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -223,6 +225,9 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:
+        if turns.get_member():  # the networks of a pack differ, but have their code in common
+            torch._dynamo.config.recompile_limit = RECOMPILATIONS
+            torch._dynamo.config.accumulated_recompile_limit = RECOMPILATIONS
         model.compile()
     normalise = (
         pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())

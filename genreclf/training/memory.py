@@ -135,7 +135,7 @@ class Usage:
 
 
 def measure_memory() -> dict[str, Usage]:
-    """Measure main memory, and the memory of the GPU if this process uses one.
+    """Measure main memory, and the memory of the GPUs that this process uses.
 
     Main memory that cannot be measured, because it is neither Linux nor psutil installed, is left
     out. Limits of a container count under Linux's cgroup v2.
@@ -144,8 +144,9 @@ def measure_memory() -> dict[str, Usage]:
     if main := _measure_main_memory():
         found["main memory"] = main
     if torch.cuda.is_initialized():
-        free, _ = torch.cuda.mem_get_info()
-        found["the GPU"] = Usage(torch.cuda.memory_reserved(), free)
+        for number in range(torch.cuda.device_count()):
+            if used := torch.cuda.memory_reserved(number):  # others would get a context by asking
+                found[f"GPU {number}"] = Usage(used, torch.cuda.mem_get_info(number)[0])
     return found
 
 

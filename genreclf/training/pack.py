@@ -112,8 +112,8 @@ class Pack:
             return False
         now = self._measure()
         for kind, usage in now.items():
-            grown = usage.used - self._before[kind].used if kind in self._before else 0
-            self._needed[kind] = max(self._needed.get(kind, 0), grown)
+            before = self._before[kind].used if kind in self._before else 0  # a GPU, not yet used
+            self._needed[kind] = max(self._needed.get(kind, 0), usage.used - before)
         short = [kind for kind in now if now[kind].free < MARGIN * self._needed[kind]]
         if short:
             log.info("%d runs at a time: %s has no room for more", len(self._active), short[0])

@@ -133,7 +133,10 @@ def test_members_are_admitted_while_there_is_memory_for_one_more(room: int, most
         take_steps(4 * SETTLED)()
         running[0] -= 1  # the memory is not returned to the system
 
-    members = Pack([job] * 6, 4, measure=lambda: {"memory": Usage(used[0], room - used[0])}).run()
+    def measure() -> Mapping[str, Usage]:  # nothing is known of a GPU before it is used
+        return {"memory": Usage(used[0], room - used[0])} if used[0] else {}
+
+    members = Pack([job] * 6, 4, measure=measure).run()
     assert seen[0] == most
     assert len(members) == 6
     assert max(member.sharing for member in members) == most
