@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 class Pack:
     """Runs jobs in one process, each in a thread of its own, of which one runs at a time.
 
-    Members are admitted one after the other: the next as soon as the memory of the last is known,
-    if there is room for one more.
+    The second member is admitted when the memory of the first is known, and each further one as
+    long as there is room for one more.
 
     Args:
         jobs: what to run; each takes turns with the others wherever it calls `pass_turn`.
@@ -58,7 +58,8 @@ class Pack:
         self._measure = measure
         self._waiting = list(self.members)
         self._active: list[Member] = []
-        self._before: Mapping[str, memory.Usage] = {}  # the last member began
+        self._before = measure()
+        self._fresh = 0  # members that began since
         self._needed: dict[str, float] = {}  # bytes of a member, by kind of memory
         self._most = 0  # members at a time so far
         self._signals = 0
@@ -69,10 +70,13 @@ class Pack:
         Raises:
             KeyboardInterrupt: Ctrl-C or SIGTERM; all members have ended after their current batch.
         """
+        stopping = False
         with self._catch_signals(), self._state.restored():
             while self._waiting or self._active:
-                if self._signals:
+                if self._signals and not stopping:
+                    stopping = True
                     self._waiting.clear()
+                    self._log("stopping after the current batch of each run")
                 self._admit()
                 for member in list(self._active):
                     self._run_turn(member)
@@ -100,25 +104,37 @@ class Pack:
             return
         if self._active and len(self._active) >= self._most and not self._has_room():
             return  # fewer than before do fit, even where the system counts freed memory as used
-        self._before = self._measure()
+        self._fresh += 1
         self._active.append(self._waiting.pop(0))
         self._most = max(self._most, len(self._active))
         for member in self._active:
             member.sharing = max(member.sharing, len(self._active))
 
     def _has_room(self) -> bool:
-        """Whether the memory of the last member is known, and another one fits."""
-        if any(member.steps < SETTLED and not member.is_blocked for member in self._active):
+        """Whether another member fits, next to those whose memory is not in use yet."""
+        new = sum(member.steps < SETTLED and not member.is_blocked for member in self._active)
+        if new and not self._needed:
             return False
         now = self._measure()
-        for kind, usage in now.items():
-            before = self._before[kind].used if kind in self._before else 0  # a GPU, not yet used
-            self._needed[kind] = max(self._needed.get(kind, 0), usage.used - before)
-        short = [kind for kind in now if now[kind].free < MARGIN * self._needed[kind]]
-        if short:
-            log.info("%d runs at a time: %s has no room for more", len(self._active), short[0])
+        if self._fresh and not new:
+            self._note_needs(now)
+        short = [k for k in now if now[k].free < MARGIN * (1 + new) * self._needed.get(k, 0)]
+        if short and not new:
+            self._log(f"{len(self._active)} runs at a time: {short[0]} has no room for more")
             self._limit = len(self._active)
         return not short
+
+    def _note_needs(self, now: Mapping[str, memory.Usage]) -> None:
+        """Note by how much memory has grown with each of the last members."""
+        for kind, usage in now.items():
+            before = self._before[kind].used if kind in self._before else 0  # a GPU, not yet used
+            grown = (usage.used - before) / self._fresh
+            self._needed[kind] = max(self._needed.get(kind, 0), grown)
+        self._before, self._fresh = now, 0
+
+    def _log(self, line: str) -> None:
+        self._state.leave()  # or it would be written to the log of a member
+        log.info(line)
 
     @contextlib.contextmanager
     def _catch_signals(self) -> Iterator[None]:
@@ -131,7 +147,6 @@ class Pack:
             self._signals += 1
             if self._signals > 1:
                 raise KeyboardInterrupt
-            log.info("stopping after the current batch of each run")
 
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(number, note) for number in numbers]

@@ -53,6 +53,13 @@ class ProcessState:
         for generator, state in zip(generators, self._generators[member], strict=True):
             generator.graphsafe_set_state(state)
 
+    def leave(self) -> None:
+        """Keep the state of the last member, and return to the first one."""
+        if self._inside is not None:
+            self._keep(self._inside)
+            self._write(self._first)
+        self._inside = None
+
     def _keep(self, member: Member) -> None:
         if member.ended:
             self._states.pop(member, None)

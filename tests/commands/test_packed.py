@@ -63,10 +63,10 @@ def sweep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., dict[str, Path]]:
     """Runs a sweep with a small model of one's own; returns the runs' folders by name."""
-    (tmp_path / "packed_net.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
     options = tmp_path / "options" / "model"
     options.mkdir(parents=True)
+    (options.parent / "packed_net.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(options.parent)
     for option, name in {"tiny": "Net", "hungry": "Hungry"}.items():
         text = f"_target_: packed_net.{name}\nsize: 4\ndropout: 0.5\n"
         (options / f"{option}.yaml").write_text(text)
@@ -141,11 +141,11 @@ def test_the_54_points_of_the_grid(sweep: Callable[..., dict[str, Path]]) -> Non
         "model.dropout=0.1,0.2,0.3",
         "model.size=2,3,4",
         "optimizer.weight_decay=0.01,0.02,0.03",
-        *("trainer.max_epochs=1", "logger=none"),
+        *("trainer.max_epochs=1", "batch_size=4", "logger=none"),
     ]
     packed = sweep("packed", *grid, PACKED)
     assert len(packed) == 54
-    assert max(count_sharing(packed)) > 1
+    assert max(count_sharing(packed)) > 2
     some = sorted(packed)[::18]  # to train them all alone takes long
     alone = {}
     for name in some:
@@ -214,9 +214,45 @@ def test_failures_are_of_one_run_alone(
         sweep("alone", *arguments)
     assert error.count("diverged") >= 2
     assert re.search(r"does not fit in the memory of .* next to \d other runs", error)
-    for place in ("packed", "alone"):
-        print(place)
-    capsys.readouterr()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("logger", "place", "text"),
+    [
+        ("wandb", "wandb/offline-run-*/*.wandb", b"best/val/loss"),
+        ("tensorboard", "tensorboard/version_0/events*", b"val/loss"),
+        ("mlflow", "", b""),
+    ],
+)
+def test_each_run_has_loggers_of_its_own(
+    sweep: Callable[..., dict[str, Path]], logger: str, place: str, text: bytes
+) -> None:
+    runs = sweep("packed", "optimizer.lr=0.001,0.002,0.01", f"logger={logger}", PACKED)
+    assert max(count_sharing(runs)) == 3
+    contents = set()
+    for run in runs.values():
+        assert json.loads((run / "result.json").read_text())["logged"]
+        assert "failed" not in (run / "train.log").read_text()
+        if place:
+            (file,) = run.glob(place)
+            contents.add(file.read_bytes())
+            assert text in file.read_bytes()
+    assert len(contents) == 3 * bool(place)
+
+
+@pytest.mark.slow
+def test_packs_are_distributed_over_processes(sweep: Callable[..., dict[str, Path]]) -> None:
+    """Two seeds are two packs, and joblib runs both at a time."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    arguments = ["seed=0,1", "optimizer.lr=0.001,0.01", "logger=none"]
+    inner = ["hydra.launcher.inner=joblib", "+hydra.launcher.settings.n_jobs=2"]
+    packed = sweep("packed", *arguments, PACKED, *inner)
+    assert sorted(count_sharing(packed)) == [2, 2, 2, 2]
+    alone = sweep("alone", *arguments)
+    assert {name: read_result(run) for name, run in packed.items()} == {
+        name: read_result(run) for name, run in alone.items()
+    }
 
 
 def compose_jobs(*points: list[str]) -> list[Job]:
