@@ -17,6 +17,7 @@ from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.reader import KEPT, StoreReader
 from genreclf.data.sampling import Oversampling
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
@@ -24,12 +25,14 @@ from genreclf.errors import InputError
 from genreclf.models import fused, get_min_size
 from genreclf.models.checkpoint import find_last_layer
 from genreclf.protocols import Features, MakeSampler
-from genreclf.training import finetune
+from genreclf.training import finetune, turns
 from genreclf.training.classifier import Classifier
 from genreclf.training.cuda_graphs import GraphClassifier
 from genreclf.training.distillation import Embeddings
 from genreclf.training.losses import fit_loss
 from genreclf.training.sources import digest_sources
+
+RECOMPILATIONS = 1000  # of the same code by torch.compile, after which it runs without
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         store,
         split,
         parts.batch_size,
-        parts.num_workers,
+        0 if turns.get_member() else parts.num_workers,  # the runs of a pack share what is read
         parts.make_augmentation(silence),
         parts.make_oversampling(silence),
         parts.seed,
@@ -167,11 +170,19 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         parts.cache,
         None if distillation is None else distillation.make_targets(store, split),
         parts.make_sampler,
+        _make_reader(store),
     )
     least = get_min_size(parts.make_model(classes=2))
     check_size(least, features, data.shape)
     _check_segments(data, least)
     return data
+
+
+def _make_reader(store: Store) -> StoreReader:
+    """Make a reader of the store: one for all runs of a pack."""
+    kept = KEPT if turns.get_member() else 0
+    key = ("store", store.path.absolute(), store.source.digest)
+    return turns.share(key, lambda: StoreReader(store, kept))
 
 
 def _check_segments(data: StoreDataModule, least: int) -> None:
@@ -220,6 +231,9 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:
+        if turns.get_member():  # the networks of a pack differ, but have their code in common
+            torch._dynamo.config.recompile_limit = RECOMPILATIONS
+            torch._dynamo.config.accumulated_recompile_limit = RECOMPILATIONS
         model.compile()
     batches = data.iterate_training_features()
     normalise = pretrained.normalise if pretrained else parts.normalise(batches)
