@@ -152,7 +152,7 @@ class PackedLauncher(Launcher):
 
     def _build_store(self, config: Any) -> None:
         """Build the store of a pack before its runs start, where Ctrl-C has an effect at once."""
-        from genreclf.commands import hydra_app, train
+        from genreclf.commands import hydra_app, run_parts, user_errors
 
         task: Any = copy.deepcopy(config)
         with read_write(task), open_dict(task):
@@ -161,8 +161,8 @@ class PackedLauncher(Launcher):
         HydraConfig.instance().set_config(copy.deepcopy(config))  # which becomes read-only
         try:
             hydra_app.prepare_job("train", task)
-            train.open_store(task)
-        except hydra_app.USER_ERRORS:
+            run_parts.open_store(task, run_parts.RunParts(task))
+        except user_errors.USER_ERRORS:
             pass  # each run reports it
         finally:
             HydraConfig.instance().cfg = before
