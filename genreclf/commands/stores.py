@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.descriptions import build_features, identify_features, locate_features
 from genreclf.audio.workers import check_workers
 from genreclf.commands.identity import digest_run
+from genreclf.commands.instantiation import instantiate
 from genreclf.data.build_store import (
     StorePlan,
     accept_store,
