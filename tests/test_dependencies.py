@@ -1,6 +1,7 @@
 """The dependencies in pyproject.toml: what is imported is declared, with bounds that work."""
 
 import ast
+import functools
 import os
 import re
 import sys
@@ -17,6 +18,10 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 REQUIREMENTS: list[str] = [
     *PROJECT["dependencies"],
     *(line for lines in EXTRAS.values() for line in lines if not line.startswith("genreclf[")),
+]
+FOR_USERS = [
+    *PROJECT["dependencies"],
+    *(line for name in EXTRAS if name not in ("dev", "docs") for line in EXTRAS[name]),
 ]
 UNIMPORTED = {  # but used
     "alembic": "MLflow's SQLite file; mlflow-skinny does not require it",
@@ -85,29 +90,27 @@ def get_name(requirement: str) -> str:
     return re.split(r"[^\w-]", requirement, maxsplit=1)[0].lower()
 
 
+@functools.cache
+def find_owners() -> dict[str, set[str]]:
+    """Find the distributions that install each top-level package."""
+    return {
+        package: {owner.lower().replace("_", "-") for owner in owners}
+        for package, owners in packages_distributions().items()
+    }
+
+
 def find_undeclared(packages: Iterable[str], requirements: Iterable[str]) -> list[str]:
     declared = {get_name(requirement) for requirement in requirements}
-    owners = packages_distributions()
-    return [
-        name
-        for name in packages
-        if declared.isdisjoint(
-            owner.lower().replace("_", "-") for owner in owners.get(name, [name])
-        )
-    ]
+    return [name for name in packages if declared.isdisjoint(find_owners().get(name, {name}))]
 
 
 def test_what_genreclf_imports_is_declared_a20() -> None:
     """A20: `pip install genreclf` brings all that a module needs, an extra what a function does."""
     packages = find_packages("genreclf")
     needed = [name for name, always in packages.items() if always]
-    assert {"torch", "numpy", "hydra", "lightning_fabric"} <= set(needed)
+    assert {"torch", "numpy", "hydra", "lightning_fabric"} <= {*needed}
     assert find_undeclared(needed, PROJECT["dependencies"]) == []
-    for_users = [
-        *PROJECT["dependencies"],
-        *(line for name in EXTRAS if name not in ("dev", "docs") for line in EXTRAS[name]),
-    ]
-    assert find_undeclared(packages, for_users) == []
+    assert find_undeclared(packages, FOR_USERS) == []
 
 
 def test_what_tests_and_docs_import_is_declared_a20() -> None:
@@ -118,15 +121,10 @@ def test_what_tests_and_docs_import_is_declared_a20() -> None:
 
 def test_what_is_declared_is_used_a20() -> None:
     """A20: a dependency is imported, or its use is stated here."""
-    lines = [*PROJECT["dependencies"]]
-    lines += [line for name in EXTRAS if name not in ("dev", "docs") for line in EXTRAS[name]]
     used = {
-        owner.lower().replace("_", "-")
-        for package in find_packages("genreclf")
-        for owner in packages_distributions().get(package, [package])
+        owner for package in find_packages("genreclf") for owner in find_owners().get(package, ())
     }
-    names = {get_name(line) for line in lines}
-    assert names - used == UNIMPORTED.keys()
+    assert {get_name(line) for line in FOR_USERS} - used == UNIMPORTED.keys()
 
 
 def test_each_way_of_importing_is_found() -> None:
