@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 LIBRARIES = [
@@ -186,7 +187,8 @@ def run_words(
     option, content, *arguments = words
     sys.argv = [option if option == "-c" else content, *arguments]
     if option == "-c":
-        exec(content, {"__name__": "__main__"})
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(content, vars(sys.modules["__main__"]))
     else:
         runpy.run_module(content, run_name="__main__", alter_sys=True)
 
