@@ -32,8 +32,8 @@ def list_settings(result: Mapping[str, Any]) -> list[str]:
 def _is_shown(override: str, result: Mapping[str, Any]) -> bool:
     config, key = result["config"], get_key(override)
     match key:
-        case "split_seed":  # irrelevant if each seed has its own split
-            return config["split_seed"] != config["seed"]
+        case "split_seed":  # each seed has its own split: it does not distinguish configurations
+            return re.search(r"\$\\?\{seed\\?\}", override) is None
         case "features":  # for an archive they only say what its rows are
             return not config["data"]["_target_"].endswith(".Npz")
         case "cache":
