@@ -3,7 +3,7 @@
 Columns, in any order and case: `path` and `genre`, and optionally `artist`, `album` and `split`
 (train, val or test, and their usual other names). Other columns are not used; the log names them.
 Text files are UTF-8, with or without a byte order mark, or UTF-16 with one; their columns are
-separated by commas, semicolons or tabs.
+separated by commas, semicolons or tabs, as the header or Excel's line `sep=;` before it says.
 """
 
 import codecs
@@ -13,17 +13,20 @@ import io
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from genreclf.data.datasets.track import (
+    MISSING,
     PARTS,
     Track,
     check_genre_list,
     choose_genres,
     find_genre_fault,
+    repair_text,
 )
 from genreclf.errors import InputError
 
@@ -73,7 +76,10 @@ class Table:
     @cached_property
     def _tracks(self) -> list[Track]:
         if not self.path.is_file():
-            raise InputError(f"data.path={self.path}: no such file")
+            what = (
+                "a folder; the path of one file is needed" if self.path.is_dir() else "no such file"
+            )
+            raise InputError(f"data.path={self.path}: {what}")
         parquet = self.path.suffix.lower() in (".parquet", ".pq")
         rows = list(_read_parquet(self.path) if parquet else _read_text(self.path))
         if not rows:
@@ -105,7 +111,8 @@ class Table:
                 raise InputError(f"{self.path}, {where}: the same path as in {places[path]}")
             places[path] = where
             if not folders.contain(path):
-                missing.append(f"{where}: no such file: {path}")
+                what = "a folder, not an audio file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
+                missing.append(f"{where}: {what}: {path}")
         if missing:
             more = f" (and {len(missing) - 1} more of {len(rows)})" if len(missing) > 1 else ""
             raise InputError(f"{self.path}, {missing[0]}{more}")
@@ -122,7 +129,8 @@ class _Folders:
         folder, name = os.path.split(path)
         if folder not in self._names:
             try:
-                self._names[folder] = set(os.listdir(folder))  # noqa: PTH208
+                with os.scandir(folder) as entries:
+                    self._names[folder] = {each.name for each in entries if not each.is_dir()}
             except OSError:
                 self._names[folder] = set()
         # A file system may ignore case, or spell accents in another way.
@@ -139,6 +147,9 @@ def _find_fault(values: Mapping[str, str]) -> str:
         near = difflib.get_close_matches(part, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"split {values['split']!r} is not train, val or test{hint}"
+    for name, value in values.items():
+        if value in MISSING and name != "genre":
+            return f"{name} is {value!r}, a missing value; leave it empty where nothing is known"
     return find_genre_fault(values["genre"])
 
 
@@ -155,8 +166,13 @@ def _read_text(path: Path) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_FIELD)
     text = _decode(path)
     first = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    excel = re.fullmatch(r"\"?sep=([,;\t])\"?\s*", first, re.IGNORECASE)
+    delimiter = excel[1] if excel else max(DELIMITERS, key=first.count)
+    if excel:
+        text = text.replace(first, "", 1)  # the empty line keeps the numbers of the others
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     header, count, before = None, 0, 0
     try:
         for values in reader:
@@ -188,6 +204,11 @@ def _decode(path: Path) -> str:
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if wide:
+            raise InputError(
+                f"{path}: begins like UTF-16, but is damaged or incomplete ({error.reason}); save "
+                "the table again"
+            ) from None
         line = content[: error.start].count(b"\n") + 1
         raise InputError(
             f"{path}, line {line}: not UTF-8; save the table as UTF-8 (in Excel: CSV UTF-8)"
@@ -231,7 +252,8 @@ def _format(value: Any, name: str, where: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="surrogateescape").strip()
+        text = value.decode("utf-8", errors="surrogateescape").strip()
+        return text if name == "path" else repair_text(text)
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise InputError(f"{where}: {name} is {value!r}; one text is needed")
     return str(value).strip()
