@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import TINY
 from html_page import Page
+from omegaconf import OmegaConf
 
 from genreclf import paper
+from genreclf.commands.sweep_report import SweepReport
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import evaluate
 from genreclf.evaluation.runs import Predictions, Run
@@ -279,6 +281,22 @@ def test_runs_are_selected_by_phase_group_or_setting_d16(tmp_path: Path) -> None
         groups.select_runs(runs, {"loss": "focal"})
     with pytest.raises(InputError, match=r"where=grid: write 'where={KEY: VALUE}'"):
         groups.select_runs(runs, "grid")
+
+
+def test_the_same_sweep_can_run_twice_at_once(tmp_path: Path) -> None:
+    """Neither start removes what the jobs of the other have noted."""
+    config = OmegaConf.create({"report": True, "outputs": str(tmp_path)})
+    first, second = SweepReport(), SweepReport()
+    first.on_multirun_start(config)
+    assert first.folder is not None
+    first.folder.mkdir(parents=True)
+    (first.folder / "run").write_text(str(tmp_path / "run"))
+    second.on_multirun_start(config)
+    assert (first.folder / "run").exists()
+    assert first.folder != second.folder
+    second.on_multirun_end(config)
+    first.on_multirun_end(config)
+    assert not first.folder.exists()
 
 
 @pytest.mark.slow
