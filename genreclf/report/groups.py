@@ -16,7 +16,8 @@ from genreclf.report.cells import get_config_value
 
 NOT_SHOWN = (  # overrides that have a column, do not affect results or describe an archive
     *("seed", "split", "split.number", "allow_identical", "test"),
-    *("data", "data.scale", "data.offset", "data.path", "data.root", "distillation.path"),
+    *("data", "data.scale", "data.offset", "data.path", "data.root", "data.lists"),
+    "distillation.path",
 )
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
-from genreclf.evaluation.runs import Run
+from genreclf.evaluation.runs import Run, hide_location
 from genreclf.files import write_json, write_text
 from genreclf.report import groups, records, summary
 from genreclf.report.cells import NONE
@@ -232,6 +232,15 @@ def test_of_an_archive_its_features_only_say_what_the_rows_are() -> None:
     assert groups.list_settings({"overrides": given, "config": config}) == [
         *("experiment=best", "+split_seed=2", "cache=float16", "features=mel_frames")
     ]
+
+
+def test_paths_of_this_machine_are_not_shown() -> None:
+    """Data are identified by their table, also where GTZAN's lists are."""
+    config = {"data": {"_target_": "genreclf.data.GTZAN"}, "seed": 0, "split_seed": 42}
+    given = ["data=gtzan", "data.root=/secret", "data.lists=/secret", "init.checkpoint=/secret"]
+    shown = groups.list_settings({"overrides": given, "config": config})
+    assert shown == ["init.checkpoint=..."]
+    assert hide_location("data.lists=/secret") == "data.lists=..."
 
 
 def test_runs_of_other_settings_are_not_taken_together() -> None:
