@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -61,7 +62,7 @@ def _read(file: Path, duration: float) -> tuple[np.ndarray, int]:
         return sound.read(frames, dtype="float32", always_2d=True), sound.samplerate
 
 
-def _encode(path: Path) -> bytes | Path:
+def _encode(path: Path) -> Any:
     """Encode a path for soundfile, which itself only encodes names that are valid UTF-8."""
     return path if os.name == "nt" else os.fsencode(path)
 
