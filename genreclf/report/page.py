@@ -133,7 +133,8 @@ def _name_tracks(result: dict[str, Any]) -> str:
     """Name what decides which tracks are tested, apart from seeds and folds."""
     split = {k: v for k, v in result["config"]["split"].items() if k not in ("seed", "number")}
     table = result["data"].get("table", result["data"]["digest"])  # features do not matter
-    return f"{table} {result['choices']['split']} {split} {result['tested_on']}"
+    fewer = result["config"].get("tracks_per_genre")
+    return f"{table} {fewer} {result['choices']['split']} {split} {result['tested_on']}"
 
 
 def _draw_impact(found: Sequence[Configuration]) -> str | None:

@@ -252,9 +252,12 @@ def test_other_features_are_measured_on_the_same_tracks(tmp_path: Path) -> None:
         run.result["data"] |= {"digest": str(number), "table": "t"}
     write_report(runs, tmp_path / "a.html")
     assert note not in (tmp_path / "a.html").read_text()
-    runs[0].result["data"]["table"] = "other"
-    write_report(runs, tmp_path / "a.html")
-    assert note in (tmp_path / "a.html").read_text()
+    for part, key in (("data", "table"), ("config", "tracks_per_genre")):
+        before = dict(runs[0].result[part])
+        runs[0].result[part][key] = "other"
+        write_report(runs, tmp_path / "a.html")
+        assert note in (tmp_path / "a.html").read_text()
+        runs[0].result[part] = before
 
 
 def test_what_is_not_defined_is_a_dash(tmp_path: Path) -> None:
