@@ -29,7 +29,7 @@ CHOOSE_FEATURES = (
     "init",
     "phase",
 )  # prefixes of overrides
-SPLITS_VERSION = 2  # raise when a split of this package gives other rows: its digest is cached
+SPLITS_VERSION = 3  # raise when a split of this package gives other rows: its digest is cached
 
 
 def find_store(config: DictConfig) -> Store | StorePlan:

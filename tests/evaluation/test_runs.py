@@ -59,6 +59,18 @@ def test_a_damaged_file_of_predictions_is_one_line(tmp_path: Path) -> None:
             _ = damaged.predictions
 
 
+def test_correct_tracks_are_read_whatever_the_names(tmp_path: Path) -> None:
+    """A header that is longer than a line is still the header."""
+    write_run(tmp_path / "a", 0)
+    made = runs.Predictions(
+        ["one\ntrack", "b"], np.array([1, 0]), np.array([[0.25, 0.75]] * 2), ["a", "hip\nhop"]
+    )
+    made.write(tmp_path / "a" / runs.PREDICTIONS)
+    run = runs.Run.read(tmp_path / "a")
+    assert run.read_correct() == {"one\ntrack": True, "b": False}
+    assert run.predictions.classes == made.classes
+
+
 def write_run(folder: Path, seed: int, tested_on: str = "test") -> Path:
     folder.mkdir(parents=True)
     predictions = runs.Predictions(["1"], np.array([0]), np.array([[0.75, 0.25]]), ["a", "b"])
