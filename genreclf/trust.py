@@ -3,6 +3,9 @@
 A checkpoint names the classes of its model and its features. It may come from a stranger, and
 importing a module runs it. So only classes that genreclf exports are built without asking; any
 other class must belong to a package that the user named: `trust=[package]`.
+
+Such files hold plain values. A text that Hydra would interpret, `${...}`, is refused wherever it
+occurs, because settings from a file can become part of a config.
 """
 
 import inspect
@@ -33,8 +36,10 @@ def build_part(settings: Mapping[str, Any], trust: Sequence[str] = (), **argumen
         arguments: further keyword arguments.
 
     Raises:
-        InputError: the target is not trusted, cannot be imported, or rejects the settings.
+        InputError: the target is not trusted, cannot be imported, or rejects the settings; or one
+            of them is an interpolation.
     """
+    refuse_interpolations(settings)
     target = str(settings.get(TARGET, ""))
     kind = _locate(target, trust)
     given = {
@@ -63,6 +68,24 @@ def _build_nested(value: Any, trust: Sequence[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_build_nested(item, trust) for item in value]
     return value
+
+
+def refuse_interpolations(settings: Any) -> None:
+    """Refuse settings from a file, at any depth, in which Hydra would replace `${...}`.
+
+    A resolver such as `oc.create` can make a `_target_` of it, which is then imported.
+
+    Raises:
+        InputError: a text or a key contains `${`.
+    """
+    if isinstance(settings, str) and "${" in settings:
+        raise InputError(
+            f"{settings!r} among the settings in this file: text with ${{ is not accepted there"
+        )
+    if isinstance(settings, Mapping):
+        settings = [*settings.keys(), *settings.values()]
+    for each in settings if isinstance(settings, list | tuple) else ():
+        refuse_interpolations(each)
 
 
 def list_own_targets(config: Any) -> list[str]:

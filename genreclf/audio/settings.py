@@ -19,13 +19,18 @@ def check_settings(features: Any) -> None:
     Fields that a class of your own adds are its own affair.
 
     Raises:
-        InputError: a setting is no number above 0, or no whole number where one is needed.
+        InputError: a setting is no number above 0, no whole number where one is needed, or
+            neither true nor false.
     """
     bases = [base for base in type(features).__mro__ if not is_own(base)]
     known = {name for base in bases for name in vars(base).get("__annotations__", {})}
     for field in dataclasses.fields(features):
         value = getattr(features, field.name)
-        if field.name not in known or isinstance(field.default, bool):
+        if field.name not in known:
+            continue
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise InputError(f"features.{field.name}={value!r}: set true or false")
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 < value < math.inf:

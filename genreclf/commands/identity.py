@@ -113,19 +113,25 @@ def list_differences(
     }
 
 
-def flatten(config: DictConfig) -> dict[str, Any]:
-    """Map full keys to resolved settings; 1 and 1.0 become the same text."""
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Map full keys to settings; 1 and 1.0 become the same text.
+
+    Args:
+        config: a config, whose interpolations are resolved; or plain values, which stay as they
+            are, because the file that they come from may be a stranger's.
+    """
     flat: dict[str, Any] = {}
 
     def add(node: Any, prefix: str) -> None:
+        composed = OmegaConf.is_config(node)
         for name in node:
             key = f"{prefix}{name}"
             if key == "hydra" or not _affects_identity(key):  # a path may have no default
                 continue
-            if OmegaConf.is_missing(node, name):  # in the defaults: the user must set it
+            if composed and OmegaConf.is_missing(node, name):  # a default that must be set
                 continue
             value = node[name]
-            if OmegaConf.is_dict(value):
+            if isinstance(value, Mapping):
                 add(value, f"{key}.")
             else:
                 plain = (
@@ -208,13 +214,13 @@ def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) 
 
     Args:
         folder: the run's folder.
-        before: the resolved config that the run recorded.
+        before: the resolved config that the run recorded, as plain values.
         config: the config that now asks for this run.
 
     Raises:
         InputError: a default that the run used has changed since.
     """
-    old, new = flatten(OmegaConf.create(dict(before))), flatten(config)
+    old, new = flatten(before), flatten(config)
     for key in sorted(old.keys() & new.keys()):
         if not key.endswith("_target_") and _affects_identity(key) and old[key] != new[key]:
             raise InputError(
