@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
+from genreclf.source_code import list_sources
 
 OURS = ("genreclf.models", "genreclf.audio")  # whose exported classes are safe to build
 LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
@@ -176,8 +177,9 @@ def identify_code(kind: Any) -> Any:
 
     Returns:
         Its `version`, if it or a base class outside genreclf declares one. Otherwise a digest of
-        the source files of the class and of its bases in the same package, so that results of code
-        that has changed since are not taken for its own.
+        the source files of the class, of its bases in the same package, and of the modules of the
+        user that these import (`list_sources`), so that results of code that has changed since are
+        not taken for its own.
 
     Raises:
         InputError: neither a version nor a source file exists.
@@ -189,14 +191,15 @@ def identify_code(kind: Any) -> Any:
             return each.version
     package = kind.__module__.partition(".")[0]
     modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
-    digest = sha1()
-    for name in sorted(modules):
-        try:
-            file = inspect.getsourcefile(sys.modules[name])
-            digest.update(Path(str(file)).read_bytes())
-        except (TypeError, OSError):
-            raise InputError(
-                f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
-                "would go unnoticed; give it an attribute version = 1"
-            ) from None
+    sources: dict[str, Path] = {}
+    try:
+        for name in modules:
+            file = Path(str(inspect.getsourcefile(sys.modules[name])))
+            sources |= list_sources(name, file, LIBRARIES)
+        digest = sha1(b"".join(sources[name].read_bytes() for name in sorted(sources)))
+    except (TypeError, OSError):
+        raise InputError(
+            f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
+            "would go unnoticed; give it an attribute version = 1"
+        ) from None
     return f"source {digest.hexdigest()}"
