@@ -96,10 +96,10 @@ def _list_arguments(kind: type) -> dict[str, Any]:
 
 def _make_plain(value: Any, where: str) -> Any:
     """Convert a setting to what JSON can hold."""
+    if isinstance(value, np.generic):  # first: np.float64 is a float, but pickled as NumPy's
+        return value.item()
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
