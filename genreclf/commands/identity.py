@@ -21,7 +21,6 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.compose import (
@@ -33,7 +32,7 @@ from genreclf.commands.compose import (
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PLACES
 from genreclf.files import digest_values
-from genreclf.trust import identify_code, list_own_targets
+from genreclf.trust import identify_code, import_target, list_own_targets
 
 DIGITS = 8
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
@@ -197,7 +196,7 @@ def _list_versions(
     ours = {*named, *_list_options(config, choices), *differences} & VERSIONS.keys()
     found: dict[str, Any] = {name: VERSIONS[name] for name in ours}
     for name in list_own_targets([lists, [{"_target_": name} for name in named]]):
-        found[name] = identify_code(get_object(name))
+        found[name] = identify_code(import_target(name))
     return found
 
 
