@@ -8,7 +8,7 @@ The name of a run ends in a digest of
 - the data: features, rows, genres and parts, wherever the files are (`store.digest_split`);
 - the other files that a run reads (targets of distillation, pretrained weights), by content;
 - versions of components whose results have changed since they were first released;
-- the code of components that are not part of genreclf: their `version`, or else their source file.
+- the code of components that are not part of genreclf: their `version`, or else their source files.
 
 Folders, spellings of paths, names of modules, and settings that do not affect results do not
 count. Neither does a new key that is left at its default. If a default has changed,
