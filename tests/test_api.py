@@ -14,7 +14,7 @@ import genreclf
 from genreclf import models
 from genreclf.audio.workers import extract_windows
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import PRETRAINED
+from genreclf.models.model_files import PRETRAINED
 
 RATE = 22050
 NAMES = [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -20,6 +20,9 @@ from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.training import launch
+
+if TYPE_CHECKING:
+    from genreclf.training.build import Parts  # imports PyTorch
 
 TRAIN, REUSE, FAILED = "train", "reuse", "failed: "  # what a process says to the others
 
@@ -80,18 +83,14 @@ def run_child(work: Callable[[], str | None], folder: Path) -> int:
         raise
 
 
-def help_rank_0(config: DictConfig, store: Store, folder: Path, agreement: "Agreement") -> None:
+def help_rank_0(parts: "Parts", store: Store, folder: Path, agreement: "Agreement") -> None:
     """Train in a process whose rank is not 0, if there is anything to train.
 
     Raises:
-        InputError: a setting is wrong, as in the process of rank 0.
+        InputError: parts and data do not fit together, as in the process of rank 0.
     """
-    from genreclf.commands.parts import make_parts
-    from genreclf.training.check import check_settings
     from genreclf.training.run import help_train
 
-    parts = make_parts(config)
-    check_settings(parts)
     if agreement.reach(TRAIN) == TRAIN:
         help_train(parts, store, folder)
 

@@ -17,14 +17,16 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.evaluation.provenance import collect_provenance
 from genreclf.files import digest_values
 from genreclf.models import count_parameters, get_min_size
-from genreclf.models.checkpoint import TrainedModel, digest_checkpoint
+from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.import_weights import load_any_checkpoint
+from genreclf.models.model_files import digest_checkpoint
 from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.training import process_group
 from genreclf.training.prediction import predict_part
@@ -125,6 +127,8 @@ def _make_data(
 ) -> StoreDataModule:
     """Make batches of the tracks, and check that they suit the checkpoint."""
     split = instantiate(config.split)(store)
+    for note in get_notes(split):
+        log.warning("%s", note)
     data = StoreDataModule(store, split, config.batch_size, config.num_workers, features=features)
     bins, frames = data.shape
     if bins != trained.bins:
@@ -152,8 +156,10 @@ def _choose_folder(config: DictConfig, features: Any, store: Store) -> Path:
 
 def _count_seen(trained: TrainedModel, store: Store, rows: np.ndarray) -> int | None:
     """Count the rows that the checkpoint was trained on; None if that cannot be known."""
-    seen = trained.count_seen(store, rows)
-    if seen is None and trained.trained_on is not None:
+    if trained.trained_on is None:
+        return None
+    seen = trained.trained_on.count(store, rows)
+    if seen is None:
         log.warning(
             "not known whether the checkpoint was trained on these tracks: its training rows "
             "cannot be compared with them"

@@ -16,7 +16,7 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.evaluation.provenance import shorten_commit
-from genreclf.models.checkpoint import (
+from genreclf.models.model_files import (
     CARD,
     PRETRAINED,
     WEIGHTS,

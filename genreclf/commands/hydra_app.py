@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -19,12 +18,10 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from genreclf.commands.config_keys import check_keys, explain_refusal, list_keys, suggest_key
+from genreclf.commands.config_keys import check_keys
 from genreclf.commands.config_types import check_types
 from genreclf.commands.optuna_sweeper import register_sweeper
 from genreclf.commands.own_parts import (
@@ -32,20 +29,25 @@ from genreclf.commands.own_parts import (
     make_targets_importable,
     register_options,
 )
+from genreclf.commands.packed.launcher import register_launcher
 from genreclf.commands.run_folder import keep_log
 from genreclf.commands.run_name import add_sweep_settings
-from genreclf.errors import InputError, format_error
+from genreclf.commands.user_errors import (
+    USER_ERRORS,
+    explain_error,
+    explain_key,
+    was_raised_by_launcher,
+)
+from genreclf.errors import InputError
 from genreclf.training import launch
 
 CONF = "pkg://genreclf.conf"
-USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
 # Flags of genreclf study: --status sets status=true. Two of them create no output folder.
 FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}
 TAKE_A_VALUE = (  # options of Hydra
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 )
-LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # our extras
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EEXIST),
@@ -97,22 +99,12 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
     register_options()
     register_sweeper()
+    register_launcher()
 
     def task(config: DictConfig) -> Any:
         try:
-            hydra_config = HydraConfig.get()
-            for line in list_hidden_options(hydra_config):
-                _print_once(f"genreclf: {line}")
-            make_targets_importable(config, hydra_config)
-            check_keys(config, hydra_config)
-            check_types(config, hydra_config)
-            _check_mode(name, hydra_config)
-            if config.get("fast"):
-                from genreclf.audio.workers import keep_memory  # imports NumPy
-
-                keep_memory()
+            prepare_job(name, config)
             command = importlib.import_module(f"genreclf.commands.{name}")
-            _quiet_lightning()
             with keep_log():
                 return command.run(config)
         except USER_ERRORS as error:
@@ -146,11 +138,31 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues from here", 130)
     except Exception as error:
-        if not _was_raised_by_launcher(error):
+        if not was_raised_by_launcher(error):
             raise
         _fail(f"hydra/launcher: {explain_error(error)}")
     finally:
         _stop_idle_workers()
+
+
+def prepare_job(name: str, config: DictConfig) -> None:
+    """Check the config of a job, and make what it names importable.
+
+    Raises:
+        InputError: a key or a value is wrong.
+    """
+    hydra_config = HydraConfig.get()
+    for line in list_hidden_options(hydra_config):
+        _print_once(f"genreclf: {line}")
+    make_targets_importable(config, hydra_config)
+    check_keys(config, hydra_config)
+    check_types(config, hydra_config)
+    _check_mode(name, hydra_config)
+    if config.get("fast"):
+        from genreclf.audio.workers import keep_memory  # imports NumPy
+
+        keep_memory()
+    _quiet_lightning()
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:
@@ -204,50 +216,6 @@ def _quiet_lightning() -> None:
 def _fail(message: str, status: int = 1) -> None:
     print(f"genreclf: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _was_raised_by_launcher(error: Exception) -> bool:
-    """Whether the launcher itself failed; an error in a job is re-raised outside it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_globals["__name__"].startswith("hydra_plugins.") for frame, _ in frames)
-
-
-def explain_error(error: BaseException) -> str:
-    """Describe an error in one line for the user."""
-    if isinstance(error, MemoryError):  # outside training, which reports its own
-        return "memory ran out; end other programs, or use fewer processes: workers=1 num_workers=0"
-    # Ray and submitit report an error in a job as the text of its traceback.
-    raised = re.findall(r"^[\w.]+(?:Error|Exception): (.+)$", str(error), re.MULTILINE)
-    text = raised[-1] if raised else format_error(error)
-    if missing := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{missing[1]}=... is needed"
-    if re.search(r"No supported gpu backend|Accelerator. can not run on your system", text):
-        return "trainer.accelerator: this machine has no GPU; add trainer.accelerator=cpu"
-    launcher = re.search(r"Could not find 'hydra/launcher/(([a-z]+)\w*)'", text)
-    if launcher and launcher[2] in LAUNCHER_EXTRAS:
-        extra = LAUNCHER_EXTRAS[launcher[2]]
-        return f"hydra/launcher={launcher[1]} is not installed: pip install 'genreclf[{extra}]'"
-    for technical in ("Config search path", "To append to your", "full_key:", "See https://hydra"):
-        text = text.partition(technical)[0]
-    if isinstance(error, OverrideParseException):
-        text += " (quote what holds = , [ ] { } ~ or spaces: 'key=\"value\"')"
-    return text.strip()
-
-
-def explain_key(message: str, name: str, config_name: str) -> str:
-    """Suggest a known key that resembles the mistyped one, or say why it is refused."""
-    mistyped = re.search(r"Could not override '([^']+)'", message)
-    if not mistyped:
-        return ""
-    if reason := explain_refusal(mistyped[1]):
-        return f" {reason}"
-    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
-        known = list_keys(OmegaConf.to_container(hydra.compose(config_name)))
-    if near := suggest_key(mistyped[1], known):
-        return f" D{near[1:]}"
-    if "." in mistyped[1] and (hint := re.search(r"To append to your config use .*", message)):
-        return f" {hint[0]}"
-    return f" genreclf {name} --help lists the keys."
 
 
 def _check_mode(name: str, hydra_config: Any) -> None:

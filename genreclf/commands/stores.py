@@ -1,6 +1,5 @@
 """Finds the store that a config asks for: the one it names, or the one of its dataset."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +128,7 @@ def digest_config_split(config: DictConfig, store: Store) -> str:
     """
 
     def compute() -> str:
-        split, log = instantiate(config.split), logging.getLogger("genreclf.data.splits")
-        log.disabled = True  # training splits again, and logs then
-        try:
-            return digest_split(store, split(store))
-        finally:
-            log.disabled = False
+        return digest_split(store, instantiate(config.split)(store))
 
     settings: Any = OmegaConf.to_container(config.split, resolve=True)
     if not str(settings["_target_"]).startswith("genreclf."):  # the user's code may have changed

@@ -109,9 +109,8 @@ def _plan_phase(
     """
     sweep = compose.read_sweep(phase.name)
     overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, chosen)
-    if study_overrides.lacks_genres(
-        study_overrides.compose_first_run(phase.name, sweep, overrides)
-    ):
+    first = study_overrides.compose_first_run(phase.name, sweep, overrides)
+    if study_overrides.lacks_genres(first):
         chosen[study_overrides.GENRES] = _find_genre(study, phase)
         overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, chosen)
     phase.left_out = find_exclusions(sweep, dataset)
@@ -121,7 +120,9 @@ def _plan_phase(
         overrides,
         study.seeds,
         compose.find_run_folder,
-        compose.list_hydra_options(),
+        study_overrides.list_sweep_options(
+            study_overrides.compose_first_run(phase.name, sweep, overrides)
+        ),
     )
     return overrides
 
@@ -244,6 +245,8 @@ def _estimate(config: DictConfig, settings: StudySettings, study: Study) -> str:
             last.batch_size,
             shape,
         ),
+        packed="packed" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
+        or "hydra/launcher=packed" in study_overrides.list_sweep_options(last),
     )
     return describe_estimate(study, workload)
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands import compose
 from genreclf.errors import InputError
+from genreclf.evaluation.metrics import LOGGED, check_metric
 from genreclf.evaluation.runs import get_key
 from genreclf.studies.settings import TEST, StudySettings
 from genreclf.studies.study import Phase, Study
@@ -43,6 +45,7 @@ def read_study(config: DictConfig) -> tuple[StudySettings, Study]:
     phases = []
     for name, sweep in sweeps.items():
         first = compose_first_run(name, sweep, list_overrides(settings, given, name, {}))
+        _check_metric(settings.metric, first)
         if lacks_genres(first) and (settings.metric is None or not phases):
             raise InputError(
                 f"{GENRES}=[...] is needed: phase {name} copies tracks of one genre, and no phase "
@@ -55,6 +58,17 @@ def read_study(config: DictConfig) -> tuple[StudySettings, Study]:
     option = str(HydraConfig.get().runtime.choices["study"])
     command = ["study", *compose.list_hydra_options(), *overrides]
     return settings, Study(option, settings.metric, settings.seeds, given, phases, command, tested)
+
+
+def _check_metric(metric: str | None, run: DictConfig) -> None:
+    """Check that a phase can choose by this metric, given its first run, as for `monitor`."""
+    if metric is None:
+        return
+    logged: dict[str, Any] = dict.fromkeys(map(str, run.metric))
+    name = metric.partition("/")[2]
+    if metric not in LOGGED and name in logged:  # one of the user's own
+        logged[name] = instantiate(run.metric[name], num_classes=2)
+    check_metric("study.metric", metric, logged)
 
 
 def list_overrides(
@@ -82,6 +96,25 @@ def compose_first_run(phase: str, sweep: Sweep, overrides: list[str]) -> DictCon
     """Compose the config of the first run of a phase."""
     first = [values[0] for values in sweep.values()]
     return compose.compose_run([f"phase={phase}", *first, *drop_swept(overrides, sweep)])
+
+
+def list_sweep_options(run: DictConfig) -> list[str]:
+    """List the options for Hydra of a phase: the user's, and hydra/launcher=packed on a GPU.
+
+    Args:
+        run: the config of one of the phase's runs.
+    """
+    options = compose.list_hydra_options()
+    chosen = any(get_key(text) == "hydra/launcher" for text in options)
+    return options if chosen or not _uses_gpu(run) else [*options, "hydra/launcher=packed"]
+
+
+def _uses_gpu(run: DictConfig) -> bool:
+    if run.trainer.accelerator == "cpu":
+        return False
+    from torch import cuda  # slow to import
+
+    return cuda.is_available()
 
 
 def lacks_genres(run: DictConfig) -> bool:

@@ -17,8 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.commands.hydra_app import USER_ERRORS, explain_error, explain_key
 from genreclf.commands.own_parts import register_options
+from genreclf.commands.user_errors import USER_ERRORS, explain_error, explain_key
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import find_direction, name_selected_metric
 

@@ -38,7 +38,7 @@ class StorePreview:
 
 
 def check_split(split: Callable[[Any], splits.Split], tracks: Sequence[Track]) -> None:
-    """Try one of this package's splits on tracks that are not decoded yet; log nothing.
+    """Try one of this package's splits on tracks that are not decoded yet.
 
     A genre of one or two tracks is not a reason to refuse: if they do not decode, it is no genre.
 
@@ -47,10 +47,7 @@ def check_split(split: Callable[[Any], splits.Split], tracks: Sequence[Track]) -
     """
     counts = Counter(track.genre for track in tracks)
     certain = [track for track in tracks if counts[track.genre] >= CERTAIN]
-    splits.log.disabled = True
     try:
         split(StorePreview(tracks))
     except InputError:
         split(StorePreview(certain or tracks))
-    finally:
-        splits.log.disabled = False

@@ -4,8 +4,8 @@ A split is a dict from part ("train", "val", "test") to the sorted rows of a sto
 Each function takes the store first and its settings by name, and puts no row into two parts.
 """
 
-import logging
 from collections import Counter
+from collections.abc import Sequence
 from hashlib import sha1
 
 import numpy as np
@@ -22,8 +22,25 @@ from genreclf.data.folds import (
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 
-log = logging.getLogger(__name__)
 Split = dict[str, np.ndarray]
+
+
+class NotedSplit(Split):
+    """A split with `notes`, lines that the user should know; training and evaluation log them.
+
+    Args:
+        parts: the rows of each part.
+        notes: the lines.
+    """
+
+    def __init__(self, parts: Split, notes: Sequence[str]) -> None:
+        super().__init__(parts)
+        self.notes = list(notes)
+
+
+def get_notes(split: Split) -> list[str]:
+    """Return the notes of a split; a plain dict has none."""
+    return split.notes if isinstance(split, NotedSplit) else []
 
 
 def split_stratified(store: Store, seed: int = 42) -> Split:
@@ -91,7 +108,7 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
         )
     rows, artists = np.arange(len(store)), group_by_artist(store)
     if artists is None:
-        log.info("split=kfold: no track has an artist, so the folds are balanced by genre only")
+        note = "split=kfold: no track has an artist, so the folds are balanced by genre only"
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         rest, test = list(splitter.split(rows, store.labels))[number]
         try:
@@ -101,10 +118,13 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
                 f"split=kfold: {len(store)} tracks are too few ({error}); use at least about 10 "
                 "tracks of each genre"
             ) from None
-        return {"train": np.sort(train), "val": np.sort(val), "test": test}
-    rest, test = _find_artist_folds(store, artists, folds, seed)[number]
+        return NotedSplit({"train": np.sort(train), "val": np.sort(val), "test": test}, [note])
+    pairs = _find_artist_folds(store, artists, folds, seed)
+    rest, test = pairs[number]
     train, val = divide_by_artist(store, artists, rest, 8, seed, "kfold")
-    return {"train": train, "val": val, "test": test}
+    lacking = any(len(set(store.labels[fold])) < len(store.classes) for _, fold in pairs)
+    note = "split=kfold: some folds lack a genre that has tracks by few artists"
+    return NotedSplit({"train": train, "val": val, "test": test}, [note] * lacking)
 
 
 def _check_fold(number: int, folds: int) -> None:
@@ -134,7 +154,6 @@ def _find_artist_folds(
             f"split=kfold: found no {folds} folds by artist that leave every genre in training and "
             "validation; choose other folds (split.folds=...), or add artists"
         )
-    log.warning("split=kfold: some folds lack a genre that has tracks by few artists")
     return fallback
 
 
@@ -154,10 +173,8 @@ def split_officially(store: Store) -> Split:
             "use split=stratified or split=artist"
         )
     others = Counter(store.splits) - Counter({part: len(rows) for part, rows in split.items()})
-    if others:
-        counts = ", ".join(f"{count} of part {name or '(none)'}" for name, count in others.items())
-        log.warning("split=official leaves tracks out: %s", counts)
-    return split
+    counts = ", ".join(f"{count} of part {name or '(none)'}" for name, count in others.items())
+    return NotedSplit(split, [f"split=official leaves tracks out: {counts}"] * bool(others))
 
 
 def split_by_fold(
@@ -199,7 +216,8 @@ def split_by_fold(
             f" {folds} folds are needed; choose a smaller split.block"
         )
     train, test = list(iterate_folds(store.labels[rows], blocks, folds, seed))[number]
-    return {"train": rows[train], "val": parts["val"], "test": rows[test]}
+    found = {"train": rows[train], "val": parts["val"], "test": rows[test]}
+    return NotedSplit(found, get_notes(parts))
 
 
 def select_all_tracks(store: Store) -> Split:
@@ -225,10 +243,11 @@ def limit_tracks(store: Store, split: Split, tracks_per_genre: int) -> Split:
             f"tracks_per_genre={tracks_per_genre}: a whole number from 1 on is needed; null: all"
         )
     train = max(1, len(split["train"]))
-    return {
+    limited = {
         part: _limit_rows(store, rows, -(-tracks_per_genre * len(rows) // train))
         for part, rows in split.items()
     }
+    return NotedSplit(limited, get_notes(split))
 
 
 def _limit_rows(store: Store, rows: np.ndarray, most: int) -> np.ndarray:

@@ -11,6 +11,7 @@ SciPy and scikit-learn, which take most of a second to import, are imported wher
 `genreclf study --status` only needs the names of the metrics.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,30 @@ def find_direction(metric: str) -> str:
     if part not in ("train", "val") or not name:
         raise InputError(f"monitor={metric}: choose one of {', '.join(LOGGED)}")
     return "min" if name.endswith(("loss", "error")) else "max"
+
+
+def check_metric(key: str, metric: str, logged: Mapping[str, Any]) -> None:
+    """Check that training logs the metric that a setting names, and that its direction is known.
+
+    Args:
+        key: the setting.
+        metric: what it names, such as "val/accuracy".
+        logged: the metrics that training logs besides the loss, by name; None for those whose
+            `higher_is_better` need not be looked at.
+
+    Raises:
+        InputError: it is not logged, or lower is better, which its name does not tell.
+    """
+    names = [f"{part}/{name}" for part in ("val", "train") for name in ("loss", *logged)]
+    if metric not in names:
+        raise InputError(f"{key}={metric}: choose one of {', '.join(names)}")
+    name = metric.partition("/")[2]
+    lower = getattr(logged.get(name), "higher_is_better", None) is False
+    if lower and find_direction(metric) == "max":
+        raise InputError(
+            f"{key}={metric}: lower is better for this metric, so give it a name that ends in "
+            f"error, such as {name}_error"
+        )
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict[str, Any]:

@@ -170,7 +170,9 @@ class Runs(Sequence[Run]):
         try:
             import pandas as pd  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ImportError("Runs.to_frame needs pandas: pip install pandas") from None
+            raise ImportError(
+                "Runs.to_frame needs an extra: pip install 'genreclf[pandas]'"
+            ) from None
         return pd.DataFrame([_flatten_run(run) for run in self])
 
 

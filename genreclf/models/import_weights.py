@@ -17,7 +17,8 @@ from genreclf import paper
 from genreclf.audio.features import Mel
 from genreclf.errors import InputError
 from genreclf.models import CNNRNN, ConventionalCNN, EfficientCNN
-from genreclf.models.checkpoint import TrainedModel, load_checkpoint, read_file
+from genreclf.models.checkpoint import TrainedModel, load_checkpoint
+from genreclf.models.model_files import read_file
 from genreclf.protocols import Features
 
 # Numbers such as a best accuracy, which training scripts save along with the weights.

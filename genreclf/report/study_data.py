@@ -18,7 +18,7 @@ from genreclf.evaluation.intervals import compute_mean
 from genreclf.evaluation.runs import Run
 from genreclf.figures import spectrogram, style
 from genreclf.files import BEST
-from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.model_files import read_model_files
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
 from genreclf.studies.study import Phase, Point, Study
@@ -147,7 +147,8 @@ def _draw_clip(run: Run, store: Store) -> Picture:
     features = _rebuild_features(store)
     computed_in_training = cells.get_config_value(run.result["config"], "features.on_device")
     if computed_in_training and (run.folder / BEST).exists():  # the store holds waveforms
-        features = load_checkpoint(run.folder / BEST).features
+        described = read_model_files(run.folder / BEST)["genreclf"]
+        features = build_features(described["features"])
         values = compute_features(features, values[0], features.sample_rate)
     genre = store.classes[store.labels[row]]
     path = Path(_locate_audio(run, [store.paths[row]])[0])

@@ -17,16 +17,22 @@ from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.reader import KEPT, StoreReader
 from genreclf.data.sampling import Oversampling
+from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused, get_min_size
 from genreclf.models.checkpoint import find_last_layer
 from genreclf.protocols import Features, MakeSampler
-from genreclf.training import finetune
+from genreclf.training import finetune, turns
 from genreclf.training.classifier import Classifier
+from genreclf.training.cuda_graphs import GraphClassifier
 from genreclf.training.distillation import Embeddings
+from genreclf.training.losses import fit_loss
 from genreclf.training.sources import digest_sources
+
+RECOMPILATIONS = 1000  # of the same code by torch.compile, after which it runs without
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,10 @@ class Parts:
         ema: decay of the moving average of the weights; None for no average.
         label_smoothing: share of each training target that is spread over all genres.
         mixup: alpha of the Beta distribution of mixup; 0 for none.
-        tracks_per_genre: maximum number of training tracks per genre, the other parts in
-            proportion; None for all.
+        tracks_per_genre: most training tracks per genre, other parts in proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
+        cuda_graphs: whether training steps run as CUDA graphs.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
         allow_identical: track ids that may occur in two parts of the split, or "all".
         test: whether to use the test part; otherwise the validation part replaces it.
@@ -98,6 +104,7 @@ class Parts:
     tracks_per_genre: int | None
     fast: bool
     compile: bool
+    cuda_graphs: bool
     cache: str
     allow_identical: Any
     test: bool
@@ -155,7 +162,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         store,
         split,
         parts.batch_size,
-        parts.num_workers,
+        0 if turns.get_member() else parts.num_workers,  # the runs of a pack share what is read
         parts.make_augmentation(silence),
         parts.make_oversampling(silence),
         parts.seed,
@@ -163,11 +170,19 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         parts.cache,
         None if distillation is None else distillation.make_targets(store, split),
         parts.make_sampler,
+        _make_reader(store),
     )
     least = get_min_size(parts.make_model(classes=2))
     check_size(least, features, data.shape)
     _check_segments(data, least)
     return data
+
+
+def _make_reader(store: Store) -> StoreReader:
+    """Make a reader of the store: one for all runs of a pack."""
+    kept = KEPT if turns.get_member() else 0
+    key = ("store", store.path.absolute(), store.source.digest)
+    return turns.share(key, lambda: StoreReader(store, kept))
 
 
 def _check_segments(data: StoreDataModule, least: int) -> None:
@@ -198,12 +213,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
         InputError: the pretrained weights do not fit model or features.
     """
     store, pretrained = data.store, load_pretrained(parts, data.shape[0])
+    seen = SeenTracks() if pretrained is None else pretrained.trained_on or SeenTracks({})
+    held_out = [part for part in data.split if part != "train"] if pretrained else []
     description = {
         **describe_parts(parts),
         "bins": data.shape[0],
         "store": store.source.digest,
-        "trained_on": finetune.list_training_rows(store, data.split, pretrained),
-        "seen_before": finetune.count_seen(store, data.split, pretrained) if pretrained else {},
+        "trained_on": seen.add(store, data.split["train"]).list_digests(),
+        "seen_before": {part: seen.count(store, data.split[part]) for part in held_out},
         "sources": digest_sources(parts.distillation, parts.init),
     }
     pl.seed_everything(parts.seed, verbose=False)  # for the initial weights
@@ -215,11 +232,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:
+        if turns.get_member():  # the networks of a pack differ, but have their code in common
+            torch._dynamo.config.recompile_limit = RECOMPILATIONS
+            torch._dynamo.config.accumulated_recompile_limit = RECOMPILATIONS
         model.compile()
-    normalise = (
-        pretrained.normalise if pretrained else parts.normalise(data.iterate_training_features())
-    )
-    classifier = Classifier(
+    batches = data.iterate_training_features()
+    normalise = pretrained.normalise if pretrained else parts.normalise(batches)
+    make = GraphClassifier if parts.cuda_graphs else Classifier
+    classifier = make(
         model,
         store.classes,
         description=description,
@@ -233,12 +253,6 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
 def describe_parts(parts: Parts) -> dict[str, Any]:
     """Describe model and features as plain values, from which a checkpoint rebuilds them."""
     return {"model": parts.config["model"], "features": describe_features(parts.features)}
-
-
-def fit_loss(loss: nn.Module, labels: np.ndarray, classes: int) -> None:
-    """Tell a loss that has a `fit` method the number of training tracks per class."""
-    if hasattr(loss, "fit"):
-        loss.fit(torch.from_numpy(np.bincount(labels, minlength=classes)))  # pyright: ignore
 
 
 def list_classifier_settings(parts: Parts, classes: int) -> dict[str, Any]:

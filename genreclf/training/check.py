@@ -17,7 +17,7 @@ from genreclf.audio.own_features import get_stored
 from genreclf.data.datamodule import check_loading
 from genreclf.data.sampling import ProcessSampler
 from genreclf.errors import InputError
-from genreclf.evaluation.metrics import LAST_EPOCH, find_direction
+from genreclf.evaluation.metrics import LAST_EPOCH, check_metric
 from genreclf.models import get_min_size
 from genreclf.models.checkpoint import find_last_layer, load_checkpoint
 from genreclf.training import process_group
@@ -26,13 +26,13 @@ from genreclf.training.build import (
     Parts,
     check_size,
     describe_parts,
-    fit_loss,
     list_classifier_settings,
     load_pretrained,
 )
 from genreclf.training.callbacks import History, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.loggers import check_loggers
+from genreclf.training.losses import fit_loss
 from genreclf.training.sources import digest_sources
 
 TINY_BATCH = 2  # clips
@@ -53,11 +53,13 @@ def check_settings(parts: Parts) -> None:
     parts.make_callbacks()
     model = parts.make_model(classes=2)
     classifier = Classifier(model, ["a", "b"], **list_classifier_settings(parts, 2))
-    _check_metric(classifier, "monitor", parts.monitor)
+    logged: Any = dict(classifier.val_metrics.items(keep_base=True))
+    if parts.monitor != LAST_EPOCH:
+        check_metric("monitor", parts.monitor, logged)
     if any(True for _ in model.parameters()):
         scheduler = classifier.configure_optimizers()["lr_scheduler"]
         if isinstance(scheduler, dict) and "monitor" in scheduler:
-            _check_metric(classifier, "scheduler.monitor", scheduler["monitor"])
+            check_metric("scheduler.monitor", scheduler["monitor"], logged)
     if parts.distillation is not None:
         parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
     digest_sources(parts.distillation, parts.init)
@@ -75,23 +77,6 @@ def check_settings(parts: Parts) -> None:
         raise InputError(
             f"features.on_device=true with trainer.precision={parts.precision} would round the "
             "waveforms; use bf16-mixed or 16-mixed"
-        )
-
-
-def _check_metric(classifier: Classifier, key: str, monitor: str) -> None:
-    """Check that training logs the metric that a setting names, and that its direction is known."""
-    metrics: Any = {"loss": None, **dict(classifier.val_metrics.items(keep_base=True))}
-    names = [f"{part}/{name}" for part in ("val", "train") for name in metrics]
-    if monitor == LAST_EPOCH:
-        return
-    if monitor not in names:
-        raise InputError(f"{key}={monitor}: choose one of {', '.join(names)}")
-    name = monitor.partition("/")[2]
-    lower = getattr(metrics[name], "higher_is_better", None) is False
-    if lower and find_direction(monitor) == "max":
-        raise InputError(
-            f"{key}={monitor}: lower is better for this metric, so give it a name that ends in "
-            f"error, such as {name}_error"
         )
 
 

@@ -22,7 +22,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from genreclf.data.datamodule import Batch
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import FORMAT, load_checkpoint, read_checkpoint
+from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.model_files import FORMAT, read_checkpoint
 from genreclf.training.losses import CrossEntropy, compute_distillation_error
 from genreclf.training.metrics import F1Macro
 from genreclf.training.optimizers import keep_learning_rate
@@ -42,7 +43,7 @@ class Classifier(pl.LightningModule):
         description: plain values that a checkpoint stores, and that `load_from_checkpoint` needs:
             `model` (settings of the network, with `_target_`), `features` (as
             `describe_features` gives), `bins`, `store` (digest), `trained_on` (as
-            `list_training_rows` gives), `seen_before` (by part, how many tracks the pretrained
+            `SeenTracks.list_digests` gives), `seen_before` (by part, how many tracks the pretrained
             model was trained on) and `sources` (digests of other files).
         normalise: applied to features before the network; None leaves them as they are.
         loss: the loss to minimise (`genreclf.protocols.Loss`); None for the cross-entropy. Its own
@@ -163,12 +164,13 @@ class Classifier(pl.LightningModule):
         """
         goal = self._make_goal(labels, targets)
         if self.mixup:
-            share = float(Beta(self.mixup, self.mixup).sample())
+            alpha = torch.full((), float(self.mixup), device=features.device)
+            share = Beta(alpha, alpha, validate_args=False).sample()  # without waiting for a GPU
             others = torch.randperm(len(labels), device=labels.device)
             features = torch.lerp(features[others], features, share)
             goal = torch.lerp(goal[others], goal, share)
             targets = targets if targets is None else torch.lerp(targets[others], targets, share)
-            labels = labels if share >= 0.5 else labels[others]
+            labels = torch.where(share >= 0.5, labels, labels[others])
         if targets is None or self.embedding_head is None:
             logits = self(features)
             return logits, labels, self.loss(logits, goal), None

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from genreclf.data.splits import NotedSplit, get_notes
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.training.build import Parts
@@ -24,7 +25,9 @@ def limit_parts(parts: Parts, batches: int) -> Parts:
     most = batches * parts.batch_size
 
     def split(store: Store) -> dict[str, np.ndarray]:
-        return {part: _spread(rows, most) for part, rows in parts.split(store).items()}
+        whole = parts.split(store)
+        limited = {part: _spread(rows, most) for part, rows in whole.items()}
+        return NotedSplit(limited, get_notes(whole))
 
     return replace(parts, split=split)
 

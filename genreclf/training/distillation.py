@@ -10,7 +10,6 @@ Imports no PyTorch: a finished run is recognised without it.
 
 import io
 import logging
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha1
@@ -24,11 +23,13 @@ from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PREDICTIONS, Run, read_runs
-from genreclf.files import BEST
+from genreclf.training.soft_labels import (
+    average_predictions,
+    average_probabilities,
+    fit_soft_labels,
+)
 
 log = logging.getLogger(__name__)
-FOLDS = 5  # folds of the training tracks, for soft labels
-LEAST = 1e-4  # smallest probability whose logarithm is averaged
 LARGEST = 4.0  # standard deviations from the mean; outliers would dominate the squared error
 
 
@@ -109,67 +110,18 @@ class Embeddings:
         targets = np.where(place[:, None] >= 0, standardised[place], np.nan)
         if self.labels:
             soft = np.full((len(store), len(store.classes)), np.nan)
-            soft[known] = self._fit_soft_labels(
-                targets[known], store.labels[known], len(store.classes)
-            )
-            predicted = self._average_predictions(store, split)
-            soft[rows] = _average_probabilities(soft[rows], predicted[rows])
-            targets = np.hstack([targets, soft])
-        return targets.astype(np.float32)
-
-    def _fit_soft_labels(
-        self, embeddings: np.ndarray, labels: np.ndarray, classes: int
-    ) -> np.ndarray:
-        """Predict probabilities (tracks, classes), each by a classifier not fitted to the track."""
-        from sklearn.linear_model import LogisticRegression  # slow to import, and rarely needed
-        from sklearn.model_selection import StratifiedKFold
-
-        soft = np.zeros((len(labels), classes))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The least populated class")
             try:
-                folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-                for others, fold in folds.split(embeddings, labels):
-                    regression = LogisticRegression(C=self.C, max_iter=1000)
-                    regression.fit(embeddings[others], labels[others])
-                    soft[np.ix_(fold, regression.classes_)] = regression.predict_proba(
-                        embeddings[fold]
-                    )
+                soft[known] = fit_soft_labels(
+                    targets[known], store.labels[known], len(store.classes), self.C
+                )
             except ValueError as error:
                 raise InputError(
-                    f"distillation.labels={self.labels}: {len(labels)} tracks are too few ({error})"
+                    f"distillation.labels={self.labels}: {len(known)} tracks are too few ({error})"
                 ) from None
-        return soft
-
-    def _average_predictions(self, store: Store, split: Split) -> np.ndarray:
-        """Average the runs' log-probabilities (len(store), classes); NaN where no run has any."""
-        place = {track_id: row for row, track_id in enumerate(store.track_ids)}
-        training = set(split["train"].tolist())
-        sums, counts = np.zeros((len(store), len(store.classes))), np.zeros((len(store), 1))
-        for run in self._read_runs():
-            found = run.predictions
-            if found.classes != store.classes:
-                raise InputError(f"distillation.runs: {run.folder} has other genres")
-            seen = _mark_seen_rows(run, store, split)
-            useful = {
-                place[track_id]: number
-                for number, track_id in enumerate(found.track_ids)
-                if place.get(track_id) in training and not seen[place[track_id]]
-            }
-            if not useful:
-                raise InputError(
-                    f"distillation.runs: {run.folder} predicted no training track of this run that "
-                    "it was not trained on itself: leave it out"
-                )
-            rows = list(useful)
-            sums[rows] += np.log(found.scores[list(useful.values())].clip(min=LEAST))
-            counts[rows] += 1
-        if self.runs:
-            known = np.count_nonzero(counts)
-            log.info(
-                "the runs give soft labels of %d of the %d training tracks", known, len(training)
-            )
-        return np.where(counts, sums / counts.clip(min=1), np.nan)
+            predicted = average_predictions(self._read_runs(), store, split)
+            soft[rows] = average_probabilities(soft[rows], predicted[rows])
+            targets = np.hstack([targets, soft])
+        return targets.astype(np.float32)
 
     def check_folder(self, folder: Path) -> None:
         """Check that the new run's folder is not among those of the runs that give soft labels.
@@ -234,45 +186,3 @@ def _read_archive(path: Path, *_: int) -> tuple[Any, list[str], np.ndarray]:
     if not np.isfinite(embeddings).all():
         raise InputError(f"distillation.path={path}: values that are not finite numbers")
     return sha1(content), ids, embeddings.astype(np.float64)
-
-
-def _average_probabilities(soft: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
-    """Average probabilities and log-probabilities geometrically; either may be NaN."""
-    alone = np.where(np.isnan(soft), np.exp(logarithms), soft)
-    both = np.exp((np.log(soft.clip(min=LEAST)) + logarithms) / 2)
-    mixed = np.where(np.isnan(both), alone, both)
-    return mixed / mixed.sum(axis=1, keepdims=True)
-
-
-def _mark_seen_rows(run: Run, store: Store, split: Split) -> np.ndarray:
-    """Mark the rows that a run was trained on, bool (len(store),).
-
-    Raises:
-        InputError: it was, or may have been, trained on held-out tracks of this split.
-    """
-    from genreclf.models.checkpoint import load_checkpoint  # imports PyTorch
-
-    if not (run.folder / BEST).exists():
-        raise InputError(
-            f"distillation.runs: {run.folder} has no {BEST}, which records what it was trained on"
-        )
-    trained = load_checkpoint(run.folder / BEST)
-    marked = trained.mark_seen(store, range(len(store)))
-    if not marked.any():
-        raise InputError(
-            f"distillation.runs: {run.folder} was trained on no track of this store, so it is not "
-            "known which tracks it has seen: use runs on the same data"
-        )
-    held_out = [row for part in split if part != "train" for row in split[part]]
-    seen = trained.count_seen(store, held_out)
-    if seen is None:
-        raise InputError(
-            f"distillation.runs: {run.folder} was also trained on rows that cannot be compared "
-            "with this store, so it is not known which tracks it has seen"
-        )
-    if seen:
-        raise InputError(
-            f"distillation.runs: {run.folder} was trained on {seen} of the tracks that this run "
-            "validates or tests on, so its soft labels would leak them"
-        )
-    return marked

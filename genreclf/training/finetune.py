@@ -7,17 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from genreclf.audio.descriptions import describe_features
-from genreclf.data.splits import Split
-from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.models.checkpoint import (
-    AUDIO,
-    SOME_AUDIO,
-    TrainedModel,
-    find_last_layer,
-    list_audio,
-    load_checkpoint,
-)
+from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.protocols import Features
 from genreclf.training.normalisation import require_pretrained
 
@@ -83,33 +74,6 @@ def _list_defaults(model: nn.Module) -> dict[str, Any]:
     parameters = signature(type(model)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
     return {key: [*value] if isinstance(value, tuple) else value for key, value in defaults.items()}
-
-
-def list_training_rows(
-    store: Store, split: Split, pretrained: TrainedModel | None
-) -> dict[str, list[str]]:
-    """List what the model will have been trained on, as `TrainedModel.trained_on` describes it.
-
-    The rows of the pretrained model are included.
-    """
-    before = (pretrained.trained_on or {}) if pretrained else {AUDIO: frozenset()}
-    rows, dtype = split["train"], str(store.dtype)
-    audio = list_audio(store, rows)
-    key = AUDIO if AUDIO in before and all(audio) else SOME_AUDIO
-    own = {
-        dtype: [*(store.row_sha1[row] for row in rows), *sorted(before.get(dtype, ()))],
-        key: [*filter(None, audio), *sorted(before.get(AUDIO, before.get(SOME_AUDIO, ())))],
-    }
-    others = {name: sorted(before[name]) for name in before.keys() - {AUDIO, SOME_AUDIO, dtype}}
-    return others | {name: list(dict.fromkeys(hashes)) for name, hashes in own.items()}
-
-
-def count_seen(store: Store, split: Split, pretrained: TrainedModel) -> dict[str, int | None]:
-    """Count the tracks of each held-out part that the pretrained model was trained on.
-
-    A count is None if it is not known.
-    """
-    return {part: pretrained.count_seen(store, split[part]) for part in split if part != "train"}
 
 
 def copy_weights(

@@ -1,5 +1,6 @@
 """Loss functions. Any `torch.nn.Module` that takes logits and targets is one (`protocols.Loss`)."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,3 +67,9 @@ def compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:
     """Compute the mean squared error of a batch; missing targets (NaN) have no error."""
     known = targets.isfinite()
     return torch.where(known, predicted.float() - targets, 0.0).square().mean()
+
+
+def fit_loss(loss: nn.Module, labels: np.ndarray, classes: int) -> None:
+    """Tell a loss that has a `fit` method the number of training tracks per class."""
+    if hasattr(loss, "fit"):
+        loss.fit(torch.from_numpy(np.bincount(labels, minlength=classes)))  # pyright: ignore

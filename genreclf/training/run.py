@@ -11,6 +11,7 @@ import torch
 
 from genreclf.data import audit
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import evaluate
@@ -134,6 +135,7 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
         "test": test,
         "val": val,
         "seconds": trained.history.seconds,
+        "packed": max(session.get("packed", 1) for session in trained.history.sessions or [{}]),
         "device": trained.device,
         "best_epoch": int(trained.best["epoch"]),
         "history": trained.history.epochs,
@@ -187,6 +189,8 @@ def _describe_data(
 def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
+    for note in get_notes(data.split):
+        log.warning("%s", note)
     if len(data.copies):
         log.info("%d extra copies of training tracks", len(data.copies))
     if unknown := data.oversampling.find_unknown_genres(data.store.classes):

@@ -25,7 +25,7 @@ def digest_sources(distillation: Embeddings | None, init: str | None) -> dict[st
     if distillation is not None:
         digests["distillation"] = distillation.compute_digest()
     if init is not None:
-        from genreclf.models.checkpoint import digest_checkpoint  # imports PyTorch
+        from genreclf.models.model_files import digest_checkpoint  # imports PyTorch
 
         digests["init"] = digest_checkpoint(init)
     return digests

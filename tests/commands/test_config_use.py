@@ -10,6 +10,8 @@ import torch
 import yaml
 
 from genreclf.commands.config_use import USED_WITHOUT_EPOCHS
+from genreclf.errors import InputError
+from genreclf.training import process_group
 
 CONF = Path(__file__).parents[2] / "conf"
 Train = Callable[..., dict[str, Any]]
@@ -110,6 +112,27 @@ def test_a_gpu_that_is_missing_is_noticed_before_anything_is_decoded_d14(
     assert "no GPU" in error
     assert "trainer.accelerator=cpu" in error
     assert not [*tmp_path.rglob("*.h5*")]
+
+
+def test_a_finished_run_needs_no_gpu_but_another_model_does_d14(
+    train: Train,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D14: a finished run of this model may be the one that is meant, so data come first."""
+    settings = f"outputs={tmp_path}/out", "test=false"
+    first = train(*settings)
+
+    def refuse(*_: object) -> None:
+        raise InputError("no GPU")
+
+    monkeypatch.setattr(process_group, "make_probe", refuse)
+    assert train(*settings)["folder"] == first["folder"]
+    nowhere = f"store={tmp_path}/new.h5", "data.root=/nowhere"
+    assert "no such folder" in fail(train, capsys, *settings, *nowhere)
+    for other in ("model=efficient_cnn", "debug=fast"):
+        assert "no GPU" in fail(train, capsys, *settings, *nowhere, other)
 
 
 FLAGS = {  # a value of each flag of the Trainer that is a setting

@@ -12,6 +12,7 @@ from genreclf.evaluation.metrics import fit_temperature
 from genreclf.evaluation.runs import Predictions
 from genreclf.models import AttentiveCNN
 from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.model_files import read_seen_tracks
 from genreclf.training.finetune import copy_weights
 
 pytestmark = pytest.mark.slow  # each trains and tests a model
@@ -126,7 +127,7 @@ def test_training_begins_with_weights_of_the_papers_nets_too(train: Train) -> No
 def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, music: Path) -> None:
     before = load_checkpoint("pretrained").trained_on
     assert before is not None
-    assert list(before) == ["uint8"]
+    assert list(before.digests) == ["uint8"]
     data = ["data=folder", f"data.root={music}"]
     result = Path(command("train", *data, "init=pretrained", "trainer.max_epochs=1", "test=false"))
     printed = (result.parent / "train.log").read_text()
@@ -137,9 +138,10 @@ def test_rows_that_were_stored_otherwise_are_not_called_new(command: Command, mu
     assert "It is not known whether the pretrained weights" in page
     after = load_checkpoint(result.parent / "best.ckpt")
     assert after.trained_on is not None
-    assert set(after.trained_on) == {"uint8", "float32", "some_audio"}
-    assert after.trained_on["uint8"] == before["uint8"]
-    assert len(after.trained_on["some_audio"]) == len(after.trained_on["float32"]) > 0
+    assert set(after.trained_on.digests) == {"uint8", "float32", "some_audio"}
+    digests = after.trained_on.digests
+    assert digests["uint8"] == before.digests["uint8"]
+    assert len(digests["some_audio"]) == len(digests["float32"]) > 0
     card = Path(command("export", f"checkpoint={result.parent / 'best.ckpt'}"), "README.md")
     assert "It is not known whether the pretrained weights" in card.read_text()
 
@@ -148,10 +150,10 @@ def test_stored_features_are_compared_with_waveforms_a13(train: Train) -> None:
     """A13: a model that was trained on waveforms has seen the mel features of the same files."""
     stored = train()
     waveforms = train("features.on_device=true", "split=artist")
-    trained = load_checkpoint(waveforms["folder"] / "best.ckpt")
+    trained_on = read_seen_tracks(waveforms["folder"] / "best.ckpt")
     store = Store(stored["folder"] / stored["data"]["store"])
     seen = sum(waveforms["data"]["split"]["train"].values())
-    assert trained.count_seen(store, range(len(store))) == seen
+    assert trained_on.count(store, range(len(store))) == seen
 
 
 def test_a_net_of_another_version_is_refused(command: Command, run: Path, tmp_path: Path) -> None:

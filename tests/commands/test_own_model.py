@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from conftest import TINY
 
 import genreclf
+from genreclf.commands import parts as commands_parts
 from genreclf.commands import predict
 from genreclf.errors import InputError
-from genreclf.training import Classifier
+from genreclf.models.model_files import read_seen_tracks
+from genreclf.training import Classifier, check
 
 Train = Callable[..., dict[str, Any]]
 Command = Callable[..., str]
@@ -157,6 +160,7 @@ def test_a_model_of_an_unnamed_package_is_refused_everywhere(
             genreclf.load(path)
         with pytest.raises(InputError, match=line):
             Classifier.load_from_checkpoint(path)
+        assert read_seen_tracks(path).digests["audio"]  # this needs no model
         for name in ("evaluate", "spectrogram"):
             given = [f"checkpoint={path}"]
             given += ["clip=none.mp3"] if name == "spectrogram" else [f"data.root={music}"]
@@ -197,6 +201,32 @@ def test_d4_a_broken_model_is_found_before_anything_is_decoded(
     assert len(found.splitlines()) == 1, found
     assert re.search(line, found), found
     assert not (tmp_path / "s.h5").exists()
+
+
+def test_parts_are_checked_once_per_run(
+    train: Train, module: Path, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a missing store, they were made and tried before decoding, and again before training."""
+    called: list[str] = []
+
+    def count(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+
+        def counted(*given: Any) -> Any:
+            called.append(name)
+            return function(*given)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(commands_parts, "make_parts")
+    count(check, "check_settings")
+    count(check, "try_parts")
+    own, missing = options("model", "Net"), f"store={tmp_path / 's.h5'}"
+    assert train(*own, missing)["params"]
+    assert called == ["make_parts", "check_settings", "try_parts"]
+    called.clear()
+    assert train(*own, missing, "seed=1")["params"]  # the store is there now
+    assert called == ["make_parts", "check_settings", "try_parts"]
 
 
 def test_a_model_that_was_changed_is_trained_again(

@@ -88,7 +88,7 @@ def test_a_frame_has_a_row_for_each_run(tmp_path: Path, monkeypatch: pytest.Monk
     write_run(tmp_path / "b", 1, "val")
     found = runs.read_runs(tmp_path)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match=r"pip install .genreclf\[pandas\]"):
         found.to_frame()
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
     first, second = found.to_frame()

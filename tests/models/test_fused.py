@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -107,3 +108,46 @@ def test_other_precisions_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
     assert net.double()(torch.randn(2, 16, 16).double()).dtype == torch.float64
     with torch.autocast("cpu", torch.bfloat16):
         net.float()(torch.randn(2, 16, 16))
+
+
+class OwnNet(nn.Module):
+    """A network as people write them: an activation used twice, and `view`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        relu = nn.ReLU()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), relu, nn.MaxPool2d(2)),
+            *(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), relu, nn.MaxPool2d(2)),
+        )
+        self.head = nn.Linear(6 * 6 * 6, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = self.layers(features[:, None])
+        return self.head(values.view(len(values), -1))
+
+
+def test_a_module_used_twice_stays_in_both_places() -> None:
+    torch.manual_seed(0)
+    plain, features = OwnNet(), torch.randn(3, 30, 30)
+    fast = fuse(copy.deepcopy(plain))
+    assert isinstance(fast.layers, FusedSequential)
+    assert fast.layers[2] is fast.layers[6]
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    expected = trained_once(plain, features)
+    torch.testing.assert_close(trained_once(fast, features), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("normalise", [nn.utils.spectral_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_layers_with_hooks_are_not_fused(normalise: Callable[[nn.Module], nn.Module]) -> None:
+    """The hooks compute the weight; without them it would never be trained."""
+    torch.manual_seed(0)
+    layers = [normalise(nn.Conv2d(1, 4, 3)), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)]
+    net = fuse(nn.Sequential(*layers))
+    weight = next(value for name, value in net.named_parameters() if name.endswith(("_orig", "_v")))
+    for _ in range(2):
+        net.zero_grad()
+        net(torch.randn(2, 1, 9, 9)).square().mean().backward()
+        assert weight.grad is not None
+        assert weight.grad.abs().sum() > 0

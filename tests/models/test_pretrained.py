@@ -11,7 +11,8 @@ import torch
 import genreclf
 from genreclf.commands import predict
 from genreclf.models import count_parameters
-from genreclf.models.checkpoint import PRETRAINED, load_checkpoint
+from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.model_files import PRETRAINED
 
 GENRES = [
     *("Electronic", "Experimental", "Folk", "Hip-Hop"),

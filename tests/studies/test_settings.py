@@ -17,6 +17,8 @@ DEFAULTS = {
     "seeds": [0],
     "test": None,
 }
+KAPPA = "+metric.kappa._target_=torchmetrics.classification.MulticlassCohenKappa"
+HAMMING = "+metric.hamming._target_=torchmetrics.classification.MulticlassHammingDistance"
 PHASES = {
     "rate": "{optimizer.lr: '1e-4,3e-3'}",
     "width": "{+trainer.gradient_clip_val: '0.5,1.0'}",
@@ -63,6 +65,9 @@ def options(tmp_path: Path) -> Path:
         ("study.seeds=[a]", "study.seeds="),
         ("study.seeds=[-1]", "study.seeds: -1 is not a number from 0 to"),
         ("study.metric=val/acc", "study.metric=val/acc: choose one of val/loss"),
+        # Metrics of one's own are as good as for monitor=...; the genre is asked for next.
+        (f"study.metric=val/kappa {KAPPA} study.phases=[copies]", "oversampling.genres=[...] is"),
+        (f"study.metric=val/hamming {HAMMING}", "study.metric=val/hamming: lower is better"),
         ("study.metric=null study.test=rate", "study.test=rate: with study.metric=null no phase"),
         ("study.test=width study.phases=[rate]", "study.test: the phases of this study are rate,"),
         ("study.test=rate test=true", "test=true: only the winner of phase rate is tested"),

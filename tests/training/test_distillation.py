@@ -233,6 +233,9 @@ def test_what_runs_predicted_joins_the_soft_labels(
     others = np.setdiff1d(everything["train"], tested)
     np.testing.assert_allclose(soft[others], alone[others], atol=1e-5)
     assert distillation.compute_digest() != Embeddings(path).compute_digest()
+    edit_checkpoint(run.folder, lambda described: described["model"].update(_target_="my.Net"))
+    again = distillation.make_targets(store, everything)[:, 6:]
+    np.testing.assert_array_equal(again, soft)  # a model of one's own is not built, or imported
     with pytest.raises(InputError, match=r"was trained on \d of the tracks that this run"):
         distillation.make_targets(
             store, {"train": np.array([*tested, *others[5:]]), "val": others[:5]}
@@ -243,13 +246,21 @@ def test_what_runs_predicted_joins_the_soft_labels(
         Embeddings(path, runs="outputs")
 
 
+def edit_checkpoint(run: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    checkpoint = torch.load(run / "best.ckpt", weights_only=True)
+    edit(checkpoint["genreclf"])
+    torch.save(checkpoint, run / "best.ckpt")
+
+
 def copy_with(run: Path, folder: Path, trained_on: dict[str, list[str]]) -> Path:
     """A run that had been trained on these rows as well, whose audio is not known."""
+
+    def edit(described: dict[str, Any]) -> None:
+        known = described["trained_on"]
+        known |= {"some_audio": known.pop("audio"), **trained_on}
+
     shutil.copytree(run, folder)
-    checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
-    known = checkpoint["genreclf"]["trained_on"]
-    known |= {"some_audio": known.pop("audio"), **trained_on}
-    torch.save(checkpoint, folder / "best.ckpt")
+    edit_checkpoint(folder, edit)
     return folder
 
 

@@ -1,0 +1,93 @@
+"""The parts and the store of a run, checked before anything slow happens, and only once.
+
+PyTorch is imported only if parts are needed; a finished run is recognised without it.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from genreclf.commands.stores import find_store
+from genreclf.data.build_store import StorePlan, write_store
+from genreclf.data.store import Store
+from genreclf.evaluation.runs import RESULT
+
+if TYPE_CHECKING:
+    from genreclf.training.build import Parts  # imports PyTorch
+
+
+def check_trainer(config: DictConfig) -> None:
+    """Check the Trainer's settings before any data is read, unless the run may be finished.
+
+    A finished run is reused without the GPU that it was trained on, and without PyTorch. Which run
+    it is depends on the data; if none of this model is finished, it is none of them. Otherwise
+    `RunParts.checked` checks the Trainer, once the store is found and before anything is decoded.
+    """
+    choices = HydraConfig.get().runtime.choices
+    finished = Path(str(config.outputs), "train").glob(f"*-{choices['model']}-*/{RESULT}")
+    if choices.get("debug") or not any(finished):  # debug=... reuses no run
+        from genreclf.training.process_group import make_probe  # imports PyTorch
+
+        make_probe(partial(instantiate, config.trainer))
+
+
+class RunParts:
+    """The parts of a run, made and checked when they are first needed, and only once.
+
+    That is before decoding if the store is missing, and before training if it is not.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self._config, self._tried = config, False
+
+    @cached_property
+    def checked(self) -> "Parts":
+        """The parts, whose settings have been checked.
+
+        Raises:
+            InputError: a setting is wrong.
+        """
+        from genreclf.commands.parts import make_parts
+        from genreclf.training.check import check_settings
+
+        parts = make_parts(self._config)
+        check_settings(parts)
+        return parts
+
+    def try_out(self, genres: Sequence[str], shape: tuple[int, int]) -> None:
+        """Try the parts on a tiny batch of features (bins, frames), unless this has been done.
+
+        Raises:
+            InputError: a part fails.
+        """
+        if not self._tried:
+            from genreclf.training.check import try_parts
+
+            try_parts(self.checked, genres, shape)
+            self._tried = True
+
+
+def open_store(config: DictConfig, parts: RunParts) -> Store:
+    """Open the run's store; if it is missing, check all settings and then build it.
+
+    Raises:
+        InputError: a setting is wrong, or the store cannot be made.
+    """
+    store = find_store(config)
+    if isinstance(store, StorePlan):
+        from genreclf.data.preview import check_split  # imports scikit-learn
+        from genreclf.training.check import check_genres
+
+        genres, features = sorted({track.genre for track in store.tracks}), parts.checked.features
+        check_genres(genres, "data")
+        if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
+            check_split(parts.checked.split, store.tracks)
+        if callable(features):  # others come with the dataset, and need no decoding
+            parts.try_out(genres, features.shape)
+        store = write_store(store, config.workers)
+    return store

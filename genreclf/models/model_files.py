@@ -1,0 +1,179 @@
+"""The files of trained models: checkpoints of `genreclf train`, folders of `genreclf export`.
+
+They are read as tensors and plain values, without running pickled code or importing the model's.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from hashlib import sha1, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from genreclf.data.seen_tracks import SeenTracks
+from genreclf.errors import InputError
+from genreclf.files import BEST, read_json, write_atomically
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
+TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
+SHA1 = 20  # bytes
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def read_model_files(path: str | Path) -> dict[str, Any]:
+    """Read a trained model as tensors and plain values.
+
+    Args:
+        path: as for `genreclf.models.checkpoint.load_checkpoint`.
+
+    Returns:
+        `genreclf` (a dict: model, features, classes, bins, trained_on and others), `state_dict` and
+        `epoch`.
+
+    Raises:
+        InputError: there is no such file or folder, or it is damaged or of another version.
+    """
+    place = locate_checkpoint(path)
+    return read_exported(place) if place.is_dir() else read_checkpoint(place)
+
+
+def read_seen_tracks(path: str | Path) -> SeenTracks:
+    """Read which tracks a model has seen; the model itself, and its code, are not needed.
+
+    Args:
+        path: as for `read_model_files`.
+
+    Raises:
+        InputError: as `read_model_files`.
+    """
+    try:
+        return SeenTracks.read(read_model_files(path)["genreclf"]["trained_on"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read tensors and plain values of a checkpoint that `genreclf train` wrote.
+
+    Raises:
+        InputError: there is no such file, or it is not such a checkpoint.
+    """
+    checkpoint = read_file(path)
+    described = checkpoint.get("genreclf") if isinstance(checkpoint, dict) else None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise InputError(
+            f"checkpoint={path}: not a checkpoint of genreclf; give the {BEST} of genreclf train "
+            "(genreclf evaluate also takes a plain PyTorch state dict: add classes=[...])"
+        )
+    return checkpoint
+
+
+def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
+    """Read what `torch.save` wrote; None if the file is damaged or would run pickled code.
+
+    Args:
+        path: path of the file.
+        allowed: types that may occur in addition to tensors and plain values.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
+            warnings.simplefilter("ignore")  # about files that the caller refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint={path}: no such file") from None
+    except Exception:  # a damaged file can make the unpickler fail in any way
+        return None
+
+
+def read_exported(folder: Path) -> dict[str, Any]:
+    """Read a folder that `genreclf export` wrote, as `read_checkpoint` reads a file.
+
+    Raises:
+        InputError: a file of the folder is missing, damaged or of another version.
+    """
+    try:
+        described = read_json(folder / DESCRIPTION)
+        if described["format"] != FORMAT:
+            raise InputError(f"checkpoint={folder}: exported by another version of genreclf")
+        content = (folder / WEIGHTS).read_bytes()
+        if described.pop("sha256", None) not in (None, sha256(content).hexdigest()):
+            raise InputError(
+                f"checkpoint={folder}: {WEIGHTS} is not the one that {DESCRIPTION} describes "
+                "(damaged, or an interrupted export?); export the model again"
+            )
+        weights = load(content)
+        described["trained_on"] = {
+            name.removeprefix(TRAINED_ON): [row.numpy().tobytes().hex() for row in rows]
+            for name, rows in weights.items()
+            if name.startswith(TRAINED_ON)
+        }
+        return {"genreclf": described, "epoch": described["epoch"], "state_dict": weights}
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        raise InputError(
+            f"checkpoint={folder}: no {missing} in this folder; a run folder with {BEST}, or a "
+            "folder that genreclf export wrote is needed"
+        ) from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"checkpoint={folder}: damaged ({error!r})") from None
+
+
+def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
+    """Write a folder that `read_exported` reads: a checkpoint without its optimizer, and its card.
+
+    No file is replaced before all are written. The description comes last, with a digest of the
+    weights, so if the folder held another model and this is interrupted, no one gets a mix of both.
+
+    Args:
+        folder: the folder; made if it is missing.
+        checkpoint: what `read_checkpoint` returned.
+        card: the model card, as Markdown.
+    """
+    described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
+    kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
+    for dtype, rows in described.pop("trained_on").items():
+        hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
+        kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
+    content = save({key: kept[key].contiguous() for key in sorted(kept)})
+    described |= {"epoch": checkpoint["epoch"], "sha256": sha256(content).hexdigest()}
+    with (
+        write_atomically(folder / DESCRIPTION) as description,  # these are replaced in reverse
+        write_atomically(folder / CARD) as readme,
+        write_atomically(folder / WEIGHTS, "wb") as file,
+    ):
+        description.write(json.dumps(described, indent=2) + "\n")
+        readme.write(card)
+        file.write(content)
+
+
+def locate_checkpoint(path: str | Path) -> Path:
+    """Find the checkpoint file, or the folder of `genreclf export`."""
+    place = PRETRAINED if str(path) == "pretrained" else Path(path)
+    if (place / BEST).is_file() and not (place / DESCRIPTION).exists():
+        return place / BEST
+    return place
+
+
+def digest_checkpoint(path: str | Path) -> str:
+    """Compute the SHA-1 of what `load_checkpoint` reads.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    place = locate_checkpoint(path)
+    files = [place / DESCRIPTION, place / WEIGHTS] if place.is_dir() else [place]
+    try:
+        return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f"checkpoint={path}: no {error.filename}") from None
