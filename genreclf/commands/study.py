@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.own_features import get_stored
@@ -136,8 +137,9 @@ def _find_genre(study: Study, phase: Phase) -> str:
         )
     genre = find_weakest_genre(winners[-1].runs)
     log.info("%s: the genre recognised worst so far is %s", phase.name, genre)
-    quoted = genre.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{study_overrides.GENRES}=["{quoted}"]'
+    if "${" in genre:  # from the data, and Hydra would resolve it
+        raise InputError(f"the genre {genre!r} cannot get extra copies: rename it, without ${{")
+    return f"{study_overrides.GENRES}=[{QuotedString(genre, Quote.double).with_quotes()}]"
 
 
 def _plan_test(study: Study, test: Phase, planned: dict[str, list[str]]) -> None:

@@ -226,9 +226,10 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     }
     pl.seed_everything(parts.seed, verbose=False)  # for the initial weights
     model = parts.make_model(classes=len(store.classes))
+    noise = torch.randn(2, *data.shape, generator=torch.Generator().manual_seed(0))
     if pretrained is not None:
-        finetune.copy_weights(model, pretrained, store.classes)
-    description["last_layer"] = find_last_layer(model, len(store.classes))
+        finetune.copy_weights(model, pretrained, store.classes, noise)
+    description["last_layer"] = find_last_layer(model, len(store.classes), noise)
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:

@@ -19,7 +19,7 @@ from genreclf.data.sampling import ProcessSampler
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LAST_EPOCH, check_metric
 from genreclf.models import get_min_size
-from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.checkpoint import find_last_layer, load_checkpoint
 from genreclf.training import process_group
 from genreclf.training.augmentation import check_augmentation
 from genreclf.training.build import (
@@ -121,6 +121,7 @@ def try_parts(parts: Parts, classes: Sequence[str], shape: tuple[int, int]) -> N
             if hasattr(model, "fit"):  # it is fitted to all tracks together, without epochs
                 return
             _check_logits(model.eval()(normalise(clips)), len(classes))
+            find_last_layer(model, len(classes), normalise(clips))  # if it names one, is it that?
             settings = list_classifier_settings(parts, len(classes))
             classifier = Classifier(
                 model.train(),

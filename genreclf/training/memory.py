@@ -1,13 +1,13 @@
 """Running out of memory: how to detect it, and how to recover."""
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from genreclf.errors import InputError
@@ -137,12 +137,9 @@ class Usage:
 def measure_memory() -> dict[str, Usage]:
     """Measure main memory, and the memory of the GPUs that this process uses.
 
-    Main memory that cannot be measured, because it is neither Linux nor psutil installed, is left
-    out. Limits of a container count under Linux's cgroup v2.
+    Limits of a container count under Linux's cgroup v2.
     """
-    found = {}
-    if main := _measure_main_memory():
-        found["main memory"] = main
+    found = {"main memory": _measure_main_memory()}
     if torch.cuda.is_initialized():
         for number in range(torch.cuda.device_count()):
             if used := torch.cuda.memory_reserved(number):  # others would get a context by asking
@@ -150,19 +147,9 @@ def measure_memory() -> dict[str, Usage]:
     return found
 
 
-def _measure_main_memory() -> Usage | None:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError):  # not Linux
-        try:
-            import psutil
-        except ImportError:
-            return None
-        used = psutil.Process().memory_info().rss
-        return Usage(used, psutil.virtual_memory().available)
-    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), min(free, _measure_free_in_container()))
+def _measure_main_memory() -> Usage:
+    free = min(psutil.virtual_memory().available, _measure_free_in_container())
+    return Usage(psutil.Process().memory_info().rss, free)
 
 
 def _measure_free_in_container() -> float:
