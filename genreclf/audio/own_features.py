@@ -86,7 +86,6 @@ def check_features(features: Any) -> None:
             f"{name} has no {', no '.join(missing)}, which features need: see "
             "genreclf.protocols.Features"
         )
-    _check_shape(name, features.shape)
     if not re.fullmatch(r"[\w.-]+", str(features.name)):
         raise InputError(f"{name}: its name {features.name!r} is not one word, such as 'loudness'")
     if kind.__module__ == "__main__":
@@ -105,6 +104,9 @@ def check_features(features: Any) -> None:
             f"{name}: built again from its settings {settings}, it has others; keep each argument "
             "of the constructor unchanged in the attribute of the same name"
         )
+    with report_own_failure(f"{name}: its attribute shape"):
+        shape = features.shape
+    _check_shape(name, shape)
     compute_features(features, *_make_noise(features))
 
 

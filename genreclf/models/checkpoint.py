@@ -70,7 +70,7 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
         require_trust([described["model"], described["features"]], trust)  # all in one message
         net = build_model(described["model"], len(described["classes"]), trust)
-        net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
+        _load_weights(net, weights, described["model"])
         features = build_features(described["features"], trust)
         for name in list_changed_code(described):
             log.warning(
@@ -90,13 +90,7 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
         )
     except InputError as error:
         raise InputError(f"checkpoint={path}: {error}") from None
-    except RuntimeError as error:  # of load_state_dict
-        target, text = described["model"]["_target_"], " ".join(str(error).split())
-        raise InputError(
-            f"checkpoint={path}: its weights do not fit the code of {target}: {text}; use the code "
-            "that it was trained with"
-        ) from None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(
             f"checkpoint={path}: does not fit this version of genreclf ({error!r})"
         ) from None
@@ -164,6 +158,17 @@ def _are_logits(outputs: list[Any], logits: torch.Tensor) -> bool:
         return False
     same_size = outputs[0].numel() == logits.numel()
     return same_size and torch.allclose(outputs[0].reshape(logits.shape), logits, equal_nan=True)
+
+
+def _load_weights(net: nn.Module, weights: dict[str, Any], model: Mapping[str, Any]) -> None:
+    """Load the weights of a network; raises InputError if they are not those of its code."""
+    try:
+        net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
+    except RuntimeError as error:
+        raise InputError(
+            f"its weights do not fit the code of {model['_target_']}: "
+            f"{' '.join(str(error).split())}; use the code that it was trained with"
+        ) from None
 
 
 def _build_normalise(weights: dict[str, torch.Tensor]) -> nn.Module:

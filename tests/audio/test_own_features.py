@@ -307,7 +307,7 @@ def test_a_strangers_store_runs_no_code(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         command("train", f"store={store.path}")
-    assert f"trust=[{described['_target_'].partition('.')[0]}]" in capsys.readouterr().err
+    assert f"trust=[{described['_target_']}]" in capsys.readouterr().err
     assert "my_features" not in sys.modules
     assert not (tmp_path / "made").exists()
 

@@ -169,7 +169,7 @@ def test_c11_c12_d16_d18_a_part_of_the_wrong_kind_is_one_line(
 )
 def test_c12_metrics_and_callbacks_are_checked_by_name(group: str, target: str, line: str) -> None:
     """C12: a function is no metric, and not every class is a callback."""
-    partial = {"_partial_": True} if group == "metric" else {}
+    partial: dict[str, Any] = {"_partial_": True} if group == "metric" else {}
     with pytest.raises(InputError) as error:
         make(group, "mine", target=target, **partial)
     assert str(error.value).startswith(line)
