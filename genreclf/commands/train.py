@@ -190,6 +190,11 @@ def _list_choices() -> dict[str, str]:
 
 
 def _list_overrides() -> list[str]:
-    """List the user's overrides, except those that do not affect results."""
-    given: list[str] = list(HydraConfig.get().overrides.task)
-    return [text for text in given if not changes_nothing(runs.get_key(text))]
+    """List the user's overrides, except those that do not affect results.
+
+    References are resolved, except to the seed: `split_seed=${seed}` is the same for all seeds.
+    """
+    given = HydraConfig.get().overrides.task
+    written: Any = OmegaConf.to_container(given)
+    texts = (w if "${seed}" in w else text for w, text in zip(written, given, strict=True))
+    return [text for text in texts if not changes_nothing(runs.get_key(text))]
