@@ -4,9 +4,8 @@ The published plugin, hydra-optuna-sweeper, needs Optuna 2. Results are kept in 
 same command continues a search that was interrupted or that is to be longer.
 """
 
-import hashlib
+import copy
 import importlib
-import json
 import logging
 import math
 import shlex
@@ -15,18 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
+from genreclf.commands.own_parts import make_targets_importable
+from genreclf.commands.user_errors import USER_ERRORS
 from genreclf.errors import InputError, format_error
+from genreclf.files import digest_values
 
 log = logging.getLogger(__name__)
 
+DATA_KEYS = ["data", "features", "store", "outputs", "workers", "trust"]  # that find the store
 TARGET = "hydra_plugins.genreclf.OptunaSweeper"  # Hydra takes plugins only from hydra_plugins
 
 
@@ -84,7 +89,7 @@ class OptunaSweeper(Sweeper):
         self.metric = name_selected_metric(str(self.config.monitor))
         self.minimize = find_direction(self.metric) == "min"
         self.error = ""
-        name = self._name_study(fixed, space)
+        name = self._name_study(space)
         folder = Path(str(self.config.outputs), "optuna")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock"):  # the same command, started twice
@@ -122,14 +127,29 @@ class OptunaSweeper(Sweeper):
         ]
         return fixed, space
 
-    def _name_study(self, fixed: list[str], space: dict[str, Any]) -> str:
-        """Name the search after what it searches; where its files are does not count."""
-        from genreclf.commands.identity import changes_nothing  # imports NumPy
-        from genreclf.evaluation.runs import get_key
+    def _name_study(self, space: dict[str, Any]) -> str:
+        """Name the search after what it searches, and what its runs share, as a run is named.
 
-        counting = sorted(text for text in fixed if not changes_nothing(get_key(text)))
-        what = [counting, {key: repr(each) for key, each in space.items()}, self.metric, self.seed]
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+        So changed data, code or pretrained weights make another search, whose runs are new. If the
+        data cannot be read, they do not count, and each run says why.
+        """
+        from genreclf.commands.identity import digest_run  # imports NumPy
+        from genreclf.commands.stores import find_store
+        from genreclf.training.sources import digest_sources
+
+        config = copy.deepcopy(self.config)
+        HydraConfig.instance().set_config(config)
+        make_targets_importable(config, config.hydra)
+        try:
+            source = find_store(OmegaConf.masked_copy(config, DATA_KEYS)).source
+            data = digest_values([source.audio, source.table])
+            init = config.init.checkpoint if "init" in config else None
+            files = digest_sources(instantiate(config.get("distillation")), init)
+        except USER_ERRORS:
+            data, files = "", {}
+        what = {key: repr(each) for key, each in space.items()}
+        shared = digest_run(config, data, files)
+        return digest_values([shared, what, self.metric, self.seed])[:8]
 
     def _open_study(self, name: str) -> Any:
         optuna = _import_optuna()

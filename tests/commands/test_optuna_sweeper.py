@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,23 @@ def test_the_same_command_continues_with_more_runs(
     command("train", *SEARCH, "hydra.sweeper.n_trials=5")
     assert len({config.optimizer.lr for config in runs}) == len(runs) == 5
     assert len([*tmp_path.glob("optuna/*.db")]) == 1
+
+
+def test_changed_data_make_another_search(
+    command: Command, runs: list[Any], music: Path, tmp_path: Path
+) -> None:
+    """Results on other data would be taken for those of the new data; their place is no matter."""
+    copied, moved = tmp_path / "copied", tmp_path / "moved"
+    shutil.copytree(music, copied)
+    search = [*SEARCH, "hydra.sweeper.n_trials=1", "data=folder"]
+    command("train", *search, f"data.root={copied}")
+    copied.rename(moved)
+    command("train", *search, f"data.root={moved}")
+    assert len(runs) == 1
+    next(moved.rglob("*.mp3")).unlink()
+    command("train", *search, f"data.root={moved}")
+    assert len(runs) == 2
+    assert len([*tmp_path.glob("optuna/*.db")]) == 2
 
 
 def test_an_interrupted_run_is_repeated(
