@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench docs pretrained ablations test test-fast test-examples coverage lint typecheck clean
+.PHONY: help demo reproduce bench bench-gpu docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ reproduce: $(READY)  ## Reproduce the paper: download FMA Small, extract feature
 
 bench: $(READY)  ## Compare speed with a plain implementation; BENCH="training --music FOLDER" for a part
 	$(BIN)/python tests/bench $(BENCH)
+
+bench-gpu: $(READY)  ## Measure training on a GPU in at most 8 minutes; BENCH="--minutes 4" for less
+	$(BIN)/python tests/bench/gpu.py $(BENCH)
 
 docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
@@ -66,6 +69,22 @@ test: $(READY)  ## Run all tests
 test-fast: $(READY)  ## Run the tests that take less than about 2 s each
 	$(PYTEST) -m 'not slow'
 
+LOWEST := .venv-lowest
+
+$(LOWEST)/ready: pyproject.toml
+	@echo 'Installing the lowest versions into $(LOWEST): takes some minutes, and about 6 GB if PyTorch includes CUDA'
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --upgrade uv
+	grep -oE '[A-Za-z][A-Za-z0-9-]*(\[[a-z]+\])?>=[0-9.]+' pyproject.toml \
+	  | sed -E 's/\[[a-z]+\]//; s/>=/==/' | sort -u > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $(LOWEST)/lowest.txt \
+	  --build-constraint $(LOWEST)/lowest.txt --editable '.[dev]'
+	@touch $@
+
+test-lowest: BIN := $(LOWEST)/bin
+test-lowest: $(LOWEST)/ready  ## Run all tests with the lowest versions that pyproject.toml allows
+	LOWEST=1 $(PYTEST)
+
 EXAMPLES := outputs/examples
 
 test-examples: $(READY)  ## Test docs/examples with genreclf installed from its wheel
@@ -91,6 +110,6 @@ lint: $(READY)  ## Check style and the import contracts
 typecheck: $(READY)  ## Check types
 	$(BIN)/pyright
 
-clean:  ## Delete .venv, caches and build files; outputs/ stays
-	rm -rf .venv build dist *.egg-info .coverage* .pytest_cache .ruff_cache
+clean:  ## Delete .venv, .venv-lowest, caches and build files; outputs/ stays
+	rm -rf .venv $(LOWEST) build dist *.egg-info .coverage* .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

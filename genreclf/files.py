@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
-import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,9 +34,12 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         mode: "w" for text in UTF-8, "wb" for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # A process id would not do: other threads may write the file, or processes on other machines.
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        with unfinished.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        with unfinished.open(
+            mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8"
+        ) as file:
             yield file
         unfinished.replace(path)
     finally:

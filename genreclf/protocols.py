@@ -1,4 +1,4 @@
-"""What a dataset, features, a split and a model must provide.
+"""What each part of a run must provide, and what genreclf passes to it.
 
 Anything with these attributes is one: no class needs to inherit from ours.
 """
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from pytorch_lightning.loggers import Logger
     from torch import Tensor
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
     from torch.utils.data import Sampler
 
 
@@ -153,9 +156,10 @@ class Model(Protocol):
 
     Attributes:
         min_size: bins and frames that it needs at least (default: 1).
-        last_layer: name of the layer whose outputs are the logits (default: the last one whose
-            weight has one row per genre). Calibration divides them, fine-tuning replaces it for
-            other genres, and its input is the embedding.
+        last_layer: name of the layer whose outputs are the logits (default: the last such layer
+            with one row of its weight per genre). Calibration divides them, fine-tuning replaces
+            it for other genres, and its input is the embedding. A model without one is exported
+            without calibration.
         embedding_size: size of the embedding, if `forward(features, embedded=True)` returns logits
             and embedding (batch, size); knowledge distillation needs it.
         without_epochs: True if it is not trained by gradients but by a method `fit(batches,
@@ -185,4 +189,62 @@ class Loss(Protocol):
             targets: classes, int64 (batch,); with label smoothing, mixup or soft labels of
                 knowledge distillation their probabilities, float32 (batch, classes).
         """
+        ...
+
+
+class Augmentation(Protocol):
+    """Changes training clips: a `torch.nn.Module` whose constructor takes `silence`.
+
+    `silence` is a tuple of the feature values of a silent frame, one for all bins or one per bin.
+    """
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Changed features (batch, bins, frames); each batch gets the same number of frames."""
+        ...
+
+
+class Metric(Protocol):
+    """A metric to log: a `torchmetrics.Metric` whose constructor takes `num_classes`.
+
+    Its value is one number. An attribute `higher_is_better` lets `monitor` choose by it.
+    """
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Take in a batch: log-probabilities (batch, classes), and int64 labels (batch,)."""
+        ...
+
+
+class MakeOptimizer(Protocol):
+    """Makes an optimizer; a class, such as `torch.optim.SGD`, needs `_partial_: true`."""
+
+    def __call__(self, params: list[Parameter]) -> Optimizer:
+        """Make an optimizer of all trained parameters, those of the loss included."""
+        ...
+
+
+class MakeScheduler(Protocol):
+    """Makes a scheduler of the learning rate; a class or function needs `_partial_: true`."""
+
+    def __call__(self, optimizer: Optimizer) -> Mapping[str, Any]:
+        """Make Lightning's dict: `scheduler`, and optionally `interval`, `frequency`, `monitor`."""
+        ...
+
+
+class MakeLogger(Protocol):
+    """Makes a logger: a class or function, such as `pytorch_lightning.loggers.CSVLogger`."""
+
+    def __call__(self, *, save_dir: Path) -> Logger:
+        """Make one of Lightning's loggers; also just to check its settings, so start nothing."""
+        ...
+
+
+class Callback(Protocol):
+    """A `pytorch_lightning.Callback`; genreclf passes nothing to its constructor.
+
+    What its `state_dict()` returns goes into the checkpoint: tensors and plain values only, which
+    are read without running pickled code.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that a run continues from after an interruption."""
         ...

@@ -3,6 +3,9 @@
 A checkpoint names the classes of its model and its features. It may come from a stranger, and
 importing a module runs it. So only classes that genreclf exports are built without asking; any
 other class must belong to a package that the user named: `trust=[package]`.
+
+Such files hold plain values. A text that Hydra would interpret, `${...}`, is refused wherever it
+occurs, because settings from a file can become part of a config.
 """
 
 import inspect
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
+from genreclf.source_code import list_sources
 
 OURS = ("genreclf.models", "genreclf.audio")  # whose exported classes are safe to build
 LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
@@ -33,8 +37,11 @@ def build_part(settings: Mapping[str, Any], trust: Sequence[str] = (), **argumen
         arguments: further keyword arguments.
 
     Raises:
-        InputError: the target is not trusted, cannot be imported, or rejects the settings.
+        InputError: the target is not trusted, cannot be imported, or rejects the settings; or one
+            of them is an interpolation.
     """
+    refuse_interpolations(settings)
+    require_trust(settings, trust)
     target = str(settings.get(TARGET, ""))
     kind = _locate(target, trust)
     given = {
@@ -63,6 +70,24 @@ def _build_nested(value: Any, trust: Sequence[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_build_nested(item, trust) for item in value]
     return value
+
+
+def refuse_interpolations(settings: Any) -> None:
+    """Refuse settings from a file, at any depth, in which Hydra would replace `${...}`.
+
+    A resolver such as `oc.create` can make a `_target_` of it, which is then imported.
+
+    Raises:
+        InputError: a text or a key contains `${`.
+    """
+    if isinstance(settings, str) and "${" in settings:
+        raise InputError(
+            f"{settings!r} among the settings in this file: text with ${{ is not accepted there"
+        )
+    if isinstance(settings, Mapping):
+        settings = [*settings.keys(), *settings.values()]
+    for each in settings if isinstance(settings, list | tuple) else ():
+        refuse_interpolations(each)
 
 
 def list_own_targets(config: Any) -> list[str]:
@@ -99,17 +124,14 @@ def _locate(target: str, trust: Sequence[str]) -> Any:
         raise InputError(f"{target} is not known to this version of genreclf")
     if not target:
         raise InputError("settings without a _target_ do not say which class they are for")
-    if not _covers(trust, target):
-        raise InputError(
-            f"{target} is not part of genreclf, so it is not imported; if you trust that package, "
-            f"add trust=[{target.partition('.')[0]}]"
-        )
-    found = _import_target(target)
+    require_trust({TARGET: target}, trust)
+    found = import_target(target)
     # A trusted package also holds what it has imported, such as `os`: that is not its own code.
     own = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    if inspect.isclass(found) and (target in trust or _covers(trust, own)):
+    named_in_full = target in ([trust] if isinstance(trust, str) else trust)
+    if inspect.isclass(found) and (named_in_full or _covers(trust, own)):
         return found
-    if callable(found) and target in trust:
+    if callable(found) and named_in_full:
         return found
     raise InputError(
         f"{target} is not a class of a trusted package; to call it nevertheless, name it in full: "
@@ -117,12 +139,40 @@ def _locate(target: str, trust: Sequence[str]) -> Any:
     )
 
 
+def require_trust(settings: Any, trust: Sequence[str]) -> None:
+    """Check that the user has named the targets of these settings that genreclf does not export.
+
+    Raises:
+        InputError: some are not named; all of them are listed, by their full names, because a
+            package such as torch has more classes than a model needs.
+    """
+    if unknown := list_untrusted(settings, trust):
+        one = len(unknown) == 1
+        raise InputError(
+            f"{' and '.join(unknown)} {'is' if one else 'are'} not part of genreclf, so "
+            f"{'it is' if one else 'they are'} not imported; if you trust the code, add "
+            f"trust=[{','.join(unknown)}]"
+        )
+
+
+def list_untrusted(settings: Any, trust: Sequence[str] = ()) -> list[str]:
+    """List the targets that genreclf does not export and that `trust` does not cover."""
+    named = sorted({target for target in list_targets(settings) if target})
+    ours = [target for target in named if target.rpartition(".")[0] in OURS]
+    return [target for target in named if target not in ours and not _covers(trust, target)]
+
+
 def _covers(trust: Sequence[str], name: str) -> bool:
-    return any(name == entry or name.startswith(f"{entry}.") for entry in trust)
+    entries = [trust] if isinstance(trust, str) else trust
+    return any(name == entry or name.startswith(f"{entry}.") for entry in entries)
 
 
-def _import_target(target: str) -> Any:
-    """Import the longest part of a dotted name that is a module; return the rest's attribute."""
+def import_target(target: str) -> Any:
+    """Import the longest part of a dotted name that is a module; return the rest's attribute.
+
+    Raises:
+        InputError: there is no such module or attribute, or the module's own code fails.
+    """
     names = target.split(".")
     try:
         found, rest = import_module(names[0]), names[1:]
@@ -131,16 +181,22 @@ def _import_target(target: str) -> Any:
             f"{target} cannot be imported ({error}); install its package, or add the folder of its "
             "module to PYTHONPATH"
         ) from None
+    except Exception as error:
+        raise InputError(_explain_import(target, error)) from error
     for position, name in enumerate(rest, start=1):
         if not hasattr(found, name) and inspect.ismodule(found):
             try:
                 import_module(".".join(names[: position + 1]))
-            except ImportError as error:
-                raise InputError(f"{target} cannot be imported: {error}") from None
+            except Exception as error:
+                raise InputError(_explain_import(target, error)) from error
         if not hasattr(found, name):
             raise InputError(f"{target} cannot be imported: there is no {name} in {names[0]}")
         found = getattr(found, name)
     return found
+
+
+def _explain_import(target: str, error: Exception) -> str:
+    return f"{target} cannot be imported: {type(error).__name__}: {error}"
 
 
 def is_own(kind: type) -> bool:
@@ -153,8 +209,9 @@ def identify_code(kind: Any) -> Any:
 
     Returns:
         Its `version`, if it or a base class outside genreclf declares one. Otherwise a digest of
-        the source files of the class and of its bases in the same package, so that results of code
-        that has changed since are not taken for its own.
+        the source files of the class, of its bases in the same package, and of the modules of the
+        user that these import (`list_sources`), so that results of code that has changed since are
+        not taken for its own.
 
     Raises:
         InputError: neither a version nor a source file exists.
@@ -166,14 +223,15 @@ def identify_code(kind: Any) -> Any:
             return each.version
     package = kind.__module__.partition(".")[0]
     modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
-    digest = sha1()
-    for name in sorted(modules):
-        try:
-            file = inspect.getsourcefile(sys.modules[name])
-            digest.update(Path(str(file)).read_bytes())
-        except (TypeError, OSError):
-            raise InputError(
-                f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
-                "would go unnoticed; give it an attribute version = 1"
-            ) from None
+    sources: dict[str, Path] = {}
+    try:
+        for name in modules:
+            file = Path(str(inspect.getsourcefile(sys.modules[name])))
+            sources |= list_sources(name, file, LIBRARIES)
+        digest = sha1(b"".join(sources[name].read_bytes() for name in sorted(sources)))
+    except (TypeError, OSError):
+        raise InputError(
+            f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
+            "would go unnoticed; give it an attribute version = 1"
+        ) from None
     return f"source {digest.hexdigest()}"

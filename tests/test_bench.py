@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 import sides
+import torch
 from measure import Side, compute_ratio, measure_in_turn
 
 from genreclf.audio import decode
@@ -87,3 +88,20 @@ def test_both_sides_of_training_run(
         assert prepare(16, frames)()["rate"] > 0
     for prepare in (sides.reference_inference, sides.inference):
         assert prepare(16, frames)()["rate"] > 0
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_at_a_small_size_without_one(tmp_path: Path) -> None:
+    """It must not fail for the first time where a GPU's minutes are counted."""
+    path = tmp_path / "bench.json"
+    command = [sys.executable, BENCH / "gpu.py", "--json", path]
+    if torch.cuda.is_available():
+        command += ["--minutes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())
+    assert figures["difference, float32, packed"] <= 1e-4
+    assert figures["grid"]["runs"] >= 2
+    ways = [name for name in figures if name.endswith(("plain steps", "CUDA graphs", "packed"))]
+    assert all(figures[name]["ms per step"] > 0 for name in ways if "difference" not in name)
+    assert "aten::" in figures["profile"]

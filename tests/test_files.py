@@ -29,6 +29,18 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_two_writers_of_a_file_do_not_meet(tmp_path: Path) -> None:
+    """Two threads, or processes of the same number on two machines: the last one wins, whole."""
+    path, plain = tmp_path / "a.txt", tmp_path / "b.txt"
+    with files.write_atomically(path) as first, files.write_atomically(path) as second:
+        first.write("first")
+        second.write("second")
+    assert path.read_text() == "first"
+    plain.write_text("")
+    assert path.stat().st_mode == plain.stat().st_mode, "as readable as any new file"
+    assert sorted(tmp_path.iterdir()) == [path, plain]
+
+
 def test_json_keeps_what_it_can_and_turns_the_rest_into_null(tmp_path: Path) -> None:
     files.write_json(tmp_path / "a.json", {"loss": float("nan"), "values": (1, float("inf"), "x")})
     assert files.read_json(tmp_path / "a.json") == {"loss": None, "values": [1, None, "x"]}

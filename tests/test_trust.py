@@ -86,6 +86,28 @@ def test_a_function_is_called_if_it_is_named_in_full(package: Path) -> None:
     assert isinstance(build_part({"_target_": target}, [target], classes=2), torch.nn.Module)
 
 
+def test_all_that_is_not_trusted_is_named_at_once_and_in_full(package: Path) -> None:
+    """Classes of PyTorch too: trusting torch would trust every class of it."""
+    settings = {"_target_": "stranger.Net", "inner": {"_target_": "torch.nn.Tanh"}}
+    with pytest.raises(
+        InputError,
+        match=r"stranger.Net and torch.nn.Tanh are not part .*add trust=\[stranger.Net,torch.nn",
+    ):
+        build_part(settings, classes=2)
+    with pytest.raises(InputError, match=r"torch.nn.Tanh is not part .* trust=\[torch.nn.Tanh\]"):
+        build_part(settings, ["stranger"], classes=2)
+    assert not package.exists()
+    build_part(settings, ["stranger", "torch.nn.Tanh"], classes=2)
+
+
+def test_a_single_text_is_one_name(package: Path) -> None:
+    build_part({"_target_": "stranger.Net"}, "stranger", classes=2)
+    assert isinstance(
+        build_part({"_target_": "stranger.make_net"}, "stranger.make_net", classes=2),
+        torch.nn.Module,
+    )
+
+
 def test_what_cannot_be_built_is_one_line() -> None:
     with pytest.raises(InputError, match=r"missing_package.Net cannot be imported.*PYTHONPATH"):
         build_part({"_target_": "missing_package.Net"}, ["missing_package"])

@@ -11,7 +11,7 @@ from typing import Any
 from genreclf.audio.features import KINDS
 from genreclf.audio.settings import list_changed_settings, list_settings
 from genreclf.errors import InputError
-from genreclf.trust import build_part, identify_code, is_own
+from genreclf.trust import build_part, identify_code, is_own, refuse_interpolations
 
 
 def describe_features(features: Any) -> dict[str, Any]:
@@ -30,8 +30,10 @@ def locate_features(stored: dict[str, Any]) -> dict[str, Any]:
     """Return what `describe_features` returned as a config: `_target_` and settings.
 
     Raises:
-        InputError: this version of genreclf does not know the name.
+        InputError: this version of genreclf does not know the name, or a setting is an
+            interpolation.
     """
+    refuse_interpolations(stored)
     if "_target_" in stored:
         return stored
     settings = dict(stored)
@@ -78,14 +80,20 @@ def build_features(stored: dict[str, Any], trust: Sequence[str] = ()) -> Any:
 
     Raises:
         InputError: this version of genreclf does not know the name or a setting, or the class is
-            in a package that is not trusted.
+            in a package that is not trusted or not one of features.
     """
-    if "_target_" in stored:
-        return build_part(stored, trust)
-    arguments = dict(stored)
+    if isinstance(stored, dict) and "_target_" in stored:
+        features = build_part(stored, trust)
+        if not hasattr(features, "name"):
+            raise InputError(f"features: {stored['_target_']} is no class of features")
+        return features
+    refuse_interpolations(stored)
     try:
+        arguments = dict(stored)
         return KINDS[arguments.pop("name")](**arguments)
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"features {stored} are not known to this version of genreclf: {error}"
         ) from None

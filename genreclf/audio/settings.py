@@ -19,13 +19,18 @@ def check_settings(features: Any) -> None:
     Fields that a class of your own adds are its own affair.
 
     Raises:
-        InputError: a setting is no number above 0, or no whole number where one is needed.
+        InputError: a setting is no number above 0, no whole number where one is needed, or
+            neither true nor false.
     """
     bases = [base for base in type(features).__mro__ if not is_own(base)]
     known = {name for base in bases for name in vars(base).get("__annotations__", {})}
     for field in dataclasses.fields(features):
         value = getattr(features, field.name)
-        if field.name not in known or isinstance(field.default, bool):
+        if field.name not in known:
+            continue
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise InputError(f"features.{field.name}={value!r}: set true or false")
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 < value < math.inf:
@@ -91,10 +96,10 @@ def _list_arguments(kind: type) -> dict[str, Any]:
 
 def _make_plain(value: Any, where: str) -> Any:
     """Convert a setting to what JSON can hold."""
+    if isinstance(value, np.generic):  # first: np.float64 is a float, but pickled as NumPy's
+        return value.item()
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -56,9 +57,14 @@ def read_start(path: Path, duration: float) -> tuple[np.ndarray, int]:
 
 
 def _read(file: Path, duration: float) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(file) as sound:
+    with soundfile.SoundFile(_encode(file)) as sound:
         frames = int(duration * sound.samplerate)
         return sound.read(frames, dtype="float32", always_2d=True), sound.samplerate
+
+
+def _encode(path: Path) -> Any:
+    """Encode a path for soundfile, which itself only encodes names that are valid UTF-8."""
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def read_stretches(path: Path, duration: float) -> Iterator[tuple[np.ndarray, int]]:
@@ -69,7 +75,7 @@ def read_stretches(path: Path, duration: float) -> Iterator[tuple[np.ndarray, in
     _check_file(path)
     done = 0
     try:
-        with _Stream(path) as sound:
+        with _Stream(_encode(path)) as sound:
             for samples in _read_blocks(sound, duration):
                 yield samples, sound.samplerate
                 done += len(samples)

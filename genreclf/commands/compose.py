@@ -80,11 +80,14 @@ def compose_run(overrides: list[str]) -> DictConfig:
     """Compose the config of a training run, including Hydra's own settings.
 
     Raises:
-        InputError: a value has the wrong type.
+        InputError: a value has the wrong type, or a module that it names is nowhere.
     """
-    from genreclf.commands.config_types import check_types  # which imports this module
+    from genreclf.commands.config_types import check_types  # which import this module
+    from genreclf.commands.own_parts import make_targets_importable
 
     config = hydra.compose("config", [*overrides, *list_search_paths()], return_hydra_config=True)
+    running = HydraConfig.get() if HydraConfig.initialized() else config.hydra
+    make_targets_importable(config, running)
     check_types(config, config.hydra)
     return config
 
@@ -94,7 +97,8 @@ def find_run_folder(overrides: list[str]) -> Path:
     from genreclf.commands.stores import choose_folder  # imports h5py, unneeded by --status
 
     config = compose_run(overrides)
-    parts = OmegaConf.masked_copy(config, ["data", "features", "store", "outputs", "workers"])
+    keys = ["data", "features", "store", "outputs", "workers", "trust"]  # what a store needs
+    parts = OmegaConf.masked_copy(config, keys)
     OmegaConf.resolve(parts)
     return choose_folder(config, _build_store(OmegaConf.to_yaml(parts)))
 

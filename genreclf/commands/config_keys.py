@@ -6,23 +6,32 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.compose import EXPANDED, compose_default, is_own_option, list_groups
 from genreclf.errors import InputError
+from genreclf.trust import import_target
 
 OPEN = ("where",)  # mappings that take any key
 PHASES = "study.phase_overrides"  # takes the names of the study's phases as keys
 INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 SUPPLIED = {  # arguments that genreclf passes itself
-    "model": "classes",
-    "augmentation": "silence",
-    "oversampling": "silence",
-    "oversampling.augmentation": "silence",
-    "logger": "save_dir",
-    "metric": "num_classes",
+    "model": ("classes",),
+    "augmentation": ("silence",),
+    "oversampling": ("silence",),
+    "oversampling.augmentation": ("silence",),
+    "logger": ("save_dir",),
+    "metric": ("num_classes",),
+    "sampler": ("labels", "seed"),
 }
+PASSED_LATER = {  # what genreclf calls these parts with, so their classes are partial
+    "optimizer": "the parameters",
+    "scheduler": "the optimizer",
+    "normalise": "the training features",
+    "split": "the store",
+}
+BY_NAME = ("logger", "metric")  # groups that hold several parts, each under a name of its own
+KEY_RESOLVERS = ("oc.select", "oc.deprecated", "oc.dict.keys", "oc.dict.values")  # of a key
 REFUSED = {  # flags of Lightning's Trainer that genreclf sets itself, and what to type instead
     "barebones": "enable_progress_bar=false and logger=none leave out what costs time",
     "check_val_every_n_epoch": "every epoch is validated",
@@ -82,7 +91,7 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
     """Refuse keys that nothing reads, and flags of the Trainer that genreclf sets itself.
 
     Raises:
-        InputError: names the key, and the nearest known one.
+        InputError: names the key, and the nearest known one; or says that `_partial_` is missing.
     """
     plain: Any = OmegaConf.to_container(config)
     known: Any = OmegaConf.to_container(compose_known(hydra_config))
@@ -91,10 +100,11 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
     interpolated = set(_list_interpolated_keys(plain))
     explained: list[str] = []
     for key in list_keys(plain):
+        reason = explain_refusal(key)
+        if reason and not (key in names and key.startswith("trainer.")):  # trainer=ddp sets one
+            raise InputError(reason)
         if key in names or key.startswith(tuple(f"{each}." for each in explained)):
             continue
-        if reason := explain_refusal(key):
-            raise InputError(reason)
         if not (_is_interpolated(key, interpolated) or _is_used(key, plain, known)):
             hint = (
                 suggest_key(key, [*names, *phases])
@@ -102,6 +112,8 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
             )
             raise InputError(f"{key}: there is no such key; {hint}")
         explained.append(key)
+    for group, argument in PASSED_LATER.items():
+        _check_partial(group, plain.get(group), argument)
     for part in ("train", "val"):
         key = f"limit_{part}_batches"
         if plain.get("trainer", {}).get(key) == 0:
@@ -117,7 +129,8 @@ def explain_refusal(key: str) -> str:
     parent, _, name = key.rpartition(".")
     if parent == "trainer" and name in REFUSED:
         return f"{key} is set by genreclf: {REFUSED[name]}"
-    if SUPPLIED.get(parent) == name or (parent.startswith("metric.") and name == "num_classes"):
+    group, _, part = parent.partition(".")
+    if name in SUPPLIED.get(group if part and group in BY_NAME else parent, ()):
         return f"{key} is set by genreclf"
     return ""
 
@@ -135,15 +148,28 @@ def suggest_key(key: str, known: list[str]) -> str:
     return ""
 
 
-def _list_interpolated_keys(node: Any) -> Iterator[str]:
-    """List the keys that values refer to, as in `${key}` or `${oc.select:key,0}`."""
+def _list_interpolated_keys(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """List the keys that values refer to, as in `${key}` or `${oc.select:key,0}`.
+
+    Args:
+        node: a value of a plain config.
+        path: its key, in parts.
+    """
     if isinstance(node, str):
-        for inside in re.findall(r"\$\{([^{}]*)", node):
-            yield from re.findall(r"\w+(?:\.\w+)*", inside)
-    for child in (
-        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    ):
-        yield from _list_interpolated_keys(child)
+        for inside in re.findall(r"\$\{([^{}$]*)", node):
+            resolver, colon, arguments = inside.partition(":")
+            if colon and resolver.strip() not in KEY_RESOLVERS:  # such as ${run:group}
+                continue
+            named = re.match(r"\s*(\.*)([\w-]+(?:\.[\w-]+|\[\w+\])*)", arguments or inside)
+            if named:
+                dots, key = len(named[1]), re.sub(r"\[(\w+)\]", r".\1", named[2])
+                yield ".".join([*(path[: len(path) - dots] if dots else ()), key])
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            yield from _list_interpolated_keys(child, (*path, str(name)))
+    elif isinstance(node, list):
+        for position, child in enumerate(node):
+            yield from _list_interpolated_keys(child, (*path, str(position)))
 
 
 def _is_interpolated(key: str, interpolated: set[str]) -> bool:
@@ -176,10 +202,27 @@ def _is_used(key: str, config: dict[str, Any], known: dict[str, Any]) -> bool:
     return all(isinstance(each, dict) and "_target_" in each for each in entries)  # parts, by name
 
 
+def _check_partial(group: str, node: Any, passed: str) -> None:
+    """Check that a part is not called before it has the argument that genreclf passes to it."""
+    target = str(node.get("_target_", "")) if isinstance(node, dict) else ""
+    if not target or target.startswith("genreclf.") or {"_partial_", "_args_"} & node.keys():
+        return
+    try:
+        first = next(iter(inspect.signature(import_target(target)).parameters.values()), None)
+    except Exception:  # as in `_accepts`
+        return
+    positional = first and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+    if first and positional and first.default is first.empty and first.name not in node:
+        raise InputError(
+            f"{group}: genreclf passes {passed} to {target}, as {first.name}, later: set "
+            f"{group}._partial_: true"
+        )
+
+
 def _accepts(node: dict[str, Any], name: str) -> bool:
     """Whether the `_target_` of a node takes an argument of this name."""
     try:
-        parameters = [*inspect.signature(get_object(str(node["_target_"]))).parameters.values()]
+        parameters = [*inspect.signature(import_target(str(node["_target_"]))).parameters.values()]
     except Exception:  # it cannot be imported or inspected: Hydra says why when it is called
         return True
     if node.get("_partial_"):

@@ -24,7 +24,7 @@ from genreclf.models.model_files import (
     write_exported,
 )
 from genreclf.report.templates import render_template
-from genreclf.trust import list_own_targets
+from genreclf.trust import list_untrusted
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +86,7 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
     return {
         "features": {"name": "", **described["features"]},
         "model": described["model"],
-        "packages": sorted(
-            {
-                target.partition(".")[0]
-                for target in list_own_targets([described["model"], described["features"]])
-            }
-        ),
+        "trust": list_untrusted([described["model"], described["features"]]),
         "classes": described["classes"],
         "bins": described["bins"],
         "result": result,

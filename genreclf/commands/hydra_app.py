@@ -29,6 +29,7 @@ from genreclf.commands.own_parts import (
     make_targets_importable,
     register_options,
 )
+from genreclf.commands.packed.launcher import register_launcher
 from genreclf.commands.run_folder import keep_log
 from genreclf.commands.run_name import add_sweep_settings
 from genreclf.commands.user_errors import (
@@ -98,22 +99,12 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
 
     register_options()
     register_sweeper()
+    register_launcher()
 
     def task(config: DictConfig) -> Any:
         try:
-            hydra_config = HydraConfig.get()
-            for line in list_hidden_options(hydra_config):
-                _print_once(f"genreclf: {line}")
-            make_targets_importable(config, hydra_config)
-            check_keys(config, hydra_config)
-            check_types(config, hydra_config)
-            _check_mode(name, hydra_config)
-            if config.get("fast"):
-                from genreclf.audio.workers import keep_memory  # imports NumPy
-
-                keep_memory()
+            prepare_job(name, config)
             command = importlib.import_module(f"genreclf.commands.{name}")
-            _quiet_lightning()
             with keep_log():
                 return command.run(config)
         except USER_ERRORS as error:
@@ -152,6 +143,26 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         _fail(f"hydra/launcher: {explain_error(error)}")
     finally:
         _stop_idle_workers()
+
+
+def prepare_job(name: str, config: DictConfig) -> None:
+    """Check the config of a job, and make what it names importable.
+
+    Raises:
+        InputError: a key or a value is wrong.
+    """
+    hydra_config = HydraConfig.get()
+    for line in list_hidden_options(hydra_config):
+        _print_once(f"genreclf: {line}")
+    make_targets_importable(config, hydra_config)
+    check_keys(config, hydra_config)
+    check_types(config, hydra_config)
+    _check_mode(name, hydra_config)
+    if config.get("fast"):
+        from genreclf.audio.workers import keep_memory  # imports NumPy
+
+        keep_memory()
+    _quiet_lightning()
 
 
 def _arrange_arguments(arguments: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ The name of a run ends in a digest of
 - the data: features, rows, genres and parts, wherever the files are (`store.digest_split`);
 - the other files that a run reads (targets of distillation, pretrained weights), by content;
 - versions of components whose results have changed since they were first released;
-- the code of components that are not part of genreclf: their `version`, or else their source file.
+- the code of components that are not part of genreclf: their `version`, or else their source files.
 
 Folders, spellings of paths, names of modules, and settings that do not affect results do not
 count. Neither does a new key that is left at its default. If a default has changed,
@@ -21,7 +21,6 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.compose import (
@@ -33,7 +32,7 @@ from genreclf.commands.compose import (
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PLACES
 from genreclf.files import digest_values
-from genreclf.trust import identify_code, list_own_targets
+from genreclf.trust import identify_code, import_target, list_own_targets
 
 DIGITS = 8
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers
@@ -113,19 +112,25 @@ def list_differences(
     }
 
 
-def flatten(config: DictConfig) -> dict[str, Any]:
-    """Map full keys to resolved settings; 1 and 1.0 become the same text."""
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Map full keys to settings; 1 and 1.0 become the same text.
+
+    Args:
+        config: a config, whose interpolations are resolved; or plain values, which stay as they
+            are, because the file that they come from may be a stranger's.
+    """
     flat: dict[str, Any] = {}
 
     def add(node: Any, prefix: str) -> None:
+        composed = OmegaConf.is_config(node)
         for name in node:
             key = f"{prefix}{name}"
             if key == "hydra" or not _affects_identity(key):  # a path may have no default
                 continue
-            if OmegaConf.is_missing(node, name):  # in the defaults: the user must set it
+            if composed and OmegaConf.is_missing(node, name):  # a default that must be set
                 continue
             value = node[name]
-            if OmegaConf.is_dict(value):
+            if isinstance(value, Mapping):
                 add(value, f"{key}.")
             else:
                 plain = (
@@ -191,7 +196,7 @@ def _list_versions(
     ours = {*named, *_list_options(config, choices), *differences} & VERSIONS.keys()
     found: dict[str, Any] = {name: VERSIONS[name] for name in ours}
     for name in list_own_targets([lists, [{"_target_": name} for name in named]]):
-        found[name] = identify_code(get_object(name))
+        found[name] = identify_code(import_target(name))
     return found
 
 
@@ -208,13 +213,13 @@ def check_defaults(folder: Path, before: Mapping[str, Any], config: DictConfig) 
 
     Args:
         folder: the run's folder.
-        before: the resolved config that the run recorded.
+        before: the resolved config that the run recorded, as plain values.
         config: the config that now asks for this run.
 
     Raises:
         InputError: a default that the run used has changed since.
     """
-    old, new = flatten(OmegaConf.create(dict(before))), flatten(config)
+    old, new = flatten(before), flatten(config)
     for key in sorted(old.keys() & new.keys()):
         if not key.endswith("_target_") and _affects_identity(key) and old[key] != new[key]:
             raise InputError(

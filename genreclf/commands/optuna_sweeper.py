@@ -101,7 +101,7 @@ class OptunaSweeper(Sweeper):
             # They are tried again once that is corrected.
             _import_optuna().delete_study(study_name=name, storage=self.storage)
             raise InputError(f"every run failed or diverged; {self.error}".rstrip("; "))
-        command = ["genreclf", "train", *fixed, *best.user_attrs["overrides"]]
+        command = ["genreclf", "train", *fixed, *_list_overrides(best.params, space)]
         print(f"best {self.metric}: {best.values[0]:.4f}, run {best.number + 1} of {self.n_trials}")
         print(shlex.join(command))
 
@@ -175,8 +175,7 @@ class OptunaSweeper(Sweeper):
             count = min(self.n_jobs, self.n_trials - done)
             trials = [study.ask(space) for _ in range(count)]
             for trial in trials:
-                overrides = [f"{key}={value}" for key, value in trial.params.items()]
-                trial.set_user_attr("overrides", overrides)
+                trial.set_user_attr("overrides", _list_overrides(trial.params, space))
             batch = [[*fixed, *trial.user_attrs["overrides"]] for trial in trials]
             self.validate_batch_is_legal(batch)
             for trial, job in zip(trials, self.launcher.launch(batch, done), strict=True):
@@ -215,6 +214,11 @@ def make_distribution(override: Override) -> Any:
         kind = distributions.IntDistribution if whole else distributions.FloatDistribution
         return kind(min(listed), max(listed), step=abs(values.step))
     return distributions.CategoricalDistribution([*override.sweep_string_iterator()])
+
+
+def _list_overrides(params: dict[str, Any], space: dict[str, Any]) -> list[str]:
+    """List the overrides of a trial; other keys in the database, a file, are not for Hydra."""
+    return [f"{key}={value}" for key, value in params.items() if key in space]
 
 
 def _count_finished(study: Any) -> int:

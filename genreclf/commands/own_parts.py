@@ -26,8 +26,8 @@ class PackageOptions(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders to Hydra's search path."""
-        for package, folder in find_option_folders().items():
-            search_path.append(f"{GROUP}:{package}", f"file://{folder}")
+        for value, folder in find_option_folders().items():
+            search_path.append(f"{GROUP}:{value}", f"file://{folder}")
 
 
 def register_options() -> None:
@@ -37,19 +37,21 @@ def register_options() -> None:
 
 @lru_cache
 def find_option_folders() -> dict[str, Path]:
-    """Find the folders that installed packages name; nothing of a package is imported.
+    """Find the folders that installed packages name, by the value of the entry point.
 
-    The value of an entry point, such as `mypackage.conf` or `mypackage:conf`, is the path of the
-    folder inside the package.
+    Nothing of a package is imported. Several packages may give their entry points one name. The
+    value, such as `mypackage.conf` or `mypackage:conf`, is the path of the folder inside the
+    package.
     """
     folders: dict[str, Path] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    entries = entry_points(group=GROUP)
+    for entry in sorted(entries, key=lambda entry: (entry.name, entry.value)):
         top, *rest = entry.value.replace(":", ".").split(".")
         spec = find_spec(top)
         places = spec.submodule_search_locations if spec else None
         found = [path for place in places or [] if (path := Path(place, *rest)).is_dir()]
         if found:
-            folders[entry.name] = found[0].absolute()
+            folders[entry.value] = found[0].absolute()
         else:
             print(
                 f"genreclf: the entry point {entry.name} = {entry.value} names no folder of an "
@@ -74,21 +76,25 @@ def list_hidden_options(hydra_config: Any) -> list[str]:
 
 
 def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
-    """Let Python find the modules that the config names in a folder of the user.
+    """Let Python find the modules that the config names, or trusts, in a folder of the user.
 
     A top-level module that is not installed is looked for in the folders given by `--config-dir`,
     then in the current folder. The folder is added at the end of the module search path, of this
     process and of those that it starts, so it never hides an installed module.
 
     Raises:
-        InputError: a module is in none of these folders.
+        InputError: a module of a `_target_` is in none of these folders.
     """
     folders = [*map(Path, find_config_folders(hydra_config)), Path.cwd()]
-    for key, target in find_targets(OmegaConf.to_container(config)):
+    trust = config.get("trust")
+    trusted = [("trust", str(name)) for name in trust] if OmegaConf.is_list(trust) else []
+    for key, target in [*find_targets(OmegaConf.to_container(config)), *trusted]:
         top = target.partition(".")[0]
         if not top.isidentifier() or top in sys.modules or find_spec(top) is not None:
             continue
         holders = [folder for folder in folders if _holds_module(folder, top)]
+        if not holders and key == "trust":  # no file may need it
+            continue
         if not holders:
             places = " or ".join(str(folder) for folder in folders)
             raise InputError(

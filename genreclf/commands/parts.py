@@ -15,7 +15,7 @@ from genreclf.trust import list_targets
 
 SETTINGS = (  # passed on to the parts unchanged
     *("seed", "batch_size", "num_workers", "monitor", "patience", "ema", "label_smoothing"),
-    *("mixup", "tracks_per_genre", "fast", "compile", "cache", "test"),
+    *("mixup", "tracks_per_genre", "fast", "compile", "cuda_graphs", "cache", "test"),
 )
 
 

@@ -7,7 +7,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.audio.descriptions import build_features, identify_features, locate_features
+from genreclf.audio.descriptions import (
+    build_features,
+    describe_features,
+    identify_features,
+    locate_features,
+)
 from genreclf.audio.workers import check_workers
 from genreclf.commands.identity import digest_run
 from genreclf.data.build_store import (
@@ -19,6 +24,7 @@ from genreclf.data.build_store import (
 from genreclf.data.digests import DigestCache
 from genreclf.data.preview import split_store
 from genreclf.data.store import Source, Store, digest_split
+from genreclf.errors import InputError
 from genreclf.files import digest_values
 from genreclf.protocols import Dataset
 from genreclf.training.sources import digest_sources
@@ -30,7 +36,7 @@ CHOOSE_FEATURES = (
     "init",
     "phase",
 )  # prefixes of overrides
-SPLITS_VERSION = 2  # raise when a split of this package gives other rows: its digest is cached
+SPLITS_VERSION = 3  # raise when a split of this package gives other rows: its digest is cached
 
 
 def find_store(config: DictConfig) -> Store | StorePlan:
@@ -79,13 +85,23 @@ def _adopt_duration(config: DictConfig, dataset: Dataset) -> None:
 
 
 def _adopt_features(config: DictConfig, source: Source) -> None:
-    """Set the config's features to those of the named store, unless the user chose some."""
+    """Set the config's features to those of the named store, unless the user chose some.
+
+    The file may come from a stranger, and Hydra runs what a config names. So the config gets the
+    settings of features that were built without Hydra, not what the file says.
+
+    Raises:
+        InputError: the features are not known, of a class that is not trusted, or not plain values.
+    """
     given = HydraConfig.get().overrides.task
     if "features" not in config or any(text.startswith(CHOOSE_FEATURES) for text in given):
         return
-    build_features(source.features, config.get("trust") or ())  # or a stranger's store runs code
+    try:
+        features = build_features(source.features, config.get("trust") or ())
+    except InputError as error:
+        raise InputError(f"store={config.store}: {error}") from None
     OmegaConf.set_struct(config, False)
-    config.features = locate_features(source.features)
+    config.features = locate_features(describe_features(features))
     OmegaConf.set_struct(config, True)
 
 

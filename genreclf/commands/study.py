@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -108,9 +109,8 @@ def _plan_phase(
     """
     sweep = compose.read_sweep(phase.name)
     overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, chosen)
-    if study_overrides.lacks_genres(
-        study_overrides.compose_first_run(phase.name, sweep, overrides)
-    ):
+    first = study_overrides.compose_first_run(phase.name, sweep, overrides)
+    if study_overrides.lacks_genres(first):
         chosen[study_overrides.GENRES] = _find_genre(study, phase)
         overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, chosen)
     phase.left_out = find_exclusions(sweep, dataset)
@@ -120,7 +120,9 @@ def _plan_phase(
         overrides,
         study.seeds,
         compose.find_run_folder,
-        compose.list_hydra_options(),
+        study_overrides.list_sweep_options(
+            study_overrides.compose_first_run(phase.name, sweep, overrides)
+        ),
     )
     return overrides
 
@@ -135,8 +137,9 @@ def _find_genre(study: Study, phase: Phase) -> str:
         )
     genre = find_weakest_genre(winners[-1].runs)
     log.info("%s: the genre recognised worst so far is %s", phase.name, genre)
-    quoted = genre.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{study_overrides.GENRES}=["{quoted}"]'
+    if "${" in genre:  # from the data, and Hydra would resolve it
+        raise InputError(f"the genre {genre!r} cannot get extra copies: rename it, without ${{")
+    return f"{study_overrides.GENRES}=[{QuotedString(genre, Quote.double).with_quotes()}]"
 
 
 def _plan_test(study: Study, test: Phase, planned: dict[str, list[str]]) -> None:
@@ -242,6 +245,8 @@ def _estimate(config: DictConfig, settings: StudySettings, study: Study) -> str:
             last.batch_size,
             shape,
         ),
+        packed="packed" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
+        or "hydra/launcher=packed" in study_overrides.list_sweep_options(last),
     )
     return describe_estimate(study, workload)
 

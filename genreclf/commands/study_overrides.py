@@ -98,6 +98,25 @@ def compose_first_run(phase: str, sweep: Sweep, overrides: list[str]) -> DictCon
     return compose.compose_run([f"phase={phase}", *first, *drop_swept(overrides, sweep)])
 
 
+def list_sweep_options(run: DictConfig) -> list[str]:
+    """List the options for Hydra of a phase: the user's, and hydra/launcher=packed on a GPU.
+
+    Args:
+        run: the config of one of the phase's runs.
+    """
+    options = compose.list_hydra_options()
+    chosen = any(get_key(text) == "hydra/launcher" for text in options)
+    return options if chosen or not _uses_gpu(run) else [*options, "hydra/launcher=packed"]
+
+
+def _uses_gpu(run: DictConfig) -> bool:
+    if run.trainer.accelerator == "cpu":
+        return False
+    from torch import cuda  # slow to import
+
+    return cuda.is_available()
+
+
 def lacks_genres(run: DictConfig) -> bool:
     """Whether the study has to find the genre whose tracks get extra copies."""
     return OmegaConf.select(run, GENRES, default=()) is None

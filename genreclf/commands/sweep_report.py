@@ -3,7 +3,9 @@
 Every command imports it, also `genreclf study --status`, so it must import nothing slow.
 """
 
+import atexit
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +22,19 @@ class SweepReport(Callback):
     """Writes one page about all runs of `genreclf train -m` and prints its path.
 
     A launcher copies the callback to the process of each job, which may be on another machine.
-    Each job therefore leaves a file in a folder on the shared disk. If the sweep is interrupted,
-    the folder stays until the same command is started again.
+    Each job therefore leaves a file in a folder on the shared disk, which belongs to this start of
+    the sweep alone: the same sweep may be running elsewhere.
     """
 
     def __init__(self) -> None:
         self.folder: Path | None = None  # has a file for each finished run; None: no sweep
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Choose the folder, and remove what an interrupted sweep left in it."""
+        """Choose the folder; it is removed when this process ends, even by an interruption."""
         if config.report:
-            name = f".sweep-{digest_values(list(config.hydra.overrides.task))[:8]}"
+            name = f".sweep-{uuid.uuid4().hex[:12]}"
             self.folder = Path(str(config.outputs)).absolute() / "report" / name
-            shutil.rmtree(self.folder, ignore_errors=True)
+            atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Note the folder of a run that has ended well; debugging leaves no result."""

@@ -33,7 +33,7 @@ from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import name_selected_metric
-from genreclf.training import launch
+from genreclf.training import launch, turns
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _run(
     if rank:
         help_rank_0()
         return "", None
-    with FileLock(folder / ".lock"):  # the same command, started twice, trains once
+    with turns.hold(FileLock(folder / ".lock")):  # the same command, started twice, trains once
         (folder / runs.FAILURE).unlink(missing_ok=True)
         refused = train()
     if not refused:
@@ -129,6 +129,7 @@ def _run_and_note_failure(
             files.write_json(folder / runs.FAILURE, failure)
         if not refused:
             if memory.is_exhausted(error):  # not by a batch
+                turns.note_exhaustion()
                 raise MemoryError from None
             raise
     if refused:

@@ -26,14 +26,27 @@ IGNORED = ("C", "P", "S", "Z")  # Unicode categories: control, punctuation, symb
 def identify_artists(store: Store) -> list[str]:
     """Name the artist of each row; equal texts for the same artist, empty where unknown.
 
-    An artist is named by the first spelling in the store. If the dataset numbers its artists, only
-    these numbers count.
+    Rows are by the same artist if they have the same name, or the same number where the dataset
+    numbers its artists. Two artists of one name therefore count as one, which is the safe side. An
+    artist is named by the first spelling in the store.
     """
-    known: dict[str, str] = {}
     firsts = _link_spellings(store.artists)
+    links: dict[str, str] = {}  # a name or number to another one of the same artist
+    rows = []
+    for artist, artist_id in zip(store.artists, store.artist_ids, strict=True):
+        key = _find_key(firsts, artist)
+        marks = [f"name {key}"] * bool(key) + [f"id {artist_id}"] * bool(artist_id)
+        if len(marks) == 2 and _follow(links, marks[1]) != _follow(links, marks[0]):
+            links[_follow(links, marks[1])] = _follow(links, marks[0])
+        rows.append(marks[0] if marks else "")
+    names: dict[str, str] = {}
+    for artist, mark in zip(store.artists, rows, strict=True):
+        if mark and artist.strip():
+            names.setdefault(_follow(links, mark), artist.strip())
+    nameless = (f"artist {mark.removeprefix('id ')}" for mark in rows)
     return [
-        _name_row(known, firsts, artist, artist_id)
-        for artist, artist_id in zip(store.artists, store.artist_ids, strict=True)
+        names.get(_follow(links, mark), other) if mark else ""
+        for mark, other in zip(rows, nameless, strict=True)
     ]
 
 
@@ -54,16 +67,19 @@ def compact(name: str) -> str:
     return unicodedata.normalize("NFC", kept or "".join(text.split()))
 
 
-def _name_row(known: dict[str, str], firsts: dict[str, str], artist: str, artist_id: str) -> str:
-    if artist_id:
-        named = artist or f"artist {artist_id}"
-        if known.setdefault(f"name {named}", artist_id) != artist_id:  # another of this name
-            named = f"{named}\0{artist_id}"
-        return known.setdefault(f"id {artist_id}", named)
+def _find_key(firsts: dict[str, str], artist: str) -> str:
+    """Reduce a name to that of its first artist; empty where nothing is known."""
     key = _compact_whole(artist)
     while firsts.get(key, key) != key:  # each step is shorter
         key = firsts[key]
-    return known.setdefault(f"key {key}", artist.strip()) if key else ""
+    return key
+
+
+def _follow(links: dict[str, str], mark: str) -> str:
+    """Follow the links of a name or number to the end, which is the same for the same artist."""
+    while mark in links:
+        mark = links[mark]
+    return mark
 
 
 def _link_spellings(names: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data import cache
+from genreclf.data.reader import StoreReader
 from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler, choose_batches
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
@@ -39,16 +40,20 @@ class StoreDataset(Dataset):
         store: the store to read.
         rows: rows of the store.
         copies: rows to repeat.
-        read: whether to return values; if not, rows are returned, to be looked up in a cache.
+        reader: reads the values; None if rows are returned instead, to be looked up in a cache.
     """
 
     def __init__(
-        self, store: Store, rows: np.ndarray, copies: np.ndarray | None = None, read: bool = True
+        self,
+        store: Store,
+        rows: np.ndarray,
+        copies: np.ndarray | None = None,
+        reader: StoreReader | None = None,
     ) -> None:
         copies = rows[:0] if copies is None else copies
         self.store, self.rows = store, np.concatenate([rows, copies])
         self.copied = np.arange(len(self.rows)) >= len(rows)
-        self.read = read
+        self.reader = reader
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,7 +61,7 @@ class StoreDataset(Dataset):
     def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
         """Return the batch of these items; DataLoader prefers this to one call per item."""
         rows = self.rows[np.asarray(numbers)]
-        values = self.store.read(rows) if self.read else rows
+        values = self.reader.read(rows) if self.reader else rows
         arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
         values, labels, copied, rows = map(torch.from_numpy, arrays)
         return values, labels, copied, rows
@@ -101,6 +106,7 @@ class StoreDataModule(pl.LightningDataModule):
         make_sampler: makes the sampler that chooses the training tracks of an epoch and their
             order, given `labels`, the genre of each item, int64 (items,), extra copies included,
             and `seed`; None for each item once, in random order.
+        reader: reads the store; None for one that nobody else uses.
 
     Attributes:
         shape: (bins, frames) of the features.
@@ -125,6 +131,7 @@ class StoreDataModule(pl.LightningDataModule):
         cached: str = "none",
         targets: np.ndarray | None = None,
         make_sampler: MakeSampler | None = None,
+        reader: StoreReader | None = None,
     ) -> None:
         super().__init__()
         check_loading(batch_size, num_workers, cached, features)
@@ -140,6 +147,7 @@ class StoreDataModule(pl.LightningDataModule):
         self.cached = cached
         self.targets = None if targets is None else torch.from_numpy(targets)
         self.make_sampler = make_sampler or EpochShuffle
+        self._reader = reader or StoreReader(store)
         self._values: Tensor | None = None  # all stored values, if there is a cache
 
     def setup(self, stage: str = "") -> None:
@@ -151,7 +159,7 @@ class StoreDataModule(pl.LightningDataModule):
         if self._values is None:
             trainer: Any = self.trainer
             device = trainer.strategy.root_device if trainer else torch.device("cpu")
-            self._values = cache.fill_cache(self.store, self.cached, device)
+            self._values = self._reader.fill_cache(self.cached, device)
 
     def release_cache(self) -> None:
         """Free the memory of the cache; `setup` fills it again."""
@@ -171,9 +179,7 @@ class StoreDataModule(pl.LightningDataModule):
         Raises:
             InputError: the sampler gives something other than numbers of tracks.
         """
-        tracks = StoreDataset(
-            self.store, self.split["train"], self.copies, read=self._values is None
-        )
+        tracks = self._make_dataset(self.split["train"], self.copies)
         # Workers start to read before Lightning tells the sampler the epoch of a resumed run.
         progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
         epoch = progress.processed if progress else 0
@@ -197,8 +203,11 @@ class StoreDataModule(pl.LightningDataModule):
         return self._make_ordered_loader(self.predicted_part)
 
     def _make_ordered_loader(self, part: str) -> DataLoader:
-        tracks = StoreDataset(self.store, self.split[part], read=self._values is None)
-        return self._make_loader(tracks, batch_size=self.batch_size)
+        return self._make_loader(self._make_dataset(self.split[part]), batch_size=self.batch_size)
+
+    def _make_dataset(self, rows: np.ndarray, copies: np.ndarray | None = None) -> StoreDataset:
+        reader = self._reader if self._values is None else None
+        return StoreDataset(self.store, rows, copies, reader)
 
     def _make_loader(self, tracks: StoreDataset, **batches: Any) -> DataLoader:
         return DataLoader(

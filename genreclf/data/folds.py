@@ -42,8 +42,9 @@ def check_artists(
     for label in np.unique(labels):
         if len(set(groups[labels == label])) < least:
             raise InputError(
-                f"split={name}: {store.classes[label]} has tracks by fewer than 3 artists, and "
-                "each of the 3 parts needs one of its own; add artists, or use split=stratified"
+                f"split={name}: {store.classes[label]} has tracks by fewer than {least} artists"
+                f"{' outside the tested part' if least < 3 else ''}, and each of {least} parts "
+                "needs one of its own; add artists, or use split=stratified"
             )
 
 

@@ -76,6 +76,7 @@ def split_by_artist(store: Store, seed: int = 42) -> Split:
             "split=artist: no track has an artist (tags of the files, or an array 'artist'); "
             "tag them, or use split=stratified"
         )
+    check_artists(store, artists, np.arange(len(store)), 3, "artist")
     rest, test = divide_by_artist(store, artists, np.arange(len(store)), 5, seed, "artist")
     train, val = divide_by_artist(store, artists, rest, 8, seed, "artist")
     return {"train": train, "val": val, "test": test}
@@ -96,7 +97,7 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
 
     Raises:
         InputError: there is no such fold; a genre has fewer tracks than folds, or fewer than 3
-            artists; or there is no such division.
+            artists; there are fewer artists than folds; or there is no such division.
     """
     _check_fold(number, folds)
     counts = Counter(store.labels.tolist())
@@ -141,10 +142,17 @@ def _find_artist_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Find folds of which each one lacks no genre, or where artists are few, the others do not."""
     check_artists(store, artists, np.arange(len(store)), 3, "kfold")
+    if (count := len(set(artists))) < folds:
+        raise InputError(
+            f"split=kfold: {count} artists cannot be divided into {folds} folds; choose fewer: "
+            f"split.folds={count}"
+        )
     fallback = None
     for attempt in range(20):
         pairs = list(iterate_folds(store.labels, artists, folds, seed + attempt))
-        if not all(has_artists_to_divide(store, artists, rest) for rest, _ in pairs):
+        if not all(
+            len(fold) and has_artists_to_divide(store, artists, rest) for rest, fold in pairs
+        ):
             continue
         if all(len(set(store.labels[fold])) == len(store.classes) for _, fold in pairs):
             return pairs
@@ -194,7 +202,7 @@ def split_by_fold(
 
     Raises:
         InputError: the dataset names no training or no validation part, an id is not a number,
-            there is no such fold, or there are too few blocks.
+            there is no such fold, or there are too few blocks or tracks.
     """
     _check_fold(number, folds)
     if block < 1:
@@ -215,7 +223,14 @@ def split_by_fold(
             f"split=fold: the ids of the training part lie in {len(set(blocks))} blocks of {block},"
             f" {folds} folds are needed; choose a smaller split.block"
         )
-    train, test = list(iterate_folds(store.labels[rows], blocks, folds, seed))[number]
+    most = max(Counter(store.labels[rows].tolist()).values())
+    pairs = list(iterate_folds(store.labels[rows], blocks, folds, seed)) if most >= folds else []
+    if not pairs or not all(len(fold) for _, fold in pairs):
+        raise InputError(
+            f"split=fold: the training part is too small for {folds} folds; choose fewer folds "
+            "(split.folds=...) or a smaller split.block"
+        )
+    train, test = pairs[number]
     found = {"train": rows[train], "val": parts["val"], "test": rows[test]}
     return NotedSplit(found, get_notes(parts))
 

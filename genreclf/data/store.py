@@ -19,6 +19,7 @@ Attributes: `schema`, `digest`, `dataset` (name), `features` (JSON: name and set
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ class Store:
                 self._read_columns(file)
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such store") from None
-        except (OSError, KeyError) as error:
+        except InputError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self.path}: not a store of this version ({error})") from None
 
     def _open(self) -> Any:
@@ -137,8 +140,11 @@ class Store:
                 f"{self.path}: schema {attributes['schema']}, this version reads {SCHEMA}; "
                 "delete the file, and the same command builds it again"
             )
+        dataset = str(attributes["dataset"])
+        if re.search(r"[/\\]|\$\{", dataset):  # folders of runs are named after it
+            raise InputError(f"{self.path}: the name of its dataset, {dataset!r}, is not a word")
         self.source = Source(
-            str(attributes["dataset"]),
+            dataset,
             json.loads(attributes["features"]),
             json.loads(attributes["identity"]),
             str(attributes["audio"]),

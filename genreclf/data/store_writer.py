@@ -142,7 +142,7 @@ class StoreWriter:
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
         with self._explain_disk_errors():
-            self._advance(REJECTED, 0.0, b"", reason.encode()[:300])
+            self._advance(REJECTED, 0.0, b"", reason.encode(errors="backslashreplace")[:300])
 
     def _advance(self, *progress: object) -> None:
         self._progress[self.done] = np.array(progress, PROGRESS)

@@ -218,7 +218,7 @@ class Model:
         def keep_input(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             inputs.append(arguments[0])
 
-        name = find_last_layer(self._net, len(self.classes))
+        name = find_last_layer(self._net, len(self.classes), features[:1])
         if name is None:
             raise InputError(
                 "this model has no embedding: its last layer is not known; set its attribute "

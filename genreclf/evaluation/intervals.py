@@ -10,7 +10,8 @@ interval has to cover both:
   mean and Student's t-interval over the seeds are combined by adding the squares of their widths
   (Zou and Donner, 2008), which is as wide or wider.
 - Folds are pooled. Tracks of one fold may resemble each other (they share artists), so Student's
-  t-interval over the folds applies where it is wider.
+  t-interval over the folds applies where it is wider. Only folds that every seed has count: one
+  fold may be easier than another.
 
 No interval of an accuracy is narrower than Wilson's interval of the mean. `differences` has the
 intervals of differences between runs.
@@ -19,7 +20,7 @@ SciPy is imported where it is used: importing this module stays fast.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,10 @@ Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval; the bounds are None where there is no interval."""
+    """A value with its 95 % interval.
+
+    The value is NaN where no track was tested; the bounds are None where there is no interval.
+    """
 
     value: float
     low: float | None = None
@@ -72,11 +76,15 @@ def compute_wilson_interval(correct: float, total: float) -> tuple[float, float]
 
 
 def estimate_share(counts: Sequence[Count]) -> Estimate:
-    """Estimate a share from counts alone, pooled over the folds of each seed; see the module."""
+    """Estimate a share from counts alone, pooled over the folds of each seed; see the module.
+
+    Seeds and folds without a track, such as those of a genre, do not count.
+    """
+    counts = [counts[i] for i in find_complete(counts) if counts[i].tracks]
+    if not counts:
+        return Estimate(math.nan)
     shares, tracks = pool_folds(counts)
     mean = compute_mean(shares)
-    if not tracks:
-        return Estimate(mean)
     folds = _compute_fold_width(counts)
     low, high = _widen(mean, compute_wilson_interval(mean * tracks, tracks), folds)
     seeds = compute_student_width(shares)
@@ -87,10 +95,22 @@ def estimate_share(counts: Sequence[Count]) -> Estimate:
     return Estimate(mean, max(low, 0.0), min(high, 1.0))
 
 
+def find_complete(counts: Sequence[Count]) -> list[int]:
+    """Find the positions of the counts of folds that every seed has; all if there is no such fold.
+
+    While a seed lacks a fold, its mean would be that of other tracks.
+    """
+    by_seed: dict[int, set[str]] = {}
+    for count in counts:
+        by_seed.setdefault(count.seed, set()).add(count.fold)
+    common = set.intersection(*by_seed.values()) if by_seed else set()
+    return [i for i, count in enumerate(counts) if count.fold in common or not common]
+
+
 def pool_folds(counts: Sequence[Count]) -> tuple[list[float], float]:
     """Return the share of each seed over all its folds, and the mean number of tracks of a seed."""
     pooled = _add_up(counts, "seed")
-    shares = [correct / tracks if tracks else 0.0 for correct, tracks in pooled]
+    shares = [correct / tracks for correct, tracks in pooled if tracks]
     return shares, compute_mean([tracks for _, tracks in pooled])
 
 
@@ -104,15 +124,24 @@ def _add_up(counts: Sequence[Count], name: str) -> list[tuple[int, int]]:
 
 
 def _compute_fold_width(counts: Sequence[Count]) -> float:
-    """Compute half the width of Student's t-interval over the folds, within the seeds."""
     by_seed: dict[int, list[float]] = {}
     for count in counts:
-        by_seed.setdefault(count.seed, []).append(count.correct / max(count.tracks, 1))
-    several = [shares for shares in by_seed.values() if len(shares) > 1]
+        by_seed.setdefault(count.seed, []).append(count.correct / count.tracks)
+    return compute_cluster_width(by_seed.values())
+
+
+def compute_cluster_width(groups: Iterable[Sequence[float]]) -> float:
+    """Compute half the width of Student's t-interval over the folds.
+
+    Args:
+        groups: the values of the folds of each seed or split. All tracks are in each group again,
+            so the variance is that within a group. Groups of one fold do not count.
+    """
+    several = [values for values in groups if len(values) > 1]
     if not several:
         return 0.0
     folds = min(map(len, several))
-    deviation = math.sqrt(compute_mean([float(np.var(shares, ddof=1)) for shares in several]))
+    deviation = math.sqrt(compute_mean([float(np.var(values, ddof=1)) for values in several]))
     return _find_student_quantile(folds) * deviation / math.sqrt(folds)
 
 
@@ -157,10 +186,12 @@ def estimate_accuracy(runs: Sequence[Run], part: str = "val") -> Estimate:
     """Estimate the accuracy of the kept epoch on a part, "val" or "test" (the tested part).
 
     Args:
-        runs: runs that differ only in the seed and the fold.
+        runs: runs that differ only in the seed and the fold; see `find_complete`.
         part: a bootstrap needs the predictions, which a run keeps of the tested part only.
     """
     counts = [count_accuracy(run, part) for run in runs]
+    kept = find_complete(counts)
+    runs, counts = [runs[i] for i in kept], [counts[i] for i in kept]
     from_counts = estimate_share(counts)
     if len({count.seed for count in counts}) == 1 or not have_predictions(runs, part):
         return from_counts
@@ -179,7 +210,7 @@ def have_predictions(runs: Sequence[Run], part: str) -> bool:
 
 
 def estimate_recall(runs: Sequence[Run], genre: str, part: str = "test") -> Estimate:
-    """Estimate the recall of a genre on a part."""
+    """Estimate the recall of a genre on a part; NaN if no run has a track of it."""
     counts = []
     for run in runs:
         found = run.result[part]["per_genre"][genre]

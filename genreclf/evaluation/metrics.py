@@ -90,7 +90,8 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
 
     Returns:
         `accuracy`, `interval` (95 %, Wilson), `top3_accuracy` (share of tracks whose genre is among
-        the three with the highest scores), `f1_macro`, `mean_average_precision` (the mean over
+        the three with the highest scores; None with three genres or fewer, where it would be 1),
+        `f1_macro`, `mean_average_precision` (the mean over
         genres of the average precision of each against the rest), `loss` (cross-entropy, nats),
         `n`, `per_genre` (precision, recall, f1 and support of each class) and `confusion` (counts;
         rows are true, columns predicted, both in the order of `classes`). Shares lie in [0, 1].
@@ -120,7 +121,9 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> dict
     return {
         "accuracy": correct / len(labels),
         "interval": compute_wilson_interval(correct, len(labels)),
-        "top3_accuracy": float((rank_true_classes(labels, scores) < TOP).mean()),
+        "top3_accuracy": float((rank_true_classes(labels, scores) < TOP).mean())
+        if len(classes) > TOP
+        else None,
         "f1_macro": float(f1[support > 0].mean()),
         "mean_average_precision": float(np.mean(averages)),
         "loss": float(-np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean()),

@@ -19,7 +19,7 @@ RESULT = "result.json"
 FAILURE = "failure.json"
 PREDICTIONS = "predictions.csv"
 PAGE = "report.html"
-PLACES = (".path", ".root", ".checkpoint", ".runs")  # keys of paths on one machine
+PLACES = (".path", ".root", ".lists", ".checkpoint", ".runs")  # keys of paths on one machine
 
 
 def get_key(override: str) -> str:
@@ -99,7 +99,7 @@ class Run:
         """Scores of the tested tracks."""
         try:
             return Predictions.read(self.folder / PREDICTIONS)
-        except (ValueError, KeyError, IndexError) as error:
+        except (csv.Error, ValueError, KeyError, IndexError) as error:
             raise InputError(f"{self.folder}: {PREDICTIONS} is damaged ({error})") from None
 
     @classmethod
@@ -128,9 +128,10 @@ class Run:
         """
         try:
             with (self.folder / PREDICTIONS).open(encoding="utf-8", newline="") as file:
-                next(file)
-                return {name: genre == found for name, genre, found, *_ in csv.reader(file)}
-        except (ValueError, StopIteration) as error:
+                rows = csv.reader(file)
+                next(rows)  # not the first line: a genre may have a line break
+                return {name: genre == found for name, genre, found, *_ in rows}
+        except (csv.Error, ValueError, StopIteration) as error:
             raise InputError(f"{self.folder}: {PREDICTIONS} is damaged ({error})") from None
 
 
@@ -170,7 +171,9 @@ class Runs(Sequence[Run]):
         try:
             import pandas as pd  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ImportError("Runs.to_frame needs pandas: pip install pandas") from None
+            raise ImportError(
+                "Runs.to_frame needs an extra: pip install 'genreclf[pandas]'"
+            ) from None
         return pd.DataFrame([_flatten_run(run) for run in self])
 
 

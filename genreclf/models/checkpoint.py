@@ -16,7 +16,7 @@ from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
 from genreclf.models.model_files import read_model_files
 from genreclf.models.normalise import Normalise
-from genreclf.trust import build_part
+from genreclf.trust import build_part, require_trust
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
     checkpoint = read_model_files(path)
     try:
         described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
+        require_trust([described["model"], described["features"]], trust)  # all in one message
         net = build_model(described["model"], len(described["classes"]), trust)
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
         return TrainedModel(
@@ -82,27 +83,68 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
         raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
 
 
-def find_last_layer(net: nn.Module, classes: int) -> str | None:
+def find_last_layer(net: nn.Module, classes: int, features: torch.Tensor) -> str | None:
     """Find the name of a network's last layer, whose outputs are the logits.
 
     It is `net.last_layer` if the network has this attribute. Otherwise it is the last module, in
-    the order in which they were defined, whose weight has one row per class.
+    the order in which they were defined, whose weight has one row per class and whose outputs are
+    the logits: in a network with attention over time, several layers may have such a weight.
 
     Args:
         net: the network.
         classes: number of classes.
+        features: (batch, bins, frames) on which it is tried.
 
     Returns:
         A name for `net.get_submodule`, such as "classifier.1"; None if there is no such layer.
+
+    Raises:
+        InputError: `net.last_layer` names no layer, or one whose outputs are not the logits.
     """
-    if hasattr(net, "last_layer"):
-        return str(net.last_layer)
-    found = [
+    declared = getattr(net, "last_layer", None)
+    names = [str(declared)] if declared is not None else _list_candidates(net, classes)
+    if not names or getattr(net, "without_epochs", False):
+        return None
+    outputs: dict[str, list[Any]] = {name: [] for name in names}
+    try:
+        hooks = [
+            net.get_submodule(name).register_forward_hook(
+                lambda _module, _inputs, output, kept=kept: kept.append(output)
+            )
+            for name, kept in outputs.items()
+        ]
+    except AttributeError:
+        raise InputError(f"model: its attribute last_layer={declared} names no layer") from None
+    modes = {module: module.training for module in net.modules()}
+    try:
+        with torch.no_grad():
+            logits = net.eval()(features)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    found = [name for name in names if _are_logits(outputs[name], logits)]
+    if declared is not None and not found:
+        raise InputError(f"model: the outputs of its last_layer={declared} are not the logits")
+    return found[-1] if found else None
+
+
+def _list_candidates(net: nn.Module, classes: int) -> list[str]:
+    """List the layers that may be the last one: their weight has one row per class."""
+    return [
         name.removesuffix(".weight")
         for name, weight in net.named_parameters()
         if name.endswith(".weight") and weight.ndim > 1 and len(weight) == classes
     ]
-    return found[-1] if found else None
+
+
+def _are_logits(outputs: list[Any], logits: torch.Tensor) -> bool:
+    """Whether a layer was called once, and what it returned are the logits."""
+    if len(outputs) != 1 or not isinstance(outputs[0], torch.Tensor):
+        return False
+    same_size = outputs[0].numel() == logits.numel()
+    return same_size and torch.allclose(outputs[0].reshape(logits.shape), logits, equal_nan=True)
 
 
 def _build_normalise(weights: dict[str, torch.Tensor]) -> nn.Module:

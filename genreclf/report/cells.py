@@ -1,5 +1,6 @@
 """Texts of table cells: numbers with their units, and the state of a phase or a point."""
 
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,15 +13,19 @@ from genreclf.evaluation.intervals import (
     estimate_accuracy,
     find_fold_range,
 )
-from genreclf.evaluation.runs import Run
+from genreclf.evaluation.runs import Run, get_key
 from genreclf.studies.study import Phase, Point, Study
 
 NONE = "–"
 
 
 def format_percent(value: float | None, digits: int = 2) -> str:
-    """Format a share from 0 to 1 in percent."""
-    return NONE if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
+    """Format a share from 0 to 1 in percent; a dash for None and NaN."""
+    return (
+        NONE
+        if value is None or math.isnan(value)
+        else f"{100 * value:.{digits}f}".replace("-", "−")
+    )
 
 
 def format_points(value: float | None) -> str:
@@ -47,9 +52,31 @@ def format_fold_range(counts: Sequence[Count]) -> str:
     return format_bounds(Estimate(0, *found)) if found else NONE
 
 
+def format_folds(counts: Sequence[Count], total: str = "") -> str:
+    """Format the number of folds of each seed: "5", or "1 to 2 of 5" if some are missing.
+
+    Args:
+        counts: counts of one configuration.
+        total: number of folds of the split; empty if it is not known.
+    """
+    by_seed: dict[int, set[str]] = {}
+    for count in counts:
+        by_seed.setdefault(count.seed, set()).add(count.fold)
+    found = set.union(*by_seed.values())
+    most = int(total) if total.isdecimal() and found != {""} else len(found)
+    shown = format_range(map(len, by_seed.values()))
+    return shown if shown == str(most) else f"{shown} of {most}"
+
+
+def format_range(numbers: Iterable[int]) -> str:
+    """Format the smallest and the largest number, for example "5" or "1 to 5"."""
+    ordered = sorted(numbers)
+    return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1]))))
+
+
 def format_decimal(value: float | None, digits: int = 2) -> str:
-    """Format a number with `digits` decimals."""
-    return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+    """Format a number with `digits` decimals; a dash for None and NaN."""
+    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def format_size(count: float) -> str:
@@ -78,9 +105,8 @@ def find_phase(study: Study, name: str) -> Phase:
 def get_setting(point: Point, key: str) -> str | None:
     """Return the value that a point sets a key to, as it was written."""
     for override in point.overrides:
-        name, _, value = override.partition("=")
-        if name.lstrip("+") == key:
-            return value
+        if get_key(override) == key:
+            return override.partition("=")[2]
     return None
 
 
@@ -156,17 +182,17 @@ def explain_missing(phase: Phase, point: Point | None, key: str = "", value: str
     return "failed" if failures else "not run yet"
 
 
-def explain_difference(first: Sequence[Run], second: Sequence[Run]) -> str:
-    """Say in a sentence what the interval of a difference covers."""
-    if min(len(first), len(second)) > 1:
-        return "The interval of the difference pairs the tracks, and covers tracks and seeds."
-    return "The interval of the difference pairs the tracks; with one seed it covers only them."
+def count_seeds(runs: Sequence[Run]) -> int:
+    """Count the different seeds of runs."""
+    return len({run.result["config"]["seed"] for run in runs})
 
 
-def format_measured(point: Point) -> list[str]:
-    """Format validation accuracy and interval of a point that has runs: two cells."""
-    estimate = estimate_accuracy(point.runs)
-    return [format_percent(estimate.value), format_bounds(estimate)]
+def format_measured(point: Point, part: str = "val") -> list[str]:
+    """Format accuracy and interval of a point that has runs, with a note if some are missing."""
+    estimate = estimate_accuracy(point.runs, part)
+    done, planned = len(point.runs), len(point.folders)
+    missing = f" ({done} of {planned} runs)" if done < planned else ""
+    return [f"{format_percent(estimate.value)}{missing}", format_bounds(estimate)]
 
 
 def format_measured_or_reason(phase: Phase, point: Point | None, key: str, value: str) -> list[str]:
@@ -184,7 +210,11 @@ def format_training_time(point: Point | None) -> str:
 
 def average_metric(point: Point, metric: str) -> float | None:
     """Average a metric of the kept epoch; None if a run lacks it, such as one without epochs."""
-    values = [run.result["metrics"].get(metric) for run in point.runs]
+    return average([run.result["metrics"].get(metric) for run in point.runs])
+
+
+def average(values: Sequence[float | None]) -> float | None:
+    """Average values; None if there is none, or one was not measured."""
     known = [value for value in values if value is not None]
     return compute_mean(known) if known and len(known) == len(values) else None
 

@@ -16,7 +16,8 @@ from genreclf.report.cells import get_config_value
 
 NOT_SHOWN = (  # overrides that have a column, do not affect results or describe an archive
     *("seed", "split", "split.number", "allow_identical", "test"),
-    *("data", "data.scale", "data.offset", "data.path", "data.root", "distillation.path"),
+    *("data", "data.scale", "data.offset", "data.path", "data.root", "data.lists"),
+    "distillation.path",
 )
 
 
@@ -32,8 +33,8 @@ def list_settings(result: Mapping[str, Any]) -> list[str]:
 def _is_shown(override: str, result: Mapping[str, Any]) -> bool:
     config, key = result["config"], get_key(override)
     match key:
-        case "split_seed":  # irrelevant if each seed has its own split
-            return config["split_seed"] != config["seed"]
+        case "split_seed":  # each seed has its own split: it does not distinguish configurations
+            return re.search(r"\$\\?\{seed\\?\}", override) is None
         case "features":  # for an archive they only say what its rows are
             return not config["data"]["_target_"].endswith(".Npz")
         case "cache":

@@ -16,6 +16,7 @@ from genreclf.evaluation.intervals import (
     count_accuracy,
     estimate_accuracy,
     estimate_share,
+    find_complete,
 )
 from genreclf.evaluation.runs import PAGE, Run
 from genreclf.figures import curves
@@ -106,6 +107,9 @@ def _pool_accuracy(runs: Sequence[Run]) -> float:
 def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
     label, runs = configuration
     counts = [count_accuracy(run, "test") for run in runs]
+    folds = cells.format_folds(counts, str(runs[0].result["config"]["split"].get("folds", "")))
+    kept = find_complete(counts)
+    runs, counts = [runs[i] for i in kept], [counts[i] for i in kept]
     tests = [run.result["test"] for run in runs]
     accuracy = estimate_accuracy(runs, "test")
     return {
@@ -115,25 +119,22 @@ def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
         "interval": cells.format_bounds(accuracy),
         "by_fold": cells.format_fold_range(counts),
         "f1_macro": average_runs(runs, lambda result: result["test"]["f1_macro"]),
-        "top3": cells.format_percent(_average(tests, "top3_accuracy")),
-        "average_precision": cells.format_decimal(_average(tests, "mean_average_precision"), 3),
+        "top3": cells.format_percent(cells.average([t.get("top3_accuracy") for t in tests])),
+        "average_precision": cells.format_decimal(
+            cells.average([test.get("mean_average_precision") for test in tests]), 3
+        ),
         "seeds": len({count.seed for count in counts}),
-        "folds": len({count.fold for count in counts}),
+        "folds": folds,
         "tracks": sum(count.tracks for count in counts) // len({count.seed for count in counts}),
     }
-
-
-def _average(tests: Sequence[dict[str, Any]], metric: str) -> float | None:
-    """Average a metric over runs; None if some runs are older than the metric."""
-    if not all(metric in test for test in tests):
-        return None
-    return sum(test[metric] for test in tests) / len(tests)
 
 
 def _name_tracks(result: dict[str, Any]) -> str:
     """Name what decides which tracks are tested, apart from seeds and folds."""
     split = {k: v for k, v in result["config"]["split"].items() if k not in ("seed", "number")}
-    return f"{result['data']['digest']} {result['choices']['split']} {split} {result['tested_on']}"
+    table = result["data"].get("table", result["data"]["digest"])  # features do not matter
+    fewer = result["config"].get("tracks_per_genre")
+    return f"{table} {fewer} {result['choices']['split']} {split} {result['tested_on']}"
 
 
 def _draw_impact(found: Sequence[Configuration]) -> str | None:

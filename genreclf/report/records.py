@@ -19,7 +19,7 @@ from genreclf.evaluation.provenance import shorten_commit
 from genreclf.report import groups
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """A finished run: a line of the CSV file.
 
@@ -27,12 +27,13 @@ class RunRecord:
         run: name of its folder, which identifies it.
         settings: its overrides, without those that have a column and without locations of files.
             They name the configuration: runs with the same settings are seeds and folds of it.
-        dataset: dataset, numbers of genres and tracks; digests of distillation and pretrained
-            files.
+        dataset: dataset, numbers of genres and tracks, and digest of the table of tracks (not in
+            lines of earlier versions); digests of distillation and pretrained files.
         shape: shape of the features, as "bins x frames".
         split: option of the config group `split`.
         split_seed: seed of the split; empty for a split without one.
         fold: number of the fold; empty for a split without folds.
+        folds: number of folds; empty for a split without folds, and in lines of earlier versions.
         seed: seed of the run.
         part: the evaluated part, "val" or "test".
         tracks: number of tracks of that part.
@@ -59,6 +60,7 @@ class RunRecord:
     split: str
     split_seed: str
     fold: str
+    folds: str = ""
     seed: int
     part: str
     tracks: int
@@ -74,6 +76,18 @@ class RunRecord:
     commit: str
     device: str = ""
     values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> str:
+        """The part of `dataset` that says which tracks there are."""
+        return ", ".join(self.dataset.split(", ")[:2])
+
+    @property
+    def division(self) -> str:
+        """Everything that decides which tracks are in which fold."""
+        chosen = groups.split_settings(self.settings).items()
+        own = sorted(f"{key}={value}" for key, value in chosen if key.startswith("split."))
+        return " ".join([self.data, self.split, self.split_seed, self.folds, *own])
 
 
 FIXED = [each.name for each in fields(RunRecord) if each.name != "values"]
@@ -91,6 +105,7 @@ def make_record(run: runs.Run) -> RunRecord:
         split=result["choices"]["split"],
         split_seed=str(config["split"].get("seed", "")),
         fold=str(config["split"].get("number", "")),
+        folds=str(config["split"].get("folds", "")),
         seed=config["seed"],
         part=result["tested_on"],
         tracks=metrics["n"],
@@ -136,8 +151,10 @@ def _describe_data(result: dict[str, Any]) -> str:
     dataset = result["config"]["data"]["_target_"].rpartition(".")[2]
     parts = result["data"]["split"].values()
     tracks = sum(sum(genres.values()) for genres in parts)
+    table = f" ({result['data']['table'][:8]})" if "table" in result["data"] else ""
+    named = f"{dataset} of {len(result['data']['classes'])} genres, {tracks}{table}"
     read = [f"{name} {digest[:8]}" for name, digest in result.get("sources", {}).items()]
-    return ", ".join([f"{dataset} of {len(result['data']['classes'])} genres, {tracks}", *read])
+    return ", ".join([named, *read])
 
 
 def read_records(file: Path) -> list[RunRecord]:
@@ -162,6 +179,8 @@ def read_records(file: Path) -> list[RunRecord]:
 def _read_record(row: dict[str, str], kinds: dict[str, Any]) -> RunRecord:
     known: dict[str, Any] = {}
     for name in FIXED:
+        if name == "folds" and name not in row:  # an earlier version wrote the file
+            continue
         optional = kinds[name] == float | None
         kind = float if optional else kinds[name]
         known[name] = None if optional and not row[name] else kind(row[name])

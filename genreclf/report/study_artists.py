@@ -66,7 +66,6 @@ def _make_row(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
     if why := cells.explain_missing(phase, point, "split", key):
         return [name, why, *[cells.NONE] * 6]
     runs = point.runs
-    accuracy = estimate_accuracy(runs, "test")
     gap = gap_bounds = cells.NONE
     if reference is not None and reference is not point and reference.runs:
         lost = estimate_difference(point.runs, reference.runs, "test")
@@ -75,13 +74,12 @@ def _make_row(phase: Phase, key: str, measured: dict[str, Point]) -> list[str]:
     part = "" if runs[0].result["tested_on"] == "test" else " (validation)"
     return [
         name,
-        cells.format_percent(accuracy.value),
-        cells.format_bounds(accuracy),
+        *cells.format_measured(point, "test"),
         gap,
         gap_bounds,
         cells.format_percent(compute_shared_artists(runs), 1),
         " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))) + part,
-        str(len(runs)),
+        str(cells.count_seeds(runs)),
     ]
 
 
@@ -106,8 +104,7 @@ def _list_notes(study: Study, measured: dict[str, Point]) -> list[str]:
         notes.append("With one seed, it covers only the choice of the tracks.")
     runs = [run for point in measured.values() for run in point.runs]
     configs = [run.result["config"] for run in runs]
-    own_split = any(config.get("split_seed") == config["seed"] for config in configs)
-    if own_split and len(study.seeds) > 1:
+    if len({config.get("split_seed") for config in configs}) > 1:
         notes.append(
             "Each seed has its own random split; the official split is the same for all seeds."
         )

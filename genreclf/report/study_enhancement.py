@@ -113,7 +113,7 @@ def build_enhancement_table(study: Study) -> Section:
     rows = [_make_row(phase, measured.get(key), key) for key in keys]
     rows.append(_make_gain_row([measured[key] for key in paper.ENHANCEMENT if key in measured]))
     runs = _select_strong_runs(phase)
-    genre = _get_target_genre(runs[0].result["config"]) if runs else ""
+    genre = _find_target_genre(runs[0].result) if runs else ""
     text = (
         "Metrics of one genre on the validation part. The paper's values are printed for "
         f"Experimental; {f'those measured are for {genre}' if genre else 'none is measured yet'}."
@@ -149,17 +149,17 @@ def _find_recall_before(study: Study, phase: Phase, genre: str) -> float | None:
     return compute_mean(found)
 
 
-def _get_target_genre(config: dict[str, Any]) -> str:
-    genres = config["oversampling"]["genres"]
-    return genres[0] if genres else ""
+def _find_target_genre(result: dict[str, Any]) -> str:
+    """Find the enhanced genre as the data spell it: upper and lower case do not matter."""
+    genres = result["config"]["oversampling"]["genres"] or [""]
+    classes = {name.casefold(): name for name in result["data"]["classes"]}
+    return classes.get(genres[0].casefold(), genres[0])
 
 
 def _list_target_metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """List the validation metrics of the enhanced genre; empty if the data lack it."""
-    found = (
-        run.result["val"]["per_genre"].get(_get_target_genre(run.result["config"])) for run in runs
-    )
-    return [metrics for metrics in found if metrics]
+    """List the validation metrics of the enhanced genre, of runs that validate on tracks of it."""
+    found = (run.result["val"]["per_genre"].get(_find_target_genre(run.result)) for run in runs)
+    return [metrics for metrics in found if metrics and metrics["support"]]
 
 
 def _make_row(phase: Phase, point: Point | None, key: str) -> list[str]:
@@ -167,11 +167,11 @@ def _make_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     accuracy, bounds = cells.format_measured_or_reason(phase, point, OPTION, key)
     correct = recall = recall_bounds = f1 = cells.NONE
     if point is not None and (genre := _list_target_metrics(point.runs)):
-        name = _get_target_genre(point.runs[0].result["config"])
+        name = _find_target_genre(point.runs[0].result)
         estimate = estimate_recall(point.runs, name, "val")
         recall, recall_bounds = cells.format_percent(estimate.value), cells.format_bounds(estimate)
         mean = compute_mean([count_correct(each) for each in genre])
-        correct = f"{mean:g} of {genre[0]['support']}"
+        correct = f"{mean:g} of {compute_mean([each['support'] for each in genre]):g}"
         f1 = cells.format_decimal(compute_mean([each["f1"] for each in genre]))
     return [
         cells.format_label(phase, point, printed.printed if printed else key),

@@ -6,7 +6,6 @@ import numpy as np
 
 from genreclf import paper
 from genreclf.evaluation.intervals import (
-    average_runs,
     compute_mean,
     estimate_accuracy,
     estimate_recall,
@@ -52,14 +51,16 @@ def build_final_table(study: Study) -> Section:
             "These results are on the validation part, on which choices were made, so they are "
             "optimistic."
         )
-    if runs and all("top3_accuracy" in run.result["test"] for run in runs):
+    tests = [run.result["test"] for run in runs]
+    if runs and all("mean_average_precision" in test for test in tests):
         top, precision = (
-            average_runs(runs, lambda result, name=name: result["test"][name])
+            cells.average([test[name] for test in tests])
             for name in ("top3_accuracy", "mean_average_precision")
         )
         notes.append(
-            f"Measured, but not by the paper: top-3 accuracy {cells.format_percent(top)} %, mean "
-            f"average precision {cells.format_decimal(precision, 3)}."
+            f"Measured, but not by the paper: top-3 accuracy {cells.format_percent(top)}"
+            f"{'' if top is None else ' %'}, mean average precision "
+            f"{cells.format_decimal(precision, 3)}."
         )
     return Section(
         "table-9",
@@ -81,7 +82,7 @@ def _make_genre_row(name: str, runs: Sequence[Run], same: bool) -> list[str]:
     row = [name, *[printed.printed if printed else cells.NONE] * same]
     for metric in METRICS:
         row.append(cells.format_decimal(getattr(printed, metric, None)))
-        row.append(_format_mean([each[metric] for each in found]))
+        row.append(_format_mean([each[metric] for each in found if each["support"]]))
         if metric == "recall":
             row.append(cells.format_bounds(estimate_recall(runs, name)) if runs else cells.NONE)
     support = f"{compute_mean([each['support'] for each in found]):g}" if found else cells.NONE

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genreclf import paper
+from genreclf.evaluation.runs import get_key
 from genreclf.figures import curves
 from genreclf.report import cells
 from genreclf.report.section import MEASURED, PAPER, Column, Picture, Section, Table
@@ -86,7 +87,7 @@ def _make_baseline_row(study: Study) -> list[str]:
 def build_impact_figure(study: Study) -> Section:
     """Build Fig. 5."""
     phase = cells.find_phase(study, "grid")
-    keys = list(dict.fromkeys(text.partition("=")[0] for p in phase.points for text in p.overrides))
+    keys = list(dict.fromkeys(get_key(text) for p in phase.points for text in p.overrides))
     panels = {KEYS.get(key, key): _group_accuracies(phase, key) for key in keys}
     panels = {name: values for name, values in panels.items() if len(values) > 1}
     pictures = []

@@ -8,9 +8,10 @@ from genreclf.evaluation.intervals import (
     Estimate,
     compute_wilson_interval,
     estimate_accuracy,
+    have_predictions,
 )
 from genreclf.evaluation.runs import Run
-from genreclf.report import cells, study_artists
+from genreclf.report import cells, study_artists, study_notes
 from genreclf.report.section import MEASURED, PAPER, Column, Section, Table
 from genreclf.studies.settings import TEST
 from genreclf.studies.study import Phase, Study
@@ -46,7 +47,8 @@ def _format_paper() -> str:
 def _describe_accuracy(runs: Sequence[Run]) -> tuple[str, str]:
     accuracy, result = estimate_accuracy(runs, "test"), runs[0].result
     tested = result["tested_on"] == "test"
-    seeds = "one seed" if len(runs) == 1 else f"mean of {len(runs)} seeds"
+    count = cells.count_seeds(runs)
+    seeds = "one seed" if count == 1 else f"mean of {count} seeds"
     lead = (
         f"{'test' if tested else 'validation'} accuracy of the final model, 95 % interval "
         f"{cells.format_bounds(accuracy)} % (n = {result['test']['n']:,}, {seeds}). "
@@ -70,7 +72,8 @@ def _describe_artist_effect(phase: Phase) -> tuple[str, str]:
         "of accuracy when no artist is on both sides of the split, compared with a random split; "
     )
     lead += f"95 % interval {cells.format_bounds(lost, signed=True)}"
-    lead += "." if len(pair[0].runs) > 1 else " (one seed, so it covers only the tracks)."
+    one = min(cells.count_seeds(point.runs) for point in pair) == 1
+    lead += " (one seed, so it covers only the tracks)." if one else "."
     return f"{cells.format_points(lost.value)} points", lead
 
 
@@ -95,11 +98,22 @@ def _explain_intervals(study: Study) -> str:
             "Each run has one seed. The 95 % intervals are Wilson's, from the number of tracks; "
             "they do not include the variation between seeds, which would widen them."
         )
+    kept = all(
+        have_predictions([run for point in phase.points for run in point.runs], _find_part(phase))
+        for phase in study.phases
+    )
+    how = "a bootstrap" if kept else "a bootstrap, or from counts where predictions were not kept"
     return (
         f"Each point is run with {len(study.seeds)} seeds. Values are means over the seeds. The "
-        "95 % intervals cover both the choice of the tracks and the seeds (a bootstrap), and are "
-        "never narrower than Wilson's interval for that many tracks."
+        f"95 % intervals cover both the choice of the tracks and the seeds ({how}), and are never "
+        "narrower than Wilson's interval for that many tracks."
     )
+
+
+def _find_part(phase: Phase) -> str:
+    """Find the part on which the report shows the accuracies of a phase."""
+    tested = phase.name in (TEST, "splits") or study_notes.has_folds(phase)
+    return "test" if tested else "val"
 
 
 def _make_overview_rows(study: Study, runs: Sequence[Run]) -> list[list[str]]:

@@ -22,7 +22,7 @@ def build_phase_table(phase: Phase) -> Section:
     Folds of one configuration share a row with their pooled accuracy on the tested tracks; all
     other phases show the validation accuracy.
     """
-    folds = any(cells.get_setting(point, FOLD) is not None for point in phase.points)
+    folds = has_folds(phase)
     part, accuracy = ("test", "accuracy on all folds, %") if folds else ("val", "val accuracy, %")
     columns = [
         Column("point"),
@@ -34,6 +34,7 @@ def build_phase_table(phase: Phase) -> Section:
     rows, measured = [], {}
     for name, points in _merge_folds(phase).items():
         runs = [run for point in points for run in point.runs]
+        planned = sum(len(point.folders) for point in points)
         missing = [reason for each in points if (reason := cells.explain_missing(phase, each))]
         if missing:
             shown = [missing[0], cells.NONE]
@@ -43,7 +44,8 @@ def build_phase_table(phase: Phase) -> Section:
             measured[name] = ([run.result[part]["accuracy"] for run in runs], estimate)
         spread = [cells.format_fold_range([count_accuracy(run, part) for run in runs])] * folds
         label = cells.format_label(phase, points[0], name or "nothing varied")
-        rows.append([label, *shown, *spread, str(len(runs))])
+        count = str(planned) if len(runs) == planned else f"{len(runs)} of {planned}"
+        rows.append([label, *shown, *spread, count])
     anchor, pictures = f"phase-{phase.slug}", []
     if len(measured) > 1:
         kind = "Accuracy: each run" if folds else "Validation accuracy: each seed"
@@ -58,6 +60,11 @@ def build_phase_table(phase: Phase) -> Section:
         notes=cells.list_remarks(phase),
         command=cells.format_command(phase),
     )
+
+
+def has_folds(phase: Phase) -> bool:
+    """Whether a phase tests on several folds."""
+    return any(cells.get_setting(point, FOLD) is not None for point in phase.points)
 
 
 def _merge_folds(phase: Phase) -> dict[str, list[Point]]:

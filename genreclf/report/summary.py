@@ -1,13 +1,12 @@
 """Tables of the runs in a CSV file. Runs that differ only in seed and fold share a row."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from genreclf.errors import InputError
 from genreclf.evaluation import intervals
-from genreclf.evaluation.differences import estimate_count_difference
+from genreclf.evaluation.differences import estimate_count_difference, have_common_tracks
 from genreclf.report import cells
 from genreclf.report.records import RunRecord
 
@@ -35,16 +34,13 @@ class TableRow:
 
 
 def make_tables(records: Sequence[RunRecord]) -> list[tuple[str, list[TableRow]]]:
-    """Make a table for each split and part: title and rows, the most accurate first.
+    """Make a table for each split, part and dataset: title and rows, the most accurate first.
 
     Raises:
         InputError: two runs of a row have the same seed and fold.
     """
     tables = []
-    for (split, part), group in groupby(
-        sorted(records, key=lambda record: (record.split, record.part)),
-        lambda record: (record.split, record.part),
-    ):
+    for (split, part, data), group in groupby(sorted(records, key=_name_table), _name_table):
         alike: dict[tuple, dict[tuple, RunRecord]] = {}
         for record in group:
             key = record.settings, record.dataset, record.shape, record.parameters
@@ -54,8 +50,13 @@ def make_tables(records: Sequence[RunRecord]) -> list[tuple[str, list[TableRow]]
         configurations = [list(same.values()) for same in alike.values()]
         ranked = sorted(configurations, key=lambda same: -_estimate_accuracy(same).value)
         rows = [_make_row(same, ranked[0]) for same in ranked]
-        tables.append((f"split={split}, {'test' if part == 'test' else 'validation'} part", rows))
+        name = "test" if part == "test" else "validation"
+        tables.append((f"split={split}, {name} part: {data}", rows))
     return tables
+
+
+def _name_table(record: RunRecord) -> tuple[str, str, str]:
+    return record.split, record.part, record.data
 
 
 def _refuse_duplicate(first: RunRecord, second: RunRecord) -> None:
@@ -68,9 +69,7 @@ def _refuse_duplicate(first: RunRecord, second: RunRecord) -> None:
 
 
 def _count(record: RunRecord) -> intervals.Count:
-    return intervals.Count(
-        record.correct, record.tracks, record.seed, record.fold, record.split_seed
-    )
+    return intervals.Count(record.correct, record.tracks, record.seed, record.fold, record.division)
 
 
 def _estimate_accuracy(records: Sequence[RunRecord]) -> intervals.Estimate:
@@ -78,41 +77,35 @@ def _estimate_accuracy(records: Sequence[RunRecord]) -> intervals.Estimate:
 
 
 def _make_row(records: Sequence[RunRecord], best: Sequence[RunRecord]) -> TableRow:
-    accuracy, first = _estimate_accuracy(records), records[0]
-    gap = estimate_count_difference([_count(r) for r in records], [_count(r) for r in best])
-    bounds = cells.format_bounds(gap, signed=True)
+    accuracy, counts = _estimate_accuracy(records), [_count(record) for record in records]
+    gap, others = cells.NONE, [_count(record) for record in best]
+    if records is not best and have_common_tracks(counts, others):
+        found = estimate_count_difference(counts, others)
+        gap = f"{cells.format_points(found.value)} ({cells.format_bounds(found, signed=True)})"
+    folds = cells.format_folds(counts, records[0].folds)
+    records = [records[i] for i in intervals.find_complete(counts)]
+    first = records[0]
     return TableRow(
         first.settings or "(defaults)",
         f"{first.dataset}; {first.shape}",
         cells.format_percent(accuracy.value),
         cells.format_bounds(accuracy),
-        cells.NONE if records is best else f"{cells.format_points(gap.value)} ({bounds})",
-        cells.format_fold_range([_count(record) for record in records]),
-        _format_mean([record.top3_accuracy for record in records], cells.format_percent),
+        gap,
+        cells.format_fold_range(counts),
+        cells.format_percent(cells.average([record.top3_accuracy for record in records])),
         _format_mean([record.f1_macro for record in records]),
         _format_mean([record.mean_average_precision for record in records]),
         _format_mean([record.cross_entropy for record in records])
         if first.parameters  # the scores of a support vector machine are not probabilities
         else cells.NONE,
         len({record.seed for record in records}),
-        _format_range(Counter(record.seed for record in records).values()),
+        folds,
         f"{first.parameters:,}",
-        _format_range(record.epochs for record in records),
+        cells.format_range(record.epochs for record in records),
         cells.format_decimal(intervals.compute_mean([record.minutes for record in records]), 0),
         ", ".join(sorted({record.device for record in records if record.device})),
     )
 
 
-def _format_mean(
-    values: Sequence[float | None],
-    form: Callable[[float], str] = lambda mean: cells.format_decimal(mean, 3),
-) -> str:
-    """Format the mean; a dash if it was not measured in every run."""
-    known = [value for value in values if value is not None]
-    return form(intervals.compute_mean(known)) if len(known) == len(values) else cells.NONE
-
-
-def _format_range(numbers: Iterable[int]) -> str:
-    """Format the smallest and the largest number, for example "5" or "1 to 5"."""
-    ordered = sorted(numbers)
-    return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1]))))
+def _format_mean(values: Sequence[float | None]) -> str:
+    return cells.format_decimal(cells.average(values), 3)

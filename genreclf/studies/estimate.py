@@ -40,6 +40,7 @@ class Workload:
         workers: number of processes that extract features; None means one per core.
         epochs: the maximum number of epochs of a run, by phase.
         speed: training speed in clips per second; infinite for models without training steps.
+        packed: whether runs share a process, in which they take turns.
     """
 
     tracks: int
@@ -50,6 +51,7 @@ class Workload:
     workers: int | None
     epochs: Mapping[str, int]
     speed: float
+    packed: bool = False
 
 
 def describe_estimate(study: Study, workload: Workload) -> str:
@@ -130,9 +132,10 @@ def _describe_training(study: Study, workload: Workload) -> str:
     epochs = {phase.name: phase.planned * workload.epochs[phase.name] for phase in study.phases}
     seen = sum(number * workload.used[name] for name, number in epochs.items())
     clips = seen * (TRAINED + VALIDATED * FORWARD)
+    order = "packed runs in turns, less on a GPU" if workload.packed else "one run at a time"
     return (
         f"training: at most {_format_duration(clips / workload.speed)} at {workload.speed:.1f} "
-        f"clips/s, one run at a time: {sum(epochs.values())} epochs, fewer with early stopping"
+        f"clips/s, {order}: {sum(epochs.values())} epochs, fewer with early stopping"
     )
 
 

@@ -18,6 +18,7 @@ from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.preview import split_store
+from genreclf.data.reader import KEPT, StoreReader
 from genreclf.data.sampling import Oversampling
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
@@ -25,11 +26,14 @@ from genreclf.errors import InputError
 from genreclf.models import fused, get_min_size, initialise_lazy
 from genreclf.models.checkpoint import find_last_layer
 from genreclf.protocols import Features, MakeSampler
-from genreclf.training import finetune
+from genreclf.training import finetune, turns
 from genreclf.training.classifier import Classifier
+from genreclf.training.cuda_graphs import GraphClassifier
 from genreclf.training.distillation import Embeddings
 from genreclf.training.losses import fit_loss
 from genreclf.training.sources import digest_sources
+
+RECOMPILATIONS = 1000  # of the same code by torch.compile, after which it runs without
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Parts:
         tracks_per_genre: most training tracks per genre, other parts in proportion; None for all.
         fast: whether layers are fused and weights stored channels last.
         compile: whether the network is compiled by torch.compile.
+        cuda_graphs: whether training steps run as CUDA graphs.
         cache: where all stored values are kept, one of `genreclf.data.cache.KINDS`.
         allow_identical: track ids that may occur in two parts of the split, or "all".
         test: whether to use the test part; otherwise the validation part replaces it.
@@ -101,6 +106,7 @@ class Parts:
     tracks_per_genre: int | None
     fast: bool
     compile: bool
+    cuda_graphs: bool
     cache: str
     allow_identical: Any
     test: bool
@@ -158,7 +164,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         store,
         split,
         parts.batch_size,
-        parts.num_workers,
+        0 if turns.get_member() else parts.num_workers,  # the runs of a pack share what is read
         parts.make_augmentation(silence),
         parts.make_oversampling(silence),
         parts.seed,
@@ -166,7 +172,15 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         parts.cache,
         None if distillation is None else distillation.make_targets(store, split),
         parts.make_sampler,
+        _make_reader(store),
     )
+
+
+def _make_reader(store: Store) -> StoreReader:
+    """Make a reader of the store: one for all runs of a pack."""
+    kept = KEPT if turns.get_member() else 0
+    key = ("store", store.path.absolute(), store.source.digest)
+    return turns.share(key, lambda: StoreReader(store, kept))
 
 
 def _check_segments(data: StoreDataModule, least: int) -> None:
@@ -214,16 +228,21 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     with torch.random.fork_rng(devices=[]):  # what follows depends on the seed and model alone
         _check_segments(data, get_min_size(model))
     initialise_lazy(model, data.shape)
+    clips = data.compute_features(torch.from_numpy(store.read(data.split["train"][:2])))
     if pretrained is not None:
-        finetune.copy_weights(model, pretrained, store.classes)
-    description["last_layer"] = find_last_layer(model, len(store.classes))
+        finetune.copy_weights(model, pretrained, store.classes, clips)
+    description["last_layer"] = find_last_layer(model, len(store.classes), clips)
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:
+        if turns.get_member():  # the networks of a pack differ, but have their code in common
+            torch._dynamo.config.recompile_limit = RECOMPILATIONS
+            torch._dynamo.config.accumulated_recompile_limit = RECOMPILATIONS
         model.compile()
     batches = data.iterate_training_features()
     normalise = pretrained.normalise if pretrained else parts.normalise(batches)
-    classifier = Classifier(
+    make = GraphClassifier if parts.cuda_graphs else Classifier
+    classifier = make(
         model,
         store.classes,
         description=description,

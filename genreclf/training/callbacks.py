@@ -3,7 +3,6 @@
 import math
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from pytorch_lightning.callbacks import (
 from genreclf.errors import DivergedError, InputError
 from genreclf.evaluation.metrics import LAST_EPOCH, find_direction
 from genreclf.files import BEST, LAST
-from genreclf.training import memory
+from genreclf.training import memory, turns
+from genreclf.training.optimizers import read_rate
 
 
 class History(Callback):
@@ -32,9 +32,10 @@ class History(Callback):
 
     Attributes:
         epochs: the number ("epoch", from 0), logged metrics and "lr" of each finished epoch.
-        seconds: the time spent in training and validation.
+        seconds: the time spent in training and validation; in a pack, that of the run's own turns.
         sessions: for each start of the run, the code and libraries used ("commit", "versions"),
-            the "device", and the first "epoch".
+            the "device", the first "epoch", and how many runs trained at a time in the same process
+            ("packed", if it was not alone).
     """
 
     def __init__(self, seed: int, provenance: dict[str, Any] | None = None) -> None:
@@ -53,16 +54,18 @@ class History(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seed dropout and augmentation from run, epoch and process."""
-        self._started = time.perf_counter()
+        self._started = turns.read_clock()
         entropy = [self.seed, trainer.current_epoch, trainer.global_rank]
         seed = np.random.SeedSequence(entropy).generate_state(1)[0]
         torch.manual_seed(int(seed))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the metrics; those of validation are already known here."""
-        self.seconds += time.perf_counter() - self._started
+        self.seconds += turns.read_clock() - self._started
+        if member := turns.get_member():
+            self.sessions[-1]["packed"] = member.sharing
         figures = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
-        figures["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        figures["lr"] = read_rate(trainer.optimizers[0].param_groups[0]["lr"])
         self.epochs.append({"epoch": trainer.current_epoch, **figures})
         learning_rate = {"epoch": trainer.current_epoch, "lr": figures["lr"]}
         _log_figures(trainer, learning_rate, trainer.global_step)

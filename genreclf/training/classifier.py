@@ -165,12 +165,13 @@ class Classifier(pl.LightningModule):
         """
         goal = self._make_goal(labels, targets)
         if self.mixup:
-            share = float(Beta(self.mixup, self.mixup).sample())
+            alpha = torch.full((), float(self.mixup), device=features.device)
+            share = Beta(alpha, alpha, validate_args=False).sample()  # without waiting for a GPU
             others = torch.randperm(len(labels), device=labels.device)
             features = torch.lerp(features[others], features, share)
             goal = torch.lerp(goal[others], goal, share)
             targets = targets if targets is None else torch.lerp(targets[others], targets, share)
-            labels = labels if share >= 0.5 else labels[others]
+            labels = torch.where(share >= 0.5, labels, labels[others])
         if targets is None or self.embedding_head is None:
             logits = self(features)
             return logits, labels, self.loss(logits, goal), None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from genreclf.audio.descriptions import describe_features
 from genreclf.errors import InputError
@@ -76,15 +76,23 @@ def _list_defaults(model: nn.Module) -> dict[str, Any]:
     return {key: [*value] if isinstance(value, tuple) else value for key, value in defaults.items()}
 
 
-def copy_weights(model: nn.Module, pretrained: TrainedModel, classes: list[str]) -> None:
+def copy_weights(
+    model: nn.Module, pretrained: TrainedModel, classes: list[str], features: Tensor
+) -> None:
     """Copy all weights; with other genres, all except those of the last layer.
+
+    Args:
+        model: the network that gets them.
+        pretrained: the model that they are from.
+        classes: the genres of the network.
+        features: (batch, bins, frames) on which the last layer is recognised.
 
     Raises:
         InputError: the genres differ, and the network's last layer is not known.
     """
     weights = pretrained.net.state_dict()
     if pretrained.classes != classes:
-        last = find_last_layer(pretrained.net, len(pretrained.classes))
+        last = find_last_layer(pretrained.net, len(pretrained.classes), features)
         if last is None:
             raise InputError(
                 "init: the last layer of this model, which learns other genres, is not known; set "

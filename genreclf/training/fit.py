@@ -23,12 +23,14 @@ from genreclf.evaluation.runs import Run
 from genreclf.files import BEST
 from genreclf.models import has_no_epochs
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
-from genreclf.training import memory, process_group
+from genreclf.training import memory, process_group, turns
 from genreclf.training.build import Parts
 from genreclf.training.callbacks import History, ProgressBar, make_callbacks
 from genreclf.training.checkpoint_files import find_resumable
 from genreclf.training.classifier import Classifier
+from genreclf.training.cuda_graphs import LogEpoch
 from genreclf.training.launch import read_rank
+from genreclf.training.pack import TakeTurns
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,12 @@ def fit(
         tester = _make_tester(parts, single)
         return TrainingResult(trained, {"epoch": 0}, history, tester, "CPU")
     trainer = parts.make_trainer(
-        callbacks=[
+        **_list_callback_settings(
+            parts,
+            *([LogEpoch()] if parts.cuda_graphs else []),
             *make_callbacks(folder, parts.monitor, parts.patience, history, parts.ema),
             *parts.make_callbacks(),
-            *_list_progress_bars(parts),
-        ],
+        ),
         default_root_dir=folder,
         enable_model_summary=False,
         logger=list(loggers) or False,
@@ -133,15 +136,16 @@ def restore(
     return TrainingResult(trained, best, history, tester, result["device"])
 
 
-def _list_progress_bars(parts: Parts) -> list[Callback]:
-    return [ProgressBar()] if parts.progress_bar else []
+def _list_callback_settings(parts: Parts, *callbacks: Callback) -> dict[str, Any]:
+    """List the settings of a Trainer with these callbacks and those that every Trainer has."""
+    if member := turns.get_member():  # only one progress bar can be shown at a time
+        return {"callbacks": [*callbacks, TakeTurns(member)], "enable_progress_bar": False}
+    return {"callbacks": [*callbacks, *([ProgressBar()] if parts.progress_bar else [])]}
 
 
 def _make_tester(parts: Parts, settings: dict[str, Any]) -> pl.Trainer:
-    callbacks = _list_progress_bars(parts)
-    return parts.make_trainer(
-        callbacks=callbacks, enable_checkpointing=False, logger=False, **settings
-    )
+    shown = _list_callback_settings(parts)
+    return parts.make_trainer(**shown, enable_checkpointing=False, logger=False, **settings)
 
 
 def _run_trainer(

@@ -51,7 +51,7 @@ class SafeLogger:
         self.logger.finalize(status)
         if isinstance(self.logger, WandbLogger):  # its run is ended even if it has failed
             try:
-                wandb.finish_run("failed" if self.failed else status)
+                wandb.finish_run(self.logger, "failed" if self.failed else status)
             except Exception as error:
                 self._note_failure(error)
 

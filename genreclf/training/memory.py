@@ -3,11 +3,15 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from genreclf.errors import InputError
+from genreclf.training import turns
 
 # Messages of PyTorch's allocator of main memory, of CUDA and of its libraries. The exceptions of
 # PyTorch's allocator of GPU memory have a class of their own.
@@ -72,6 +76,9 @@ def report_killed_worker() -> Iterator[None]:
 def make_error(batch_size: int) -> OutOfMemoryError:
     """Make the error of a run whose batches do not fit in memory."""
     message = f"batch_size={batch_size} does not fit in the memory of {name_device()}"
+    if others := turns.note_exhaustion():
+        message = f"{message} next to {others} other runs; it is run again afterwards, alone"
+        return OutOfMemoryError(message, final=False)
     others = measure_other_programs()
     if others < OCCUPIED:
         return OutOfMemoryError(f"{message}; choose a smaller one")
@@ -117,3 +124,40 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes of one kind of memory: what this process uses, and what it could use in addition."""
+
+    used: float
+    free: float
+
+
+def measure_memory() -> dict[str, Usage]:
+    """Measure main memory, and the memory of the GPUs that this process uses.
+
+    Limits of a container count under Linux's cgroup v2.
+    """
+    found = {"main memory": _measure_main_memory()}
+    if torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            if used := torch.cuda.memory_reserved(number):  # others would get a context by asking
+                found[f"GPU {number}"] = Usage(used, torch.cuda.mem_get_info(number)[0])
+    return found
+
+
+def _measure_main_memory() -> Usage:
+    free = min(psutil.virtual_memory().available, _measure_free_in_container())
+    return Usage(psutil.Process().memory_info().rss, free)
+
+
+def _measure_free_in_container() -> float:
+    """Measure what the limit of this process's control group leaves; infinite without one."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, current = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - int(current) + int(counts["inactive_file"])  # a cache, freed on demand
+    except (OSError, ValueError, KeyError):  # no such file, or the limit is "max"
+        return float("inf")

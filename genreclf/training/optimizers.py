@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, ReduceLROnPlateau
@@ -94,3 +96,8 @@ def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float
 def keep_learning_rate(optimizer: Optimizer) -> dict[str, Any]:
     """Keep the learning rate constant."""
     return {"scheduler": ConstantLR(optimizer, factor=1.0)}
+
+
+def read_rate(rate: float | Tensor) -> float:
+    """Read a learning rate; of float32, the number with the fewest digits that it stands for."""
+    return float(str(np.float32(rate.item()))) if isinstance(rate, Tensor) else float(rate)

@@ -136,6 +136,7 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
         "test": test,
         "val": val,
         "seconds": trained.history.seconds,
+        "packed": max(session.get("packed", 1) for session in trained.history.sessions or [{}]),
         "device": trained.device,
         "best_epoch": int(trained.best["epoch"]),
         "history": trained.history.epochs,

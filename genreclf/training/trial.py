@@ -17,7 +17,7 @@ from genreclf.audio.own_features import compute_noise_features
 from genreclf.data.store import Store
 from genreclf.errors import InputError, describe_failure, find_own_line
 from genreclf.models import fused, get_min_size, has_no_epochs
-from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.checkpoint import find_last_layer, load_checkpoint
 from genreclf.protocols import Features
 from genreclf.training import memory, process_group
 from genreclf.training.build import (
@@ -85,6 +85,7 @@ def _try_training(parts: Parts, classes: list[str], clips: Tensor, normalise: nn
     check_size(get_min_size(model), parts.features, (clips.shape[1], clips.shape[2]))
     for batch in (clips, clips[:1]):
         _check_logits(model.eval()(normalise(batch)), len(batch), len(classes))
+    find_last_layer(model, len(classes), normalise(clips))  # if it names one, is it that?
     if parts.fast:
         model = fused.fuse(model)
     processes = process_group.count_processes(process_group.make_probe(parts.make_trainer))

@@ -15,6 +15,7 @@ from genreclf.evaluation import metrics
 from genreclf.evaluation.runs import Predictions, Run
 from genreclf.figures.style import STYLE
 from genreclf.files import BEST
+from genreclf.training import turns
 
 NAME_LENGTH = 128  # maximum length in W&B
 SPECTROGRAMS = 6  # number of tested tracks to show
@@ -64,7 +65,18 @@ def make_wandb_logger(
         group=group,
         job_type=job_type,
         mode="offline" if offline else None,  # Lightning's own switch comes too late after login()
+        **_list_pack_settings(),
     )
+
+
+def _list_pack_settings() -> dict[str, Any]:
+    """List what W&B needs to know where several runs are open in one process at a time."""
+    if turns.get_member() is None:
+        return {}
+    import wandb
+
+    # It would log what all of them print as the output of each.
+    return {"reinit": "create_new", "settings": wandb.Settings(console="off")}
 
 
 def _shorten_name(name: str, folder: Path) -> str:
@@ -79,11 +91,12 @@ def draw_over_epochs(logger: WandbLogger) -> None:
     logger.experiment.define_metric("*", step_metric="epoch", step_sync=True)
 
 
-def finish_run(status: Literal["success", "failed"]) -> None:
+def finish_run(logger: WandbLogger, status: Literal["success", "failed"]) -> None:
     """End the W&B run, so that the next run of a sweep in this process gets its own."""
     import wandb
 
-    wandb.finish(exit_code=0 if status == "success" else 1)
+    run = wandb if turns.get_member() is None else logger.experiment
+    run.finish(exit_code=0 if status == "success" else 1)
 
 
 def log_result(

@@ -87,6 +87,7 @@ def test_a_truncated_mp3_gives_what_is_left(tmp_path: Path) -> None:
         (b"not music at all", "does not decode"),
         (np.random.default_rng(0).bytes(100_000), "does not decode"),
     ],
+    ids=("empty", "text", "noise"),  # pytest hands the id on to ffmpeg, in its environment
 )
 def test_what_does_not_decode_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "bad.mp3").write_bytes(content)

@@ -134,6 +134,15 @@ def test_own_features_are_described_by_class_and_settings(
         build_features(plain)
 
 
+def test_numbers_of_numpy_are_described_as_plain_ones(mine: Callable[..., ModuleType]) -> None:
+    """A checkpoint is read without running pickled code, which NumPy's numbers would need."""
+    module = mine()
+    described = describe_features(module.LoudMel(boost=np.float64(3), curve=np.str_("flat")))
+    assert (type(described["boost"]), type(described["curve"])) == (float, str)
+    described = describe_features(module.Loudness(3, hops=(np.float64(1), np.int64(2))))
+    assert [type(each) for each in described["hops"]] == [float, int]
+
+
 def test_an_edited_class_is_another_one_d1(mine: Callable[..., ModuleType]) -> None:
     """D1: a subclass of Mel is not Mel, and features are computed again when its code changes."""
     before = identify_features(mine().LoudMel())

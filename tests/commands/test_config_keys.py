@@ -1,8 +1,10 @@
 """Unknown keys are refused; keys that something reads are not (D2, D3, D11)."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -44,6 +46,13 @@ def check(config_name: str, *overrides: str, folder: Path | None = None) -> None
         ("config", "+_target=1", ""),
         ("config", "+model.typo=1", ""),
         ("config", "+init.checkpoint=a", ""),
+        ("config", "+group=mine", "logger.group"),
+        ("config", "+name=mine", "logger.name"),
+        ("config", "+job_type=mine", "logger.job_type"),
+        ("config", "+run=mine", ""),
+        ("config", "+hydra_=mine", ""),
+        ("config", "+oc=mine", ""),
+        ("config", "+MLFLOW_TRACKING_URI=mine", ""),
         ("study", "+study.seed=1", "study.seeds"),
         ("study", "+study.phase_overrides.gird=['seed=1']", "study.phase_overrides.grid"),
         ("prepare", "+worker=1", "workers"),
@@ -59,7 +68,9 @@ def check(config_name: str, *overrides: str, folder: Path | None = None) -> None
 )
 def test_unknown_keys_are_refused_d3(config_name: str, override: str, nearest: str) -> None:
     """D3: a typo with a + is no new setting, in any command."""
-    study = ["study=paper"] * (config_name == "study")
+    study = ["study=paper"] * (config_name == "study") + ["logger=mlflow"] * (
+        config_name == "config"  # whose values refer to ${run:group} and to an environment variable
+    )
     with pytest.raises(InputError) as error:
         check(config_name, *study, override)
     key = override.lstrip("+").partition("=")[0]
@@ -85,6 +96,10 @@ def test_unknown_keys_are_refused_d3(config_name: str, override: str, nearest: s
         ["init=pretrained"],
         ["+mine.factor=2", "optimizer.lr=${mine.factor}"],
         ["+mine=2", "optimizer.lr='${oc.select:mine,3}'"],
+        ["+mine=2", "optimizer.lr='${oc.select:${name},${mine}}'", "+name=optimizer.eps"],
+        ["+mine=2", "optimizer.lr=${..mine}"],
+        ["+mine=[2]", "optimizer.lr='${mine[0]}'"],
+        ["+optimizer.mine.lr=2", "optimizer.lr=${.mine.lr}"],
         ["experiment=best", "phase=splits"],
     ],
 )
@@ -119,11 +134,62 @@ def test_own_options_may_bring_keys_that_are_read_d3(tmp_path: Path) -> None:
         check("config", "+paths=mine", folder=tmp_path)
 
 
-@pytest.mark.parametrize("key", ["model.classes", "logger.save_dir", "augmentation.silence"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("model.classes", "logger.save_dir", "augmentation.silence", "sampler.seed"),
+        *("sampler.labels", "metric.accuracy.num_classes"),
+    ],
+)
 def test_arguments_that_genreclf_passes_are_refused_d2(key: str) -> None:
     """D2: a setting that genreclf would overwrite is refused, not dropped."""
     with pytest.raises(InputError, match=f"{key} is set by genreclf"):
         check("config", f"+{key}=1")
+
+
+@pytest.mark.parametrize(
+    ("group", "target"),
+    [
+        ("optimizer", "torch.optim.SGD"),
+        ("scheduler", "torch.optim.lr_scheduler.ConstantLR"),
+        ("normalise", "genreclf_tests.parts.fit"),
+        ("split", "genreclf_tests.parts.split"),
+    ],
+)
+def test_a_part_that_is_called_later_must_be_partial(
+    group: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `_partial_`, it would be called without its first argument."""
+    module: Any = ModuleType("genreclf_tests.parts")
+    module.fit = module.split = lambda batches: None
+    package: Any = ModuleType("genreclf_tests")
+    package.parts = module
+    monkeypatch.setitem(sys.modules, "genreclf_tests", package)
+    monkeypatch.setitem(sys.modules, "genreclf_tests.parts", module)
+    with pytest.raises(InputError, match=rf"{group}: .* to {target}.* set {group}._partial_: true"):
+        check("config", f"~{group}", f"+{group}={{_target_: {target}}}")
+    check("config", f"~{group}", f"+{group}={{_target_: {target}, _partial_: true}}")
+    module.Factory = type("Factory", (), {"__call__": lambda self, argument: argument})
+    check("config", f"~{group}", f"+{group}={{_target_: genreclf_tests.parts.Factory}}")
+
+
+@pytest.mark.parametrize(
+    ("group", "key"), [("metric", "num_classes"), ("logger", "save_dir"), ("sampler", "seed")]
+)
+def test_they_are_refused_in_files_and_in_parts_with_a_name_d2(
+    group: str, key: str, tmp_path: Path
+) -> None:
+    """D2: wherever such a setting is written, it would have no effect."""
+    part = f"_target_: a.B\n{key}: 1\n"
+    for name, text in (("mine", part), ("several", "one:\n  " + part.replace("\n", "\n  "))):
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    if group != "metric":
+        with pytest.raises(InputError, match=f"{group}.{key} is set by genreclf"):
+            check("config", f"{group}=mine", folder=tmp_path)
+    if group != "sampler":
+        with pytest.raises(InputError, match=f"{group}.one.{key} is set by genreclf"):
+            check("config", f"{group}=several", folder=tmp_path)
 
 
 FLAGS = sorted(inspect.signature(pl.Trainer).parameters)

@@ -194,13 +194,13 @@ def test_other_genres_get_a_last_layer_of_their_own(run: Path) -> None:
     torch.manual_seed(1)
     net = AttentiveCNN(3, [4, 4, 4, 4], mixed=8)
     last = net.classifier[1].weight.clone()
-    copy_weights(net, begun, ["x", "y", "z"])
+    copy_weights(net, begun, ["x", "y", "z"], torch.zeros(1, 32, 54))
     torch.testing.assert_close(net.classifier[1].weight, last)
     for name, value in begun.net.state_dict().items():
         if not name.startswith("classifier"):
             torch.testing.assert_close(net.state_dict()[name], value)
     four = AttentiveCNN(4, [4, 4, 4, 4], mixed=8)
-    copy_weights(four, begun, begun.classes)
+    copy_weights(four, begun, begun.classes, torch.zeros(1, 32, 54))
     torch.testing.assert_close(four.classifier[1].weight, begun.net.classifier[1].weight)  # pyright: ignore
 
 

@@ -154,7 +154,7 @@ def test_a_model_of_an_unnamed_package_is_refused_everywhere(
     del sys.modules["mine"]
     marker = tmp_path / "imported"
     module.write_text(f"open({str(marker)!r}, 'w')\n")
-    line = r"mine\.Net is not part of genreclf, so it is not imported.*trust=\[mine\]"
+    line = r"mine\.Net is not part of genreclf, so it is not imported.*trust=\[mine\.Net\]"
     for path in (checkpoint, checkpoint.parent, exported):
         with pytest.raises(InputError, match=line):
             genreclf.load(path)

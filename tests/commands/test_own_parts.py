@@ -139,6 +139,18 @@ def test_an_installed_package_lists_its_options(tmp_path: Path, value: str) -> N
     assert "cnn_dropout: 0.7" in done.stdout
 
 
+def test_two_packages_may_give_their_entry_points_one_name(tmp_path: Path) -> None:
+    """The options of both are listed, not only those of one."""
+    sites = tuple(install(tmp_path, name, f"{name}.conf") for name in ("theirs", "others"))
+    for site in sites:
+        (file,) = site.glob("*.dist-info/entry_points.txt")
+        name = file.parent.name.partition("-")[0]
+        file.write_text(f"[genreclf.conf]\noptions = {name}.conf\n")
+    shown = genreclf(tmp_path, "network", "--help", path=sites)
+    assert "theirs_net" in shown.stdout, shown.stderr
+    assert "others_net" in shown.stdout
+
+
 def test_an_option_with_a_name_of_ours_is_reported(tmp_path: Path) -> None:
     """Our option is used, and one line says so; an entry point without a folder is reported."""
     site = install(tmp_path, "theirs", "theirs.conf")
@@ -183,3 +195,62 @@ def test_two_options_of_one_name_in_a_folder_and_here(tmp_path: Path) -> None:
     write(tmp_path, mine__model__cnn_gru_dot_yaml="# Mine.\n_target_: a.B\n")
     done = genreclf(tmp_path, "network", "--config-dir", "mine", "frames=64")
     assert done.stderr.startswith("genreclf: model=cnn_gru is genreclf's own; ")
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, features):
+        return self.head(features.mean(dim=2))
+"""
+
+
+@pytest.mark.slow
+def test_modules_that_a_phase_or_trust_names_are_found_in_the_folder(
+    music: Path, tmp_path: Path
+) -> None:
+    """D15: a study finds what only its phases name, and evaluate what only `trust` names."""
+    write(
+        tmp_path,
+        mine__own_nets__net_dot_py=NET,
+        mine__model__own_dot_yaml="# Mine.\n_target_: own_nets.net.Net\n",
+        mine__study__mine_dot_yaml="# Mine.\nphases: [only]\n",
+        mine__phase__only_dot_yaml=(
+            "# @package _global_\n# Mine.\ndefaults:\n  - override /model: own\n"
+            "hydra:\n  sweeper:\n    params:\n      batch_size: 8\n"
+        ),
+    )
+    data = ["data=folder", f"data.root={music}", "data.duration=2.5"]
+    few = ["+trainer.limit_train_batches=1", "trainer.max_epochs=1"]
+    folder = ["--config-dir", "mine"]
+    done = genreclf(tmp_path, "study", *folder, "study=mine", *data, *TINY, *few)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/train/*/best.ckpt")
+    given = [f"checkpoint={run}", "trust=[own_nets]", *data]
+    done = genreclf(tmp_path, "evaluate", *folder, *given)
+    assert done.returncode == 0, done.stderr
+    done = genreclf(tmp_path, "evaluate", *given)
+    assert "own_nets.net.Net cannot be imported" in done.stderr
+
+
+def test_a_module_that_fails_is_one_line_if_its_store_exists(tmp_path: Path) -> None:
+    """Identifying a run imports the parts; what fails then is no traceback."""
+    write(
+        tmp_path,
+        mine__broken_dot_py="1 / 0\n",
+        mine__model__own_dot_yaml="# Mine.\n_target_: broken.Net\n",
+    )
+    few = ["data.duration=2", "data.artists=5", "data.clips=2", *TINY, "workers=1"]
+    done = genreclf(tmp_path, "prepare", "data=synthetic", *few)
+    assert done.returncode == 0, done.stderr
+    options = ["--config-dir", "mine", "model=own", "data=synthetic"]
+    done = genreclf(tmp_path, "train", *options, *few)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "genreclf: broken.Net cannot be imported: ZeroDivisionError: division by zero\n",
+    )

@@ -295,10 +295,13 @@ def test_a_model_of_your_own_may_have_no_epochs(run: Run) -> None:
     assert found["val"]["accuracy"] > 0
 
 
+@pytest.mark.parametrize("cuda_graphs", ["true", "false"])
 @pytest.mark.parametrize("batch_size", [9, 27])
-def test_a_last_batch_of_one_joins_the_one_before(run: Run, batch_size: int) -> None:
+def test_a_last_batch_of_one_joins_the_one_before(
+    run: Run, batch_size: int, cuda_graphs: str
+) -> None:
     """Batch norm fails on a batch of one clip: 28 training tracks, batch_size=9."""
-    found = run(f"batch_size={batch_size}", model="Norm")
+    found = run(f"batch_size={batch_size}", f"cuda_graphs={cuda_graphs}", model="Norm")
     assert sum(found["data"]["split"]["train"].values()) % batch_size == 1
     assert found["metrics"]["train/loss"] > 0
 

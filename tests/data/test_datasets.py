@@ -12,7 +12,8 @@ import soundfile
 
 from genreclf.audio.features import Mel, Precomputed
 from genreclf.data.build_store import build_store
-from genreclf.data.datasets import Folder, Npz, Synthetic, npz
+from genreclf.data.datasets import Folder, Npz, Synthetic, Track, npz
+from genreclf.data.datasets.track import find_genre_fault
 from genreclf.errors import InputError
 
 
@@ -70,6 +71,29 @@ def test_folder_takes_names_that_are_no_utf8(tmp_path: Path) -> None:
     (tmp_path / "rock" / "a.wav").rename(os.fsdecode(bytes(tmp_path) + b"/rock/caf\xe9.wav"))
     dataset = Folder(tmp_path)
     assert len(dataset.tracks()) == 1
+
+
+def test_names_that_are_no_utf8_are_usable_names(tmp_path: Path) -> None:
+    """A folder in Latin-1, as old archives have them, is a genre with that name; ids likewise."""
+    clip(tmp_path / "music" / "rock" / "a.wav")
+    clip(tmp_path / "music" / "x" / "b.wav")
+    name = os.fsdecode(bytes(tmp_path) + b"/music/caf\xe9 \x96 chanson")
+    (tmp_path / "music" / "x").rename(name)
+    for genres in (None, ["café – chanson", "rock"]):
+        dataset = Folder(tmp_path / "music", genres=genres)
+        assert dataset.genres() == ["café – chanson", "rock"]
+        mel = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
+        store = build_store(dataset, mel, outputs=tmp_path / "outputs", workers=1)
+        assert store.classes == ["café – chanson", "rock"]
+        assert store.track_ids == ["café – chanson/b.wav", "rock/a.wav"]
+    assert Track(1, "a\ud800").genre == "a\ufffd"
+
+
+@pytest.mark.parametrize("name", ["hip\nhop", "rock\r", "a\tb", "a\u2028b"])
+def test_line_breaks_in_a_genre_are_refused(name: str) -> None:
+    """Before anything is decoded: such a name would break tables, pages and messages."""
+    assert "control character" in find_genre_fault(name)
+    assert find_genre_fault("Folk, World, & Country") == ""
 
 
 def test_folder_refuses_what_has_no_music(tmp_path: Path) -> None:
@@ -236,6 +260,8 @@ def test_npz_refuses_a_track_that_is_there_twice(tmp_path: Path) -> None:
         ({"track_ids": np.array([[1], [2], [3]])}, r"'track_ids' of shape \(3, 1\)"),
         ({"artist": np.array([np.nan] * 3)}, "'artist' of shape .* dtype float64"),
         ({"artist": np.array(["x", "nan", "y"])}, "'artist', row 1: 'nan' is a missing value"),
+        ({"labels": np.array(["a", "<NA>", "b"])}, "'labels', row 1: .* a missing value"),
+        ({"album": np.array(["a", "none", "b"])}, "'album', row 1: 'none' is a missing value"),
         ({"scale": 0.0}, "'scale' is 0, which would make all features equal"),
         ({"scale": np.nan}, "'scale' is nan"),
         ({"offset": np.inf}, "'offset' is inf"),

@@ -339,6 +339,40 @@ def test_impossible_kfolds(
         splits.split_kfold(make_store(tracks, random_rows(20)), **settings)
 
 
+def test_kfold_refuses_fewer_artists_than_folds(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    """Artists of several genres can be fewer than the folds; some folds would be empty."""
+    tracks = [Track(n, f"g{n % 2}", f"a{n // 2 % 4}") for n in range(40)]
+    with pytest.raises(InputError, match=r"4 artists cannot be .* 5 folds; .* split\.folds=4"):
+        check_split(splits.split_kfold, tracks)
+    store = make_store(tracks, random_rows(40))
+    assert_partition(splits.split_kfold(store, folds=4), 40)
+
+
+def test_fold_refuses_folds_that_cannot_be_filled(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    """One line also where every genre has fewer tracks than there are folds."""
+    parts = ["train"] * 12 + ["val"] * 4
+    tracks = [Track(n, f"g{n % 4}", split=part) for n, part in enumerate(parts)]
+    store = make_store(tracks, random_rows(16))
+    with pytest.raises(InputError, match="training part is too small for 5 folds"):
+        splits.split_by_fold(store, 0, block=1)
+
+
+def test_the_message_names_the_number_of_artists_that_are_needed(
+    make_store: Callable[..., Store], random_rows: Callable[..., np.ndarray]
+) -> None:
+    tracks = [Track(n, "g", f"a{n % 2}") for n in range(9)]
+    store, rows = make_store(tracks, random_rows(9)), np.flatnonzero(np.arange(9) % 2)
+    artists = np.array(store.artists)
+    with pytest.raises(InputError, match=r"fewer than 2 artists outside .* each of 2 parts"):
+        splits.divide_by_artist(store, artists, rows, 8, 0, "artist")
+    with pytest.raises(InputError, match="fewer than 3 artists, and each of 3 parts"):
+        splits.split_by_artist(store)
+
+
 def test_kfold_by_artist_on_real_tags(real_music: Path, make_store: Callable[..., Store]) -> None:
     rows = np.arange(180, dtype=np.float32).repeat(4).reshape(180, 2, 2)
     store = make_store(Folder(real_music).tracks(), rows)

@@ -88,6 +88,11 @@ HEADER = "path,genre,artist,split\n"
         (HEADER + ",Rock,,\n", "line 2: the path is empty"),
         (HEADER + 'a/1.mp3,"Rock","two\nlines",\na/2.mp3, ,,\n', "line 4: the genre is empty"),
         (HEADER + "a/1.mp3,nan,,\n", "line 2: the genre is 'nan', a missing value"),
+        (HEADER + "a/1.mp3,<NA>,,\n", "line 2: the genre is '<NA>', a missing value"),
+        (HEADER + "a/1.mp3,Rock,NaN,\n", "line 2: artist is 'NaN', a missing value; leave it"),
+        (HEADER + 'a/1.mp3,"hip\nhop",,\n', "line 2: the genre .* has a line break"),
+        (HEADER + "a,Rock,,\n", "line 2: a folder, not an audio file: .*/a$"),
+        ("sep=;\n" + "path;genres\n", r"no column 'genre' \(it has 'path', 'genres'\)"),
         (HEADER + "a/1.mp3,1.0,,\n", r"line 2: the genre is '1\.0': a name or a whole number"),
         (HEADER + "a/1.mp3,Rock;Pop,,\n", "line 2: the genre 'Rock;Pop' looks like several"),
         (HEADER + "a/1.mp3,\"['Rock', 'Pop']\",,\n", "line 2: the genre .* looks like several"),
@@ -112,7 +117,30 @@ def test_another_encoding_is_told_with_its_line(place: Path) -> None:
         write(place, "path,genre\na/1.mp3,Rock\na/2.mp3,Señor\n", "latin-1").tracks()
 
 
+def test_damaged_utf16_is_called_so(place: Path) -> None:
+    (place / "t.csv").write_bytes("path,genre\n".encode("utf-16")[:-1])
+    with pytest.raises(InputError, match=r"begins like UTF-16, but is damaged or incomplete"):
+        Table(place / "t.csv").tracks()
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;\r"])
+def test_excels_line_says_what_separates(place: Path, first: str) -> None:
+    """Excel writes and reads `sep=;` above the header; line numbers still count it."""
+    table = write(place, f"{first}\npath;genre;artist\na/1.mp3;Rock;Ann, Bob, Eve, Zoe\n")
+    assert [(t.genre, t.artist) for t in table.tracks()] == [("Rock", "Ann, Bob, Eve, Zoe")]
+    with pytest.raises(InputError, match="line 3: the path is empty"):
+        write(place, f"{first}\npath;genre\n;Rock\n").tracks()
+
+
+def test_spaces_before_quotes_are_ignored(place: Path) -> None:
+    (track,) = write(place, 'path, genre, artist\na/1.mp3, "Rock", "Ann, the first"\n').tracks()
+    assert (track.genre, track.artist) == ("Rock", "Ann, the first")
+
+
 def test_a_missing_table_and_a_list_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").mkdir()
+    with pytest.raises(InputError, match="a folder; the path of one file is needed"):
+        Table(tmp_path / "a.parquet").tracks()
     with pytest.raises(InputError, match="no such file"):
         Table(tmp_path / "none.csv").tracks()
     with pytest.raises(InputError, match=r"data\.genres=Rock: a list is needed"):
@@ -142,6 +170,8 @@ def test_parquet_is_read_like_csv(place: Path) -> None:
         ("a/2.mp3", "Pop", ""),
     ]
     paths = ["a/1.mp3", "a/2.mp3"]
+    (track,) = write_parquet(path=[b"a/1.mp3"], genre=[b"caf\xe9"], artist=[b"Zo\xeb"]).tracks()
+    assert (track.genre, track.artist) == ("café", "Zoë")
     for genres, message in (
         (["Rock", None], "row 2: the genre is empty"),
         ([1.0, 2.0], r"row 1: the genre is '1\.0'"),

@@ -19,7 +19,9 @@ MakeRun = Callable[..., Run]
 def make_run(tmp_path: Path) -> MakeRun:
     """A run that classified these tracks correctly (1) or not (0)."""
 
-    def make(correct: Sequence[int], seed: int = 0, first: int = 0, split: Any = "") -> Run:
+    def make(
+        correct: Sequence[int], seed: int = 0, first: int = 0, split: Any = "", number: str = ""
+    ) -> Run:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         ids = [str(first + number) for number in range(len(correct))]
@@ -28,7 +30,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             folder / "predictions.csv"
         )
         test = {"accuracy": float(np.mean(correct)), "n": len(correct)}
-        config = {"seed": seed, "split": {"seed": split}}
+        config = {"seed": seed, "split": {"seed": split, "number": number}}
         val = {"accuracy": 0.5, "n": 100}
         return Run(folder, {"test": test, "val": val, "tested_on": "test", "config": config})
 
@@ -76,7 +78,9 @@ def test_one_run_has_wilsons_interval() -> None:
     assert intervals.estimate_share([Count(1082, 1700)]) == pytest.approx(
         (1082 / 1700, *intervals.compute_wilson_interval(1082, 1700))
     )
-    assert intervals.estimate_share([Count(0, 0)]) == (0, None, None)
+    nothing = intervals.estimate_share([Count(0, 0)])
+    assert np.isnan(nothing.value)
+    assert nothing[1:] == (None, None)
 
 
 def test_folds_are_pooled_and_are_clusters() -> None:
@@ -169,8 +173,8 @@ def test_the_seeds_of_both_sides_widen_a_difference(make_run: MakeRun) -> None:
 
 
 def test_folds_are_compared_with_each_other() -> None:
-    first = [Count(n, 100, 0, str(fold)) for fold, n in enumerate((50, 70, 90))]
-    second = [Count(n, 100, 0, str(fold)) for fold, n in enumerate((45, 66, 84))]
+    first = [Count(10 * n, 1000, 0, str(fold)) for fold, n in enumerate((50, 70, 90))]
+    second = [Count(10 * n, 1000, 0, str(fold)) for fold, n in enumerate((45, 66, 84))]
     gap = differences.estimate_count_difference(first, second)
     half = stats.t.ppf(0.975, 2) * stats.sem([0.05, 0.04, 0.06])
     assert gap == pytest.approx((0.05, 0.05 - half, 0.05 + half))
@@ -179,6 +183,93 @@ def test_folds_are_compared_with_each_other() -> None:
         for s in (first, second)
     ]
     assert differences.estimate_count_difference(*own) == pytest.approx(gap)
+
+
+@pytest.mark.parametrize("name", ["fold", "split"])
+def test_no_difference_is_certain(name: str) -> None:
+    """Blocks that happen to agree leave the uncertainty of their tracks: McNemar's, at least."""
+    counts: list[list[Count]] = [
+        [Count(correct, 100, n * (name == "split"), **{name: str(n)}) for n in range(2)]
+        for correct in (60, 58)
+    ]
+    gap = differences.estimate_count_difference(*counts)
+    tracks = 200 if name == "fold" else 100
+    assert gap.low is not None
+    assert gap.high is not None
+    half = 1.96 * np.sqrt((0.02 - 0.02**2) / tracks)
+    assert half <= gap.high - 0.02 < half + 1.5 / tracks
+    assert gap.high - gap.value == pytest.approx(gap.value - gap.low)
+    same = differences.estimate_count_difference(counts[0], counts[0])
+    assert same.value == 0
+    assert same.low == pytest.approx(-1.96 / (tracks + 1), abs=1e-4)
+
+
+def test_the_least_width_is_that_of_paired_tracks(make_run: MakeRun) -> None:
+    """Where no track speaks for the worse side, counts and predictions give the same interval."""
+    folds = [[Count(n, 200, 0, str(fold)) for fold in range(2)] for n in (120, 100)]
+    runs = [[make_run(np.arange(400) < correct)] for correct in (240, 200)]
+    counted = differences.estimate_count_difference(*folds)
+    assert counted == pytest.approx(differences.estimate_difference(*runs, "test"), abs=0.004)
+
+
+def test_only_folds_that_every_seed_has_count(make_run: MakeRun) -> None:
+    """A seed that lacks the hard fold does not look better than it is."""
+    counts = [Count(90, 100, 0, "0"), Count(30, 100, 0, "1"), Count(88, 100, 1, "0")]
+    assert intervals.estimate_share(counts) == intervals.estimate_share([counts[0], counts[2]])
+    runs = [
+        make_run(np.arange(100) < c.correct, c.seed, number=c.fold, first=100 * int(c.fold))
+        for c in counts
+    ]
+    found = intervals.estimate_accuracy(runs, "test")
+    assert found == intervals.estimate_accuracy([runs[0], runs[2]], "test")
+    apart = [Count(90, 100, 0, "0"), Count(30, 100, 1, "1")]
+    assert intervals.estimate_share(apart).value == pytest.approx(0.6), "no fold in common"
+
+
+def test_one_fold_in_common_is_compared_with_itself(make_run: MakeRun) -> None:
+    """Also where only one fold is shared, other folds are not mixed into the difference."""
+    first = [Count(90, 100, 0, "0"), Count(30, 100, 0, "1"), Count(50, 100, 0, "2")]
+    second = [Count(29, 100, 0, "1"), Count(70, 100, 0, "3")]
+    gap = differences.estimate_count_difference(first, second)
+    assert gap == differences.estimate_count_difference([first[1]], [second[0]])
+    assert gap.value == pytest.approx(0.01)
+    sides = [
+        [make_run(np.arange(100) < c.correct, number=c.fold, first=100 * int(c.fold)) for c in side]
+        for side in (first, second)
+    ]
+    found = differences.estimate_difference(*sides, "test")
+    assert found == differences.estimate_difference([sides[0][1]], [sides[1][0]], "test")
+    assert found.value == pytest.approx(0.01)
+
+
+def test_folds_of_different_splits_are_not_the_same_fold() -> None:
+    """Fold 0 of five is not fold 0 of ten; the folds of each seed's own split stay apart."""
+    five, ten = (
+        [Count(n, 100, 0, str(fold), split) for fold, n in enumerate((50, 70, 90))]
+        for split in ("5", "10")
+    )
+    assert not differences.have_common_tracks(five, ten)
+    unpaired = differences.estimate_count_difference(five, ten)
+    assert unpaired.low is not None
+    assert unpaired.low < -0.2, "not Student's of three differences that are 0"
+    own = [
+        [Count(50 + step * fold * (-1) ** seed, 100, seed, str(fold), str(seed))
+         for seed in range(2) for fold in range(5)]
+        for step in (5, 0)
+    ]  # fmt: skip
+    gap = differences.estimate_count_difference(*own)
+    half = stats.t.ppf(0.975, 4) * stats.sem([0.05 * fold for fold in range(5)])
+    assert gap.low is not None
+    assert gap.value - gap.low >= half, "opposite trends of two splits do not cancel out"
+
+
+def test_a_genre_without_tracks_is_not_one_that_is_never_recognised() -> None:
+    """Folds and seeds without a track of a genre do not count; without any, there is no value."""
+    counts = [Count(8, 10, 0, "0"), Count(0, 0, 0, "1"), Count(6, 10, 1, "0"), Count(0, 0, 1, "1")]
+    assert intervals.estimate_share(counts) == intervals.estimate_share(counts[::2])
+    assert intervals.estimate_share(counts).value == pytest.approx(0.7)
+    seeds = [Count(8, 10, 0), Count(0, 0, 1, split="own")]
+    assert intervals.estimate_share(seeds).value == pytest.approx(0.8)
 
 
 def test_the_validation_part_of_a_tested_run_has_counts_only(make_run: MakeRun) -> None:

@@ -45,6 +45,8 @@ def test_top3_accuracy_by_hand() -> None:
     found = metrics.evaluate(labels, table, ["a", "b", "c", "d"])
     assert found["top3_accuracy"] == pytest.approx(1 / 3)
     assert metrics.rank_true_classes(labels, table).tolist() == [3, 2, 3]
+    three = metrics.evaluate(labels % 3, table[:, :3], ["a", "b", "c"])
+    assert three["top3_accuracy"] is None, "of three genres, it would be 1 whatever the scores"
     rng = np.random.default_rng(0)
     table, labels = rng.integers(0, 3, (200, 5)).astype(float), rng.integers(0, 5, 200)
     first = metrics.rank_true_classes(labels, table) == 0

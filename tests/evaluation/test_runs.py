@@ -59,6 +59,18 @@ def test_a_damaged_file_of_predictions_is_one_line(tmp_path: Path) -> None:
             _ = damaged.predictions
 
 
+def test_correct_tracks_are_read_whatever_the_names(tmp_path: Path) -> None:
+    """A header that is longer than a line is still the header."""
+    write_run(tmp_path / "a", 0)
+    made = runs.Predictions(
+        ["one\ntrack", "b"], np.array([1, 0]), np.array([[0.25, 0.75]] * 2), ["a", "hip\nhop"]
+    )
+    made.write(tmp_path / "a" / runs.PREDICTIONS)
+    run = runs.Run.read(tmp_path / "a")
+    assert run.read_correct() == {"one\ntrack": True, "b": False}
+    assert run.predictions.classes == made.classes
+
+
 def write_run(folder: Path, seed: int, tested_on: str = "test") -> Path:
     folder.mkdir(parents=True)
     predictions = runs.Predictions(["1"], np.array([0]), np.array([[0.75, 0.25]]), ["a", "b"])
@@ -88,7 +100,7 @@ def test_a_frame_has_a_row_for_each_run(tmp_path: Path, monkeypatch: pytest.Monk
     write_run(tmp_path / "b", 1, "val")
     found = runs.read_runs(tmp_path)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match=r"pip install .genreclf\[pandas\]"):
         found.to_frame()
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
     first, second = found.to_frame()

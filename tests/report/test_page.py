@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import TINY
 from html_page import Page
+from omegaconf import OmegaConf
 
 from genreclf import paper
+from genreclf.commands.sweep_report import SweepReport
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import evaluate
 from genreclf.evaluation.runs import Predictions, Run
@@ -231,6 +233,44 @@ def test_folds_are_combined_on_the_page(tmp_path: Path) -> None:
     assert "<td>90</td><td>1</td><td>3</td>" in html, "tracks of all folds, seeds, folds"
 
 
+def test_a_missing_fold_is_marked_on_the_page(tmp_path: Path) -> None:
+    """A seed that lacks a fold does not change which tracks the accuracy is about."""
+    folds = [make_runs(tmp_path, [(1e-3, 0.2)], 2, number=n, folds=3) for n in range(3)]
+    write_report([*folds[0], *folds[1], folds[2][0]], tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    assert "<td>60</td><td>2</td><td>2 to 3 of 3</td>" in html
+    kept = [run for each in folds[:2] for run in each]
+    mean = np.mean([run.result["test"]["accuracy"] for run in kept])
+    assert f"<td>test</td><td>{100 * mean:.2f}</td>" in html
+
+
+def test_other_features_are_measured_on_the_same_tracks(tmp_path: Path) -> None:
+    """The note about different tracks compares the tracks, not the stores."""
+    runs = make_runs(tmp_path, [(1e-3, 0.2), (1e-2, 0.2)])
+    note = "measured on different tracks"
+    for number, run in enumerate(runs):
+        run.result["data"] |= {"digest": str(number), "table": "t"}
+    write_report(runs, tmp_path / "a.html")
+    assert note not in (tmp_path / "a.html").read_text()
+    for part, key in (("data", "table"), ("config", "tracks_per_genre")):
+        before = dict(runs[0].result[part])
+        runs[0].result[part][key] = "other"
+        write_report(runs, tmp_path / "a.html")
+        assert note in (tmp_path / "a.html").read_text()
+        runs[0].result[part] = before
+
+
+def test_what_is_not_defined_is_a_dash(tmp_path: Path) -> None:
+    """Top-3 accuracy of three genres, a genre without tested tracks; no training tracks are 0."""
+    (run,) = make_runs(tmp_path, [(1e-3, 0.2)])
+    run.result["test"]["per_genre"]["b"] = {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    del run.result["data"]["split"]["train"]["b"]
+    write_report([run], tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    assert "<td>b</td><td>–</td><td>–</td><td>–</td><td>0</td><td>0</td>" in html
+    assert "; top-3 accuracy –; mean" in html
+
+
 def test_runs_are_selected_by_phase_group_or_setting_d16(tmp_path: Path) -> None:
     """D16: a report of the runs of a phase, of a group's option, or with a value."""
     runs = make_runs(tmp_path, [(1e-3, 0.2), (1e-2, 0.2)], seeds=2)
@@ -244,6 +284,22 @@ def test_runs_are_selected_by_phase_group_or_setting_d16(tmp_path: Path) -> None
         groups.select_runs(runs, {"loss": "focal"})
     with pytest.raises(InputError, match=r"where=grid: write 'where={KEY: VALUE}'"):
         groups.select_runs(runs, "grid")
+
+
+def test_the_same_sweep_can_run_twice_at_once(tmp_path: Path) -> None:
+    """Neither start removes what the jobs of the other have noted."""
+    config = OmegaConf.create({"report": True, "outputs": str(tmp_path)})
+    first, second = SweepReport(), SweepReport()
+    first.on_multirun_start(config)
+    assert first.folder is not None
+    first.folder.mkdir(parents=True)
+    (first.folder / "run").write_text(str(tmp_path / "run"))
+    second.on_multirun_start(config)
+    assert (first.folder / "run").exists()
+    assert first.folder != second.folder
+    second.on_multirun_end(config)
+    first.on_multirun_end(config)
+    assert not first.folder.exists()
 
 
 @pytest.mark.slow

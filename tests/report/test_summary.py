@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
-from genreclf.evaluation.runs import Run
+from genreclf.evaluation.runs import Run, hide_location
 from genreclf.files import write_json, write_text
 from genreclf.report import groups, records, summary
 from genreclf.report.cells import NONE
@@ -43,7 +43,7 @@ RECORD = RunRecord(
 )
 
 
-def write_run(folder: Path, *overrides: str, seed: int = 0, **config: Any) -> Run:
+def write_run(folder: Path, *overrides: str, seed: int = 0, table: str = "t", **config: Any) -> Run:
     """A finished run with these overrides, as far as a summary reads it."""
     lr = next((float(o.partition("=")[2]) for o in overrides if o.startswith("optimizer.lr")), 1e-3)
     test = {"accuracy": 0.5, "n": 10, "f1_macro": 0.5, "loss": 1.5, "top3_accuracy": 0.75}
@@ -63,6 +63,7 @@ def write_run(folder: Path, *overrides: str, seed: int = 0, **config: Any) -> Ru
             "classes": ["a"],
             "shape": [8, 16],
             "digest": "d",
+            "table": table,
         },
         "test": test,
         "val": test,
@@ -98,7 +99,7 @@ def test_records_stay_when_the_runs_are_deleted(
     assert record.values["features.n_mels"] == "32"
     assert "/" not in file.read_text()  # no path of this machine
     shutil.rmtree(first["folder"])
-    train("model=efficient_cnn", "split=artist", "seed=1", "+split_seed=1")
+    train("model=efficient_cnn", "split=artist", "seed=1", "+split_seed=${seed}")
     command("summary", f"runs={tmp_path / 'train'}", f"file={file}")
     assert [record.seed for record in records.read_records(file)] == [0, 1]
     text = Path(table).read_text()
@@ -115,7 +116,7 @@ def test_a_seed_is_the_mean_of_its_folds() -> None:
         replace(RECORD, settings="experiment=best", correct=90),
     ]
     ((title, (best, paper)),) = summary.make_tables(folds)
-    assert title == "split=fold, test part"
+    assert title == "split=fold, test part: Npz of 8 genres, 7193"
     found = (best.settings, best.accuracy, best.seeds, best.folds)
     assert found == ("experiment=best", "90.00", 1, "1")
     assert paper.accuracy == "77.50"  # the mean of 75 and 80
@@ -123,7 +124,7 @@ def test_a_seed_is_the_mean_of_its_folds() -> None:
     assert paper.by_fold == "65.0 to 81.7"
     assert (paper.seeds, paper.folds) == (2, "2")
     ((_, (_, incomplete)),) = summary.make_tables(folds[:3] + folds[4:])
-    assert (incomplete.seeds, incomplete.folds) == (2, "1 to 2")
+    assert (incomplete.seeds, incomplete.folds) == (2, "1 to 2 of 2")
 
 
 def test_folds_are_combined_and_compared_by_fold() -> None:
@@ -135,7 +136,7 @@ def test_folds_are_combined_and_compared_by_fold() -> None:
     assert (first.accuracy, first.folds, first.by_fold) == ("52.00", "5", "50.0 to 54.0")
     assert first.interval == f"{100 * low:.1f} to {100 * high:.1f}"
     assert first.gap == NONE
-    assert second.gap == "−20.00 (−20.0 to −20.0)"
+    assert second.gap == "−20.00 (−23.5 to −16.5)", "not certain, although all folds agree"
 
 
 def test_other_data_or_features_are_rows_of_their_own() -> None:
@@ -143,17 +144,87 @@ def test_other_data_or_features_are_rows_of_their_own() -> None:
         replace(RECORD, shape="128 x 1", correct=60),
         replace(RECORD, dataset="Folder", correct=70),
     ]
-    ((_, rows),) = summary.make_tables([RECORD, *others])
-    assert [row.data for row in rows] == [
-        "Folder; 128 x 128",
-        "Npz of 8 genres, 7193; 128 x 1",
-        "Npz of 8 genres, 7193; 128 x 128",
+    tables = summary.make_tables([RECORD, *others])
+    assert [
+        (title.partition(": ")[2], [(r.data, r.gap) for r in rows]) for title, rows in tables
+    ] == [
+        ("Folder", [("Folder; 128 x 128", NONE)]),
+        (
+            "Npz of 8 genres, 7193",
+            [
+                ("Npz of 8 genres, 7193; 128 x 1", NONE),
+                ("Npz of 8 genres, 7193; 128 x 128", "−10.00 (−23.2 to +3.7)"),
+            ],
+        ),
     ]
+
+
+def test_only_rows_of_the_same_tracks_are_compared() -> None:
+    """Another number of folds, another split seed or other tracks: no difference is given."""
+    five = [replace(RECORD, fold=str(n), folds="5", correct=60 + n) for n in range(5)]
+    changes = [
+        {"folds": "10", "settings": "split.folds=10"},
+        {"settings": "split.block=100"},
+        {"split_seed": "1", "settings": "split_seed=1"},
+    ]
+    for change in changes:
+        others = [replace(each, correct=each.correct - 20, **change) for each in five]
+        ((_, (_, second)),) = summary.make_tables([*five, *others])
+        assert second.gap == NONE, change
+    same = [replace(each, correct=each.correct - 20, settings="batch_size=8") for each in five]
+    ((_, (_, second)),) = summary.make_tables([*five, *same])
+    assert second.gap.startswith("−20.00")
+    table = [replace(each, dataset="Npz of 8 genres, 7193 (12345678)") for each in same]
+    assert len(summary.make_tables([*five, *table])) == 2
+    also = [replace(each, dataset=f"{each.dataset}, init 27bc16e1") for each in same]
+    ((_, (_, second)),) = summary.make_tables([*five, *also])
+    assert second.gap.startswith("−20.00"), "the same tracks, with pretrained weights"
+
+
+def test_a_missing_fold_is_marked_and_does_not_bias_the_mean() -> None:
+    """Only folds that every seed has count, for the accuracy and the other metrics."""
+    folds = [
+        replace(
+            RECORD, seed=seed, fold=str(n), folds="3", correct=90 - 30 * n, f1_macro=0.9 - 0.3 * n
+        )
+        for seed in range(2)
+        for n in range(3)
+    ]
+    ((_, (row,)),) = summary.make_tables(folds[:-1])
+    assert (row.accuracy, row.f1_macro, row.folds) == ("75.00", "0.750", "2 to 3 of 3")
+    ((_, (row,)),) = summary.make_tables([*folds[:2], *folds[3:5]])
+    assert row.folds == "2 of 3"
+    ((_, (row,)),) = summary.make_tables(folds)
+    assert (row.accuracy, row.folds) == ("60.00", "3")
+
+
+def test_a_dataset_is_identified_by_its_table(tmp_path: Path) -> None:
+    """Two folders of as many genres and tracks are different data."""
+    runs = [write_run(tmp_path / name, table=name * 40) for name in "ab"]
+    made = [records.make_record(run) for run in runs]
+    assert [record.data for record in made] == [
+        f"Folder of 1 genres, 30 ({name * 8})" for name in "ab"
+    ]
+    assert len(summary.make_tables(made)) == 2
+
+
+def test_a_fixed_split_seed_does_not_divide_a_configuration() -> None:
+    """The run whose seed happens to be the split's is no other configuration."""
+    config = {"data": {"_target_": "genreclf.data.Folder"}, "split_seed": 0}
+    shown = [
+        groups.list_settings(
+            {"overrides": ["split_seed=0", f"seed={seed}"], "config": {**config, "seed": seed}}
+        )
+        for seed in range(2)
+    ]
+    assert shown == [["split_seed=0"], ["split_seed=0"]]
+    for text in ("split_seed=${seed}", r"+split_seed=$\{seed\}"):
+        assert groups.list_settings({"overrides": [text], "config": {**config, "seed": 0}}) == []
 
 
 def test_of_an_archive_its_features_only_say_what_the_rows_are() -> None:
     given = ["data=npz", "features=mel_frames", "cache=device", "test=false", "experiment=best"]
-    config = {"data": {"_target_": "genreclf.data.Npz"}, "seed": 1, "split_seed": 1}
+    config: dict[str, Any] = {"data": {"_target_": "genreclf.data.Npz"}, "seed": 1, "split_seed": 1}
     given += ["seed=1", r"+split_seed=$\{seed\}"]
     assert groups.list_settings({"overrides": given, "config": config}) == ["experiment=best"]
     config |= {"data": {"_target_": "genreclf.data.Folder"}, "split_seed": 2}
@@ -161,6 +232,15 @@ def test_of_an_archive_its_features_only_say_what_the_rows_are() -> None:
     assert groups.list_settings({"overrides": given, "config": config}) == [
         *("experiment=best", "+split_seed=2", "cache=float16", "features=mel_frames")
     ]
+
+
+def test_paths_of_this_machine_are_not_shown() -> None:
+    """Data are identified by their table, also where GTZAN's lists are."""
+    config = {"data": {"_target_": "genreclf.data.GTZAN"}, "seed": 0, "split_seed": 42}
+    given = ["data=gtzan", "data.root=/secret", "data.lists=/secret", "init.checkpoint=/secret"]
+    shown = groups.list_settings({"overrides": given, "config": config})
+    assert shown == ["init.checkpoint=..."]
+    assert hide_location("data.lists=/secret") == "data.lists=..."
 
 
 def test_runs_of_other_settings_are_not_taken_together() -> None:
@@ -192,6 +272,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ]
     records.write_records(tmp_path / "a.csv", made)
     assert records.read_records(tmp_path / "a.csv") == made
+    lines = list(csv.reader((tmp_path / "a.csv").read_text().splitlines()))
+    at = lines[0].index("folds")
+    with (tmp_path / "old.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([*line[:at], *line[at + 1 :]] for line in lines)
+    assert records.read_records(tmp_path / "old.csv") == made, "of an earlier version"
     (tmp_path / "b.csv").write_text("x,y\n1,2\n")
     with pytest.raises(InputError, match="not written by this version of genreclf summary"):
         records.read_records(tmp_path / "b.csv")

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
 import pytest
+import torch
 from conftest import TINY
+from omegaconf import OmegaConf
 
+from genreclf.commands import study_overrides
 from genreclf.commands.compose import read_sweep
 from genreclf.evaluation.runs import Predictions
 from genreclf.files import write_json
@@ -372,6 +376,21 @@ def test_estimate_counts_the_tracks_that_runs_use_d9() -> None:
     minutes = (20 * 8000 + 30 * 80) * (0.7 + 0.1 / 3) / 100 / 60
     assert line.startswith(f"training: at most {minutes:.0f} min at 100.0 clips/s")
     assert "50 epochs" in line
+    packed = replace(workload, packed=True)
+    assert "packed runs in turns" in describe_estimate(study, packed).splitlines()[-1]
+
+
+def test_phases_are_packed_on_a_gpu_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command of a phase names the launcher; on the CPU, and if another was chosen, not."""
+    given: list[str] = []
+    monkeypatch.setattr(study_overrides.compose, "list_hydra_options", lambda: list(given))
+    gpu, cpu = (OmegaConf.create({"trainer": {"accelerator": name}}) for name in ("auto", "cpu"))
+    assert study_overrides.list_sweep_options(gpu) == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert study_overrides.list_sweep_options(gpu) == ["hydra/launcher=packed"]
+    assert study_overrides.list_sweep_options(cpu) == []
+    given.append("hydra/launcher=joblib")
+    assert study_overrides.list_sweep_options(gpu) == given
 
 
 def test_runs_that_ran_out_of_memory_are_repeated_on_request_a8(tmp_path: Path) -> None:

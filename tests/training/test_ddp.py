@@ -9,6 +9,7 @@ interrupted with one that was not; and the shares of the processes with the trai
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -45,11 +47,7 @@ def shared(music: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Arguments of a small run; its store is made once."""
     store = tmp_path_factory.mktemp("ddp") / "store.h5"
     data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY, f"store={store}"]
-    subprocess.run(
-        [sys.executable, "-m", "genreclf", "prepare", *data[:-2], data[-1]],
-        check=True,
-        capture_output=True,
-    )
+    forks.run("-m", "genreclf", "prepare", *data[:-2], data[-1]).check_returncode()
     return [*data, "model=efficient_cnn"]
 
 
@@ -228,47 +226,10 @@ def test_a_refusal_of_rank_0_ends_the_other_ranks_a10(
     store = f"store={tmp_path}/one.h5"
     data = ["data=folder", f"data.root={music}", "data.genres=[Rock]", "data.duration=2.5"]
     command("prepare", *data, *TINY[:-1], store)
-    port = str(process_group.LightningEnvironment().main_port)
-    outputs = f"outputs={tmp_path}/out"
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "genreclf",
-                "train",
-                *TWO,
-                *data[:2],
-                *data[3:],
-                *TINY,
-                store,
-                outputs,
-            ],
-            env={
-                **os.environ,
-                "SLURM_PROCID": rank,
-                "SLURM_LOCALID": rank,
-                "SLURM_STEP_NUM_TASKS": "2",
-                "SLURM_NTASKS": "2",
-                "SLURM_NODEID": "0",
-                "SLURM_JOB_ID": "1",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-                "GLOO_SOCKET_IFNAME": "lo",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        errors = [process.communicate(timeout=100)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [1, 1], errors
-    for error in errors:
+    words = ["-m", "genreclf", "train", *TWO, *data[:2], *data[3:], *TINY, store]
+    for done in forks.run_ranks(*words, f"outputs={tmp_path}/out", cwd=tmp_path):
+        error = done.stderr
+        assert done.returncode == 1, error
         line = "genreclf: one genre only (Rock) in the usable tracks; two are needed"
         assert line in error.splitlines()
         assert "Traceback" not in error
@@ -279,7 +240,10 @@ def test_parameters_without_a_gradient_work_a11(shared: list[str], tmp_path: Pat
     """A11: with model.unused_gate=true, DDP gets no gradient for some parameters, step by step."""
     arguments = [text for text in shared if not text.startswith("model")]
     gate = ["model=cnn_gru", "model.unused_gate=true", "batch_size=8", "trainer.max_epochs=2"]
-    run_train(["-m", "genreclf", "train", *TWO, *arguments, *gate], tmp_path)
+    words = ["-m", "genreclf", "train", *TWO, *arguments, *gate, f"outputs={tmp_path}"]
+    for done in forks.run_ranks(*words, cwd=tmp_path):
+        assert done.returncode == 0, done.stderr
+        assert not re.search("Warning|Traceback", done.stdout + done.stderr)
     assert len(read_losses(tmp_path)) == 2
 
 
@@ -338,8 +302,12 @@ def test_two_processes_take_the_steps_of_one(
     trainer = make_trainer()
     trainer.fit(classifier, data)
     port = process_group.LightningEnvironment().main_port
-    arguments = (store.path, tmp_path, port)
-    torch.multiprocessing.spawn(fit_in_one_of_two, arguments, 2)  # pyright: ignore
+    arguments = f"Path({str(store.path)!r}), Path({str(tmp_path)!r}), {port}"
+    words = "from pathlib import Path; from test_ddp import fit_in_one_of_two as fit; fit"
+    folder = Path(__file__).parent
+    both = [forks.Fork("-c", f"{words}({rank}, {arguments})", cwd=folder) for rank in range(2)]
+    for done in [fork.wait() for fork in both]:
+        assert done.returncode == 0, done.stderr
     weights, losses, rows = zip(*(torch.load(tmp_path / f"{n}.pt") for n in range(2)), strict=True)
     for name, expected in classifier.net.state_dict().items():
         torch.testing.assert_close(weights[0][name], expected, atol=1e-5, rtol=1e-5)

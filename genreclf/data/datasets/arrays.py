@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from genreclf.data.datasets.track import MISSING
 from genreclf.errors import InputError
 
-PANDAS = {"nan", "None", "<NA>", "NaT"}  # texts that it makes of missing values
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -78,7 +78,7 @@ def convert_texts(column: np.ndarray, file: Path, name: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: '{name}' is not UTF-8 ({error})") from None
     texts = [str(value).strip() for value in column.tolist()]
-    if name != "labels" and (rows := [row for row, text in enumerate(texts) if text in PANDAS]):
+    if name != "labels" and (rows := [row for row, text in enumerate(texts) if text in MISSING]):
         raise InputError(
             f"{file}: '{name}', row {rows[0]}: {texts[rows[0]]!r} is a missing value; write an "
             "empty text where nothing is known"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genreclf.audio.sound_files import EXTENSIONS, find_audio_files
 from genreclf.audio.tags import read_tags
-from genreclf.data.datasets.track import Track, check_genre_list
+from genreclf.data.datasets.track import Track, check_genre_list, repair_text
 from genreclf.errors import InputError
 from genreclf.files import GENERATED
 
@@ -50,14 +50,22 @@ class Folder:
     def _files(self) -> list[tuple[str, Path]]:
         if not self.root.is_dir():
             raise InputError(f"data.root={self.root}: no such folder")
-        present = sorted(entry.name for entry in os.scandir(self.root) if _is_genre(entry))
-        genres = present if self.chosen is None else self.chosen
-        if missing := [genre for genre in genres if genre not in present]:
+        folders: dict[str, list[Path]] = {}
+        for entry in os.scandir(self.root):
+            if _is_genre(entry):  # its name may not be UTF-8
+                folders.setdefault(repair_text(entry.name), []).append(self.root / entry.name)
+        genres = sorted(folders) if self.chosen is None else self.chosen
+        if missing := [genre for genre in genres if genre not in folders]:
             raise InputError(f"data.genres: {self.root} has no folder {', '.join(missing)}")
         if not genres:
             raise InputError(f"data.root={self.root}: no genre folders (<root>/<genre>/*.mp3)")
         found = {
-            genre: sorted(find_audio_files(self.root / genre, skip=GENERATED)) for genre in genres
+            genre: sorted(
+                path
+                for folder in folders[genre]
+                for path in find_audio_files(folder, skip=GENERATED)
+            )
+            for genre in genres
         }
         empty = [genre for genre, paths in found.items() if not paths]
         if empty and (self.chosen is not None or len(empty) == len(genres)):

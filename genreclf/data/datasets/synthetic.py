@@ -1,7 +1,7 @@
 """The built-in dataset: generated clips by invented artists, as real audio files."""
 
-import os
 import shutil
+import uuid
 from pathlib import Path
 
 import mutagen
@@ -48,7 +48,7 @@ class Synthetic(Folder):
         return super().files()
 
     def _write(self) -> None:
-        unfinished = self.root.with_name(f"{self.root.name}.{os.getpid()}.partial")
+        unfinished = self.root.with_name(f"{self.root.name}.{uuid.uuid4().hex[:12]}.partial")
         try:
             self._write_clips(unfinished)
             unfinished.rename(self.root)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from genreclf.data.datasets.table_reader import Row, read_table
 from genreclf.data.datasets.track import (
+    MISSING,
     PARTS,
     Track,
     check_genre_list,
@@ -86,7 +87,8 @@ class Table:
                 raise InputError(f"{self.path}, {where}: the same path as in {places[path]}")
             places[path] = where
             if not folders.contain(path):
-                missing.append(f"{where}: no such file: {path}")
+                what = "a folder, not an audio file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
+                missing.append(f"{where}: {what}: {path}")
         if missing:
             more = f" (and {len(missing) - 1} more of {len(rows)})" if len(missing) > 1 else ""
             raise InputError(f"{self.path}, {missing[0]}{more}")
@@ -103,7 +105,8 @@ class _Folders:
         folder, name = os.path.split(path)
         if folder not in self._names:
             try:
-                self._names[folder] = set(os.listdir(folder))  # noqa: PTH208
+                with os.scandir(folder) as entries:
+                    self._names[folder] = {each.name for each in entries if not each.is_dir()}
             except OSError:
                 self._names[folder] = set()
         # A file system may ignore case, or spell accents in another way.
@@ -120,6 +123,9 @@ def _find_fault(values: Mapping[str, str]) -> str:
         near = difflib.get_close_matches(part, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"split {values['split']!r} is not train, val or test{hint}"
+    for name, value in values.items():
+        if value in MISSING and name != "genre":
+            return f"{name} is {value!r}, a missing value; leave it empty where nothing is known"
     return find_genre_fault(values["genre"])
 
 

@@ -1,7 +1,7 @@
 """Reads the rows of a table of tracks: a text file (CSV, TSV), or Parquet.
 
 Text files are UTF-8, with or without a byte order mark, or UTF-16 with one; their columns are
-separated by commas, semicolons or tabs.
+separated by commas, semicolons or tabs, as the header or Excel's line `sep=;` before it says.
 """
 
 import codecs
@@ -10,10 +10,12 @@ import difflib
 import io
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from genreclf.data.datasets.track import repair_text
 from genreclf.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,9 @@ def read_table(path: Path) -> list[Row]:
             line of a text file, or the row of a Parquet file.
     """
     if not path.is_file():
-        raise InputError(f"data.path={path}: no such file")
+        is_folder = path.is_dir()
+        what = "a folder; the path of one file is needed" if is_folder else "no such file"
+        raise InputError(f"data.path={path}: {what}")
     parquet = path.suffix.lower() in (".parquet", ".pq")
     rows = list(_read_parquet(path) if parquet else _read_text(path))
     if not rows:
@@ -45,8 +49,13 @@ def _read_text(path: Path) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_FIELD)
     text = _decode(path)
     first = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    excel = re.fullmatch(r"\"?sep=([,;\t])\"?\s*", first, re.IGNORECASE)
+    delimiter = excel[1] if excel else max(DELIMITERS, key=first.count)
+    if excel:
+        text = text.replace(first, "", 1)  # the empty line keeps the numbers of the others
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     header, count, before = None, 0, 0
     try:
         for values in reader:
@@ -78,6 +87,11 @@ def _decode(path: Path) -> str:
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if wide:
+            raise InputError(
+                f"{path}: begins like UTF-16, but is damaged or incomplete ({error.reason}); save "
+                "the table again"
+            ) from None
         line = content[: error.start].count(b"\n") + 1
         raise InputError(
             f"{path}, line {line}: not UTF-8; save the table as UTF-8 (in Excel: CSV UTF-8)"
@@ -121,7 +135,8 @@ def _format(value: Any, name: str, where: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="surrogateescape").strip()
+        text = value.decode("utf-8", errors="surrogateescape").strip()
+        return text if name == "path" else repair_text(text)
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise InputError(f"{where}: {name} is {value!r}; one text is needed")
     return str(value).strip()

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 # Other names for the parts.
 PARTS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
-MISSING = {"nan", "none"}  # what Python makes of a missing value
+# What Python, NumPy and pandas make of a missing value; "Nat" and "Nan" are names.
+MISSING = {"nan", "NaN", "NAN", "none", "None", "NONE", "<NA>", "NaT"}
 SHOWN = 5  # examples in a message
 
 
@@ -29,7 +30,8 @@ class Track:
     """One piece of music. Empty text means unknown.
 
     `Track(1, "rock", path="a.mp3")` is enough: numbers as ids and `pathlib` paths become text,
-    None becomes empty text, and the names of parts become "train", "val" and "test".
+    None becomes empty text, the names of parts become "train", "val" and "test", and bytes that are
+    not UTF-8 become readable (`repair_text`), except those of the path.
 
     Args:
         id: identifies the track in its dataset, such as a number or a relative path.
@@ -39,7 +41,7 @@ class Track:
         split: its official part: train, val or test; or any other name.
         path: its audio file; empty if the dataset provides the features.
         license: its licence.
-        artist_id: identifies the artist if the dataset numbers them; then spelling is not compared.
+        artist_id: identifies the artist if the dataset numbers them, besides the name.
     """
 
     id: str
@@ -62,8 +64,30 @@ class Track:
         if isinstance(self.split, str):
             part = self.split.strip().casefold()
             values["split"] = PARTS.get(part, part)
+        for name in ("id", "genre", "artist", "album", "split", "license", "artist_id"):
+            if isinstance(text := values.get(name, getattr(self, name)), str):
+                values[name] = repair_text(text)
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+
+def repair_text(text: str) -> str:
+    """Make a text valid that has bytes which are not UTF-8, such as a file name in Latin-1.
+
+    Such bytes, which Python reads as surrogates, are taken for those of Windows-1252, a superset of
+    Latin-1: a wrong letter is better than music that cannot be used.
+    """
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", _repair_byte, text)
+
+
+def _repair_byte(match: re.Match[str]) -> str:
+    byte = ord(match[0]) - 0xDC00
+    if not 0x80 <= byte <= 0xFF:  # not a byte
+        return "\ufffd"
+    try:
+        return bytes([byte]).decode("cp1252")
+    except UnicodeDecodeError:
+        return chr(byte)
 
 
 @lru_cache(maxsize=1024)
@@ -71,7 +95,11 @@ def find_genre_fault(genre: str) -> str:
     """Say why a text is not the name of one genre; return an empty text if it is."""
     if not genre.strip():
         return "the genre is empty"
-    if genre.strip().casefold() in MISSING:
+    if re.search("[\ud800-\udfff]", genre):
+        return f"the genre {genre!r} is not valid text"
+    if re.search("[\0-\x1f\x7f\u2028\u2029]", genre):
+        return f"the genre {genre!r} has a line break or another control character; rename it"
+    if genre.strip() in MISSING:
         return f"the genre is {genre!r}, a missing value"
     if re.fullmatch(r"[-+]?(\d+\.\d*|\.\d+|\d+)(e[-+]?\d+)?", genre.strip(), re.I) and not (
         genre.strip().isdecimal()

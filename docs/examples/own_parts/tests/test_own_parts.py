@@ -77,10 +77,10 @@ def test_the_parts_are_trained_evaluated_exported_and_predict(music: Path, tmp_p
 
 def test_without_trust_nothing_is_imported(music: Path, tmp_path: Path) -> None:
     path = tmp_path / run(tmp_path, "train", *PARTS, *QUICK, f"data.root={music}")
-    with pytest.raises(InputError, match=r"own_parts\.\w+\.\w+ is not part of genreclf"):
+    with pytest.raises(InputError, match=r"own_parts\.\w+\.\w+ (is|are) not part of genreclf"):
         genreclf.load(path.parent)
     line = run(tmp_path, "predict", str(music), "--checkpoint", str(path.parent), check=False)
-    assert "is not part of genreclf" in line
+    assert "not part of genreclf" in line
 
 
 def test_a_sweep_varies_their_settings(music: Path, tmp_path: Path) -> None:
