@@ -27,14 +27,13 @@ from genreclf.commands.finished_runs import (
 )
 from genreclf.commands.identity import changes_nothing, join_hydra
 from genreclf.commands.run_folder import set_output_folder
-from genreclf.commands.run_parts import RunParts, check_trainer, open_store
+from genreclf.commands.run_parts import RunParts, check_trainer, has_others_parts, open_store
 from genreclf.commands.stores import choose_folder
 from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import name_selected_metric
 from genreclf.training import launch, turns
-from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +154,8 @@ def _train(
     from genreclf.training.run import train_and_test
 
     check_genres(store.classes, "usable tracks")
-    if list_own_targets(parts.config):
-        run_parts.try_out(store.classes, getattr(parts.features, "shape", store.shape))
+    if has_others_parts(parts.config):
+        run_parts.try_out(store.classes, store)
     finished = find_trained(config, store)
     count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and finished is None and launch.read_rank()[1] == 1:
