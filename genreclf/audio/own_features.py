@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genreclf.audio.settings import list_settings
-from genreclf.errors import InputError
+from genreclf.errors import InputError, report_own_failure
 from genreclf.trust import is_own
 
 REQUIRED = ("name", "sample_rate", "duration", "shape", "__call__")
@@ -43,12 +43,14 @@ def compute_features(features: Any, waveform: np.ndarray, sample_rate: int) -> n
     shorter one is padded with zeros.
 
     Raises:
-        InputError: the values are not finite numbers, or not of the declared shape.
+        InputError: the values are not finite numbers, or not of the declared shape; or the user's
+            own code fails.
     """
     if features.sample_rate is not None:
         size = int(features.duration * sample_rate)
         waveform = np.pad(waveform[:size], (0, max(0, size - len(waveform))))
-    values = np.asarray(features(waveform, sample_rate))
+    with report_own_failure(f"features={features.name}: computing them"):
+        values = np.asarray(features(waveform, sample_rate))
     if values.shape != tuple(features.shape):
         raise InputError(
             f"features={features.name}: values of shape {values.shape}, but its attribute shape "
@@ -94,6 +96,7 @@ def check_features(features: Any) -> None:
             f"{name} has no {', no '.join(missing)}, which features need: see "
             "genreclf.protocols.Features"
         )
+    _check_shape(name, features.shape)
     if not re.fullmatch(r"[\w.-]+", str(features.name)):
         raise InputError(f"{name}: its name {features.name!r} is not one word, such as 'loudness'")
     if kind.__module__ == "__main__":
@@ -113,6 +116,16 @@ def check_features(features: Any) -> None:
             "of the constructor unchanged in the attribute of the same name"
         )
     compute_features(features, *_make_noise(features))
+
+
+def _check_shape(name: str, shape: Any) -> None:
+    """Check that a declared shape is (bins, frames)."""
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    whole = all(isinstance(size, int | np.integer) and size > 0 for size in sizes)
+    if len(sizes) != 2 or not whole:
+        raise InputError(
+            f"{name}: its attribute shape is {shape}; (bins, frames), two numbers, is needed"
+        )
 
 
 def _make_noise(features: Any, seed: int = 0) -> tuple[np.ndarray, int]:

@@ -12,6 +12,7 @@ from genreclf.commands.compose import EXPANDED, compose_default, is_own_option, 
 from genreclf.errors import InputError
 from genreclf.trust import import_target
 
+SIMILAR = 0.6  # names that are at least as similar as this are suggested, as difflib does
 OPEN = ("where",)  # mappings that take any key
 PHASES = "study.phase_overrides"  # takes the names of the study's phases as keys
 INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -118,6 +119,8 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
         key = f"limit_{part}_batches"
         if plain.get("trainer", {}).get(key) == 0:
             raise InputError(f"trainer.{key}=0: at least one batch is needed")
+    if plain.get("trainer", {}).get("max_epochs") == 0:
+        raise InputError("trainer.max_epochs=0: at least 1 epoch is needed")
 
 
 def _list_phases(config: dict[str, Any]) -> list[str]:
@@ -131,8 +134,13 @@ def explain_refusal(key: str) -> str:
         return f"{key} is set by genreclf: {REFUSED[name]}"
     group, _, part = parent.partition(".")
     if name in SUPPLIED.get(group if part and group in BY_NAME else parent, ()):
-        return f"{key} is set by genreclf"
+        return f"{key} is set by genreclf: leave it out"
     return ""
+
+
+def _compare_names(first: str, second: str) -> float:
+    """Compute how similar two names are, from 0 to 1."""
+    return difflib.SequenceMatcher(None, first, second).ratio()
 
 
 def suggest_key(key: str, known: list[str]) -> str:
@@ -143,8 +151,10 @@ def suggest_key(key: str, known: list[str]) -> str:
         by_name: dict[str, str] = {}
         for each in candidates:
             by_name.setdefault(each.rpartition(".")[2], each)
-        if near := difflib.get_close_matches(name, by_name, 1):
-            return f"did you mean {by_name[near[0]]}?"
+        # Of equally similar keys, the first: max_epochs is listed before min_epochs.
+        near = max(by_name, key=lambda each: _compare_names(each, name), default="")
+        if near and _compare_names(near, name) >= SIMILAR:
+            return f"did you mean {by_name[near]}?"
     return ""
 
 

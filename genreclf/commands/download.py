@@ -1,9 +1,9 @@
 """`genreclf download`: download, verify and unpack a public dataset."""
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from genreclf.commands.instantiation import instantiate
 from genreclf.data.download import Archive, download
 from genreclf.errors import InputError
 from genreclf.protocols import DownloadableDataset

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
 from genreclf.audio import Precomputed
 from genreclf.audio.descriptions import identify_features
 from genreclf.commands.identity import DIGITS
+from genreclf.commands.instantiation import instantiate
 from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values

@@ -5,6 +5,7 @@ genres, features) and `README.md` (the card). It is accepted wherever a checkpoi
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from omegaconf import DictConfig
 from scipy.special import softmax
 
 from genreclf import files
+from genreclf.commands.compose import is_own_option
+from genreclf.commands.own_parts import find_option_folders
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.evaluation.provenance import shorten_commit
@@ -95,5 +98,24 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
         "unknown_artist": result["data"]["leakage"]["unknown_artist"],
         "seen_before": result["data"].get("seen_before", {}).get("val", 0),
         "commit": shorten_commit(result),
-        "command": "genreclf train " + " ".join(map(runs.hide_location, result["overrides"])),
+        "command": " ".join(
+            [
+                "genreclf train",
+                *(["--config-dir FOLDER"] if _needs_folder(result["choices"]) else []),
+                *map(runs.hide_location, result["overrides"]),
+            ]
+        ),
     }
+
+
+def _needs_folder(choices: dict[str, str]) -> bool:
+    """Whether a run chose options of a folder of the user, which --config-dir named."""
+    return any(
+        not is_own_option(group, option)
+        and not any(
+            Path(folder, group.partition("@")[0], f"{option}.yaml").is_file()
+            for folder in find_option_folders().values()
+        )
+        for group, chosen in choices.items()
+        for option in re.findall(r"[\w-]+", chosen)
+    )

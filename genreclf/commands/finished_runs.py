@@ -33,7 +33,8 @@ def reuse(config: DictConfig, store: Store, folder: Path, agreement: distributed
     result = files.read_json(folder / runs.RESULT)
     check_defaults(folder, result["config"], config)
     agreement.reach(distributed.REUSE)
-    made_by = shorten_commit(result) or f"genreclf {result['versions']['genreclf']}"
+    commit = shorten_commit(result)
+    made_by = f"commit {commit}" if commit else f"genreclf {result['versions']['genreclf']}"
     log.info("this run is finished (%s): its result is reused; delete %s to rerun", made_by, folder)
     log.info("%s", summarise(result))
     if _is_to_log(config, result):

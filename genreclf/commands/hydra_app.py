@@ -19,10 +19,11 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.config_keys import check_keys
 from genreclf.commands.config_types import check_types
+from genreclf.commands.instantiation import locate_target
 from genreclf.commands.optuna_sweeper import register_sweeper
 from genreclf.commands.own_parts import (
     list_hidden_options,
@@ -40,6 +41,7 @@ from genreclf.commands.user_errors import (
 )
 from genreclf.errors import InputError
 from genreclf.training import launch
+from genreclf.trust import find_targets, list_own_targets
 
 CONF = "pkg://genreclf.conf"
 # Flags of genreclf study: --status sets status=true. Two of them create no output folder.
@@ -47,6 +49,11 @@ FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry"
 TAKE_A_VALUE = (  # options of Hydra
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+)
+OPTIONS = (  # all long options: Hydra's, which may be shortened, and ours
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
+    *("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir"),
+    *("--experimental-rerun", "--info", *(f"--{flag}" for flag in FLAGS)),
 )
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -93,6 +100,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exit if it fails."""
     if name == "train" and {"-m", "--multirun"} & set(arguments):
         arguments = add_sweep_settings(arguments)
+    _refuse_dashes(arguments)
     sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -121,7 +129,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         if plain != arguments:
             run(name, config_name, plain)
             return
-        _fail(explain_error(error) + explain_key(str(error), name, config_name))
+        _fail(explain_error(error) + explain_key(str(error), name, config_name, arguments))
     except ValueError as error:
         if "Only one of --run" in str(error):
             _fail("-m runs a sweep and --cfg prints the config: leave out one of them")
@@ -155,6 +163,9 @@ def prepare_job(name: str, config: DictConfig) -> None:
     for line in list_hidden_options(hydra_config):
         _print_once(f"genreclf: {line}")
     make_targets_importable(config, hydra_config)
+    for key, target in find_targets(OmegaConf.to_container(config)):
+        if "${" not in target and list_own_targets({"_target_": target}):
+            locate_target(key, target)
     check_keys(config, hydra_config)
     check_types(config, hydra_config)
     _check_mode(name, hydra_config)
@@ -178,6 +189,18 @@ def _arrange_arguments(arguments: list[str]) -> list[str]:
         else:
             overrides.append(_expand_home(text))
     return options + overrides
+
+
+def _refuse_dashes(arguments: list[str]) -> None:
+    """Refuse --model x, where model=x is meant; exit with status 2."""
+    for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = text.partition("=")
+        if not text.startswith("--") or any(each.startswith(option) for each in OPTIONS):
+            continue
+        if not value and following and not following.startswith("-") and "=" not in following:
+            value = following
+        key = option.strip("-").replace("-", "_")
+        _fail(f"there is no option {option}; settings have no dashes: {key}={value or '...'}", 2)
 
 
 def _drop_plus(message: str, arguments: list[str]) -> list[str]:

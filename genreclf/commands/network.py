@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from genreclf.commands.instantiation import instantiate
 from genreclf.errors import InputError
 from genreclf.figures import style
 from genreclf.figures.network import draw_network, format_table, trace_network

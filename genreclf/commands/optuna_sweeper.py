@@ -8,6 +8,7 @@ import copy
 import importlib
 import logging
 import math
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -21,9 +22,10 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.commands.compose import find_config_folders
+from genreclf.commands.instantiation import instantiate
 from genreclf.commands.own_parts import make_targets_importable
 from genreclf.commands.user_errors import USER_ERRORS
 from genreclf.errors import InputError, format_error
@@ -101,7 +103,12 @@ class OptunaSweeper(Sweeper):
             # They are tried again once that is corrected.
             _import_optuna().delete_study(study_name=name, storage=self.storage)
             raise InputError(f"every run failed or diverged; {self.error}".rstrip("; "))
-        command = ["genreclf", "train", *fixed, *_list_overrides(best.params, space)]
+        folders = [
+            text
+            for folder in find_config_folders(self.config.hydra)
+            for text in ("--config-dir", os.path.relpath(folder))
+        ]
+        command = ["genreclf", "train", *folders, *fixed, *_list_overrides(best.params, space)]
         print(f"best {self.metric}: {best.values[0]:.4f}, run {best.number + 1} of {self.n_trials}")
         print(shlex.join(command))
 

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from genreclf.commands.config_use import check_used
+from genreclf.commands.instantiation import instantiate
 from genreclf.data import Oversampling
+from genreclf.errors import InputError
 from genreclf.training.build import Parts
 from genreclf.training.debug import limit_parts
 from genreclf.trust import list_targets
@@ -23,8 +24,7 @@ def make_parts(config: DictConfig) -> Parts:
     """Make the parts of a run from its config.
 
     Raises:
-        InputError: a setting of a part is out of range.
-        hydra.errors.InstantiationException: the same, for a part that Hydra instantiates.
+        InputError: a part cannot be made, or is not what its group holds.
     """
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     trainer = {key: value for key, value in plain["trainer"].items() if key != "callbacks"}
@@ -37,20 +37,21 @@ def make_parts(config: DictConfig) -> Parts:
         return instantiate(config.oversampling, augmentation=copies)
 
     def make_metrics(classes: int) -> dict[str, Any]:
-        return {
-            str(name): instantiate(each, num_classes=classes)
-            for name, each in config.metric.items()
-        }
+        metrics = _list_named(config.metric)
+        return {name: instantiate(each, num_classes=classes) for name, each in metrics.items()}
 
     def make_callbacks() -> list[Any]:
-        own = [*config.callback.values(), *(config.trainer.get("callbacks") or [])]
+        own = [
+            *_list_named(config.callback).values(),
+            *(config.trainer.get("callbacks") or []),
+        ]
         return [instantiate(each) for each in own]
 
     # One logger; or several, each under a name of its own; or none (logger=none).
     loggers = [config.logger] if "_target_" in config.logger else list(config.logger.values())
     parts = Parts(
         features=instantiate(config.features),
-        make_model=partial(instantiate, config.model, _convert_="all"),
+        make_model=partial(instantiate, config.model),
         split=instantiate(config.split),
         make_augmentation=make_augmentation,
         make_oversampling=make_oversampling,
@@ -74,3 +75,22 @@ def make_parts(config: DictConfig) -> Parts:
     )
     check_used(parts.make_model(classes=2))
     return limit_parts(parts, **config.debug) if "debug" in config else parts
+
+
+def _list_named(group: DictConfig) -> dict[str, Any]:
+    """List the parts of a group that holds several, each under a name of its own.
+
+    Raises:
+        InputError: one of them has no name.
+    """
+    key = str(group._get_full_key(None))
+    parts = {str(name): each for name, each in group.items()}
+    if "_target_" in parts:
+        raise InputError(
+            f"{key}: a {key} needs a name: indent its _target_ and its settings below a line "
+            f"NAME: in the option's file, or type '+{key}.NAME={{_target_: {parts['_target_']}}}'"
+        )
+    for name, each in parts.items():
+        if not isinstance(each, DictConfig):
+            raise InputError(f"{key}.{name}={each}: a group of settings with _target_ is needed")
+    return parts

@@ -7,9 +7,11 @@ import io
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _predict(options)
     except InputError as error:
-        print(f"genreclf: {error}", file=sys.stderr)
+        text = re.sub(r"trust=\[([^\]]+)\]", lambda named: _name_flags(named[1]), str(error))
+        print(f"genreclf: {text}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # as in `genreclf predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,6 +49,7 @@ def _predict(options: argparse.Namespace) -> int:
         for path in options.paths
         for file in sorted(map(str, find_audio_files(path))) or [path]
     ]
+    _find_modules_here(options.trust)
     if len(files) > 1:
         from genreclf.audio.workers import start_forkserver
 
@@ -65,6 +69,24 @@ def _predict(options: argparse.Namespace) -> int:
             failed += bool(prediction.error)
     sys.stdout.flush()
     return 1 if failed else 0
+
+
+def _find_modules_here(trust: Sequence[str]) -> None:
+    """Let Python find trusted modules in the current folder that are not installed."""
+    tops = {name.partition(".")[0] for name in trust}
+    if any(_is_here(top) and find_spec(top) is None for top in tops if top.isidentifier()):
+        sys.path.append(str(Path.cwd()))
+        known = os.environ.get("PYTHONPATH")  # of the processes that decode
+        os.environ["PYTHONPATH"] = os.pathsep.join([*([known] if known else []), str(Path.cwd())])
+
+
+def _is_here(module: str) -> bool:
+    return Path(f"{module}.py").is_file() or any(Path(module).glob("**/*.py"))
+
+
+def _name_flags(trusted: str) -> str:
+    """Name the options that stand for trust=[...] of the other commands."""
+    return " ".join(f"--trust {name}" for name in trusted.split(","))
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -96,7 +118,8 @@ def _make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PACKAGE",
-        help="a package whose code the model may run if it is not part of genreclf",
+        help="a package whose code the model may run if it is not part of genreclf: an installed "
+        "one, or a module of the current folder",
     )
     parser.add_argument(
         "--top",

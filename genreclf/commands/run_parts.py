@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from genreclf.commands.instantiation import instantiate
 from genreclf.commands.stores import find_store
 from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from genreclf.commands.instantiation import instantiate
 from genreclf.errors import InputError
 from genreclf.figures import style
 from genreclf.figures.spectrogram import ClipPrediction, draw_clip, read_clip

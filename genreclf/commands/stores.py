@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.descriptions import (
@@ -15,6 +14,7 @@ from genreclf.audio.descriptions import (
 )
 from genreclf.audio.workers import check_workers
 from genreclf.commands.identity import digest_run
+from genreclf.commands.instantiation import instantiate
 from genreclf.data.build_store import (
     StorePlan,
     accept_store,

@@ -16,12 +16,12 @@ from pathlib import Path
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.audio.own_features import get_stored
 from genreclf.audio.workers import exit_with_parent
 from genreclf.commands import compose, hydra_app, study_overrides
+from genreclf.commands.instantiation import instantiate
 from genreclf.commands.run_folder import set_output_folder
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import get_key

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands import compose
+from genreclf.commands.instantiation import instantiate
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LOGGED, check_metric
 from genreclf.evaluation.runs import get_key

@@ -1,14 +1,20 @@
 """Errors that a user can correct, explained in one line."""
 
+import difflib
 import re
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genreclf.commands.compose import list_groups
 from genreclf.commands.config_keys import explain_refusal, list_keys, suggest_key
+from genreclf.commands.instantiation import accepts_argument, locate_target
 from genreclf.errors import InputError, format_error
 
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
@@ -30,27 +36,76 @@ def explain_error(error: BaseException) -> str:
     if launcher and launcher[2] in LAUNCHER_EXTRAS:
         extra = LAUNCHER_EXTRAS[launcher[2]]
         return f"hydra/launcher={launcher[1]} is not installed: pip install 'genreclf[{extra}]'"
+    if needed := re.search(r"Trainer.*Requirement '([\w-]+)", text):
+        return (
+            f"trainer.accelerator: it needs {needed[1]}, which is not installed; choose "
+            "trainer.accelerator=auto, cpu or gpu"
+        )
     for technical in ("Config search path", "To append to your", "full_key:", "See https://hydra"):
         text = text.partition(technical)[0]
     if isinstance(error, OverrideParseException):
         text += " (quote what holds = , [ ] { } ~ or spaces: 'key=\"value\"')"
+    unknown = re.search(
+        r"Could not find '([\w/]+)/([\w.-]+)' Available options in '[^']+': (.*)", text
+    )
+    if unknown and (near := difflib.get_close_matches(unknown[2], unknown[3].split(), 1)):
+        text += f"; did you mean {unknown[1]}={near[0]}?"
     return text.strip()
 
 
-def explain_key(message: str, name: str, config_name: str) -> str:
-    """Suggest a known key that resembles the mistyped one, or say why it is refused."""
+def explain_key(message: str, name: str, config_name: str, arguments: Sequence[str]) -> str:
+    """Suggest a known key that resembles the mistyped one, or say why it is refused.
+
+    Args:
+        message: Hydra's error.
+        name: the command.
+        config_name: its primary config.
+        arguments: the user's, whose options have keys of their own.
+    """
     mistyped = re.search(r"Could not override '([^']+)'", message)
     if not mistyped:
         return ""
     if reason := explain_refusal(mistyped[1]):
         return f" {reason}"
-    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
-        known = list_keys(OmegaConf.to_container(hydra.compose(config_name)))
-    if near := suggest_key(mistyped[1], known):
+    config = _compose_chosen(config_name, arguments)
+    if near := suggest_key(mistyped[1], list_keys(OmegaConf.to_container(config))):
         return f" D{near[1:]}"
-    if "." in mistyped[1] and (hint := re.search(r"To append to your config use .*", message)):
+    parent, _, last = mistyped[1].rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else None
+    target = str(node.get("_target_", "")) if OmegaConf.is_dict(node) else ""
+    hint = re.search(r"To append to your config use .*", message)
+    if parent and hint and _may_take(target, last):
         return f" {hint[0]}"
     return f" genreclf {name} --help lists the keys."
+
+
+def _compose_chosen(config_name: str, arguments: Sequence[str]) -> Any:
+    """Compose the config of the options that the user chose, without the user's other overrides."""
+    folders = [
+        text.partition("=")[2] or following
+        for text, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if text.partition("=")[0] in ("--config-dir", "-cd")
+    ]
+    groups = list_groups(config_name)
+    chosen = [
+        text.lstrip("+")
+        for text in arguments
+        if re.fullmatch(r"\+?[\w/@.]+=[\w/-]+", text) and text.lstrip("+").split("=")[0] in groups
+    ]
+    places = ",".join(f"'file://{Path(folder).absolute()}'" for folder in folders)
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        try:
+            return hydra.compose(config_name, [*chosen, f"hydra.searchpath=[{places}]"])
+        except (HydraException, OmegaConfBaseException):  # an option may be mistyped, too
+            return hydra.compose(config_name)
+
+
+def _may_take(target: str, argument: str) -> bool:
+    """Whether a target takes an argument; True if it cannot be known."""
+    try:
+        return accepts_argument(locate_target("_target_", target), argument)
+    except InputError:  # a module of the user, which cannot be imported yet
+        return True
 
 
 def was_raised_by_launcher(error: Exception) -> bool:

@@ -61,7 +61,8 @@ def check_metric(key: str, metric: str, logged: Mapping[str, Any]) -> None:
     """
     names = [f"{part}/{name}" for part in ("val", "train") for name in ("loss", *logged)]
     if metric not in names:
-        raise InputError(f"{key}={metric}: choose one of {', '.join(names)}")
+        usual = "; metric=[standard,...] logs the usual ones as well" * (metric in LOGGED)
+        raise InputError(f"{key}={metric}: choose one of {', '.join(names)}{usual}")
     name = metric.partition("/")[2]
     if logged.get(name) is None:
         return

@@ -21,19 +21,31 @@ GREY = "#7F7F7F"
 
 
 def draw_history(history: History, best_epoch: int) -> str:
-    """Draw training and validation loss and accuracy by epoch, and mark the kept epoch."""
+    """Draw training and validation loss and accuracy by epoch, and mark the kept epoch.
+
+    Without accuracy among the metrics that were logged, the first of the others is drawn.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 2.8), layout="constrained")
-        panels: list[Axes] = list(figure.subplots(1, 2))
-        for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
+        names = _choose_curves(history)
+        panels: list[Axes] = list(figure.subplots(1, 2))[: len(names)]
+        for panel, name in zip(panels, names, strict=True):
             for part, colour, dash in zip(("train", "val"), COLOURS, DASHES, strict=False):
                 style = {"color": colour, "linestyle": dash, "label": part}
                 _plot_curve(panel, history, f"{part}/{name}", 1, style)
             panel.axvline(best_epoch + 1, color=GREY, linewidth=0.8, label="kept")
             panel.set(ylabel=name, xlim=(0.5, len(history) + 0.5))
-        panels[1].set_ylim(0, 1)
+            if name == "accuracy":
+                panel.set_ylim(0, 1)
         panels[0].legend()
         return render_svg(figure)
+
+
+def _choose_curves(history: History) -> list[str]:
+    """Choose the metrics to draw: the loss and, if any was logged, one more."""
+    names = [key.removeprefix("val/") for key in history[0] if key.startswith("val/")]
+    others = [name for name in names if name != "loss"]
+    return ["loss", "accuracy" if "accuracy" in others else others[0]] if others else ["loss"]
 
 
 def draw_learning_curves(lines: Mapping[str, Sequence[History]]) -> str:
@@ -62,7 +74,7 @@ def _plot_curve(
     axes: Axes, history: History, metric: str, scale: float, style: dict[str, Any]
 ) -> None:
     epochs = [int(entry["epoch"]) + 1 for entry in history]
-    values = scale * np.array([entry[metric] for entry in history], float)  # None: a gap
+    values = scale * np.array([entry.get(metric) for entry in history], float)  # None: a gap
     axes.plot(epochs, values, marker="o" if len(history) == 1 else None, **style)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -3,6 +3,7 @@
 No pickled code is run, and no code is imported that the user did not name (`genreclf.trust`).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,10 @@ from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
 from genreclf.models.model_files import read_model_files
 from genreclf.models.normalise import Normalise
+from genreclf.models.own_code import list_changed_code
 from genreclf.trust import build_part, require_trust
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,17 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
         require_trust([described["model"], described["features"]], trust)  # all in one message
         net = build_model(described["model"], len(described["classes"]), trust)
         net.load_state_dict({key[4:]: weights[key] for key in weights if key.startswith("net.")})
+        features = build_features(described["features"], trust)
+        for name in list_changed_code(described):
+            log.warning(
+                "checkpoint=%s: the code of %s has changed since this model was trained, so it may "
+                "compute something else",
+                *(path, name),
+            )
         return TrainedModel(
             net.eval(),
             described["classes"],
-            build_features(described["features"], trust),
+            features,
             described["bins"],
             SeenTracks.read(described["trained_on"]),
             checkpoint["epoch"],
@@ -79,8 +90,16 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
         )
     except InputError as error:
         raise InputError(f"checkpoint={path}: {error}") from None
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"checkpoint={path}: does not fit this version ({error!r})") from None
+    except RuntimeError as error:  # of load_state_dict
+        target, text = described["model"]["_target_"], " ".join(str(error).split())
+        raise InputError(
+            f"checkpoint={path}: its weights do not fit the code of {target}: {text}; use the code "
+            "that it was trained with"
+        ) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"checkpoint={path}: does not fit this version of genreclf ({error!r})"
+        ) from None
 
 
 def find_last_layer(net: nn.Module, classes: int, features: torch.Tensor) -> str | None:

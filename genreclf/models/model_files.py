@@ -89,7 +89,7 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
             warnings.simplefilter("ignore")  # about files that the caller refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"checkpoint={path}: no such file") from None
+        raise InputError(f"checkpoint={path}: no such file or folder") from None
     except Exception:  # a damaged file can make the unpickler fail in any way
         return None
 

@@ -25,6 +25,7 @@ from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import fused, get_min_size, initialise_lazy
 from genreclf.models.checkpoint import find_last_layer
+from genreclf.models.own_code import identify_own_code
 from genreclf.protocols import Features, MakeSampler
 from genreclf.training import finetune, turns
 from genreclf.training.classifier import Classifier
@@ -254,8 +255,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
 
 
 def describe_parts(parts: Parts) -> dict[str, Any]:
-    """Describe model and features as plain values, from which a checkpoint rebuilds them."""
-    return {"model": parts.config["model"], "features": describe_features(parts.features)}
+    """Describe model and features as plain values, from which a checkpoint rebuilds them.
+
+    `code` identifies the user's own code among them, which may change later.
+    """
+    model, features = parts.config["model"], describe_features(parts.features)
+    described = {"model": model, "features": features}
+    code = identify_own_code(model, features)
+    return {**described, "code": code} if code else described
 
 
 def list_classifier_settings(parts: Parts, classes: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytorch_lightning.callbacks import (
 )
 
 from genreclf.errors import DivergedError, InputError
-from genreclf.evaluation.metrics import LAST_EPOCH, find_direction
+from genreclf.evaluation.metrics import LAST_EPOCH, check_metric, find_direction
 from genreclf.files import BEST, LAST
 from genreclf.training import memory, turns
 from genreclf.training.optimizers import read_rate
@@ -163,6 +164,28 @@ class ProgressBar(RichProgressBar):
         """Return the metrics shown next to the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {key: value for key, value in metrics.items() if key != "v_num"}
+
+
+def check_monitors(callbacks: Sequence[Callback], logged: Sequence[str]) -> None:
+    """Check that training logs what the user's callbacks monitor.
+
+    Callbacks of the user's own classes may log metrics themselves, so where there are some, nothing
+    is refused.
+
+    Args:
+        callbacks: the user's callbacks.
+        logged: names of the metrics that training logs besides the loss.
+
+    Raises:
+        InputError: a metric is not logged.
+    """
+    if any(not type(each).__module__.startswith("pytorch_lightning.") for each in callbacks):
+        return
+    for each in callbacks:
+        monitor = getattr(each, "monitor", None)
+        if monitor not in (None, "epoch", "step"):  # which Lightning knows
+            key = f"callback {type(each).__name__}: monitor"
+            check_metric(key, str(monitor), dict.fromkeys(logged))
 
 
 def make_callbacks(

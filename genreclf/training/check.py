@@ -17,12 +17,14 @@ from genreclf.models import get_min_size, has_no_epochs
 from genreclf.training import process_group
 from genreclf.training.augmentation import check_augmentation
 from genreclf.training.build import Parts, check_size, list_classifier_settings, load_pretrained
-from genreclf.training.callbacks import History, make_callbacks
+from genreclf.training.callbacks import History, check_monitors, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.loggers import check_loggers
+from genreclf.training.metrics import check_numbers
 from genreclf.training.sources import digest_sources
 
 STANDARD = {"accuracy", "f1_macro"}  # metrics that every result has
+GENRES = 10  # of the metrics that are tried: more than the number in top_k
 
 
 def check_settings(parts: Parts) -> None:
@@ -37,10 +39,13 @@ def check_settings(parts: Parts) -> None:
     check_loading(parts.batch_size, parts.num_workers, parts.cache, parts.features)
     process_group.check_processes(process_group.make_probe(parts.make_trainer), parts.batch_size)
     make_callbacks(Path(), parts.monitor, parts.patience, History(parts.seed), parts.ema)
-    parts.make_callbacks()
+    callbacks = parts.make_callbacks()
     model = parts.make_model(classes=2)
-    classifier = Classifier(model, ["a", "b"], **list_classifier_settings(parts, 2))
+    classifier = Classifier(model, ["a", "b"], **list_classifier_settings(parts, GENRES))
     logged: Any = dict(classifier.val_metrics.items(keep_base=True))
+    check_numbers(parts.make_metrics(GENRES), GENRES)
+    extra = [] if parts.distillation is None else ["distillation_error"]
+    check_monitors(callbacks, [*logged, *extra])
     if parts.monitor != LAST_EPOCH:
         check_metric("monitor", parts.monitor, logged)
     if any(True for _ in model.parameters()):

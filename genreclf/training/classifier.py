@@ -21,12 +21,12 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from genreclf.data.datamodule import Batch
-from genreclf.errors import InputError
+from genreclf.errors import InputError, describe_failure, find_own_line
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.model_files import FORMAT, read_checkpoint
 from genreclf.training.losses import CrossEntropy, compute_distillation_error
 from genreclf.training.metrics import F1Macro, compute_log_probabilities
-from genreclf.training.optimizers import keep_learning_rate
+from genreclf.training.optimizers import check_schedule, keep_learning_rate
 
 
 class Classifier(pl.LightningModule):
@@ -174,12 +174,36 @@ class Classifier(pl.LightningModule):
             labels = torch.where(share >= 0.5, labels, labels[others])
         if targets is None or self.embedding_head is None:
             logits = self(features)
-            return logits, labels, self.loss(logits, goal), None
+            return logits, labels, self._compute_loss(logits, goal), None
         logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
         error = compute_distillation_error(
             self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
         )
-        return logits, labels, self.loss(logits, goal), error
+        return logits, labels, self._compute_loss(logits, goal), error
+
+    def _compute_loss(self, logits: Tensor, goal: Tensor) -> Tensor:
+        """Compute the loss to minimise, of targets (batch,) or (batch, classes).
+
+        Raises:
+            InputError: it takes no probabilities as targets, or is not one number.
+        """
+        try:
+            loss = self.loss(logits, goal)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if goal.ndim == 1 or isinstance(error, InputError | torch.OutOfMemoryError):
+                raise
+            what = (
+                "loss: with label_smoothing, mixup or soft labels, its targets are probabilities "
+                f"(batch, classes), which it does not take; it fails{find_own_line(error)}"
+            )
+            raise InputError(describe_failure(what, error)) from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            given = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(
+                f"loss: it gives {given} for a batch; one number is needed, such as the mean over "
+                "the batch (reduction: mean)"
+            )
+        return loss
 
     def _make_goal(self, labels: Tensor, targets: Tensor | None) -> Tensor:
         """Make the target of the loss: labels (batch,), or probabilities (batch, classes)."""
@@ -232,11 +256,17 @@ class Classifier(pl.LightningModule):
             head = self.embedding_head or nn.Identity()
             trained = [*self.net.parameters(), *head.parameters(), *self.loss.parameters()]
             optimizer = self._make_optimizer(trained)
-            return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
+            scheduler = self._make_scheduler(optimizer)
+            check_schedule(optimizer, scheduler)
+            return {"optimizer": optimizer, "lr_scheduler": scheduler}
         except InputError:
             raise
-        except (ValueError, TypeError) as error:  # TypeError: an unknown setting
-            raise InputError(f"optimizer or scheduler: {error}") from None
+        except Exception as error:
+            where = find_own_line(error)
+            if not where and not isinstance(error, ValueError | TypeError):  # an unknown setting
+                raise
+            text = " ".join(str(error).split())
+            raise InputError(f"optimizer or scheduler{where}: {text}") from error
 
     def on_train_epoch_end(self) -> None:
         """Step the schedulers before the checkpoint is written; Lightning would step them after.

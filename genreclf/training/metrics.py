@@ -1,10 +1,15 @@
 """Metrics during training: what each gets, and those that torchmetrics defines differently."""
 
 import math
+import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassF1Score
+
+from genreclf.errors import InputError
 
 LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability of 0, about -87
 
@@ -42,3 +47,31 @@ class F1Macro(MulticlassF1Score):
         true_positives, _, _, false_negatives = self._final_state()
         occurs = (true_positives + false_negatives) > 0
         return (super().compute() * occurs).sum() / occurs.sum().clamp(min=1)
+
+
+def check_numbers(metrics: Mapping[str, Metric], classes: int) -> None:
+    """Check that each metric gives one number, which can be logged.
+
+    Args:
+        metrics: by name.
+        classes: the number of genres for which they were made.
+
+    Raises:
+        InputError: one gives something else, such as a number for each genre.
+    """
+    random = torch.Generator().manual_seed(0)
+    scores = torch.randn(2 * classes, classes, generator=random).log_softmax(dim=1)
+    labels = torch.arange(2 * classes) % classes
+    for name, metric in metrics.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about these few clips
+                value = metric(scores, labels)
+        except Exception:  # it may suit other genres than these
+            continue
+        if not (isinstance(value, int | float) or getattr(value, "numel", lambda: 0)() == 1):
+            given = f"values of shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
+            raise InputError(
+                f"metric.{name}: it gives {given}; one number is needed to log, such as the mean "
+                "over genres (average: macro)"
+            )

@@ -43,6 +43,8 @@ def make_mlflow_logger(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves unless asked
     for library in ("mlflow", "alembic"):  # which log how they make their tables
         logging.getLogger(library).setLevel(logging.WARNING)
+    # Lightning warns that it makes the experiment, which is what `experiment` is for.
+    logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy")  # in MLflow's own tables
     folder, artifacts = Path(save_dir), None
     if tracking_uri.startswith(SQLITE):

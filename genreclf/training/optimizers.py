@@ -1,14 +1,14 @@
 """Optimizers and schedulers with flat settings, so that a sweep can vary each by name."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import find_direction
@@ -91,6 +91,34 @@ def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
 
     return {"scheduler": LambdaLR(optimizer, share)}
+
+
+def check_schedule(optimizer: Any, scheduler: Any) -> None:
+    """Check what the parts `optimizer` and `scheduler` have made.
+
+    Args:
+        optimizer: an optimizer.
+        scheduler: Lightning's scheduler config, or a scheduler of PyTorch.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(
+            f"optimizer: it gives a {type(optimizer).__name__}; a torch.optim.Optimizer is needed"
+        )
+    config = scheduler if isinstance(scheduler, Mapping) else {"scheduler": scheduler}
+    made = config.get("scheduler")
+    if not isinstance(made, LRScheduler):
+        raise InputError(
+            f"scheduler: it gives a {type(made).__name__}; a scheduler of torch.optim.lr_scheduler "
+            "is needed, or Lightning's dict with one as scheduler"
+        )
+    if isinstance(made, ReduceLROnPlateau) and "monitor" not in config:
+        raise InputError(
+            "scheduler: ReduceLROnPlateau needs a metric: choose scheduler=plateau, which is the "
+            "same with scheduler.monitor=val/loss"
+        )
 
 
 def keep_learning_rate(optimizer: Optimizer) -> dict[str, Any]:

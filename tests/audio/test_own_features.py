@@ -180,6 +180,8 @@ def test_what_is_not_declared_has_a_default(mine: Callable[..., ModuleType]) -> 
         ('"loudness"', '"my/loudness"', "its name 'my/loudness' is not one word"),
         ("self.duration, self.bins", "self.duration, self.count", "keep the argument bins"),
         ("bins, hops\n", "2 * bins, hops\n", "it has others"),
+        ("return self.bins, int", "return int", "two numbers, is needed"),  # D19
+        ("return np.repeat", "return np.gone", "fails in my_features.py, line"),  # C12
         ("hops=(100, 200)", "hops=np.array([1])", "Loudness.hops is a ndarray; only numbers"),
         ("self.bins, int", "self.bins + 1, int", r"shape \(4, 3\), but .* is \(5, 3\)"),
         (
@@ -214,10 +216,11 @@ def test_wrong_values_name_the_track(music: Path, fault: str, line: str) -> None
 
 
 def test_a_crash_names_the_track(music: Path) -> None:
+    """C12: an error in the code of features is one line, with the line of the code."""
     file = str(music / "Rock" / "01-01.mp3")
-    with pytest.raises(RuntimeError) as raised:
+    line = r"01-01.mp3: features=wrong: computing them fails in test_own_features.py, line \d+: Run"
+    with pytest.raises(InputError, match=line):
         extract(file, Wrong("crash"))
-    assert raised.value.__notes__ == [f"while computing features=wrong of {file}"]
 
 
 def test_a_store_of_own_features(

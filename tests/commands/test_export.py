@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from genreclf.commands import export
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import fit_temperature
@@ -70,6 +71,18 @@ def test_a_run_that_was_tested_is_not_calibrated_on_its_test_part(
     with pytest.raises(SystemExit):
         command("export", f"checkpoint={run / 'best.ckpt'}")
     assert "train it with test=false" in capsys.readouterr().err
+
+
+def test_the_command_on_the_card_names_a_folder_of_options_b7() -> None:
+    """B7: with an option of --config-dir, the command did not work without that folder."""
+    ours = {
+        "model": "cnn_gru",
+        "metric": "standard",
+        "augmentation@oversampling.augmentation": "none",
+    }
+    assert not export._needs_folder(ours)
+    assert export._needs_folder({**ours, "metric": "['standard', 'kappa']"})
+    assert export._needs_folder({**ours, "model": "mine"})
 
 
 def test_damaged_folders_are_named(command: Command, run: Path, tmp_path: Path) -> None:

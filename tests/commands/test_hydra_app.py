@@ -8,7 +8,7 @@ import pytest
 from conftest import heed_ctrl_c
 
 from genreclf.__main__ import COMMANDS
-from genreclf.commands import hydra_app
+from genreclf.commands import hydra_app, user_errors
 
 
 def genreclf(*arguments: str) -> subprocess.CompletedProcess:
@@ -82,8 +82,16 @@ def test_an_unknown_command_is_wrong_usage() -> None:
         (["batch_size=[16"], "no viable alternative"),
         (["+split_seed=abc"], "split_seed=abc: an integer is needed"),
         (["+batch_size=abc"], "batch_size=abc: an integer is needed"),
-        (["model.min_size=4"], "To append to your config use +model.min_size=4"),
+        (["logger.prefix=a"], "To append to your config use +logger.prefix=a"),
+        (["model.min_size=4"], "Could not override 'model.min_size'. genreclf train --help"),
         (["lr=1"], "Did you mean optimizer.lr?"),
+        (["epochs=3"], "Did you mean trainer.max_epochs?"),  # D20
+        (["model=cnn_gu"], "; did you mean model=cnn_gru?"),
+        (["loss=focl"], "; did you mean loss=focal?"),
+        (["model.drp=0.2"], "Could not override 'model.drp'. genreclf train --help lists"),
+        (["scheduler=cosine", "scheduler.warmpu=0"], "Did you mean scheduler.warmup?"),
+        (["+model.classes=7"], "model.classes is set by genreclf: leave it out"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0: at least 1 epoch is needed"),  # D21
     ],
 )
 def test_bad_input_is_one_line(
@@ -99,6 +107,33 @@ def test_bad_input_is_one_line(
     assert error.startswith("genreclf: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_a_setting_with_dashes_is_wrong_usage_d20(capsys: pytest.CaptureFixture[str]) -> None:
+    """D20: --model x printed Hydra's usage, which says nothing of model=x."""
+    for given, line in (
+        (["--model", "svm"], "there is no option --model; settings have no dashes: model=svm"),
+        (["--batch-size=4", "-m"], "settings have no dashes: batch_size=4"),
+        (["--fast"], "settings have no dashes: fast=..."),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            hydra_app._refuse_dashes(given)
+        assert exit_.value.code == 2
+        assert line in capsys.readouterr().err
+    hydra_app._refuse_dashes(["--config-dir=a", "--multi", "--status", "--cfg", "job"])
+
+
+def test_keys_of_an_option_of_your_own_are_suggested_d20(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D20: the keys of the default model were compared, not those of the chosen one."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: mine.Net\ndropping: 0.1\n")
+    given = ["--config-dir", str(tmp_path), "model=mine", "model.droping=0.2"]
+    message = "Could not override 'model.droping'."
+    assert user_errors.explain_key(message, "train", "config", given) == (
+        " Did you mean model.dropping?"
+    )
 
 
 def test_hydras_options_may_be_anywhere_and_home_is_expanded_a22(

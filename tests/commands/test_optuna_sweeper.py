@@ -64,6 +64,19 @@ def test_it_finds_the_best_value_and_prints_its_command(
     assert {"seed=3", f"outputs={tmp_path}", f"optimizer.lr={best.optimizer.lr}"} == {*words[2:]}
 
 
+def test_its_command_names_the_folder_of_options_b7(
+    command: Command, tmp_path: Path, runs: list[Any]
+) -> None:
+    """B7: without --config-dir, the command of the best run did not find its options."""
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "mild.yaml").write_text("defaults:\n  - focal\n\ngamma: 0.5\n")
+    given = ["--config-dir", str(tmp_path / "mine"), "loss=mild", "hydra.sweeper.n_trials=1"]
+    words = shlex.split(command("train", *SEARCH, *given))
+    place = words[words.index("--config-dir") + 1]
+    assert Path(place).resolve() == tmp_path / "mine"
+    assert "loss=mild" in words
+
+
 def test_the_same_command_continues_with_more_runs(
     command: Command, runs: list[Any], tmp_path: Path
 ) -> None:

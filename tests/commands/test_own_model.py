@@ -180,8 +180,8 @@ def test_a_model_of_an_unnamed_package_is_refused_everywhere(
         ("TwoDimensional", r"features \(2, 32, 54\) fails in mine.py, line 20: RuntimeError"),
         ("WrongSize", r"its output for 2 clips is \(2, 5\); logits \(2, 4\)"),
         ("Forgetful", "rebuilt from its checkpoint, it computes something else"),
-        ("NoClasses", "unexpected keyword argument 'classes'"),
-        ("Missing", "Missing"),
+        ("NoClasses", "mine.NoClasses takes no argument classes"),
+        ("Missing", r"model._target_=mine.Missing: there is no Missing in mine"),
     ],
 )
 def test_d4_a_broken_model_is_found_before_anything_is_decoded(

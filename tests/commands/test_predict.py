@@ -16,6 +16,7 @@ import genreclf
 from genreclf.audio import decode
 from genreclf.audio.workers import extract
 from genreclf.commands import predict
+from genreclf.errors import InputError
 from genreclf.evaluation import inference
 from genreclf.evaluation.inference import Prediction, TimelineEntry
 from genreclf.models.checkpoint import load_checkpoint
@@ -249,3 +250,34 @@ def test_processes_that_decode_do_without_pytorch() -> None:
     """To import it takes each of them longer than to decode a clip."""
     code = "import sys, genreclf.audio.workers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_trusted_modules_of_the_current_folder_are_found_b6(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B6: training found them beside --config-dir, prediction did not."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", "before")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab_module.py").write_text("")
+    (tmp_path / "numpy.py").write_text("")
+    predict._find_modules_here(["numpy", "nowhere"])
+    assert str(tmp_path) not in sys.path
+    predict._find_modules_here(["lab_module.Net"])
+    assert sys.path[-1] == str(tmp_path)
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == ["before", str(tmp_path)]
+
+
+def test_what_to_trust_is_said_as_predict_takes_it_b8(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """B8: the line said trust=[...], which predict does not know."""
+
+    def refuse(*_: object) -> None:
+        raise InputError("a.B is not imported; add trust=[a.B,torch.nn.Tanh]")
+
+    monkeypatch.setattr(genreclf, "load", refuse)
+    assert predict.main(["a.wav"]) == 1
+    assert capsys.readouterr().err == (
+        "genreclf: a.B is not imported; add --trust a.B --trust torch.nn.Tanh\n"
+    )

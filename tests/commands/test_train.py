@@ -80,7 +80,8 @@ def test_a_finished_run_is_reused(train: Train) -> None:
     again = train("num_workers=1")  # changes no number
     assert again["folder"] == first["folder"]
     assert (first["folder"] / "result.json").stat().st_mtime_ns == written
-    code = (first["commit"] or f"genreclf {first['versions']['genreclf']}")[:12]
+    version = f"genreclf {first['versions']['genreclf']}"
+    code = f"commit {first['commit'][:12]}" if first["commit"] else version
     assert f"this run is finished ({code}" in (first["folder"] / "train.log").read_text()
     (session,) = first["sessions"]
     assert {"epoch", "device", "commit", "versions"} == set(session)

@@ -104,6 +104,16 @@ def test_figures_are_the_same_each_time() -> None:
 CURVES = ["train/loss", "val/loss", "train/accuracy", "val/accuracy"]
 
 
+def test_a1_curves_without_accuracy() -> None:
+    """A1: with metric=kappa alone, the report ended in a KeyError after training."""
+    for names, labels in ((("loss", "kappa"), ["loss", "kappa"]), (("loss",), ["loss"])):
+        metrics = [f"{part}/{name}" for part in ("train", "val") for name in names]
+        history = [{"epoch": e, **dict.fromkeys(metrics, 0.5)} for e in range(2)]
+        drawn = curves.draw_history(history, 1)
+        assert all(f">{label}<" in drawn or f"{label} -->" in drawn for label in labels)
+        assert "<svg" in curves.draw_learning_curves({"a": [history]})
+
+
 def test_many_genres_keep_different_lines() -> None:
     classes = [f"genre {n}" for n in range(16)]
     labels = np.arange(160) % 16

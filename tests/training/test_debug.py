@@ -56,6 +56,23 @@ def test_the_loss_is_compared(tmp_path: Path) -> None:
     assert "check the labels" in describe_debugging("overfit", stays, tmp_path)
 
 
+def test_a_profile_shows_what_takes_time_e24(tmp_path: Path) -> None:
+    """E24: Lightning's table has dozens of rows of a microsecond, 250 columns wide."""
+    rows = [
+        "FIT Profiler Report",
+        "|  Action \t|  Mean duration (s)\t|  Num calls \t|  Total time (s) \t|  Percentage %  |",
+        "|  Total  \t|  -  \t|  9  \t|  2.5  \t|  100 %  |",
+        "|  run_training_epoch \t|  2.0  \t|  1  \t|  2.0  \t|  80.0  |",
+        "|  [Callback]Patience{'monitor': 'a'}.setup \t|  7e-7 \t|  1  \t|  7e-7 \t|  0.0001  |",
+    ]
+    (tmp_path / "fit-profile.txt").write_text("\n".join(rows))
+    said = describe_debugging("profile", [], tmp_path).splitlines()
+    assert said[1:] == [
+        "  80.0     2.000        1  run_training_epoch",
+        f"everything: {tmp_path / 'fit-profile.txt'}",
+    ]
+
+
 @pytest.mark.parametrize("name", ["study", "prepare"])
 def test_only_train_can_be_debugged(
     command: Callable[..., str], capsys: pytest.CaptureFixture[str], name: str
