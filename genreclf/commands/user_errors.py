@@ -9,7 +9,7 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from genreclf.commands.compose import list_groups
@@ -72,7 +72,7 @@ def explain_key(message: str, name: str, config_name: str, arguments: Sequence[s
         return f" D{near[1:]}"
     parent, _, last = mistyped[1].rpartition(".")
     node = OmegaConf.select(config, parent) if parent else None
-    target = str(node.get("_target_", "")) if OmegaConf.is_dict(node) else ""
+    target = str(node.get("_target_", "")) if isinstance(node, DictConfig) else ""
     hint = re.search(r"To append to your config use .*", message)
     if parent and hint and _may_take(target, last):
         return f" {hint[0]}"
