@@ -162,6 +162,9 @@ class Model(Protocol):
             without calibration.
         embedding_size: size of the embedding, if `forward(features, embedded=True)` returns logits
             and embedding (batch, size); knowledge distillation needs it.
+        without_epochs: True if it is not trained by gradients but by a method `fit(batches,
+            labels)`, which is called once with an iterator over all training features (batch, bins,
+            frames) and all labels, int64 (tracks,).
         version: to be raised when the same settings train differently than before; without it,
             any change of the module's source code counts as another model.
     """

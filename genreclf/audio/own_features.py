@@ -71,6 +71,16 @@ def compute_features(features: Any, waveform: np.ndarray, sample_rate: int) -> n
     return values
 
 
+def compute_noise_features(features: Any, count: int) -> np.ndarray:
+    """Compute float32 features (count, bins, frames) of clips of noise, to try a model on.
+
+    Raises:
+        InputError: as `compute_features`.
+    """
+    noise = (_make_noise(features, seed) for seed in range(count))
+    return np.stack([compute_features(features, *clip) for clip in noise])
+
+
 def check_features(features: Any) -> None:
     """Check features of a class that is not part of genreclf, on a clip of noise.
 
@@ -120,8 +130,8 @@ def _check_shape(name: str, shape: Any) -> None:
         )
 
 
-def _make_noise(features: Any) -> tuple[np.ndarray, int]:
+def _make_noise(features: Any, seed: int = 0) -> tuple[np.ndarray, int]:
     """Make a clip of noise, float32 (samples,), and its sample rate in Hz."""
     rate = features.sample_rate or RATE
-    noise = np.random.default_rng(0).normal(0, 0.1, int(features.duration * rate))
+    noise = np.random.default_rng(seed).normal(0, 0.1, int(features.duration * rate))
     return noise.astype(np.float32), rate

@@ -9,10 +9,11 @@ from torch import nn
 
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import get_key
+from genreclf.models import has_no_epochs
 
 log = logging.getLogger(__name__)
 
-USED_WITHOUT_EPOCHS = (  # keys and groups that a model with its own `fit` makes use of
+USED_WITHOUT_EPOCHS = (  # keys and groups that a model without epochs makes use of
     *("data", "features", "split", "split_seed", "normalise", "model", "tracks_per_genre", "seed"),
     *("allow_identical", "store", "outputs", "workers", "num_workers", "batch_size", "cache"),
     *("fast", "trainer", "logger", "metric", "report", "test", "trust"),
@@ -32,7 +33,7 @@ def check_used(model: nn.Module) -> None:
         InputError: names the overrides.
     """
     hydra_config = HydraConfig.get()
-    if not hasattr(model, "fit"):
+    if not has_no_epochs(model):
         return
     unused = [
         text

@@ -17,6 +17,7 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.preview import split_store
 from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -126,7 +127,7 @@ def _make_data(
     config: DictConfig, trained: TrainedModel, dataset: Dataset, features: Any, store: Store
 ) -> StoreDataModule:
     """Make batches of the tracks, and check that they suit the checkpoint."""
-    split = instantiate(config.split)(store)
+    split = split_store(instantiate(config.split), store)
     for note in get_notes(split):
         log.warning("%s", note)
     data = StoreDataModule(store, split, config.batch_size, config.num_workers, features=features)

@@ -3,10 +3,10 @@
 PyTorch is imported only if parts are needed; a finished run is recognised without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -16,9 +16,12 @@ from genreclf.commands.stores import find_store
 from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store
 from genreclf.evaluation.runs import RESULT
+from genreclf.trust import list_targets
 
 if TYPE_CHECKING:
     from genreclf.training.build import Parts  # imports PyTorch
+
+STANDARD = ("torch.nn.Identity", "torchmetrics.classification.MulticlassAccuracy")  # our options
 
 
 def check_trainer(config: DictConfig) -> None:
@@ -59,17 +62,29 @@ class RunParts:
         check_settings(parts)
         return parts
 
-    def try_out(self, genres: Sequence[str], shape: tuple[int, int]) -> None:
-        """Try the parts on a tiny batch of features (bins, frames), unless this has been done.
+    def try_out(self, genres: Sequence[str], store: Store | None = None) -> None:
+        """Try the parts on two tracks of the store, or on noise, unless this has been done.
 
         Raises:
             InputError: a part fails.
         """
         if not self._tried:
-            from genreclf.training.check import try_parts
+            from genreclf.training.trial import make_clips, read_clips, try_parts
 
-            try_parts(self.checked, genres, shape)
+            features = self.checked.features
+            clips = make_clips(features) if store is None else read_clips(features, store)
+            try_parts(self.checked, genres, clips)
             self._tried = True
+
+
+def has_others_parts(config: Mapping[str, Any]) -> bool:
+    """Whether some part of a run's config is not of genreclf: it is tried before training."""
+    parts = {key: value for key, value in config.items() if key not in ("trainer", "logger")}
+    callbacks = config["trainer"].get("callbacks")
+    return any(
+        not target.startswith("genreclf.") and target not in STANDARD
+        for target in list_targets([parts, callbacks])
+    )
 
 
 def open_store(config: DictConfig, parts: RunParts) -> Store:
@@ -88,6 +103,6 @@ def open_store(config: DictConfig, parts: RunParts) -> Store:
         if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
             check_split(parts.checked.split, store.tracks)
         if callable(features):  # others come with the dataset, and need no decoding
-            parts.try_out(genres, features.shape)
+            parts.try_out(genres)
         store = write_store(store, config.workers)
     return store

@@ -22,6 +22,7 @@ from genreclf.data.build_store import (
     write_store,
 )
 from genreclf.data.digests import DigestCache
+from genreclf.data.preview import split_store
 from genreclf.data.store import Source, Store, digest_split
 from genreclf.errors import InputError
 from genreclf.files import digest_values
@@ -128,7 +129,7 @@ def digest_config_split(config: DictConfig, store: Store) -> str:
     """
 
     def compute() -> str:
-        return digest_split(store, instantiate(config.split)(store))
+        return digest_split(store, split_store(instantiate(config.split), store))
 
     settings: Any = OmegaConf.to_container(config.split, resolve=True)
     if not str(settings["_target_"]).startswith("genreclf."):  # the user's code may have changed

@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
 from genreclf.commands import distributed
@@ -27,14 +28,13 @@ from genreclf.commands.finished_runs import (
 )
 from genreclf.commands.identity import changes_nothing, join_hydra
 from genreclf.commands.run_folder import set_output_folder
-from genreclf.commands.run_parts import RunParts, check_trainer, open_store
+from genreclf.commands.run_parts import RunParts, check_trainer, has_others_parts, open_store
 from genreclf.commands.stores import choose_folder
 from genreclf.data.store import Store
 from genreclf.errors import DivergedError, InputError, format_error
 from genreclf.evaluation import runs
 from genreclf.evaluation.metrics import name_selected_metric
 from genreclf.training import launch, turns
-from genreclf.trust import list_own_targets
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +155,8 @@ def _train(
     from genreclf.training.run import train_and_test
 
     check_genres(store.classes, "usable tracks")
-    if list_own_targets(parts.config):
-        run_parts.try_out(store.classes, getattr(parts.features, "shape", store.shape))
+    if has_others_parts(parts.config):
+        run_parts.try_out(store.classes, store)
     finished = find_trained(config, store)
     count = count_processes(make_probe(parts.make_trainer))
     if count > 1 and finished is None and launch.read_rank()[1] == 1:
@@ -190,6 +190,11 @@ def _list_choices() -> dict[str, str]:
 
 
 def _list_overrides() -> list[str]:
-    """List the user's overrides, except those that do not affect results."""
-    given: list[str] = list(HydraConfig.get().overrides.task)
-    return [text for text in given if not changes_nothing(runs.get_key(text))]
+    """List the user's overrides, except those that do not affect results.
+
+    References are resolved, except to the seed: `split_seed=${seed}` is the same for all seeds.
+    """
+    given = HydraConfig.get().overrides.task
+    written: Any = OmegaConf.to_container(given)
+    texts = (w if "${seed}" in w else text for w, text in zip(written, given, strict=True))
+    return [text for text in texts if not changes_nothing(runs.get_key(text))]

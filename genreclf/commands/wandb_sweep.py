@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(HEADER + format_sweep(options.overrides, options.method, options.config_dir), end="")
     except USER_ERRORS as error:
-        hint = explain_key(str(error), "train", "config")
+        hint = explain_key(str(error), "train", "config", arguments)
         print(f"genreclf: {explain_error(error)}{hint}", file=sys.stderr)
         return 1
     return 0

@@ -16,14 +16,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data import cache
 from genreclf.data.reader import StoreReader
-from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler
+from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler, choose_batches
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -173,7 +173,8 @@ class StoreDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Load training batches; if there are several processes, each has its own tracks.
 
-        If the tracks cannot be divided evenly among the processes, some are repeated.
+        If the tracks cannot be divided evenly among the processes, some are repeated. A last batch
+        of one track joins the one before it.
 
         Raises:
             InputError: the sampler gives something other than numbers of tracks.
@@ -187,7 +188,7 @@ class StoreDataModule(pl.LightningDataModule):
             rank, processes = self.trainer.global_rank, self.trainer.world_size
         labels = self.store.labels[tracks.rows]
         order = ProcessSampler(self.make_sampler, labels, self.seed, epoch, rank, processes)
-        return self._make_loader(tracks, self.batch_size // processes, order)
+        return self._make_loader(tracks, **choose_batches(order, self.batch_size // processes))
 
     def val_dataloader(self) -> DataLoader:
         """Load validation batches, in the order of the rows; each process has all of them."""
@@ -202,19 +203,16 @@ class StoreDataModule(pl.LightningDataModule):
         return self._make_ordered_loader(self.predicted_part)
 
     def _make_ordered_loader(self, part: str) -> DataLoader:
-        return self._make_loader(self._make_dataset(self.split[part]), self.batch_size)
+        return self._make_loader(self._make_dataset(self.split[part]), batch_size=self.batch_size)
 
     def _make_dataset(self, rows: np.ndarray, copies: np.ndarray | None = None) -> StoreDataset:
         reader = self._reader if self._values is None else None
         return StoreDataset(self.store, rows, copies, reader)
 
-    def _make_loader(
-        self, tracks: StoreDataset, batch_size: int, sampler: Sampler | None = None
-    ) -> DataLoader:
+    def _make_loader(self, tracks: StoreDataset, **batches: Any) -> DataLoader:
         return DataLoader(
             tracks,
-            batch_size=batch_size,
-            sampler=sampler,
+            **batches,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_keep_batch,

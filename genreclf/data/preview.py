@@ -1,16 +1,61 @@
-"""Tries a split before anything is decoded: it depends on what is known of the tracks alone."""
+"""Splits stores, and tracks that are not decoded yet, by any split; imports no scikit-learn."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from genreclf.data import splits
 from genreclf.data.datasets.track import Track
-from genreclf.errors import InputError
+from genreclf.data.store import Store
+from genreclf.errors import InputError, report_own_failure
 
 CERTAIN = 3  # tracks of a genre, of which some will decode
+PARTS = ("train", "val", "test")
+Split = dict[str, np.ndarray]
+
+
+def split_store(split: Callable[[Store], Split], store: Store) -> Split:
+    """Split a store, and check the rows, which a split of one's own may give in any form.
+
+    Returns:
+        The rows of each part, int64, in the order in which the split gives them.
+
+    Raises:
+        InputError: the split fails, or what it returns is not a dict of the rows of each part.
+    """
+    with report_own_failure("split"):
+        found = split(store)
+    if not isinstance(found, dict) or not found or not found.keys() <= {*PARTS}:
+        named = f"parts {', '.join(map(str, found))}" if isinstance(found, dict) else type(found)
+        raise InputError(f"split: it returns {named}; a dict with train, val and test is needed")
+    checked = copy(found)  # a split with notes keeps them
+    checked.update({part: _check_rows(part, rows, len(store)) for part, rows in found.items()})
+    return checked
+
+
+def _check_rows(part: str, rows: Any, count: int) -> np.ndarray:
+    """Return the rows of a part as int64, or say what they are instead."""
+    try:
+        array = np.asarray(rows)
+    except ValueError as error:
+        raise InputError(f"split: {part}: {error}") from None
+    if array.dtype == bool:
+        raise InputError(f"split: {part} is a mask; rows are needed: np.flatnonzero(mask)")
+    if not array.size:
+        raise InputError(f"split: {part} has no tracks")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"split: {part} has shape {array.shape} and dtype {array.dtype}; whole numbers of "
+            "shape (rows,) are needed"
+        )
+    if array.min() < 0 or array.max() >= count:
+        raise InputError(
+            f"split: {part} has rows from {array.min()} to {array.max()}; the store has 0 to "
+            f"{count - 1}"
+        )
+    return array.astype(np.int64)
 
 
 class StorePreview:
@@ -37,7 +82,7 @@ class StorePreview:
         return len(self.labels)
 
 
-def check_split(split: Callable[[Any], splits.Split], tracks: Sequence[Track]) -> None:
+def check_split(split: Callable[[Any], Split], tracks: Sequence[Track]) -> None:
     """Try one of this package's splits on tracks that are not decoded yet.
 
     A genre of one or two tracks is not a reason to refuse: if they do not decode, it is no genre.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DistributedSampler, Sampler
+from torch.utils.data import BatchSampler, DistributedSampler, Sampler
 
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -185,3 +185,24 @@ def _read_number(item: Any) -> int:
         return operator.index(item)
     except (TypeError, ValueError):
         return -1
+
+
+def choose_batches(sampler: Sampler, batch_size: int) -> dict[str, Any]:
+    """Choose the arguments of a `DataLoader` for batches of at most `batch_size` items.
+
+    A last batch of a single item joins the one before it: batch norm of one clip is undefined.
+    """
+    if batch_size > 1 and len(sampler) > batch_size and len(sampler) % batch_size == 1:  # pyright: ignore
+        return {"batch_sampler": BatchesWithoutRest(sampler, batch_size, drop_last=False)}
+    return {"batch_size": batch_size, "sampler": sampler}
+
+
+class BatchesWithoutRest(BatchSampler):
+    """Batches of which the last one also has what is left over."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        *whole, last, rest = super().__iter__()
+        yield from [*whole, last + rest]
+
+    def __len__(self) -> int:
+        return super().__len__() - 1

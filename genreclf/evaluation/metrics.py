@@ -11,6 +11,7 @@ SciPy and scikit-learn, which take most of a second to import, are imported wher
 `genreclf study --status` only needs the names of the metrics.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from genreclf.errors import InputError
 from genreclf.evaluation.intervals import compute_wilson_interval
 
+log = logging.getLogger(__name__)
 TOP = 3  # of top-3 accuracy
 LAST_EPOCH = "last"  # a value of `monitor`: the last epoch is kept
 LOGGED = [
@@ -55,18 +57,32 @@ def check_metric(key: str, metric: str, logged: Mapping[str, Any]) -> None:
             `higher_is_better` need not be looked at.
 
     Raises:
-        InputError: it is not logged, or lower is better, which its name does not tell.
+        InputError: it is not logged, or its name says the opposite of its `higher_is_better`.
     """
     names = [f"{part}/{name}" for part in ("val", "train") for name in ("loss", *logged)]
     if metric not in names:
         usual = "; metric=[standard,...] logs the usual ones as well" * (metric in LOGGED)
         raise InputError(f"{key}={metric}: choose one of {', '.join(names)}{usual}")
     name = metric.partition("/")[2]
-    lower = getattr(logged.get(name), "higher_is_better", None) is False
-    if lower and find_direction(metric) == "max":
+    if logged.get(name) is None:
+        return
+    higher = getattr(logged[name], "higher_is_better", None)
+    direction = find_direction(metric)
+    if higher is False and direction == "max":
         raise InputError(
             f"{key}={metric}: lower is better for this metric, so give it a name that ends in "
             f"error, such as {name}_error"
+        )
+    if higher and direction == "min":
+        raise InputError(
+            f"{key}={metric}: higher is better for this metric, so give it a name that does not "
+            "end in loss or error"
+        )
+    if higher is None:
+        best = "lowest" if direction == "min" else "highest"
+        log.warning(
+            "%s=%s: this metric has no higher_is_better, so its name decides: the %s value is best",
+            *(key, metric, best),
         )
 
 

@@ -1,6 +1,8 @@
 from .attentive import AttentiveCNN as AttentiveCNN
 from .layers import count_parameters as count_parameters
 from .layers import get_min_size as get_min_size
+from .layers import has_no_epochs as has_no_epochs
+from .layers import initialise_lazy as initialise_lazy
 from .paper import CNNRNN as CNNRNN
 from .paper import ConventionalCNN as ConventionalCNN
 from .paper import EfficientCNN as EfficientCNN

@@ -66,8 +66,9 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
             version, or its model or features belong to a package that is not trusted.
     """
     checkpoint = read_model_files(path)
+    described: Any = checkpoint.get("genreclf", {})
     try:
-        described, weights = checkpoint["genreclf"], checkpoint["state_dict"]
+        weights = checkpoint["state_dict"]
         require_trust([described["model"], described["features"]], trust)  # all in one message
         net = build_model(described["model"], len(described["classes"]), trust)
         _load_weights(net, weights, described["model"])

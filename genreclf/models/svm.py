@@ -25,7 +25,7 @@ class SVM(nn.Module):
         InputError: `C` or `gamma` is not above 0.
     """
 
-    min_size = 1
+    min_size, without_epochs = 1, True
 
     def __init__(self, classes: int, C: float = 1.0, gamma: float | str = "scale") -> None:  # noqa: N803
         super().__init__()

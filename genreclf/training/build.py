@@ -17,12 +17,13 @@ from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_silence
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.preview import split_store
 from genreclf.data.reader import KEPT, StoreReader
 from genreclf.data.sampling import Oversampling
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.models import fused, get_min_size
+from genreclf.models import fused, get_min_size, initialise_lazy
 from genreclf.models.checkpoint import find_last_layer
 from genreclf.models.own_code import identify_own_code
 from genreclf.protocols import Features, MakeSampler
@@ -51,7 +52,8 @@ class Parts:
         scheduler: makes Lightning's scheduler config for an optimizer.
         normalise: makes a module that normalises features, given batches of training features.
         make_loss: makes the loss (`genreclf.protocols.Loss`).
-        make_metrics: makes the metrics to log, by name, given the number of classes.
+        make_metrics: makes the metrics to log, by name, given the number of classes; they take
+            log-probabilities (batch, classes) and labels (batch,).
         make_callbacks: makes the user's own Lightning callbacks.
         make_trainer: makes Lightning's Trainer, given further keyword arguments.
         loggers: makes each of Lightning's loggers, given `save_dir`, the run's folder.
@@ -137,7 +139,7 @@ def load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedMo
     """
     return finetune.load_pretrained(
         parts.init,
-        parts.make_model(classes=2),
+        parts.make_model,
         parts.config["model"],
         parts.features,
         parts.normalise,
@@ -150,16 +152,16 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     """Make the data module: the split store with its augmentation.
 
     Raises:
-        InputError: there is no training or validation part, or the model needs larger features.
+        InputError: there is no training or validation part, or parts that are not rows.
     """
-    split = parts.split(store)
+    split = split_store(parts.split, store)
     if missing := [part for part in ("train", "val") if part not in split]:
         raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
     if parts.tracks_per_genre is not None:
         split = splits.limit_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation
     silence = get_silence(features) if callable(features) else store.scaling.silence
-    data = StoreDataModule(
+    return StoreDataModule(
         store,
         split,
         parts.batch_size,
@@ -173,10 +175,6 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         parts.make_sampler,
         _make_reader(store),
     )
-    least = get_min_size(parts.make_model(classes=2))
-    check_size(least, features, data.shape)
-    _check_segments(data, least)
-    return data
 
 
 def _make_reader(store: Store) -> StoreReader:
@@ -211,7 +209,8 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
         data: the data to train on; normalisation is fitted to its training part.
 
     Raises:
-        InputError: the pretrained weights do not fit model or features.
+        InputError: the pretrained weights do not fit model or features, or the model needs larger
+            features or segments.
     """
     store, pretrained = data.store, load_pretrained(parts, data.shape[0])
     seen = SeenTracks() if pretrained is None else pretrained.trained_on or SeenTracks({})
@@ -226,10 +225,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     }
     pl.seed_everything(parts.seed, verbose=False)  # for the initial weights
     model = parts.make_model(classes=len(store.classes))
-    noise = torch.randn(2, *data.shape, generator=torch.Generator().manual_seed(0))
+    check_size(get_min_size(model), parts.features, data.shape)
+    with torch.random.fork_rng(devices=[]):  # what follows depends on the seed and model alone
+        _check_segments(data, get_min_size(model))
+    initialise_lazy(model, data.shape)
+    clips = data.compute_features(torch.from_numpy(store.read(data.split["train"][:2])))
     if pretrained is not None:
-        finetune.copy_weights(model, pretrained, store.classes, noise)
-    description["last_layer"] = find_last_layer(model, len(store.classes), noise)
+        finetune.copy_weights(model, pretrained, store.classes, clips)
+    description["last_layer"] = find_last_layer(model, len(store.classes), clips)
     if parts.fast:
         model = fused.fuse(model)
     if parts.compile:

@@ -1,6 +1,5 @@
 """Callbacks of training: history, early stopping, checkpoints, progress."""
 
-import logging
 import math
 import signal
 import threading
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
@@ -20,13 +18,11 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 
-from genreclf.errors import DivergedError, InputError, format_error
+from genreclf.errors import DivergedError, InputError
 from genreclf.evaluation.metrics import LAST_EPOCH, check_metric, find_direction
-from genreclf.files import BEST, LAST, write_atomically
+from genreclf.files import BEST, LAST
 from genreclf.training import memory, turns
 from genreclf.training.optimizers import read_rate
-
-log = logging.getLogger(__name__)
 
 
 class History(Callback):
@@ -138,39 +134,6 @@ class Checkpoint(ModelCheckpoint):
         kept = {str(here / Path(k).name): v for k, v in state_dict["best_k_models"].items()}
         moved_state = {**state_dict, **moved, "best_k_models": kept, "dirpath": self.dirpath}
         super().load_state_dict(moved_state)
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint next to the old one and then replaces it.
-
-    Lightning writes into the folder for temporary files; if that is on another file system, the
-    old checkpoint is overwritten step by step, and is lost if the process is killed or the disk is
-    full.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
-        """Write a checkpoint to a local file."""
-        with write_atomically(Path(path), "wb") as file:
-            torch.save(checkpoint, file)
-
-
-def find_resumable(folder: Path) -> Path | None:
-    """Return the checkpoint from which a run continues, or None if it starts from the beginning.
-
-    It also needs the best checkpoint: a later epoch may not be better. If one of them is damaged,
-    one line says so, and both count as absent.
-    """
-    if not (folder / LAST).exists():
-        return None
-    for path in (folder / LAST, folder / BEST):
-        try:
-            AtomicCheckpointIO().load_checkpoint(path)
-        except Exception as error:  # a damaged file can make the unpickler fail in any way
-            reason = format_error(error)[:100]
-            log.warning("%s cannot be read (%s): training starts again", path, reason)
-            return None
-    log.info("this run was interrupted: it continues after its last finished epoch")
-    return folder / LAST
 
 
 class Patience(EarlyStopping):

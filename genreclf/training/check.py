@@ -1,42 +1,29 @@
-"""Checks the parts of a run before anything slow happens: settings, shapes, checkpoint."""
+"""Checks the settings of a run's parts before anything slow happens; `trial` tries the parts."""
 
-import tempfile
-import traceback
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
-from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datamodule import check_loading
 from genreclf.data.sampling import ProcessSampler
 from genreclf.errors import InputError
-from genreclf.evaluation.metrics import LAST_EPOCH, check_metric
-from genreclf.models import get_min_size
-from genreclf.models.checkpoint import find_last_layer, load_checkpoint
+from genreclf.evaluation.metrics import LAST_EPOCH, check_metric, evaluate
+from genreclf.models import get_min_size, has_no_epochs
 from genreclf.training import process_group
 from genreclf.training.augmentation import check_augmentation
-from genreclf.training.build import (
-    Parts,
-    check_size,
-    describe_parts,
-    list_classifier_settings,
-    load_pretrained,
-)
+from genreclf.training.build import Parts, check_size, list_classifier_settings, load_pretrained
 from genreclf.training.callbacks import History, check_monitors, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.loggers import check_loggers
-from genreclf.training.losses import fit_loss
 from genreclf.training.metrics import check_numbers
 from genreclf.training.sources import digest_sources
 
-TINY_BATCH = 2  # clips
+STANDARD = {"accuracy", "f1_macro"}  # metrics that every result has
 GENRES = 10  # of the metrics that are tried: more than the number in top_k
 
 
@@ -69,6 +56,15 @@ def check_settings(parts: Parts) -> None:
         parts.distillation.check_folder(Path(parts.config["outputs"], "train", "run"))
     digest_sources(parts.distillation, parts.init)
     load_pretrained(parts)
+    _check_standard_metrics(parts.make_metrics)
+    if has_no_epochs(model):
+        if not callable(getattr(model, "fit", None)):
+            raise InputError("model: with without_epochs = True, a method fit is needed")
+        if parts.monitor.startswith("train/"):
+            raise InputError(
+                f"monitor={parts.monitor}: a model without epochs logs nothing in training; choose "
+                "a metric of validation, such as val/accuracy"
+            )
     check_augmentation(parts.make_augmentation((0.0,)), parts.features)
     oversampling = parts.make_oversampling((0.0,))
     if oversampling.genres and oversampling.copies:
@@ -85,6 +81,25 @@ def check_settings(parts: Parts) -> None:
         )
 
 
+def _check_standard_metrics(make_metrics: Callable[[int], dict[str, Metric]]) -> None:
+    """Check that accuracy and f1_macro mean what results, studies and reports mean by them."""
+    random, classes = np.random.default_rng(0), 5
+    labels = random.integers(0, classes - 1, 40)  # one genre has no tracks
+    scores = random.dirichlet(np.ones(classes), 40)
+    evaluated = evaluate(labels, scores, [*"abcde"])
+    logs, metrics = torch.from_numpy(scores).float().log(), make_metrics(classes)
+    for name in sorted(STANDARD & metrics.keys()):
+        try:
+            value = float(metrics[name](logs, torch.from_numpy(labels)))
+        except Exception:  # such as a value for each genre
+            value = float("nan")
+        if not abs(value - evaluated[name]) < 1e-5:
+            raise InputError(
+                f"metric.{name}: results and studies need the usual definition under this name; "
+                f"give yours another, such as +metric.own_{name}=..., and leave this one as it is"
+            )
+
+
 def check_genres(genres: list[str], where: str) -> None:
     """Check that there is something to classify.
 
@@ -95,115 +110,3 @@ def check_genres(genres: list[str], where: str) -> None:
         raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
     if len({name.casefold() for name in genres}) < len(genres):
         raise InputError(f"genres that differ in case alone: {', '.join(genres)}; rename one")
-
-
-def try_parts(parts: Parts, classes: Sequence[str], shape: tuple[int, int]) -> None:
-    """Train on a tiny batch of noise, write a checkpoint, and read it back.
-
-    Args:
-        parts: the parts of the run.
-        classes: names of the genres.
-        shape: (bins, frames) of the features.
-
-    Raises:
-        InputError: a part fails, the model's logits have another shape than (batch, classes), or
-            the model that the checkpoint gives back computes something else.
-    """
-    clips = torch.randn(TINY_BATCH, *shape, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(TINY_BATCH) % len(classes)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the tiny batch
-        pretrained = load_pretrained(parts, shape[0])
-        try:
-            model = parts.make_model(classes=len(classes))
-            augmented = parts.make_augmentation((0.0,))(clips)
-            normalise = pretrained.normalise if pretrained else parts.normalise(iter([clips]))
-            if hasattr(model, "fit"):  # it is fitted to all tracks together, without epochs
-                return
-            _check_logits(model.eval()(normalise(clips)), len(classes))
-            find_last_layer(model, len(classes), normalise(clips))  # if it names one, is it that?
-            settings = list_classifier_settings(parts, len(classes))
-            classifier = Classifier(
-                model.train(),
-                list(classes),
-                description={**describe_parts(parts), "bins": shape[0], "trained_on": {}},
-                normalise=normalise,
-                **settings,
-            )
-            fit_loss(classifier.loss, labels.numpy(), len(classes))
-            batch = (augmented, labels, *_make_targets(settings["distillation"], len(classes)))
-            with tempfile.TemporaryDirectory() as folder:
-                path = _train_tiny(parts, classifier, batch, Path(folder))
-                _check_checkpoint(parts, classifier, clips, path)
-        except InputError:
-            raise
-        except Exception as error:
-            where = _find_own_line(error)
-            text = " ".join(str(error).split())
-            raise InputError(
-                f"a tiny batch of features {tuple(clips.shape)} fails{where}: "
-                f"{type(error).__name__}: {text}"
-            ) from error
-
-
-def _make_targets(distillation: tuple[int, float, float] | None, classes: int) -> list[Tensor]:
-    """Make targets of knowledge distillation for the tiny batch, if there is any."""
-    if distillation is None:
-        return []
-    size, _, labels = distillation
-    soft = torch.full((TINY_BATCH, classes), 1 / classes)
-    return [torch.cat([torch.zeros(TINY_BATCH, size), soft[:, : classes if labels else 0]], dim=1)]
-
-
-def _check_logits(logits: Any, classes: int) -> None:
-    if not isinstance(logits, Tensor) or logits.shape != (TINY_BATCH, classes):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(
-            f"model: its output for {TINY_BATCH} clips is {got}; logits ({TINY_BATCH}, {classes}), "
-            "one per genre, are needed"
-        )
-
-
-def _train_tiny(parts: Parts, classifier: Classifier, batch: Any, folder: Path) -> Path:
-    """Train on one batch and validate on it; return the path of a checkpoint."""
-    probe = process_group.make_probe(parts.make_trainer)
-    settings = {"max_epochs": 1, "max_steps": -1, "fast_dev_run": False, "overfit_batches": 0}
-    shown = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = parts.make_trainer(
-        **process_group.list_single_settings(probe),
-        **settings,
-        **shown,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        profiler=None,
-        default_root_dir=folder,
-    )
-    train, val = (DataLoader([each], batch_size=None) for each in (batch, batch[:2]))  # pyright: ignore
-    trainer.fit(classifier, train, val)
-    path = folder / "tiny.ckpt"
-    trainer.save_checkpoint(path)
-    return path
-
-
-def _check_checkpoint(parts: Parts, classifier: Classifier, clips: Tensor, path: Path) -> None:
-    trained = load_checkpoint(path, parts.trust)
-    if describe_features(trained.features) != describe_features(parts.features):
-        raise InputError("features: the checkpoint gives back features with other settings")
-    classifier.cpu().eval()
-    with torch.inference_mode():
-        before = classifier(clips).float()
-        after = trained.net(trained.normalise(clips)).float()
-    if not torch.allclose(before, after, rtol=1e-3, atol=1e-4):
-        raise InputError(
-            "model: rebuilt from its checkpoint, it computes something else; parameters and "
-            "buffers must be all that its outputs depend on, and normalise must be one of genreclf"
-        )
-
-
-def _find_own_line(error: Exception) -> str:
-    """Find the last line of the user's own code in an error's traceback, such as net.py, line 8."""
-    libraries = ("site-packages", "dist-packages", str(Path(__file__).parents[1]), "/lib/python")
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not any(part in frame.filename for part in libraries):
-            return f" in {Path(frame.filename).name}, line {frame.lineno}"
-    return ""

@@ -25,7 +25,7 @@ from genreclf.errors import InputError, describe_failure, find_own_line
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.model_files import FORMAT, read_checkpoint
 from genreclf.training.losses import CrossEntropy, compute_distillation_error
-from genreclf.training.metrics import F1Macro
+from genreclf.training.metrics import F1Macro, compute_log_probabilities
 from genreclf.training.optimizers import check_schedule, keep_learning_rate
 
 
@@ -48,7 +48,8 @@ class Classifier(pl.LightningModule):
         normalise: applied to features before the network; None leaves them as they are.
         loss: the loss to minimise (`genreclf.protocols.Loss`); None for the cross-entropy. Its own
             parameters, if any, are trained along with the network.
-        metrics: metrics to log besides the loss, by name; None for accuracy and macro F1.
+        metrics: metrics to log besides the loss, by name; None for accuracy and macro F1. They are
+            updated with log-probabilities, finite float32 (batch, classes), and labels (batch,).
         label_smoothing: share of each training target that is spread over all genres (Szegedy
             2016).
         mixup: alpha of Beta(alpha, alpha), the distribution of the share in which each clip of a
@@ -241,7 +242,7 @@ class Classifier(pl.LightningModule):
         self, loss: Tensor, logits: Tensor, labels: Tensor, part: str, metrics: MetricCollection
     ) -> Tensor:
         """Log the metrics of a batch, to be averaged over the epoch; return the loss."""
-        metrics.update(logits, labels)
+        metrics.update(compute_log_probabilities(logits), labels)
         at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{part}/loss", loss, prog_bar=True, sync_dist=True, **at_epoch)
         self.log_dict(metrics, **at_epoch)  # pyright: ignore[reportArgumentType]

@@ -33,6 +33,7 @@ from genreclf.training.capture import (
 )
 from genreclf.training.classifier import Classifier
 from genreclf.training.epoch_record import EpochRecord
+from genreclf.training.metrics import compute_log_probabilities
 from genreclf.training.optimizers import read_rate
 
 WARM_UP = 3  # steps of each shape before its capture, in which libraries allocate and compile
@@ -154,7 +155,7 @@ class GraphClassifier(Classifier):
         if record is None or not record.sizes:
             return
         loss, error, logits, labels = record.read()
-        metrics.update(logits, labels)
+        metrics.update(compute_log_probabilities(logits), labels)
         at_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{part}/loss", loss, prog_bar=True, **at_epoch)
         if part == "train" and self.embedding_head is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from genreclf.data.preview import split_store
 from genreclf.data.splits import NotedSplit, get_notes
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -26,7 +27,7 @@ def limit_parts(parts: Parts, batches: int) -> Parts:
     most = batches * parts.batch_size
 
     def split(store: Store) -> dict[str, np.ndarray]:
-        whole = parts.split(store)
+        whole = split_store(parts.split, store)
         limited = {part: _spread(rows, most) for part, rows in whole.items()}
         return NotedSplit(limited, get_notes(whole))
 

@@ -12,7 +12,7 @@ class EpochRecord:
 
     Args:
         batches: maximum number of batches.
-        batch_size: maximum number of clips per batch.
+        batch_size: maximum number of clips per batch; the last one may have one more.
         classes: number of genres.
         device: the device of the batches.
 
@@ -22,7 +22,7 @@ class EpochRecord:
 
     def __init__(self, batches: int, batch_size: int, classes: int, device: torch.device) -> None:
         self.sizes: list[int] = []
-        rows = batches * batch_size
+        rows = batches * batch_size + 1
         self._logits = torch.zeros(rows, classes, device=device)
         self._labels = torch.zeros(rows, dtype=torch.long, device=device)
         self._terms = torch.full((batches, 2), torch.nan, device=device)  # loss, distillation error

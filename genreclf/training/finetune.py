@@ -15,7 +15,7 @@ from genreclf.training.normalisation import require_pretrained
 
 def load_pretrained(
     checkpoint: str | None,
-    model: nn.Module,
+    make_model: Callable[..., nn.Module],
     settings: dict[str, Any],
     features: Features,
     normalise: Callable[..., nn.Module],
@@ -26,7 +26,7 @@ def load_pretrained(
 
     Args:
         checkpoint: checkpoint with the weights; None for random weights.
-        model: a network like the one that the run trains.
+        make_model: `make_model(classes=n)` makes a network like the one that the run trains.
         settings: the settings of this network, with `_target_`.
         features: the features of the run.
         normalise: the run's normalisation; with pretrained weights, `require_pretrained` or a
@@ -52,7 +52,7 @@ def load_pretrained(
         ("features", describe_features(features), describe_features(pretrained.features)),
         (
             "model",
-            _list_defaults(model) | settings,
+            _list_defaults(make_model(classes=2)) | settings,
             _list_defaults(pretrained.net) | pretrained.model,
         ),
     ):

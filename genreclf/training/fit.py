@@ -18,12 +18,15 @@ from pytorch_lightning.loggers import Logger
 from genreclf.audio.workers import count_available_cores
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.seen_tracks import SeenTracks
+from genreclf.errors import report_own_failure
 from genreclf.evaluation.runs import Run
 from genreclf.files import BEST
+from genreclf.models import has_no_epochs
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import memory, process_group, turns
 from genreclf.training.build import Parts
-from genreclf.training.callbacks import History, ProgressBar, find_resumable, make_callbacks
+from genreclf.training.callbacks import History, ProgressBar, make_callbacks
+from genreclf.training.checkpoint_files import find_resumable
 from genreclf.training.classifier import Classifier
 from genreclf.training.cuda_graphs import LogEpoch
 from genreclf.training.launch import read_rank
@@ -78,7 +81,7 @@ def fit(
     history = History(parts.seed, provenance)
     probe = process_group.make_probe(parts.make_trainer)
     single = process_group.list_single_settings(probe)
-    if hasattr(classifier.net, "fit"):
+    if has_no_epochs(classifier.net):
         if read_rank()[0]:
             return None
         trained = _fit_without_epochs(parts, data, classifier, history)
@@ -149,24 +152,24 @@ def _run_trainer(
     trainer: pl.Trainer, classifier: Classifier, data: StoreDataModule, folder: Path
 ) -> None:
     """Train; an interrupted run continues after its last finished epoch."""
-    try:
-        trainer.fit(classifier, data, ckpt_path=find_resumable(folder))
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        if process_group.is_connection_lost(error):
-            raise process_group.ProcessLostError from error
-        raise
+    with report_own_failure("training"), process_group.heed_ctrl_c():
+        try:
+            trainer.fit(classifier, data, ckpt_path=find_resumable(folder))
+        except RuntimeError as error:
+            if process_group.is_connection_lost(error):
+                raise process_group.ProcessLostError from error
+            raise
 
 
 def _fit_without_epochs(
     parts: Parts, data: StoreDataModule, classifier: Classifier, history: History
 ) -> TrainedModel:
-    """Train a model that has its own `fit` method; there is nothing to resume or load."""
+    """Train a model by its own `fit` method; there is nothing to resume or load."""
     model: Any = classifier.net
     started, rows = time.perf_counter(), data.split["train"]
     batches = map(classifier.normalise, data.iterate_training_features())
-    model.fit(batches, data.store.labels[rows])
+    with report_own_failure("model.fit"):
+        model.fit(batches, data.store.labels[rows])
     history.seconds = time.perf_counter() - started
     return TrainedModel(
         classifier.net,

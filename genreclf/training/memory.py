@@ -64,7 +64,7 @@ def report_killed_worker() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, InputError) as error:  # the latter names the user's line that was running
         if any(text in str(error) for text in KILLED):
             raise InputError(
                 "a process that reads batches was killed (out of memory?); use fewer of them: "

@@ -1,5 +1,6 @@
-"""Metrics during training that torchmetrics defines differently."""
+"""Metrics during training: what each gets, and those that torchmetrics defines differently."""
 
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -9,6 +10,21 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassF1Score
 
 from genreclf.errors import InputError
+
+LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability of 0, about -87
+
+
+def compute_log_probabilities(logits: Tensor) -> Tensor:
+    """Compute the log-probabilities that every metric gets, finite float32 (batch, classes).
+
+    They are logits, too: a metric may take their argmax, softmax or cross-entropy. torchmetrics
+    takes values that all lie between 0 and 1 for probabilities, which some logits do, and these
+    never.
+
+    Args:
+        logits: (batch, classes); log-probabilities, even of 0, stay as they are.
+    """
+    return logits.float().log_softmax(dim=1).clamp(min=LEAST_LOG)
 
 
 class F1Macro(MulticlassF1Score):

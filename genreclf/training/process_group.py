@@ -3,7 +3,8 @@
 import atexit
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +14,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import distributed
 
 from genreclf.errors import InputError
-from genreclf.training.callbacks import AtomicCheckpointIO
+from genreclf.training.checkpoint_files import AtomicCheckpointIO
 from genreclf.training.launch import read_rank
 
 
@@ -117,6 +118,15 @@ def list_single_settings(trainer: pl.Trainer) -> dict[str, Any]:
         "strategy": "auto",
         "plugins": [LightningEnvironment()],
     }
+
+
+@contextmanager
+def heed_ctrl_c() -> Iterator[None]:
+    """Turn the exit with which Lightning answers Ctrl-C into a `KeyboardInterrupt`."""
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 def exchange(make_trainer: Callable[..., pl.Trainer], value: str) -> list[str]:

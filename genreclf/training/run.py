@@ -20,6 +20,7 @@ from genreclf.models import count_parameters
 from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.fit import TrainingResult, fit, restore
+from genreclf.training.metrics import compute_log_probabilities
 from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
@@ -121,14 +122,14 @@ def _test(trained: TrainingResult, data: StoreDataModule, folder: Path, parts: P
     predictions = _predict(trained, data, part, parts.fast)
     predictions.write(folder / runs.PREDICTIONS)
     test = _evaluate(predictions)
-    val = test if part == "val" else _evaluate(_predict(trained, data, "val", parts.fast))
-    names = ("loss", "accuracy", "f1_macro")
+    validated = predictions if part == "val" else _predict(trained, data, "val", parts.fast)
+    val = test if part == "val" else _evaluate(validated)
     metrics = {key: value for key, value in trained.best.items() if "/" in key}
     # Under bf16, validation during training gives slightly other figures: studies choose by these.
-    metrics |= {f"val/{name}": val[name] for name in names}
+    # A model without epochs has no others.
+    metrics |= _list_metrics(parts, "val", validated, val)
     if parts.test:
-        metrics |= {f"test/{name}": test[name] for name in names}
-        metrics |= {f"test/{name}": value for name, value in _score(parts, predictions).items()}
+        metrics |= _list_metrics(parts, "test", predictions, test)
     result = {
         "metrics": metrics,
         "tested_on": part,
@@ -157,14 +158,19 @@ def _evaluate(predictions: runs.Predictions) -> dict[str, Any]:
     return evaluate(predictions.labels, predictions.scores, predictions.classes)
 
 
-def _score(parts: Parts, predictions: runs.Predictions) -> dict[str, float]:
-    """Compute the metrics that only training logs, such as the user's own."""
+def _list_metrics(
+    parts: Parts, part: str, predictions: runs.Predictions, evaluated: dict[str, Any]
+) -> dict[str, float]:
+    """List the metrics of a part by their logged names, such as "val/accuracy".
+
+    Those that are not in `evaluated`, such as the user's own, are computed as in training.
+    """
     scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
-    found = parts.make_metrics(len(predictions.classes)).items()
+    logs = compute_log_probabilities(scores.log())
+    own = parts.make_metrics(len(predictions.classes)).items()
     return {
-        name: float(metric(scores, labels))
-        for name, metric in found
-        if name not in ("accuracy", "f1_macro")
+        **{f"{part}/{name}": float(metric(logs, labels)) for name, metric in own},
+        **{f"{part}/{name}": evaluated[name] for name in ("loss", "accuracy", "f1_macro")},
     }
 
 

@@ -19,7 +19,7 @@ from genreclf.commands import parts as commands_parts
 from genreclf.commands import predict
 from genreclf.errors import InputError
 from genreclf.models.model_files import read_seen_tracks
-from genreclf.training import Classifier, check
+from genreclf.training import Classifier, check, trial
 
 Train = Callable[..., dict[str, Any]]
 Command = Callable[..., str]
@@ -220,7 +220,7 @@ def test_parts_are_checked_once_per_run(
 
     count(commands_parts, "make_parts")
     count(check, "check_settings")
-    count(check, "try_parts")
+    count(trial, "try_parts")
     own, missing = options("model", "Net"), f"store={tmp_path / 's.h5'}"
     assert train(*own, missing)["params"]
     assert called == ["make_parts", "check_settings", "try_parts"]

@@ -40,6 +40,22 @@ def test_the_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
     assert order(StoreDataModule(store, SPLIT, 5, seed=2), 0) != first
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(5, [5, 5, 2]), (11, [12]), (12, [12]), (13, [12]), (1, [1] * 12)]
+)
+def test_a_last_batch_of_one_track_joins_the_one_before(
+    store: Store, batch_size: int, sizes: list[int]
+) -> None:
+    """Batch norm is undefined for one clip: 12 tracks in batches of 11 were an error."""
+    loader = StoreDataModule(store, SPLIT, batch_size).train_dataloader()
+    batches = [rows.tolist() for *_, rows in loader]
+    assert [len(rows) for rows in batches] == sizes
+    assert len(loader) == len(sizes)
+    assert sorted(row for rows in batches for row in rows) == list(range(12))
+    loader.batch_sampler.sampler.set_epoch(1)  # as Lightning does
+    assert [rows.tolist() for *_, rows in loader] != batches
+
+
 def test_batches_are_stored_values_with_their_labels(store: Store) -> None:
     batches = list(StoreDataModule(store, SPLIT, 3).test_dataloader())
     assert [len(labels) for _, labels, *_ in batches] == [3, 1]

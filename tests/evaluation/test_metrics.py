@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
+from genreclf.errors import InputError
 from genreclf.evaluation import intervals, metrics
 
 CLASSES = ["a", "b", "c"]
@@ -103,6 +105,27 @@ def test_reliability_by_hand() -> None:
     ]
     gap = 1 * 0.45 + 3 * abs((0.95 + 0.91 + 1) / 3 - 2 / 3)
     assert metrics.compute_calibration_error(labels, table) == pytest.approx(gap / 4)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine_error"])
+def test_a_metric_that_does_not_say_what_is_better(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name decides, and one line says so; a metric and a name that disagree are refused."""
+
+    def check(higher_is_better: bool | None) -> None:
+        metric = SimpleNamespace(higher_is_better=higher_is_better)
+        metrics.check_metric("monitor", f"val/{name}", {name: metric})
+
+    high = name == "mine"
+    check(None)
+    assert f"monitor=val/{name}: this metric has no higher_is_better" in caplog.text
+    assert f"the {'highest' if high else 'lowest'} value is best" in caplog.text
+    caplog.clear()
+    check(high)
+    assert not caplog.text
+    with pytest.raises(InputError, match=r"(lower|higher) is better for this metric"):
+        check(not high)
 
 
 def test_importing_the_metrics_is_fast() -> None:

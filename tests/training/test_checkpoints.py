@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from genreclf.training.callbacks import AtomicCheckpointIO, History
+from genreclf.training.callbacks import History
+from genreclf.training.checkpoint_files import AtomicCheckpointIO
 
 pytestmark = pytest.mark.slow  # each trains a model several times
 

@@ -84,7 +84,7 @@ def _find_obstacle(config: Any) -> str:
         return "it trains in several processes (trainer.devices, num_nodes or strategy)"
     if trainer.get("profiler"):
         return "trainer.profiler would measure the other runs, too"
-    if hasattr(get_object(config.model["_target_"]), "fit"):
+    if getattr(get_object(config.model["_target_"]), "without_epochs", False):
         return f"model={hydra.runtime.choices.model} is not trained in epochs"
     return ""
 
