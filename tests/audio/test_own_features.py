@@ -269,7 +269,7 @@ def test_a_run_with_own_features(
     paths = [run["folder"] / run["data"]["store"] for run in (first, other)]
     one, another = map(Store, paths)
     np.testing.assert_allclose(one.read([0]) + 3, another.read([0]), atol=1e-4)
-    with pytest.raises(InputError, match=r"trust=\[my_features\]"):
+    with pytest.raises(InputError, match=r"trust=\[my_features.LoudMel\]"):
         genreclf.load(first["folder"])
     model = genreclf.load(first["folder"], "cpu", trust=["my_features"])
     assert model.features.boost == -6.0
