@@ -65,6 +65,7 @@ def test_a_sweeper_without_a_sweep_is_refused_a15(
         "patience=3",
         "monitor=last",
         "compile=true",
+        "cuda_graphs=true",
     ],
 )
 def test_what_the_svm_does_not_use_is_refused_a15(
@@ -91,7 +92,16 @@ def test_every_key_is_known_to_be_used_or_not_a15() -> None:
     """A15: whoever adds a key or group decides whether a model without epochs uses it."""
     unused = {
         *("augmentation", "optimizer", "scheduler", "distillation", "init", "monitor", "patience"),
-        *("ema", "oversampling", "label_smoothing", "mixup", "compile", "loss", "callback"),
+        *(
+            "ema",
+            "oversampling",
+            "label_smoothing",
+            "mixup",
+            "compile",
+            "cuda_graphs",
+            "loss",
+            "callback",
+        ),
         *("sampler",),
     }
     config = yaml.safe_load((CONF / "config.yaml").read_text())
