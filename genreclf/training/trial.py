@@ -155,12 +155,6 @@ def _train_tiny(parts: Parts, classifier: Classifier, batch: Any, folder: Path) 
     train, val = (DataLoader([each], batch_size=None) for each in (batch, batch[:2]))  # pyright: ignore
     with process_group.heed_ctrl_c():
         trainer.fit(classifier, train, val)
-    for name, value in trainer.callback_metrics.items():
-        if value.numel() != 1:
-            raise InputError(
-                f"metric.{name.partition('/')[2]}: values of shape {tuple(value.shape)}; a single "
-                "number is needed"
-            )
     check_plain("model, loss or metric", classifier.state_dict())
     for optimizer in trainer.optimizers:
         check_plain("optimizer", optimizer.state_dict())

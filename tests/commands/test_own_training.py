@@ -352,9 +352,9 @@ def test_a_model_of_your_own_is_trained_in_bfloat16(run: Run) -> None:
     [
         (
             "+metric.f1={_target_:torchmetrics.classification.MulticlassF1Score,average:none}",
-            r"metric.f1: values of shape \(3,\); a single number is needed",
+            r"metric\.f1: .*values of shape",
         ),
-        ("scheduler=bare", "a tiny batch of features .* monitor"),
+        ("scheduler=bare", "scheduler: ReduceLROnPlateau needs a metric"),
     ],
 )
 def test_classes_of_libraries_are_tried_too(
