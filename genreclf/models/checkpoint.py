@@ -69,7 +69,7 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
     described: Any = checkpoint.get("genreclf", {})
     try:
         weights = checkpoint["state_dict"]
-        require_trust([described["model"], described["features"]], trust)  # all in one message
+        require_trust([described["model"], described.get("features")], trust)  # all in one message
         net = build_model(described["model"], len(described["classes"]), trust)
         _load_weights(net, weights, described["model"])
         features = build_features(described["features"], trust)
