@@ -129,12 +129,17 @@ def _choose_arguments(
     refused = [name for name in arguments if not accepts_argument(kind, name)]
     for name in refused:
         if name not in OPTIONAL:
-            inner = f"num_classes={name}" if accepts_argument(kind, "num_classes") else "..."
-            last = target.rpartition(".")[2]
+            last, taken = (
+                target.rpartition(".")[2],
+                [each for each in arguments if each not in refused],
+            )
+            inner = ", ".join(f"{each}={each}" for each in taken) or "..."
+            if name == "classes" and accepts_argument(kind, "num_classes"):
+                inner = "num_classes=classes"
             raise InputError(
                 f"{key}: {target} takes no argument {name}, which genreclf passes"
                 f"{f' ({PASSED[name]})' if name in PASSED else ''}; name a function of yours that "
-                f"takes it, such as def make({name}): return {last}({inner})"
+                f"takes it, such as def make({', '.join(arguments)}): return {last}({inner})"
             )
     return {name: value for name, value in arguments.items() if name not in refused}
 

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def explain_error(error: BaseException) -> str:
         r"Could not find '([\w/]+)/([\w.-]+)' Available options in '[^']+': (.*)", text
     )
     if unknown and (near := difflib.get_close_matches(unknown[2], unknown[3].split(), 1)):
-        text += f"; did you mean {unknown[1]}={near[0]}?"
+        text = f"{text.strip()}; did you mean {unknown[1]}={near[0]}?"
     return text.strip()
 
 
@@ -74,25 +75,20 @@ def explain_key(message: str, name: str, config_name: str, arguments: Sequence[s
     node = OmegaConf.select(config, parent) if parent else None
     target = str(node.get("_target_", "")) if isinstance(node, DictConfig) else ""
     hint = re.search(r"To append to your config use .*", message)
-    if parent and hint and _may_take(target, last):
+    if parent and hint and _may_take(target, last, _list_folders(arguments)):
         return f" {hint[0]}"
     return f" genreclf {name} --help lists the keys."
 
 
 def _compose_chosen(config_name: str, arguments: Sequence[str]) -> Any:
     """Compose the config of the options that the user chose, without the user's other overrides."""
-    folders = [
-        text.partition("=")[2] or following
-        for text, following in zip(arguments, [*arguments[1:], ""], strict=True)
-        if text.partition("=")[0] in ("--config-dir", "-cd")
-    ]
     groups = list_groups(config_name)
     chosen = [
         text.lstrip("+")
         for text in arguments
         if re.fullmatch(r"\+?[\w/@.]+=[\w/-]+", text) and text.lstrip("+").split("=")[0] in groups
     ]
-    places = ",".join(f"'file://{Path(folder).absolute()}'" for folder in folders)
+    places = ",".join(f"'file://{folder}'" for folder in _list_folders(arguments))
     with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
         try:
             return hydra.compose(config_name, [*chosen, f"hydra.searchpath=[{places}]"])
@@ -100,11 +96,21 @@ def _compose_chosen(config_name: str, arguments: Sequence[str]) -> Any:
             return hydra.compose(config_name)
 
 
-def _may_take(target: str, argument: str) -> bool:
+def _list_folders(arguments: Sequence[str]) -> list[str]:
+    """List the absolute paths of the folders that --config-dir names."""
+    return [
+        str(Path(text.partition("=")[2] or following).absolute())
+        for text, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if text.partition("=")[0] in ("--config-dir", "-cd")
+    ]
+
+
+def _may_take(target: str, argument: str, folders: Sequence[str]) -> bool:
     """Whether a target takes an argument; True if it cannot be known."""
+    sys.path += [each for each in (*folders, str(Path.cwd())) if each not in sys.path]
     try:
         return accepts_argument(locate_target("_target_", target), argument)
-    except InputError:  # a module of the user, which cannot be imported yet
+    except InputError:
         return True
 
 

@@ -124,16 +124,24 @@ def test_a_setting_with_dashes_is_wrong_usage_d20(capsys: pytest.CaptureFixture[
 
 
 def test_keys_of_an_option_of_your_own_are_suggested_d20(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D20: the keys of the default model were compared, not those of the chosen one."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "keyed_net.py").write_text("def make(classes, dropping, other=1): pass\n")
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "mine.yaml").write_text("_target_: mine.Net\ndropping: 0.1\n")
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: keyed_net.make\ndropping: 0.1\n")
     given = ["--config-dir", str(tmp_path), "model=mine", "model.droping=0.2"]
     message = "Could not override 'model.droping'."
     assert user_errors.explain_key(message, "train", "config", given) == (
         " Did you mean model.dropping?"
     )
+    for key, said in (
+        ("zzz", "genreclf train --help"),
+        ("other", "To append to your config use +"),
+    ):
+        message = f"Could not override 'model.{key}'. To append to your config use +model.{key}=1"
+        assert user_errors.explain_key(message, "train", "config", given).startswith(f" {said}")
 
 
 def test_hydras_options_may_be_anywhere_and_home_is_expanded_a22(

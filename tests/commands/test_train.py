@@ -125,7 +125,7 @@ def test_in_half_precision_predictions_are_those_of_the_net(train: Train) -> Non
 def test_no_epoch_is_too_few(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         train("trainer.max_epochs=0")
-    assert "at least 1 is needed" in capsys.readouterr().err
+    assert "at least 1 epoch is needed" in capsys.readouterr().err
 
 
 @pytest.mark.slow
