@@ -67,6 +67,8 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     try:
         part = hydra.utils.instantiate(config, **convert, **arguments)
     except InstantiationException as error:
+        if isinstance(error.__cause__, OSError) and key.partition(".")[0] == "logger":
+            raise  # such as a full disk, which `RunLoggers` reports: it must not cost the run
         raise InputError(_explain_failure(key, raw, config, error)) from error
     _check_kind(key, raw, part)
     return part

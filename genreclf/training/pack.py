@@ -94,6 +94,8 @@ class Pack:
         member.run_turn(stop=self._signals > 0)
         if member.ended:
             self._active.remove(member)
+            if self._fresh and not self._needed:  # too short to have settled
+                self._note_needs(self._measure())
             memory.release_memory()
             if member.exhausted:
                 self._limit = max(1, len(self._active))

@@ -252,5 +252,6 @@ def test_a_module_that_fails_is_one_line_if_its_store_exists(tmp_path: Path) -> 
     done = genreclf(tmp_path, "train", *options, *few)
     assert (done.returncode, done.stderr) == (
         1,
-        "genreclf: broken.Net cannot be imported: ZeroDivisionError: division by zero\n",
+        "genreclf: model._target_=broken.Net: importing it fails in broken.py, line 1: "
+        "ZeroDivisionError: division by zero\n",
     )

@@ -240,7 +240,8 @@ def test_failures_are_of_one_run_alone(
 def test_each_run_has_loggers_of_its_own(
     sweep: Callable[..., dict[str, Path]], logger: str, place: str, text: bytes
 ) -> None:
-    runs = sweep("packed", "optimizer.lr=0.001,0.002,0.01", f"logger={logger}", PACKED)
+    arguments = ["optimizer.lr=0.001,0.002,0.01", "trainer.max_epochs=3", f"logger={logger}"]
+    runs = sweep("packed", *arguments, PACKED)
     assert max(count_sharing(runs)) == 3
     contents = set()
     for run in runs.values():
@@ -257,7 +258,7 @@ def test_each_run_has_loggers_of_its_own(
 def test_packs_are_distributed_over_processes(sweep: Callable[..., dict[str, Path]]) -> None:
     """Two seeds are two packs, and joblib runs both at a time."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    arguments = ["seed=0,1", "optimizer.lr=0.001,0.01", "logger=none"]
+    arguments = ["seed=0,1", "optimizer.lr=0.001,0.01", "logger=none", "trainer.max_epochs=3"]
     inner = ["hydra.launcher.inner=joblib", "+hydra.launcher.settings.n_jobs=2"]
     packed = sweep("packed", *arguments, PACKED, *inner)
     assert sorted(count_sharing(packed)) == [2, 2, 2, 2]

@@ -17,7 +17,7 @@ from genreclf.audio import decode
 from genreclf.audio.workers import extract
 from genreclf.commands import predict
 from genreclf.errors import InputError
-from genreclf.evaluation import inference
+from genreclf.evaluation import inputs
 from genreclf.evaluation.inference import Prediction, TimelineEntry
 from genreclf.models.checkpoint import load_checkpoint
 
@@ -145,9 +145,9 @@ def test_many_files_are_decoded_by_several_processes_with_the_same_result(
 ) -> None:
     paths = [str(path) for path in sorted(music.rglob("*.mp3"))]
     model = genreclf.load(checkpoint)
-    monkeypatch.setattr(inference, "count_available_cores", lambda: 1)
+    monkeypatch.setattr(inputs, "count_available_cores", lambda: 1)
     alone = list(model.predict(paths))
-    monkeypatch.setattr(inference, "count_available_cores", lambda: 2)
+    monkeypatch.setattr(inputs, "count_available_cores", lambda: 2)
     assert list(model.predict(paths)) == alone
     assert [prediction.path for prediction in alone] == paths
 
