@@ -184,8 +184,9 @@ def _is_wrong_setting(error: BaseException | None) -> bool:
 
 
 def _start_logger(logger: Logger, config: dict[str, Any]) -> None:
-    for name in ("name", "version", "save_dir", "experiment"):  # Lightning reads them unguarded
-        getattr(logger, name, None)
+    with mlflow.keep_environment():
+        for name in ("name", "version", "save_dir", "experiment"):  # Lightning reads them unguarded
+            getattr(logger, name, None)
     logger.log_hyperparams(config)
     if isinstance(logger, WandbLogger):
         wandb.draw_over_epochs(logger)

@@ -1,9 +1,11 @@
 """MLflow: its logger, and the files of a finished run."""
 
+import contextlib
 import importlib.util
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from genreclf.errors import InputError
 from genreclf.evaluation.runs import PAGE, PREDICTIONS, RESULT, Run
 from genreclf.files import BEST
 
+URI = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlflow_artifacts"  # next to the SQLite file
 
@@ -59,6 +62,18 @@ def make_mlflow_logger(
         tags={"folder": folder.name, **{key: value for key, value in tags.items() if value}},
         artifact_location=artifacts,
     )
+
+
+@contextlib.contextmanager
+def keep_environment() -> Iterator[None]:
+    """Undo that MLflow notes the store of a run in the environment, for all later ones."""
+    before = os.environ.get(URI)
+    try:
+        yield
+    finally:
+        os.environ.pop(URI, None)
+        if before is not None:
+            os.environ[URI] = before
 
 
 def log_result(logger: MLFlowLogger, run: Run, summary: dict[str, Any]) -> None:

@@ -182,7 +182,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     interrupt: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     # So that the best epoch, patience, and steps of the scheduler all have to survive.
-    settings = ["trainer.max_epochs=12", "patience=4", "model=efficient_cnn", "optimizer.lr=0.1"]
+    settings = ["trainer.max_epochs=12", "patience=4", "model=efficient_cnn", "optimizer.lr=0.2"]
     settings += ["scheduler.patience=0", "scheduler.factor=0.7"]
     whole = train(*settings, f"outputs={tmp_path}/whole")
     assert whole["best_epoch"] + 1 < 8 < len(whole["history"]) < 12
