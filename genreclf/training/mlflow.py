@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pytorch_lightning.loggers import MLFlowLogger
 
 from genreclf.errors import InputError
@@ -18,6 +19,7 @@ from genreclf.files import BEST
 URI = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlflow_artifacts"  # next to the SQLite file
+LOCK = ".mlflow.lock"  # likewise
 
 
 def make_mlflow_logger(
@@ -49,19 +51,24 @@ def make_mlflow_logger(
     # Lightning warns that it makes the experiment, which is what `experiment` is for.
     logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy")  # in MLflow's own tables
-    folder, artifacts = Path(save_dir), None
+    folder, artifacts, lock = Path(save_dir), None, contextlib.nullcontext()
     if tracking_uri.startswith(SQLITE):
         place = Path(tracking_uri.removeprefix(SQLITE)).absolute().parent
         place.mkdir(parents=True, exist_ok=True)
         artifacts = (place / ARTIFACTS).as_uri()
+        lock = FileLock(place / LOCK)
     tags = {"group": group, "job_type": job_type}
-    return MLFlowLogger(
-        experiment_name=experiment,
-        run_name=name or folder.name,
-        tracking_uri=tracking_uri,
-        tags={"folder": folder.name, **{key: value for key, value in tags.items() if value}},
-        artifact_location=artifacts,
-    )
+    with lock:  # several processes that start together cannot all make MLflow's tables
+        logger = MLFlowLogger(
+            experiment_name=experiment,
+            run_name=name or folder.name,
+            tracking_uri=tracking_uri,
+            tags={"folder": folder.name, **{key: value for key, value in tags.items() if value}},
+            artifact_location=artifacts,
+        )
+        if artifacts:
+            logger._mlflow_client.search_experiments(max_results=1)  # makes the tables
+    return logger
 
 
 @contextlib.contextmanager
