@@ -52,7 +52,7 @@ def list_groups(config_name: str) -> set[str]:
 
 def is_own_option(group: str, option: str) -> bool:
     """Whether an option's file is part of genreclf."""
-    return resources.files("genreclf.conf").joinpath(_name_option_file(group, option)).is_file()
+    return resources.files("genreclf.conf").joinpath(name_option_file(group, option)).is_file()
 
 
 def find_option_files(hydra_config: Any, group: str, option: str) -> list[Path]:
@@ -62,11 +62,12 @@ def find_option_files(hydra_config: Any, group: str, option: str) -> list[Path]:
         for source in hydra_config.runtime.config_sources
         if source.schema == "file"
     ]
-    name = _name_option_file(group, option)
+    name = name_option_file(group, option)
     return [folder / name for folder in folders if (folder / name).is_file()]
 
 
-def _name_option_file(group: str, option: str) -> str:
+def name_option_file(group: str, option: str) -> str:
+    """Return the path of an option's file below a folder of options."""
     return f"{group.partition('@')[0]}/{option}.yaml"
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from scipy.special import softmax
 
 from genreclf import files
-from genreclf.commands.compose import is_own_option
+from genreclf.commands.compose import is_own_option, name_option_file
 from genreclf.commands.own_parts import find_option_folders
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
@@ -113,7 +113,7 @@ def _needs_folder(choices: dict[str, str]) -> bool:
     return any(
         not is_own_option(group, option)
         and not any(
-            Path(folder, group.partition("@")[0], f"{option}.yaml").is_file()
+            Path(folder, name_option_file(group, option)).is_file()
             for folder in find_option_folders().values()
         )
         for group, chosen in choices.items()

@@ -4,11 +4,10 @@ It is looked at only after the model has been built, so nothing is imported that
 """
 
 from collections.abc import Mapping
-from pkgutil import resolve_name
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.trust import identify_code, list_own_targets
+from genreclf.trust import identify_code, import_target, list_own_targets
 
 
 def identify_own_code(model: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, str]:
@@ -19,8 +18,8 @@ def identify_own_code(model: Mapping[str, Any], features: Mapping[str, Any]) -> 
     found: dict[str, str] = {}
     for target in list_own_targets([model, features]):
         try:
-            found[target] = str(identify_code(resolve_name(target)))
-        except (InputError, AttributeError, ImportError):
+            found[target] = str(identify_code(import_target(target)))
+        except (InputError, AttributeError):
             continue
     return found
 

@@ -255,7 +255,7 @@ def test_processes_that_decode_do_without_pytorch() -> None:
 def test_trusted_modules_of_the_current_folder_are_found_b6(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B6: training found them beside --config-dir, prediction did not."""
+    """B6: training found them next to --config-dir, prediction did not."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "before")
     monkeypatch.chdir(tmp_path)

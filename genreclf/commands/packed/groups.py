@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genreclf.errors import InputError
 from genreclf.training import launch
+from genreclf.trust import import_target
 
 SHARED = (  # keys whose values the runs of a pack have in common
     *("outputs", "store", "data", "features", "split", "split_seed", "tracks_per_genre", "seed"),
@@ -65,7 +66,7 @@ def find_obstacle(config: Any) -> str:
     """Say why a run cannot be packed; empty if it can, or if it cannot be told."""
     try:
         return _find_obstacle(config)
-    except (OmegaConfBaseException, ImportError, AttributeError):  # the run itself will tell
+    except (OmegaConfBaseException, InputError, AttributeError):  # the run itself will tell
         return "its settings cannot be read"
 
 
@@ -84,7 +85,9 @@ def _find_obstacle(config: Any) -> str:
         return "it trains in several processes (trainer.devices, num_nodes or strategy)"
     if trainer.get("profiler"):
         return "trainer.profiler would measure the other runs, too"
-    if getattr(get_object(config.model["_target_"]), "without_epochs", False):
+    from genreclf.models import has_no_epochs  # imports PyTorch
+
+    if has_no_epochs(import_target(config.model["_target_"])):
         return f"model={hydra.runtime.choices.model} is not trained in epochs"
     return ""
 
