@@ -99,6 +99,7 @@ class Bench:
         Timer.ends = []
         given = [
             *("data=npz", f"data.path={self.make_features(shape)}", f"outputs={outputs}"),
+            f"store={self.folder}/{shape[0]}x{shape[1]}.h5",
             *("trainer=gpu", f"batch_size={BATCH}", "scheduler=none", "report=false", "test=false"),
             f"trainer.callbacks=[{{_target_: gpu.{callback}}}]",
             *(["trainer.accelerator=cpu", "compile=false"] if not self.has_gpu else []),
@@ -114,7 +115,7 @@ class Bench:
         path = self.folder / f"{shape[0]}x{shape[1]}.npz"
         if not path.exists():
             random = np.random.default_rng(0)
-            rows = random.normal(size=(self.sizes.clips, *shape)).astype(np.float16)
+            rows = random.standard_normal((self.sizes.clips, *shape), np.float32).astype(np.float16)
             numbers = np.arange(self.sizes.clips)
             np.savez(path, features=rows, labels=numbers % 8, track_ids=numbers)
         return path
