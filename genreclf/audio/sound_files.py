@@ -1,4 +1,4 @@
-"""Sound files: which there are, and their samples as stored, read with libsndfile or FFmpeg."""
+"""The samples of sound files as stored, read with libsndfile or FFmpeg."""
 
 import contextlib
 import os
@@ -12,30 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-EXTENSIONS = (
-    *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
-    *(".m4a", ".aac", ".wma"),  # need FFmpeg
-)
-
 
 class DecodeError(ValueError):
     """A file without a usable waveform; the message gives the reason, without the path."""
-
-
-def find_audio_files(folder: str | Path, skip: str = "") -> Iterator[Path]:
-    """Find the files in a folder and its subfolders whose names end in one of EXTENSIONS.
-
-    Symbolic links are followed; names that begin with a dot are skipped, and so are subfolders
-    that hold a file of the name `skip`.
-    """
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        if skip in names and parent != str(folder):
-            folders.clear()
-            continue
-        folders[:] = (name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(parent, name)
 
 
 def read_start(path: Path, duration: float) -> tuple[np.ndarray, int]:

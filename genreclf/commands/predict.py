@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from genreclf.audio.sound_files import EXTENSIONS, find_audio_files
+    from genreclf.audio.search import EXTENSIONS, find_audio_files
 
     files = [
         file

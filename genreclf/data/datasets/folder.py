@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from genreclf.audio.sound_files import EXTENSIONS, find_audio_files
+from genreclf.audio.search import EXTENSIONS, find_audio_files
 from genreclf.audio.tags import read_tags
 from genreclf.data.datasets.track import Track, check_genre_list, repair_text
 from genreclf.errors import InputError
