@@ -235,6 +235,25 @@ def run_grid(bench: Bench) -> None:
     )
 
 
+def project(bench: Bench) -> None:
+    """Print how long the whole grid would take on several GPUs, from the measured rates."""
+    bins, frames = bench.sizes.shapes[0]
+    steps = EPOCHS * CLIPS / BATCH
+    for gpus in (1, 8, 64):
+        runs = math.ceil(GRID / gpus)
+        size = min((n for n in bench.sizes.packs if n >= runs), default=max(bench.sizes.packs))
+        way = "CUDA graphs" if runs == 1 else f"{size} packed"
+        measured = bench.figures.get(f"{bins} x {frames}, {way}")
+        if measured is None:
+            continue
+        minutes = measured["ms per step"] * runs * steps / 60e3
+        bench.figures[f"minutes, projected, {gpus} GPUs"] = minutes
+        print(
+            f"PROJECTED: the grid on {gpus} GPUs, {runs} runs each at the rate of {way}: "
+            f"{minutes:.1f} min of training"
+        )
+
+
 def main() -> None:
     """Check, measure, print, and write the JSON file."""
     parser = argparse.ArgumentParser("make bench-gpu", description=__doc__)
@@ -254,6 +273,7 @@ def main() -> None:
             print(f"copying: {copy_rate / 1e12:.2f} TB/s")
         bench.figures["bytes per second of a copy"] = copy_rate
         tabulate(bench, copy_rate)
+        project(bench)
         if bench.has_time(60):
             run_grid(bench)
         short = ["trainer.max_epochs=2", "trainer.limit_train_batches=5", "compile=false"]

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forks
 import hydra
 import pytest
 import torch
 from conftest import TINY
 
 from genreclf.commands.packed.groups import Job, divide_groups, group_jobs
-from genreclf.commands.packed.launcher import PackedLauncher
+from genreclf.commands.packed.launcher import PackedLauncher, choose_gpu
 from genreclf.errors import InputError
 from genreclf.training import memory, turns
 from genreclf.training.pack import TakeTurns
@@ -47,6 +48,25 @@ class Hungry(Net):
         return super().forward(features)
 """
 
+KILL = """
+import os, signal
+
+from genreclf.__main__ import main
+from genreclf.training.pack import TakeTurns
+
+pass_on = TakeTurns.on_train_batch_end
+
+
+def kill(self, trainer, *others, **more):
+    if trainer.current_epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    pass_on(self, trainer, *others, **more)
+
+
+TakeTurns.on_train_batch_end = kill
+main()
+"""
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,13 +92,17 @@ def sweep(
         (options / f"{option}.yaml").write_text(text)
     store = tmp_path_factory.getbasetemp() / "shared.h5"
 
-    def run(place: str, *arguments: str) -> dict[str, Path]:
+    def run(place: str, *arguments: str, killed: bool = False) -> dict[str, Path]:
         outputs = tmp_path / place
         data = ["data=folder", f"data.root={music}", "data.duration=2.5", *TINY, f"store={store}"]
         data += ["--config-dir", str(options.parent)]
         model = [] if any(text.startswith("model=") for text in arguments) else ["model=tiny"]
         epochs = [] if any("max_epochs" in text for text in arguments) else ["trainer.max_epochs=2"]
-        command("train", "-m", *data, *model, *epochs, *arguments, f"outputs={outputs}")
+        words = ["train", "-m", *data, *model, *epochs, *arguments, f"outputs={outputs}"]
+        if killed:
+            assert forks.run("-c", KILL, *words, cwd=options.parent).returncode == -signal.SIGKILL
+        else:
+            command(*words)
         return {folder.name: folder for folder in (outputs / "train").glob("*-*")}
 
     return run
@@ -199,6 +223,22 @@ def test_an_interrupted_pack_is_continued_packed_or_singly(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", [PACKED, "hydra/launcher=basic"])
+def test_a_killed_pack_is_continued_packed_or_singly(
+    sweep: Callable[..., dict[str, Path]], launcher: str
+) -> None:
+    """After `kill -9`, nothing of the process is left but its files."""
+    arguments = ["optimizer.lr=0.001,0.002,0.01", "trainer.max_epochs=4", "logger=none"]
+    alone = sweep("alone", *arguments)
+    killed = sweep("packed", *arguments, PACKED, killed=True)
+    assert not any((run / "result.json").exists() for run in killed.values())
+    again = sweep("packed", *arguments, launcher)
+    assert {name: read_result(run) for name, run in again.items()} == {
+        name: read_result(run) for name, run in alone.items()
+    }
+
+
+@pytest.mark.slow
 def test_failures_are_of_one_run_alone(
     sweep: Callable[..., dict[str, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +306,19 @@ def test_packs_are_distributed_over_processes(sweep: Callable[..., dict[str, Pat
     assert {name: read_result(run) for name, run in packed.items()} == {
         name: read_result(run) for name, run in alone.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices", "chosen"),
+    [("", 1, "1"), ("4,5", 1, "5"), ("4,5", [0], "4,5"), ("4,5", 2, "4,5")],
+)
+def test_packs_of_joblib_take_the_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, visible: str, devices: Any, chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    choose_gpu(3, devices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == chosen
 
 
 def compose_jobs(*points: list[str]) -> list[Job]:

@@ -74,6 +74,28 @@ def test_the_numbers_are_those_of_plain_steps(
     check_same(graphed, plain)
 
 
+def test_weights_moments_and_statistics_stay_in_float32(
+    train: Callable[..., dict[str, Any]],
+    captured: type[StandIn],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In bfloat16, a moving average with a factor of .999 would not move."""
+    kinds = set()
+
+    def note_kinds(self: cuda_graphs.GraphClassifier) -> None:
+        state = [*self.state_dict().values()]
+        for moments in self.trainer.optimizers[0].state.values():
+            state += moments.values()
+        kinds.update(each.dtype for each in state if each.is_floating_point())
+
+    monkeypatch.setattr(cuda_graphs.GraphClassifier, "on_fit_end", note_kinds)
+    train(
+        "trainer.max_epochs=1", "batch_size=5", "trainer.precision=bf16-mixed", "cuda_graphs=true"
+    )
+    assert captured.made
+    assert kinds == {torch.float32}
+
+
 @pytest.mark.slow
 def test_a_resumed_run_continues(
     train: Callable[..., dict[str, Any]], captured: type[StandIn], monkeypatch: pytest.MonkeyPatch

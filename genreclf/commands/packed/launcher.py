@@ -217,7 +217,26 @@ class PackTask:
 
     def __call__(self, config: DictConfig) -> list[JobReturn]:
         """Run the pack that has the number of the inner launcher's job."""
-        return self.launcher.run_jobs(self.packs[HydraConfig.get().job.num])
+        number = HydraConfig.get().job.num
+        if self.launcher.inner == "joblib":  # Ray and Slurm give each job GPUs of its own
+            choose_gpu(number, config.trainer.get("devices", 1))
+        return self.launcher.run_jobs(self.packs[number])
+
+
+def choose_gpu(number: int, devices: Any) -> None:
+    """Let this process use one GPU, before it uses any: the packs take the GPUs in turn.
+
+    Args:
+        number: number of the pack; those that a process runs later keep its GPU.
+        devices: `trainer.devices`; other values than 1 are the user's own choice.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < 2 or devices != 1 or torch.cuda.is_initialized():
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % count]
 
 
 @contextlib.contextmanager
