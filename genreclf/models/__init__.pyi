@@ -1,4 +1,6 @@
 from .attentive import AttentiveCNN as AttentiveCNN
+from .heads import MLP as MLP
+from .heads import Linear as Linear
 from .layers import count_parameters as count_parameters
 from .layers import get_min_size as get_min_size
 from .layers import has_no_epochs as has_no_epochs

@@ -15,7 +15,6 @@ from torch import nn
 from genreclf.audio.descriptions import build_features
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.models.layers import has_no_epochs
 from genreclf.models.model_files import read_model_files
 from genreclf.models.normalise import Normalise
 from genreclf.models.own_code import list_changed_code
@@ -118,7 +117,7 @@ def find_last_layer(net: nn.Module, classes: int, features: torch.Tensor) -> str
     """
     declared = getattr(net, "last_layer", None)
     names = [str(declared)] if declared is not None else _list_candidates(net, classes)
-    if not names or has_no_epochs(net):
+    if not names:
         return None
     outputs: dict[str, list[Any]] = {name: [] for name in names}
     try:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genreclf.errors import InputError
+from genreclf.models.heads import compute_statistics
 
 
 class SVM(nn.Module):
@@ -41,7 +42,8 @@ class SVM(nn.Module):
 
     def fit(self, batches: Iterable[Tensor], labels: np.ndarray) -> None:
         """Fit to batches of features (batch, bins, frames) and to all labels (tracks,)."""
-        self.machine.fit(np.concatenate([compute_statistics(batch) for batch in batches]), labels)
+        rows = np.concatenate([_compute_rows(batch) for batch in batches])
+        self.machine.fit(rows, labels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute decision values (batch, classes) of features (batch, bins, frames).
@@ -49,7 +51,7 @@ class SVM(nn.Module):
         The predicted class has the highest value; a class without training tracks has minus
         infinity. The values are not log-probabilities, so a cross-entropy of them means little.
         """
-        decided = self.machine.decision_function(compute_statistics(features))
+        decided = self.machine.decision_function(_compute_rows(features))
         known = self.machine[-1].classes_
         if len(known) == 2:
             decided = np.stack([-decided, decided], axis=1)
@@ -58,10 +60,5 @@ class SVM(nn.Module):
         return values.to(features.device)
 
 
-def compute_statistics(features: Tensor) -> np.ndarray:
-    """Compute statistics, float64 (tracks, 3 * bins); (tracks, bins) for a single frame."""
-    values = features.cpu().double()
-    if values.shape[2] == 1:
-        return values[:, :, 0].numpy()
-    change = values.diff(dim=2).abs().mean(dim=2)
-    return torch.cat([values.mean(dim=2), values.std(dim=2), change], dim=1).numpy()
+def _compute_rows(features: Tensor) -> np.ndarray:
+    return compute_statistics(features.cpu().double()).numpy()

@@ -26,7 +26,7 @@ from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import memory, process_group, turns
 from genreclf.training.build import Parts
 from genreclf.training.callbacks import History, ProgressBar, make_callbacks
-from genreclf.training.checkpoint_files import find_resumable
+from genreclf.training.checkpoint_files import AtomicCheckpointIO, find_resumable
 from genreclf.training.classifier import Classifier
 from genreclf.training.cuda_graphs import LogEpoch
 from genreclf.training.launch import read_rank
@@ -85,6 +85,10 @@ def fit(
         if read_rank()[0]:
             return None
         trained = _fit_without_epochs(parts, data, classifier, history)
+        if trained.net.state_dict():  # a support vector machine has no weights
+            checkpoint: dict[str, Any] = {"epoch": 0, "state_dict": classifier.state_dict()}
+            classifier.on_save_checkpoint(checkpoint)
+            AtomicCheckpointIO().save_checkpoint(checkpoint, folder / BEST)
         tester = _make_tester(parts, single)
         return TrainingResult(trained, {"epoch": 0}, history, tester, "CPU")
     trainer = parts.make_trainer(
