@@ -42,19 +42,28 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def make_pool() -> Any:
+    """Make a pool of memory for the captured steps of one run: their batches differ in size."""
+    return torch.cuda.graph_pool_handle()
+
+
 class CapturedStep:
     """A captured step, with the memory from which it reads its inputs.
 
     Args:
         function: the step; capturing it runs its Python code but none of its kernels.
         batch: the inputs, on the GPU, of the shapes of all later batches.
+        pool: memory that it shares with other steps, of which one runs at a time; the output of a
+            step is valid until the next step of that pool.
     """
 
-    def __init__(self, function: Callable[..., Tensor], batch: Sequence[Tensor]) -> None:
+    def __init__(
+        self, function: Callable[..., Tensor], batch: Sequence[Tensor], pool: Any = None
+    ) -> None:
         with torch.inference_mode(False):
             self.inputs = [each.clone() for each in batch]
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, pool, capture_error_mode="thread_local"):
             self.output = function(*self.inputs)
 
     def replay(self, batch: Sequence[Tensor]) -> Tensor:

@@ -29,6 +29,7 @@ from genreclf.training.capture import (
     find_obstacle,
     list_numbers,
     make_capturable,
+    make_pool,
     run_aside,
 )
 from genreclf.training.classifier import Classifier
@@ -57,6 +58,7 @@ class GraphClassifier(Classifier):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._graphs: dict[Any, CapturedStep] = {}
+        self._pool: Any = None
         self._records: dict[str, EpochRecord] = {}
         self._steps: Counter[Any] = Counter()
         self._whole, self._capture = False, False  # whether steps run as a whole; are captured
@@ -74,6 +76,7 @@ class GraphClassifier(Classifier):
             log.warning("cuda_graphs: %s, so no CUDA graphs are used", reason)
         elif self._capture:
             make_capturable(self.trainer.optimizers[0])
+            self._pool = make_pool()
         else:
             log.info("cuda_graphs: no GPU is used, so no CUDA graphs are either")
 
@@ -214,7 +217,7 @@ class GraphClassifier(Classifier):
             optimizer = self.trainer.optimizers[0]
             before = HostState(optimizer)
             try:
-                graph = CapturedStep(partial(function, record), batch)
+                graph = CapturedStep(partial(function, record), batch, self._pool)
                 if before.has_changed():
                     raise RuntimeError(f"{type(optimizer).__name__} counts on the CPU")
             except Exception as error:  # whatever the model, the loss or the optimizer does

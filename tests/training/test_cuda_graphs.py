@@ -30,7 +30,8 @@ class StandIn:
 
     made = 0
 
-    def __init__(self, function: Callable[..., Tensor], batch: Sequence[Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor], batch: Sequence[Tensor], pool: str) -> None:
+        assert pool == "the run's"
         self.function, self.inputs = function, [each.clone() for each in batch]
         StandIn.made += 1
 
@@ -48,6 +49,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     monkeypatch.setattr(cuda_graphs, "can_capture", lambda device: True)
     monkeypatch.setattr(cuda_graphs, "run_aside", lambda function, *given: function(*given))
     monkeypatch.setattr(cuda_graphs, "make_capturable", lambda optimizer: None)
+    monkeypatch.setattr(cuda_graphs, "make_pool", lambda: "the run's")
     return StandIn
 
 
@@ -118,7 +120,7 @@ def test_a_resumed_run_continues(
     check_same(graphed, plain)
 
 
-def fail_at_capture(function: Callable[..., Tensor], batch: Sequence[Tensor]) -> None:
+def fail_at_capture(*_: Any) -> None:
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
