@@ -46,6 +46,9 @@ class Dataset(Protocol):
 class FeatureDataset(Dataset, Protocol):
     """A dataset that brings its features along instead of audio.
 
+    It may have a method `check_features(features)` that raises InputError if its rows are not these
+    features.
+
     Attributes:
         silence: value of a silent frame, in scaled units; None: the least value.
     """

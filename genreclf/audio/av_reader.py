@@ -7,6 +7,7 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from genreclf.audio.checks import DecodeError, check_format, refuse_other_content
-from genreclf.audio.headers import lacks_index
+from genreclf.audio.headers import find_late_start, lacks_index
 
 if TYPE_CHECKING:
     import av
@@ -32,9 +33,10 @@ STATES_DURATION = {
     *("ogg", "tak", "tta", "w64", "wav", "wv"),
 }
 ENCRYPTED = {"drms", "enca", "aavd", "drmi"}  # tags of codecs
-DEFAULT = 1  # of a stream's disposition
 SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}  # of integer samples
 BLOCK = 1 << 16  # samples that are yielded together, at least
+EXACT = ("mp3", "flac", "wav")  # formats whose packets can be skipped; times of others are rounded
+WARM_UP = 10.0  # s that are decoded before the first samples that are wanted, and dropped
 
 
 class AvReader:
@@ -57,7 +59,10 @@ class AvReader:
         self, path: Path, sample_rate: int | None = None, channels: int | None = None
     ) -> None:
         self.damaged, self._rate = 0, sample_rate or 0
-        self._path, self._channels, self._resampler = path, channels, None
+        self._path, self._channels = path, channels
+        self._at = 0  # number of the next sample
+        self._resampler: av.AudioResampler | None = None
+        self._resampled: tuple[int, str, str] | None = None  # rate, layout, format of its input
         self._container = _open(path)
         try:
             self._stream = self._choose_stream()
@@ -79,12 +84,15 @@ class AvReader:
         self._container.close()
 
     def _choose_stream(self) -> Any:
+        from av.stream import Disposition
+
         streams = list(self._container.streams.audio)
         if not streams:
             found = self._container.streams.video
             kind = "only pictures" if found else "no audio"
             raise DecodeError(f"does not decode: there is {kind} in it")
-        stream = next((each for each in streams if int(each.disposition) & DEFAULT), streams[0])
+        marked = [each for each in streams if Disposition.default in each.disposition]
+        stream = (marked or streams)[0]
         context = stream.codec_context
         if context is None:
             raise DecodeError("does not decode: FFmpeg has no decoder for its codec")
@@ -111,11 +119,10 @@ class AvReader:
         """
         parts: list[np.ndarray] = []
         empty = True
-        for samples in self._read_samples():
+        for samples in self._read_samples(skip / self._rate if self._rate else 0.0):
             empty = False
-            dropped = min(skip, len(samples))
-            skip -= dropped
-            parts.append(samples[dropped:])
+            parts.append(samples[max(0, skip - self._at) :])
+            self._at += len(samples)
             if sum(map(len, parts)) >= BLOCK:
                 yield np.concatenate(parts), self._rate
                 parts = []
@@ -133,34 +140,53 @@ class AvReader:
         except (FFmpegError, OSError):  # the rest cannot be read
             self.damaged += 1
 
-    def _read_samples(self) -> Iterator[np.ndarray]:
+    def _read_samples(self, wanted: float) -> Iterator[np.ndarray]:
+        """Yield samples (n, channels), at the latest from `wanted` seconds on."""
         from av.error import FFmpegError
 
+        base, jumping = None, False  # base: time of the first frame in s
+        if self._container.format.name not in EXACT:
+            wanted = 0.0
         for packet in self._read_packets():
+            if base is not None and packet.pts is not None and packet.time_base:
+                if packet.pts * packet.time_base - base < wanted - WARM_UP:
+                    jumping = True
+                    continue
+                if jumping:
+                    self._stream.codec_context.flush_buffers()
             try:
                 frames: Any = packet.decode()
             except (FFmpegError, OSError, ValueError):
                 self.damaged += 1
                 continue
             for frame in frames:
+                if jumping and frame.time is not None:
+                    self._at = round((frame.time - base) * self._rate)
+                    jumping = False
+                base = frame.time if base is None else base
                 yield from self._convert(frame)
-        if self._resampler is not None:
-            for frame in self._resampler.resample(None):
-                yield self._arrange(frame)
+        yield from self._convert(None)
 
     def _convert(self, frame: Any) -> Iterator[np.ndarray]:
-        """Convert a frame to samples at one rate, that of the first frame."""
+        """Convert a frame to samples at one rate, that of the first frame; None is the end."""
         import av
 
-        channels = len(frame.layout.channels)
-        check_format(frame.sample_rate, channels)
-        self._rate = self._rate or frame.sample_rate
-        self._channels = self._channels or channels
-        key = frame.sample_rate, frame.layout.name, frame.format.name
+        key = None if frame is None else (frame.sample_rate, frame.layout.name, frame.format.name)
         if self._resampler is not None and self._resampled != key:  # the rate changes
             for last in self._resampler.resample(None):
                 yield self._arrange(last)
             self._resampler = None
+        if frame is None:
+            return
+        try:
+            check_format(frame.sample_rate, len(frame.layout.channels))
+        except DecodeError:
+            if not self._rate:
+                raise
+            self.damaged += 1  # within a file, it is damage
+            return
+        self._rate = self._rate or frame.sample_rate
+        self._channels = self._channels or len(frame.layout.channels)
         if frame.sample_rate == self._rate:
             yield self._arrange(frame)
             return
@@ -179,9 +205,9 @@ class AvReader:
             middle = 128 if samples.dtype == np.uint8 else 0
             samples = (samples.astype(np.float64) - middle) * scale
         samples = samples.astype(np.float32)
-        if channels != self._channels:
-            mixed = samples.mean(axis=1, keepdims=True)
-            return np.repeat(mixed, self._channels, axis=1)
+        wanted = self._channels or channels
+        if channels != wanted:
+            return np.repeat(samples.mean(axis=1, keepdims=True), wanted, axis=1)
         return samples
 
 
@@ -192,11 +218,16 @@ def _open(path: Path) -> Any:
 
     logging.set_level(logging.PANIC)  # what matters is reported here
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    name = f"file:{path.absolute()}"
+    settings: Any = {"metadata_errors": "replace"}
     try:
-        return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
-    except (FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, PermissionError):
-            raise DecodeError("permission denied") from None
+        return av.open(name, options=options, **settings)
+    except (FFmpegError, OSError, ValueError):
+        with contextlib.suppress(FFmpegError, OSError, ValueError):
+            if late := find_late_start(path):
+                kind, skipped = late
+                options["skip_initial_bytes"] = str(skipped)
+                return av.open(name, format=kind, options=options, **settings)
         if lacks_index(path):
             raise DecodeError(
                 "does not decode: it ends before its index (moov), so it is truncated"

@@ -186,9 +186,7 @@ def _measure_audible(waveform: np.ndarray, rate: int) -> float:
     return float(lengths[peaks >= SILENCE].sum() / rate)
 
 
-def _note_missing_band(
-    native_rate: int, sample_rate: int | None, notes: list[str] | None
-) -> None:
+def _note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str] | None) -> None:
     if notes is not None and sample_rate and native_rate < RECOVERED * sample_rate:
         notes.append(
             f"sampled at {native_rate} Hz, so it lacks the band above {native_rate // 2} Hz that "

@@ -15,6 +15,17 @@ SIZES = (
     (b"FORM", ">I", 4, 8),  # AIFF
 )
 UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # what a writer to a pipe leaves there
+STARTS = {  # what files begin with, and FFmpeg's name of the format
+    b"RIFF": "wav",
+    b"RF64": "wav",
+    b"riff\x2e\x91\xcf\x11": "w64",
+    b"FORM": "aiff",
+    b".snd": "au",
+    b"caff\0\x01": "caf",
+    b"OggS\0\x02": "ogg",
+    b"fLaC\0": "flac",
+}
+SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
 TAIL = 1 << 16  # bytes; the largest page of Ogg
 LAST_PAGE = 4  # flag of a page of Ogg
 XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins
@@ -32,6 +43,19 @@ def read_stated_size(path: Path) -> int | None:
             (size,) = struct.unpack_from(kind, head, place)
             return None if size in UNKNOWN_SIZES else size + added
     return None
+
+
+def find_late_start(path: Path) -> tuple[str, int] | None:
+    """Find where audio begins after something else, such as a tag in the wrong place.
+
+    Returns:
+        FFmpeg's name of the format, and the number of bytes before it; None if there is none.
+    """
+    with path.open("rb") as file:
+        head = file.read(SEARCHED)
+    found = {head.find(magic, 1): name for magic, name in STARTS.items()}
+    places = sorted(place for place in found if place > 0)
+    return (found[places[0]], places[0]) if places else None
 
 
 def estimates_duration(path: Path) -> bool:
