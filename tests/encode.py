@@ -9,12 +9,13 @@ import imageio_ffmpeg
 import numpy as np
 
 RATE = 44100
+TONES = (230.0, 330.0, 690.0, 1350.0)  # Hz
 
 
 def make_music(seconds: float, channels: int = 2, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    """Make chords with a little noise, float32 (n, channels)."""
+    """Make a chord with a little noise, float32 (n, channels); each seed transposes it."""
     rng, time = np.random.default_rng(seed), np.arange(int(seconds * rate)) / rate
-    chord = sum(np.sin(2 * np.pi * hertz * time) for hertz in rng.uniform(200, 2000, 4))
+    chord = np.sin(2 * np.pi * (1.1**seed * np.array(TONES)) * time[:, None]).sum(axis=1)
     noise = 0.02 * rng.standard_normal((len(time), channels))
     return (0.1 * chord[:, None] + noise).astype(np.float32)
 

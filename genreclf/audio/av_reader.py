@@ -89,8 +89,7 @@ class AvReader:
         streams = list(self._container.streams.audio)
         if not streams:
             found = self._container.streams.video
-            kind = "only pictures" if found else "no audio"
-            raise DecodeError(f"does not decode: there is {kind} in it")
+            raise DecodeError(f"does not decode: {'only pictures' if found else 'no audio'} in it")
         marked = [each for each in streams if Disposition.default in each.disposition]
         stream = (marked or streams)[0]
         context = stream.codec_context

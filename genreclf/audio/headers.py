@@ -32,9 +32,11 @@ XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins
 
 
 def read_stated_size(path: Path) -> int | None:
-    """Read how many bytes a WAV, AIFF or AU file should have; None if it does not say."""
+    """Read how many bytes a WAV, AIFF, AU or CAF file should have; None if it does not say."""
     with path.open("rb") as file:
         head = file.read(32)
+    if head[:4] == b"caff":
+        return _read_caf_size(path)
     if head[:4] == b".snd" and len(head) >= 12:
         start, size = struct.unpack_from(">II", head, 4)
         return None if size in UNKNOWN_SIZES else start + size
@@ -43,6 +45,19 @@ def read_stated_size(path: Path) -> int | None:
             (size,) = struct.unpack_from(kind, head, place)
             return None if size in UNKNOWN_SIZES else size + added
     return None
+
+
+def _read_caf_size(path: Path) -> int | None:
+    """Add up the chunks of a CAF file; the size of its audio may be unknown."""
+    at, end = 8, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 12 <= end:
+            file.seek(at)
+            (size,) = struct.unpack(">4xq", file.read(12))
+            if size < 0:
+                return None
+            at += 12 + size
+    return at
 
 
 def find_late_start(path: Path) -> tuple[str, int] | None:

@@ -22,7 +22,8 @@ TOLERANCE = 0.5  # s that may be missing, because decoders differ in what they t
 GAIN = 0.2  # s that PyAV must read more than libsndfile to be asked
 UNREAD = 4096  # bytes; so few after the end of the audio hold no more of it
 BLOCK = 60  # s that are read together, at most
-MIN_BYTES = 10  # per second of audio beyond the first hour: silence in FLAC takes twice as many
+MIN_BYTES = 10  # per second of audio beyond FIRST: silence in FLAC takes twice as many
+FIRST = 3600.0  # s
 STEP = 0.5  # s that are read in one call
 BUFFER = 1 << 16  # bytes
 MOST_FRAMES = 1 << 50  # libsndfile's number is far above if a header does not say
@@ -48,7 +49,7 @@ def read_stretches(
         DecodeError: there is no such file, it does not decode, or it gives impossibly much audio.
     """
     check_file(path)
-    most = 3600 + path.stat().st_size / MIN_BYTES
+    most = FIRST + path.stat().st_size / MIN_BYTES
     parts: list[np.ndarray] = []
     count, total, rate = 0, 0, 0
     for samples, rate in _read_blocks(path, duration, [] if notes is None else notes):

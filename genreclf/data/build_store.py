@@ -68,8 +68,8 @@ def plan_store(
             f"data={dataset.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
         )
-    if brought and hasattr(dataset, "check_features"):
-        dataset.check_features(features)
+    if brought and (check := getattr(dataset, "check_features", None)):
+        check(features)
     stored, folder = get_stored(features), Path(str(outputs)) / "stores"
     tracks, contents = list_tracks(dataset, with_audio=not brought), None
     if not brought:
