@@ -227,8 +227,8 @@ def extract_windows(audio: Audio, features: Features) -> list[Window] | str:
         else:
             windows = decode.read_windows(audio, *needed)
         return [
-            Window(start, start + len(waveform) / rate, _compute(features, waveform, rate, where))
-            for start, waveform, rate in windows
+            Window(start, start + len(samples) / rate, _compute(features, samples, rate, where))
+            for start, samples, rate, _ in windows
         ]
     except DecodeError as error:
         return str(error)
