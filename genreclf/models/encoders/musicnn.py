@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from genreclf.errors import InputError
@@ -124,12 +124,8 @@ class Musicnn(nn.Module):
             features: mel spectrograms; the batch norm of the input adapts to their scale.
             embedded: also return the values of the last layer but one, (batch, units).
         """
-        if features.shape[2] <= PATCH:
-            patches = features[:, None]
-        else:
-            patches = features.unfold(2, PATCH, PATCH).transpose(1, 2)
-        units = self.embed(self.pool(patches.flatten(0, 1)))
-        units = units.unflatten(0, patches.shape[:2]).mean(dim=1)
+        units = self.embed(self.pool(divide_clips(features)))
+        units = units.unflatten(0, (features.shape[0], -1)).mean(dim=1)
         logits = self.tags(self.dropout(units))
         return (logits, units) if embedded else logits
 
@@ -157,6 +153,14 @@ class Musicnn(nn.Module):
         """Compute the normalised units (patches, units) of the last layer but one."""
         both = self.dropout(self.pooled_norm(torch.cat(pooled, dim=1)))
         return self.dense_norm(functional.relu(self.dense(both)))
+
+
+@fx.wrap  # a single step for torch.fx, which cannot follow the condition
+def divide_clips(features: Tensor) -> Tensor:
+    """Divide clips (batch, bins, frames) into patches (batch * patches, bins, frames)."""
+    if features.shape[2] <= PATCH:
+        return features
+    return features.unfold(2, PATCH, PATCH).transpose(1, 2).flatten(0, 1)
 
 
 def divide_padding(length: int) -> tuple[int, int]:
