@@ -25,7 +25,7 @@ def locate_cache() -> Path:
     That is `~/.cache/genreclf` on Linux, or below XDG_CACHE_HOME.
     """
     chosen = os.environ.get("GENRECLF_CACHE")
-    return Path(chosen) if chosen else user_cache_path("genreclf", appauthor=False)
+    return Path(chosen).expanduser() if chosen else user_cache_path("genreclf", appauthor=False)
 
 
 def digest_values(values: Any) -> str:

@@ -85,11 +85,11 @@ def check_features(features: Any) -> None:
     """Check that features can be computed; those of a class of your own on a clip of noise.
 
     Raises:
-        InputError: the features' own `check` says so, the class lacks something, or its settings
-            cannot be stored.
+        InputError: the features' own `check_available` says so, the class lacks something, or its
+            settings cannot be stored.
     """
-    if hasattr(features, "check"):
-        features.check()
+    if hasattr(features, "check_available"):
+        features.check_available()
     kind = type(features)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if not is_own(kind):

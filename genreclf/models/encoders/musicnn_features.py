@@ -45,7 +45,7 @@ class MusicnnEmbedding:
         """(values, 1) of every clip."""
         return UNITS, 1
 
-    def check(self) -> None:
+    def check_available(self) -> None:
         """Check that the weights are there.
 
         Raises:
