@@ -13,6 +13,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install -qq --editable '.[dev]'
+	@$(BIN)/genreclf download model=musicnn || echo 'Without them, features=musicnn does not work'
 	@touch $@
 
 demo: $(READY)  ## Run the whole study in miniature, on generated clips

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -10,10 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from platformdirs import user_cache_path
+
 from genreclf.errors import InputError
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
 GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
+
+
+def locate_cache() -> Path:
+    """Return the user's folder for what was downloaded: GENRECLF_CACHE, or the system's place.
+
+    That is `~/.cache/genreclf` on Linux, or below XDG_CACHE_HOME.
+    """
+    chosen = os.environ.get("GENRECLF_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("genreclf", appauthor=False)
 
 
 def digest_values(values: Any) -> str:

@@ -102,6 +102,8 @@ class Features(Protocol):
     - `silence`: values of a silent frame, one for all bins or one per bin; measured if missing.
     - `unit`, such as "dB", and `bin_axis`, "frequency" if moving the bins transposes the music:
       what augmentation may do with the values.
+    - a method `check_available()`, which raises `InputError` if the features cannot be computed
+      here, such as for lack of weights; it is called before any file is read.
 
     Attributes:
         name: one word, such as "mel".

@@ -14,7 +14,10 @@ from genreclf.commands import hydra_app
 from genreclf.data.datasets import Synthetic, Track
 from genreclf.data.store import Scaling, Source, Store
 from genreclf.data.store_writer import StoreWriter
+from genreclf.files import locate_cache
+from genreclf.models.encoders.musicnn_weights import COMMAND, locate_weights
 
+CACHE = locate_cache()  # the user's, with the weights that `make` downloads
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # Small enough for many runs: 2.5 s clips, 32 x 54 features.
 TINY = [
@@ -40,6 +43,7 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("MPLCONFIGDIR", mpl.get_cachedir())  # a new list of fonts takes seconds
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("GENRECLF_CACHE", str(CACHE))
         yield
 
 
@@ -75,6 +79,14 @@ def fma_rows() -> Path:
     """FMA Small as coarse mel spectrograms: see `MelFrames`."""
     path = "fma_small_mel128/train_validation.npz"
     return find_shared(path, "features=mel_frames of FMA Small's training and validation tracks")
+
+
+@pytest.fixture
+def musicnn_weights() -> Path:
+    """The published weights of musicnn; skips the test where they have not been downloaded."""
+    if not locate_weights().exists():
+        pytest.skip(f"no weights of musicnn: type {COMMAND}")
+    return locate_weights()
 
 
 @pytest.fixture

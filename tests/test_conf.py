@@ -20,10 +20,13 @@ NOT_FOR_AUDIO = {
     *(("split", name) for name in ("official", "fold", "all")),
 }
 NOT_FOR_TRAINING = {("features", "waveform"), ("normalise", "init")}
+ENCODERS = {("features", name) for name in ("musicnn", "musicnn_frames")}  # need their weights
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO - NOT_FOR_TRAINING))
+@pytest.mark.parametrize(
+    ("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO - NOT_FOR_TRAINING - ENCODERS)
+)
 def test_every_option_runs_a_step(
     train: Callable[..., dict[str, Any]], group: str, option: str
 ) -> None:
@@ -33,6 +36,15 @@ def test_every_option_runs_a_step(
     swept = drop_sweep(option) if group == "phase" else []
     result = train(f"{group}={option}", *on_cpu, *swept, "trainer.limit_train_batches=1")
     assert result["metrics"]["val/loss"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("group", "option"), sorted(ENCODERS))
+def test_every_encoder_runs_with_an_svm(
+    train: Callable[..., dict[str, Any]], musicnn_weights: Path, group: str, option: str
+) -> None:
+    result = train(f"{group}={option}", "model=svm", "split=artist")
+    assert 0 <= result["metrics"]["test/accuracy"] <= 1
 
 
 def drop_sweep(phase: str) -> list[str]:

@@ -33,7 +33,10 @@ FEATURES = {  # small ones of the clips of the fixture `music`
     "precomputed": ["features=precomputed"],
 }
 OPTIONS = {
-    "model": ["attentive_cnn", "cnn_gru", "cnn_lstm", "conventional_cnn", "efficient_cnn", "svm"],
+    "model": [
+        *("attentive_cnn", "cnn_gru", "cnn_lstm", "conventional_cnn", "efficient_cnn", "musicnn"),
+        "svm",
+    ],
     "features": list(FEATURES),
     "logger": ["csv", "none", "tensorboard", "wandb", "mlflow"],
     "cache": ["none", "memory", "float16", "device"],

@@ -11,7 +11,7 @@ from typing import Any
 from genreclf.audio.features import KINDS
 from genreclf.audio.settings import list_changed_settings, list_settings
 from genreclf.errors import InputError
-from genreclf.trust import build_part, identify_code, is_own, refuse_interpolations
+from genreclf.trust import OURS, build_part, identify_code, is_own, refuse_interpolations
 
 
 def describe_features(features: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def describe_features(features: Any) -> dict[str, Any]:
     kind = type(features)
     if KINDS.get(features.name) is kind:
         return {"name": features.name, **dataclasses.asdict(features)}
-    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **list_settings(features)}
+    return {"_target_": _name_class(kind), **list_settings(features)}
 
 
 def locate_features(stored: dict[str, Any]) -> dict[str, Any]:
@@ -60,15 +60,19 @@ def identify_features(features: Any) -> dict[str, Any]:
         inherited = next(filter(None, ours), 1)  # of the class of genreclf that it extends
         base = {} if inherited == 1 else {"inherited": inherited}
         return {"class": name, "version": version, **base, **list_changed_settings(features)}
-    package, _, _ = kind.__module__.rpartition(".")
-    exported = package if package == "genreclf.audio" else kind.__module__
     changed = {
         field.name: getattr(features, field.name)
         for field in dataclasses.fields(features)
         if getattr(features, field.name) != field.default
     }
     version = getattr(features, "version", 1)
-    return {"class": f"{exported}.{kind.__qualname__}", "version": version, **changed}
+    return {"class": _name_class(kind), "version": version, **changed}
+
+
+def _name_class(kind: type) -> str:
+    """Name a class in full, by the package that exports it if it is one of ours."""
+    ours = (package for package in OURS if kind.__module__.startswith(f"{package}."))
+    return f"{next(ours, kind.__module__)}.{kind.__qualname__}"
 
 
 def build_features(stored: dict[str, Any], trust: Sequence[str] = ()) -> Any:

@@ -89,11 +89,14 @@ def compute_noise_features(features: Any, count: int) -> np.ndarray:
 
 
 def check_features(features: Any) -> None:
-    """Check features of a class that is not part of genreclf, on a clip of noise.
+    """Check that features can be computed; those of a class of your own on a clip of noise.
 
     Raises:
-        InputError: the class lacks something, or its settings cannot be stored.
+        InputError: the features' own `check_available` says so, the class lacks something, or its
+            settings cannot be stored.
     """
+    if hasattr(features, "check_available"):
+        features.check_available()
     kind = type(features)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if not is_own(kind):

@@ -1,4 +1,7 @@
-"""`genreclf download`: download, verify and unpack a public dataset."""
+"""`genreclf download`: download and verify a public dataset, or the weights of a model."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -6,13 +9,26 @@ from omegaconf import DictConfig
 from genreclf.commands.instantiation import instantiate
 from genreclf.data.download import Archive, download
 from genreclf.errors import InputError
+from genreclf.models.encoders.musicnn_download import download_weights
 from genreclf.protocols import DownloadableDataset
+
+WEIGHTS: dict[str, Callable[[], Path]] = {"musicnn": download_weights}  # of the options of model
 
 
 def run(config: DictConfig) -> None:
-    """Download and unpack whatever is missing, then print the dataset's root."""
+    """Download whatever is missing, then print where it is.
+
+    With `model=...` alone, no dataset is downloaded.
+    """
+    hydra_config = HydraConfig.get()
+    if model := hydra_config.runtime.choices.get("model"):
+        if model not in WEIGHTS:
+            raise InputError(f"model={model} has nothing to download; try model=musicnn")
+        print(WEIGHTS[model]())
+        if not any(text.startswith("data") for text in hydra_config.overrides.task):
+            return
     if not config.data.get("archives"):  # checked first: data.root may not have been given
-        chosen = HydraConfig.get().runtime.choices["data"]
+        chosen = hydra_config.runtime.choices["data"]
         raise InputError(f"data={chosen} has nothing to download; try data=fma_small")
     dataset: DownloadableDataset = instantiate(config.data)
     if faulty := [entry for entry in dataset.archives if not {"url", "sha1"} <= set(entry)]:

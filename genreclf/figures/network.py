@@ -17,7 +17,7 @@ from torch.fx.proxy import TraceError
 
 from genreclf.errors import InputError
 from genreclf.figures import flow
-from genreclf.models import get_min_size
+from genreclf.models import get_min_size, initialise_lazy
 
 Shape = tuple[int, ...]  # without the batch
 AXES = ("batch", "channels", "frequency", "time")  # of a convolution's input and output
@@ -113,6 +113,7 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
     least = get_min_size(net)
     if min(bins, frames) < least:
         raise InputError(f"bins={bins} frames={frames}: this model needs {least} x {least}")
+    initialise_lazy(net, (bins, frames))
     steps = list[Step]()
     sources: dict[fx.Node, int] = {}  # the step that each node is the output of
     for node in _trace_nodes(net.eval(), torch.zeros(1, bins, frames)):

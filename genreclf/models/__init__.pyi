@@ -1,4 +1,8 @@
 from .attentive import AttentiveCNN as AttentiveCNN
+from .encoders.musicnn import Musicnn as Musicnn
+from .encoders.musicnn_features import MusicnnEmbedding as MusicnnEmbedding
+from .encoders.musicnn_features import MusicnnFrames as MusicnnFrames
+from .encoders.musicnn_features import compute_tags as compute_tags
 from .heads import MLP as MLP
 from .heads import Linear as Linear
 from .layers import count_parameters as count_parameters

@@ -32,7 +32,7 @@ from genreclf.models import CNNRNN
 OTHER_PROGRAMS = {".", "mlflow", "pip", "pytest", "python3", "tensorboard", "wandb"}
 FLAGS = {"study": {"--status", "--estimate", "--retry"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
-    r"download|fma_|gtzan|experiment=paper": "needs a download",
+    r"download|fma_|gtzan|experiment=paper|features=musicnn": "needs a download",
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
     r"hydra/sweeper=": "many runs; tests/commands/test_optuna_sweeper.py runs it",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",
