@@ -35,7 +35,7 @@ FEATURES = {  # small ones of the clips of the fixture `music`
 OPTIONS = {
     "model": [
         *("attentive_cnn", "cnn_gru", "cnn_lstm", "conventional_cnn", "efficient_cnn", "musicnn"),
-        "svm",
+        *("svm", "linear"),
     ],
     "features": list(FEATURES),
     "logger": ["csv", "none", "tensorboard", "wandb", "mlflow"],
@@ -66,7 +66,7 @@ def fits(values: list[str]) -> bool:
         return False
     if is_any("cache", "float16") and is_any("features", "on_device"):  # would round waveforms
         return False
-    if is_any("model", "svm") and (  # it has no epochs
+    if is_any("model", "svm", "linear") and (  # they have no epochs
         is_other("scheduler", "plateau")
         or is_other("loss", "cross_entropy")
         or is_other("sampler", "shuffle")
