@@ -235,9 +235,7 @@ def test_rows_of_another_sample_rate_are_refused_b1(tmp_path: Path) -> None:
     np.savez(stated, **arrays, sample_rate=22050)
     features = MelFrames(n_mels=8, frames=16)
     for dataset in (Npz(stated), Npz(archive, sample_rate=22050)):
-        with pytest.raises(
-            InputError, match=r"rows of audio at 22050 Hz.*set features\.sample_rate"
-        ):
+        with pytest.raises(InputError, match=r"rows of audio at 22050 Hz.*set features"):
             build_store(dataset, features, outputs=tmp_path)
         at_22050 = dataclasses.replace(features, sample_rate=22050)
         store = build_store(dataset, at_22050, outputs=tmp_path)
