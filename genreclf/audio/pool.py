@@ -9,12 +9,10 @@ import contextlib
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, NamedTuple
-
-import psutil
 
 from genreclf.audio.processes import Worker, start_worker
 from genreclf.audio.sound_files import DecodeError
@@ -51,7 +49,7 @@ def run_in_workers(
     ahead: int = 4,
     most: int = 1,
     linger: float = 0.0,
-) -> Iterator[list[Event]]:
+) -> Generator[list[Event], None, None]:
     """Compute `function(item)` for each item in worker processes; yield events as they arrive.
 
     Args:
@@ -77,7 +75,7 @@ def run_in_workers(
 
 def map_in_order(
     function: Callable[[Any], Any], items: Iterable[Any], workers: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield `function(item)` for each item in order, or the DecodeError of one without a result.
 
     At most `4 * workers` results are computed ahead, which bounds the memory.

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import GeneratorType
 from typing import Any
@@ -111,7 +110,7 @@ def start_forkserver(preload: tuple[str, ...] = PRELOAD) -> None:
             forkserver.ensure_running()
 
 
-def _choose_context(preload: tuple[str, ...]) -> BaseContext:
+def _choose_context(preload: tuple[str, ...]) -> Any:
     """Fork workers from a process without threads that has imported what they need."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
@@ -200,7 +199,8 @@ def _send_values(values: GeneratorType, number: int, results: Connection) -> Any
 
 def _make_portable(error: Exception) -> tuple[Exception, str]:
     """Return an exception that can be pickled, and its traceback; none for a user's mistake."""
-    text = "" if isinstance(error, InputError | DecodeError) else "".join(traceback.format_exception(error))
+    expected = isinstance(error, InputError | DecodeError)
+    text = "" if expected else "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

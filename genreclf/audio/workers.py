@@ -1,6 +1,6 @@
 """What worker processes do: decode audio files and compute their features."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,12 @@ import numpy as np
 from genreclf.audio import decode
 from genreclf.audio.own_features import NotFiniteError, compute_features
 from genreclf.audio.sound_files import DecodeError
-from genreclf.errors import InputError
+from genreclf.errors import InputError, describe_failure
 from genreclf.protocols import Features
+from genreclf.trust import is_own
 
 LONGEST = 24 * 3600.0  # s, after which a file is read no further: some damaged ones never end
+ABSURD = 1e4  # a peak that no audio has, where 1 is full scale
 
 Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
 Row = tuple[np.ndarray, float] | str  # features and seconds, or the reason for having none
@@ -50,7 +52,9 @@ def extract(path: str, features: Features) -> Row:
         return str(error)
 
 
-def extract_windows(audio: Audio, features: Features, overlap: float = 0.0) -> Iterator[Window]:
+def extract_windows(
+    audio: Audio, features: Features, overlap: float = 0.0
+) -> Generator[Window | None, None, list[str]]:
     """Compute the windows of a file or waveform of any length, one by one.
 
     Args:
@@ -58,11 +62,14 @@ def extract_windows(audio: Audio, features: Features, overlap: float = 0.0) -> I
         features: what is computed of each window.
         overlap: share of a window that the next one repeats, 0 <= overlap < 1.
 
+    Yields:
+        The windows; None for one that is silent.
+
     Returns:
-        Remarks about the file, each a line, when all windows have been yielded.
+        Remarks about the file, each a line.
 
     Raises:
-        DecodeError: there are no windows; the message says why, without the path.
+        DecodeError: there are no windows, or no more; the message says why, without the path.
         InputError: the features are not what they declare; the message names the file.
     """
     where = audio if isinstance(audio, str) else "waveform"
@@ -80,7 +87,34 @@ def extract_windows(audio: Audio, features: Features, overlap: float = 0.0) -> I
             window = next(windows, None)
         if window is None:
             return notes
-        ...
+        if window.start > LONGEST:
+            notes.append(f"only its first {LONGEST / 3600:g} hours are used")
+            return notes
+        start, samples, rate, audible = window
+        end = start + len(samples) / rate
+        if audible:
+            yield Window(start, end, audible, _compute(features, samples, rate, where))
+        else:
+            yield None
+
+
+def _compute(features: Features, waveform: np.ndarray, rate: int, where: str) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # reported below
+            return compute_features(features, waveform, rate)
+    except NotFiniteError as error:
+        peak = max(float(waveform.max()), -float(waveform.min()))
+        if is_own(type(features)) and peak < ABSURD:  # a mistake of the class
+            raise InputError(f"{where}: {error}") from None
+        raise DecodeError(
+            f"features={features.name} are not finite numbers: its samples go up to {peak:.3g}, "
+            "where 1 is full scale"
+        ) from None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except Exception as error:  # in features of the user's own
+        error.add_note(f"while computing features={features.name} of {where}")
+        raise
 
 
 @contextmanager
@@ -90,9 +124,9 @@ def _explain_failure() -> Iterator[None]:
         yield
     except DecodeError:
         raise
-    except OSError as error:  # such as a missing permission, or a folder that may not be entered
+    except OSError as error:  # such as a missing permission, or a name that is too long
         raise DecodeError(str(error.strerror or error)) from None
     except MemoryError:
         raise DecodeError("does not decode: it needs more memory than there is") from None
     except Exception as error:
-        raise DecodeError(f"does not decode: {type(error).__name__}: {error}") from error
+        raise DecodeError(describe_failure("does not decode", error)) from error
