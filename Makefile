@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench bench-gpu docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
+.PHONY: help demo reproduce bench bench-gpu bench-formats docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ bench: $(READY)  ## Compare speed with a plain implementation; BENCH="training -
 
 bench-gpu: $(READY)  ## Measure training on a GPU in at most 8 minutes; BENCH="--minutes 4" for less
 	$(BIN)/python tests/bench/gpu.py $(BENCH)
+
+bench-formats: $(READY)  ## Measure how audio formats change the bundled model's answers: FOLDER=music
+	$(BIN)/python tests/bench/formats.py $(if $(FOLDER),$(FOLDER),$(error bench-formats: FOLDER=music is needed)) $(BENCH)
 
 docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
