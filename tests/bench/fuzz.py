@@ -28,7 +28,7 @@ from genreclf.audio.decode import read_audio
 CODECS = {
     ".mp3": "libmp3lame",
     ".flac": "flac",
-    ".ogg": "libvorbis",
+    ".ogg": "",
     ".wav": "pcm_s16le",
     ".m4a": "aac",
     ".opus": "libopus",

@@ -11,6 +11,7 @@ def test_damaged_files_are_answered_once_each(music: Path, tmp_path: Path) -> No
     outcome = fuzz.predict_folder(tmp_path)
     assert not outcome.faults
     assert len(outcome.answers) == 30
-    kinds = {fuzz.classify(answer).partition(":")[0] for answer in outcome.answers.values()}
-    assert {"predicted, with a note", "does not decode"} <= kinds
+    kinds = {fuzz.classify(answer) for answer in outcome.answers.values()}
+    assert "predicted" in kinds
+    assert any(kind.startswith("does not decode") for kind in kinds)
     assert "| .mp3 | .flac |" in fuzz.format_table(outcome.answers)
