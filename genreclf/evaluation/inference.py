@@ -8,9 +8,11 @@ in Hz; it is mixed down and resampled as files are.
 """
 
 import contextlib
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -32,7 +34,7 @@ from genreclf.evaluation.windows import FileWindows, compute_files
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.fused import fuse
 
-FEW = 4  # windows that one core computes sooner than several, which wait for each other
+FEW = 16  # windows that are computed on one core while workers decode on the others
 
 
 class TimelineEntry(NamedTuple):
@@ -184,25 +186,30 @@ class Model:
     def _predict_each(self, audio: Iterable[AudioInput], overlap: float) -> Iterator[Prediction]:
         paths: dict[int, str] = {}
         batches = stream_inputs(audio, self.features, overlap, paths)
+        several = operator.length_hint(audio, 2) > 1
+        score = partial(self._score, few=FEW if several else 2)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
-            for number, found in enumerate(compute_files(batches, self._score)):
+            for number, found in enumerate(compute_files(batches, score)):
                 yield self._summarise(paths.pop(number), found)
 
     def _compute(
-        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
+        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = 2
     ) -> np.ndarray:
-        """Compute results, float32 (len(rows), size), of features (bins, frames)."""
+        """Compute results, float32 (len(rows), size), of features (bins, frames).
+
+        Fewer than `few` are computed on one core: several would only wait for each other.
+        """
         if not rows:
             return np.empty((0, 0), np.float32)
-        with torch.inference_mode(), threadpool_limits(1 if len(rows) < FEW else None):
+        with torch.inference_mode(), threadpool_limits(1 if len(rows) < few else None):
             batch = torch.from_numpy(np.stack(rows)).to(self.device)
             values = compute(self._normalise(batch)).float().cpu().numpy()
         if not np.isfinite(values).all() and not self._has_finite_weights():
             raise InputError("the model's results are not finite numbers: its weights are damaged")
         return values
 
-    def _score(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        return self._compute(rows, self._score_batch)
+    def _score(self, rows: Sequence[np.ndarray], few: int = 2) -> np.ndarray:
+        return self._compute(rows, self._score_batch, few)
 
     def _embed(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         return self._compute(rows, self._embed_batch)
