@@ -37,6 +37,10 @@ bench-launchers: $(READY)  ## Run the demo's grid with joblib and packed: time a
 bench-formats: $(READY)  ## Measure how audio formats change the bundled model's answers: FOLDER=music
 	$(BIN)/python tests/bench/formats.py $(if $(FOLDER),$(FOLDER),$(error bench-formats: FOLDER=music is needed)) $(BENCH)
 
+fuzz: $(READY)  ## Predict 2,000 damaged copies of the MP3 files of MUSIC=FOLDER: each must have one answer
+	$(if $(MUSIC),,$(error MUSIC=FOLDER is needed))
+	$(BIN)/python tests/bench/fuzz.py $(MUSIC)
+
 docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
 	@echo outputs/docs/index.html
