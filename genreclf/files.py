@@ -3,7 +3,10 @@
 import hashlib
 import json
 import math
+import os
+import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +63,52 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def expand_home(path: str | Path) -> Path:
+    """Expand `~` where it stands for a home folder; a name such as `~song.mp3` stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def locate_path(path: str | Path) -> Path:
+    """Expand `~`, and find the path whatever its form of Unicode; it need not exist."""
+    expanded = expand_home(path)
+    return find_path(expanded) or expanded
+
+
+def find_path(path: str | Path) -> Path | None:
+    """Find an existing path, whatever the form of Unicode in which its names are spelled.
+
+    macOS and Linux spell "ü" in different ways. Returns None if there is no such path.
+    """
+    given = Path(path)
+    if os.path.lexists(given):
+        return given
+    if str(given).isascii() or given.parent == given:
+        return None
+    parent = find_path(given.parent)
+    name = unicodedata.normalize("NFC", given.name)
+    try:
+        names = os.listdir(parent) if parent else []  # noqa: PTH208
+    except OSError:
+        return None
+    same = (each for each in sorted(names) if unicodedata.normalize("NFC", each) == name)
+    return next((parent / each for each in same if parent), None)
+
+
+def format_path(path: str | Path) -> str:
+    r"""Format a path as one line of valid text.
+
+    Bytes that are not UTF-8, and control characters, are escaped, such as `caf\xe9.mp3`.
+    """
+    return re.sub("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escape, str(path))
+
+
+def _escape(match: re.Match[str]) -> str:
+    byte = ord(match[0]) - 0xDC00  # as Python reads a byte of a path that is not UTF-8
+    if 0x80 <= byte <= 0xFF:
+        return f"\\x{byte:02x}"
+    return match[0].encode("unicode_escape").decode()
 
 
 def check_free_disk(folder: Path, needed: float, purpose: str, setting: str = "outputs") -> None:
