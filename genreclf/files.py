@@ -34,15 +34,15 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to write.
-        mode: "w" for text in UTF-8, "wb" for bytes.
+        mode: "w" for text in UTF-8, in which bytes of a file name that are not UTF-8 are escaped;
+            "wb" for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process id would not do: other threads may write the file, or processes on other machines.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        with unfinished.open(
-            mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8"
-        ) as file:
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with unfinished.open(mode.replace("w", "x"), **text) as file:
             yield file
         unfinished.replace(path)
     finally:
@@ -65,18 +65,18 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def expand_home(path: str | Path) -> Path:
+def expand_home(path: str | os.PathLike[str]) -> Path:
     """Expand `~` where it stands for a home folder; a name such as `~song.mp3` stays as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
-def locate_path(path: str | Path) -> Path:
+def locate_path(path: str | os.PathLike[str]) -> Path:
     """Expand `~`, and find the path whatever its form of Unicode; it need not exist."""
     expanded = expand_home(path)
     return find_path(expanded) or expanded
 
 
-def find_path(path: str | Path) -> Path | None:
+def find_path(path: str | os.PathLike[str]) -> Path | None:
     """Find an existing path, whatever the form of Unicode in which its names are spelled.
 
     macOS and Linux spell "ü" in different ways. Returns None if there is no such path.
@@ -96,7 +96,7 @@ def find_path(path: str | Path) -> Path | None:
     return next((parent / each for each in same if parent), None)
 
 
-def format_path(path: str | Path) -> str:
+def format_path(path: str | os.PathLike[str]) -> str:
     r"""Format a path as one line of valid text.
 
     Bytes that are not UTF-8, and control characters, are escaped, such as `caf\xe9.mp3`.
