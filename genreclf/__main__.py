@@ -112,12 +112,14 @@ def _accept_any_name() -> None:
     """Print names of files that the terminal's encoding lacks, or that are not UTF-8.
 
     In UTF-8, bytes that are not are printed unchanged, so that a printed path can be used. In other
-    encodings, what they lack is escaped.
+    encodings, what they lack is escaped. Processes that this one starts do the same.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             utf8 = stream.encoding.lower().replace("-", "") == "utf8"
-            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+            errors = "surrogateescape" if utf8 else "backslashreplace"
+            stream.reconfigure(errors=errors)
+            os.environ["PYTHONIOENCODING"] = f"{stream.encoding}:{errors}"
 
 
 def run_command() -> None:

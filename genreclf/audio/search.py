@@ -71,7 +71,7 @@ def find_audio_files(
 
     Symbolic links are followed, after all that can be found without them, and each folder is
     searched once. Links to a folder that contains this one are not followed. Hidden files and
-    folders, and those of the operating system, are skipped; and so is what is not a regular file.
+    folders, and those of the operating system, are skipped; and so are pipes, sockets and devices.
 
     Args:
         folder: the folder; nothing is found if it is none.
@@ -116,8 +116,9 @@ def find_audio_files(
                 skipped.paths[explain_irregular(entry.path)].append(entry.path)
     real = {os.path.realpath(path) for path in found} if linked_files else set()
     for path in sorted(linked_files):
-        fault = explain_irregular(path)
-        if not fault and os.path.realpath(path) in real:
+        # A link that leads nowhere is found: its music is missing, which has to be seen.
+        fault = explain_irregular(path) if os.path.exists(path) else ""  # noqa: PTH110
+        if os.path.realpath(path) in real:
             fault = "a link to a file that is found anyway"
         if fault:
             skipped.paths[fault].append(path)

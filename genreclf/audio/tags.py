@@ -43,6 +43,8 @@ def read_tags(path: str | Path, failed: list[str] | None = None) -> dict[str, st
             if any(found.values()) or isinstance(parsed, WELL_READ):
                 return found
             return _find_all(_read_container(file))
+    except FileNotFoundError:
+        return dict.fromkeys(NAMES, "")
     except Exception:  # damaged tags raise whatever the parser meets: struct.error, MemoryError
         if failed is not None:
             failed.append(str(path))

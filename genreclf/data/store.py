@@ -239,4 +239,4 @@ def digest_split(store: Store, split: dict[str, np.ndarray]) -> str:
 
 
 def _read_texts(column: Any) -> list[str]:
-    return [str(text) for text in column.asstr()[:]]
+    return [str(text) for text in column.asstr(errors="surrogateescape")[:]]  # as paths are

@@ -207,12 +207,18 @@ class StoreWriter:
         return np.flatnonzero(self._progress["state"] == state)
 
     def _encode_texts(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Encode a field of tracks for HDF5: file names and tags may not be valid UTF-8."""
-        values = (getattr(self.tracks[i], field) for i in rows)
-        kept = (value.encode(errors="backslashreplace").decode() for value in values)
-        return np.array([value.replace("\0", "") for value in kept], TEXT)
+        """Encode a field of tracks for HDF5; the bytes of file names are kept as they are."""
+        values = (getattr(self.tracks[i], field).replace("\0", "") for i in rows)
+        return np.array([_encode(value) for value in values], TEXT)
 
     def _add(self, name: str, column: np.ndarray) -> None:
         if name in self._file:  # left by an interrupted `finish`
             del self._file[name]
         self._file[name] = column
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # surrogates that are no bytes
+        return text.encode(errors="backslashreplace")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from genreclf.__main__ import COMMANDS
 from genreclf.commands.config_types import PATH, PATHS, find_kinds
 from genreclf.commands.path_overrides import find_annotated_kinds, quote_path, quote_paths
+from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.trust import import_target
 
@@ -217,6 +219,7 @@ def nasty(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_commands_work_with_such_paths_b2(
     command: Callable[..., str], nasty: Path, tmp_path: Path
 ) -> None:
@@ -251,3 +254,75 @@ def test_commands_work_with_such_paths_b2(
     command("summary", f"runs=[{tmp_path / 'Ergebnisse, #2'}]", "file=a;b.csv", outputs)
     assert Path("a;b.csv").is_file()
     assert Path(command("report", "runs=Erg*/train", outputs)).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "packed"])
+def test_a_sweep_keeps_such_paths_b2(
+    command: Callable[..., str], nasty: Path, tmp_path: Path, launcher: str
+) -> None:
+    """B2: Hydra writes the overrides of each job again, and a launcher hands them on."""
+    small = ["data=folder", f"data.root={nasty.name}", "data.duration=2.5", *TINY]
+    trained = ["model=efficient_cnn", "trainer.max_epochs=1", f"outputs={tmp_path / 'a, b #1'}"]
+    command("train", "-m", f"hydra/launcher={launcher}", *small, *trained, "seed=1,2")
+    results = sorted((tmp_path / "a, b #1" / "train").glob("*/result.json"))
+    recorded = [json.loads(path.read_text()) for path in results]
+    assert [each["config"]["data"]["root"] for each in recorded] == [NASTY, NASTY]
+    assert sorted(each["config"]["seed"] for each in recorded) == [1, 2]
+
+
+@pytest.fixture
+def foreign(music: Path, tmp_path: Path) -> Path:
+    """Music under names that are not UTF-8, or that no Western encoding has."""
+    root = tmp_path / os.fsdecode(b"Mus\xe9e")
+    shutil.copytree(music, root)
+    (root / ".genreclf").unlink()
+    genre = sorted(path for path in root.iterdir() if path.is_dir())[0]
+    first, second, third, *_ = sorted(genre.iterdir())
+    first.rename(genre / "日本.mp3")
+    second.rename(genre / os.fsdecode(b"caf\xe9.mp3"))
+    third.rename(genre / "${x}.mp3")
+    genre.rename(root / os.fsdecode(b"chans\xf6n"))
+    return root
+
+
+@pytest.mark.slow
+def test_names_that_are_not_utf8_are_stored_and_reported_c1(
+    command: Callable[..., str], foreign: Path, tmp_path: Path
+) -> None:
+    """C1: such names ended prepare, train and the report with a traceback."""
+    small = ["data=folder", f"data.root={foreign}", "data.duration=2.5", *TINY, "report=true"]
+    store = Store(command("prepare", *small))
+    assert all(Path(path).is_file() for path in store.paths)
+    assert {"chansön/café.mp3", "chansön/日本.mp3"} <= {*store.track_ids}
+    result = Path(command("train", "model=efficient_cnn", "trainer.max_epochs=1", *small))
+    assert json.loads(result.read_text())["config"]["data"]["root"] == str(foreign)
+    page = Path(command("report", f"runs={result.parent}"))
+    assert "Mus" in page.read_text(encoding="utf-8")
+    command("summary", f"runs={result.parent}")
+    clip = next(path for path in store.paths if not path.isascii() and "caf" in path)
+    assert Path(command("spectrogram", f"clip={clip}", f"file={tmp_path}/a.svg")).is_file()
+
+
+@pytest.mark.slow
+def test_a_terminal_that_lacks_the_letters_is_no_error_b11(foreign: Path, tmp_path: Path) -> None:
+    """B11: a path or genre in Japanese ended a command on a terminal in Windows-1252."""
+    for name, *arguments in (
+        ["prepare", "data=folder", "data.duration=2.5", *TINY],
+        ["evaluate", "data=folder", "checkpoint=none"],
+        ["study", "data=folder", "data.duration=2.5", *TINY, "study.phases=[optimizer]"],
+    ):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "genreclf", name, *arguments),
+                *(f"data.root={foreign}", f"outputs={tmp_path / '出力'}"),
+                *["--estimate"] * (name == "study"),
+            ],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == (name == "evaluate")
+        if name == "prepare":
+            assert rb"\u51fa\u529b/stores/folder-mel" in done.stdout
