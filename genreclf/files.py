@@ -41,8 +41,10 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     # A process id would not do: other threads may write the file, or processes on other machines.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
-        with unfinished.open(mode.replace("w", "x"), **text) as file:
+        errors = None if "b" in mode else "backslashreplace"
+        with unfinished.open(
+            mode.replace("w", "x"), encoding=errors and "utf-8", errors=errors
+        ) as file:
             yield file
         unfinished.replace(path)
     finally:

@@ -154,7 +154,7 @@ def explain_irregular(path: str | Path) -> str:
     if stat.S_ISREG(mode):
         return ""
     kinds = {
-        stat.S_IFDIR: "a folder, not a file",
+        stat.S_IFDIR: "a folder, not an audio file",
         stat.S_IFIFO: "a named pipe, not a file",
         stat.S_IFSOCK: "a socket, not a file",
         stat.S_IFCHR: "a device, not a file",

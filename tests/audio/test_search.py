@@ -158,7 +158,7 @@ def test_only_regular_files_are_found_c6(make: Make) -> None:
         assert explain_irregular(rock / name) == reason
     assert explain_irregular(rock / "a.mp3") == ""
     assert explain_irregular(rock / "none.mp3") == "no such file"
-    assert explain_irregular(rock) == "a folder, not a file"
+    assert explain_irregular(rock) == "a folder, not an audio file"
     assert explain_irregular("a\0b.mp3") != ""
     assert len(Folder(folder).tracks()) == 4
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from genreclf.audio.search import explain_irregular
 from genreclf.data.datasets.table_reader import Row, read_table
 from genreclf.data.datasets.track import (
     MISSING,
@@ -102,7 +103,7 @@ class Table:
                 if found is not None and found.is_file():  # with accents of another form
                     places[str(found)] = places.pop(path)
                     continue
-                what = "a folder, not an audio file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
+                what = explain_irregular(path)
                 missing.append(f"{where}: {what}: {path}")
         if missing:
             more = f" (and {len(missing) - 1} more of {len(rows)})" if len(missing) > 1 else ""
@@ -121,7 +122,7 @@ class _Folders:
         if folder not in self._names:
             try:
                 with os.scandir(folder) as entries:
-                    self._names[folder] = {each.name for each in entries if not each.is_dir()}
+                    self._names[folder] = {each.name for each in entries if each.is_file()}
             except OSError:
                 self._names[folder] = set()
         # A file system may ignore case, or spell accents in another way.
