@@ -39,6 +39,7 @@ KINDS = {
     "data.root": (PATH,),
     "data.path": (PATH,),  # or a pattern
     "data.lists": (PATH,),
+    "data.rename": (SETTINGS, TEXT),  # which is YAML
     "data.scale": (NUMBER,),
     "data.offset": (NUMBER,),
     "data.silence": (NUMBER,),

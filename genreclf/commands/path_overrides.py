@@ -49,6 +49,8 @@ def _quote_argument(argument: str, config_name: str, arguments: Sequence[str]) -
     key, _, value = argument.partition("=")
     plain = key.lstrip("+")
     kinds = {PATH, PATHS} & {*find_kinds(plain, None)}
+    if plain == "data.rename" and value.startswith("{") and not _is_read(value):
+        return f"{key}={_quote(value)}"  # names that Hydra cannot read; the dataset can
     if not kinds and "." in plain and not _is_plain(value):
         kinds = _find_own_kinds(plain, config_name, arguments)
     quoted = quote_path(plain, value, kinds) if kinds else value
@@ -160,6 +162,14 @@ def _is_plain(value: str) -> bool:
         return False
     parsed = None if override.is_sweep_override() else override.value()
     return type(parsed) is str and parsed == value
+
+
+def _is_read(value: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        return False
+    return True
 
 
 def _is_quoted(text: str) -> bool:

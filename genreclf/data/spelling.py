@@ -1,12 +1,16 @@
 """Tells names that differ only in spelling, and renames genres."""
 
+import contextlib
 import difflib
 import json
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+
+import yaml
 
 from genreclf.errors import InputError
 
@@ -48,25 +52,29 @@ def suggest_renaming(names: Sequence[str], known: Sequence[str]) -> str:
 def format_renaming(names: Mapping[str, str]) -> str:
     """Format a value of data.rename as it is typed in a shell."""
     pairs = (f"{_quote(old)}: {_quote(new)}" for old, new in names.items() if new)
-    text = f"data.rename={{{', '.join(pairs)}}}"
-    return f"'{text}'" if "'" not in text else json.dumps(text, ensure_ascii=False)
+    return shlex.quote(f"data.rename={{{', '.join(pairs)}}}")
 
 
 def _quote(name: str) -> str:
-    """Quote a name for Hydra, unless it is a plain word."""
-    if re.fullmatch(r"[^\W\d][\w-]*", name) and name.lower() not in ("null", "true", "false"):
+    """Quote a name for YAML, unless it is a plain word."""
+    if re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII) and not isinstance(
+        yaml.safe_load(name), bool | None
+    ):
         return name
-    return f'"{name}"'
+    return json.dumps(name, ensure_ascii=False)
 
 
-def check_renaming(rename: Mapping[str, str] | None) -> dict[str, str]:
-    """Check the value of `data.rename`.
+def check_renaming(rename: Mapping[str, str] | str | None) -> dict[str, str]:
+    """Check the value of `data.rename`: a mapping, or its text in YAML.
 
     Raises:
         InputError: it is not a mapping of names to names.
     """
     if rename is None:
         return {}
+    if isinstance(rename, str):
+        with contextlib.suppress(yaml.YAMLError):
+            rename = yaml.safe_load(rename)
     if not isinstance(rename, Mapping):
         raise InputError(f"data.rename={rename}: a mapping is needed: {{hiphop: Hip-Hop}}")
     if empty := [name for name, new in rename.items() if new is None or not str(new).strip()]:

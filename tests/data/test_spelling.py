@@ -1,13 +1,20 @@
 """Genres as people spell them (B25)."""
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
+from conftest import TINY
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from genreclf.commands.evaluate import _match_classes
+from genreclf.commands.path_overrides import quote_paths
 from genreclf.data.datasets import GTZAN, Folder, Table
-from genreclf.data.spelling import simplify_genre, suggest_genre, suggest_renaming
+from genreclf.data.spelling import format_renaming, simplify_genre, suggest_genre, suggest_renaming
+from genreclf.data.store import Store
 from genreclf.errors import InputError
 
 FMA = ["Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop"]
@@ -98,3 +105,32 @@ def test_a_model_that_spells_a_genre_otherwise_suggests_it_b25() -> None:
     with pytest.raises(InputError) as error:
         _match_classes(store, Named())  # pyright: ignore
     assert str(error.value).endswith("did you mean Hip-Hop? 'data.rename={hiphop: Hip-Hop}'")
+
+
+def test_genres_are_renamed_on_the_command_line_b25(
+    tmp_path: Path, command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """B25: what a message tells to type works as it is."""
+    for number, name in enumerate(("hip hop", "Hip-Hop", "rock")):
+        (tmp_path / "music" / name).mkdir(parents=True)
+        wave = np.random.default_rng(number).normal(0, 0.1, 3 * 22050)
+        soundfile.write(tmp_path / "music" / name / f"{number}.wav", wave, 22050)
+    data = ["data=folder", f"data.root={tmp_path / 'music'}", "data.duration=2.5", *TINY]
+    with pytest.raises(SystemExit):
+        command("prepare", *data)
+    told = capsys.readouterr().err.splitlines()[-1].partition("to make one of them: ")[2]
+    assert Store(command("prepare", *data, *shlex.split(told))).classes in (
+        *(["Hip-Hop", "rock"], ["hip hop", "rock"]),
+    )
+
+
+def test_any_name_can_be_renamed_b25(tmp_path: Path) -> None:
+    """B25: names that Hydra's grammar lacks are read as YAML."""
+    names = ["Rock & Roll", "Müsik", "it's", 'a "b"', "yes"]
+    root = make_folders(tmp_path, *names)
+    typed = shlex.split(format_renaming(dict.fromkeys(names, "x y")))
+    (quoted,) = quote_paths(typed, "config")
+    value = OverridesParser.create().parse_override(quoted).value()
+    assert Folder(root, rename=str(value)).genres() == ["x y"]
+    with pytest.raises(InputError, match=r"data\.rename=a: a mapping is needed"):
+        Folder(root, rename="a")

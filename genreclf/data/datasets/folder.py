@@ -46,7 +46,7 @@ class Folder:
         root: str | Path,
         duration: float = 30,
         genres: Sequence[str] | None = None,
-        rename: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
         self.root = locate_path(root)
         self.duration = duration

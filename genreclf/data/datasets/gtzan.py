@@ -52,7 +52,7 @@ class GTZAN:
         genres: Sequence[str] | None = None,
         lists: str | Path | None = None,
         known_bad: Mapping[str, str] | None = None,
-        rename: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
         self.root, self.duration = locate_path(root), duration
         self.chosen = check_genre_list(genres)

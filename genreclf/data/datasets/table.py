@@ -43,7 +43,7 @@ class Table:
         path: str | Path,
         duration: float = 30,
         genres: Sequence[str] | None = None,
-        rename: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
         self.path, self.duration = locate_path(path), duration
         self.chosen = check_genre_list(genres)
