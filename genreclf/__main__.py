@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -98,12 +99,27 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line; a reader that stops early, such as `| head`, is no error."""
+    _accept_any_name()
     try:
         run_command()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(1)
+
+
+def _accept_any_name() -> None:
+    """Print names of files that the terminal's encoding lacks, or that are not UTF-8.
+
+    In UTF-8, bytes that are not are printed unchanged, so that a printed path can be used. In other
+    encodings, what they lack is escaped. Processes that this one starts do the same.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            errors = "surrogateescape" if utf8 else "backslashreplace"
+            stream.reconfigure(errors=errors)
+            os.environ["PYTHONIOENCODING"] = f"{stream.encoding}:{errors}"
 
 
 def run_command() -> None:

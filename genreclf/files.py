@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,14 +45,16 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to write.
-        mode: "w" for text in UTF-8, "wb" for bytes.
+        mode: "w" for text in UTF-8, in which bytes of a file name that are not UTF-8 are escaped;
+            "wb" for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process id would not do: other threads may write the file, or processes on other machines.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
+        errors = None if "b" in mode else "backslashreplace"
         with unfinished.open(
-            mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8"
+            mode.replace("w", "x"), encoding=errors and "utf-8", errors=errors
         ) as file:
             yield file
         unfinished.replace(path)
@@ -72,6 +76,52 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Expand `~` where it stands for a home folder; a name such as `~song.mp3` stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def locate_path(path: str | os.PathLike[str]) -> Path:
+    """Expand `~`, and find the path whatever its form of Unicode; it need not exist."""
+    expanded = expand_home(path)
+    return find_path(expanded) or expanded
+
+
+def find_path(path: str | os.PathLike[str]) -> Path | None:
+    """Find an existing path, whatever the form of Unicode in which its names are spelled.
+
+    macOS and Linux spell "ü" in different ways. Returns None if there is no such path.
+    """
+    given = Path(path)
+    if os.path.lexists(given):
+        return given
+    if str(given).isascii() or given.parent == given:
+        return None
+    parent = find_path(given.parent)
+    name = unicodedata.normalize("NFC", given.name)
+    try:
+        names = os.listdir(parent) if parent else []  # noqa: PTH208
+    except OSError:
+        return None
+    same = (each for each in sorted(names) if unicodedata.normalize("NFC", each) == name)
+    return next((parent / each for each in same if parent), None)
+
+
+def format_path(path: str | os.PathLike[str]) -> str:
+    r"""Format a path as one line of valid text.
+
+    Bytes that are not UTF-8, and control characters, are escaped, such as `caf\xe9.mp3`.
+    """
+    return re.sub("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escape, str(path))
+
+
+def _escape(match: re.Match[str]) -> str:
+    byte = ord(match[0]) - 0xDC00  # as Python reads a byte of a path that is not UTF-8
+    if 0x80 <= byte <= 0xFF:
+        return f"\\x{byte:02x}"
+    return match[0].encode("unicode_escape").decode()
 
 
 def check_free_disk(folder: Path, needed: float, purpose: str, setting: str = "outputs") -> None:

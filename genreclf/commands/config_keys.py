@@ -13,7 +13,7 @@ from genreclf.errors import InputError
 from genreclf.trust import import_target
 
 SIMILAR = 0.6  # names that are at least as similar as this are suggested, as difflib does
-OPEN = ("where",)  # mappings that take any key
+OPEN = ("where", "data.rename")  # mappings that take any key
 PHASES = "study.phase_overrides"  # takes the names of the study's phases as keys
 INSTANTIATION = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 SUPPLIED = {  # arguments that genreclf passes itself

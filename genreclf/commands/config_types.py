@@ -4,7 +4,6 @@ A default says what type its value has. What a default cannot say (null, an empt
 must be given, a setting that takes several types) is in `KINDS`.
 """
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,9 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import compose_default
 from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
+from genreclf.files import expand_home
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
 SETTINGS = "a group of settings"
+PATH = "a path"  # a text that is taken as it is typed (see `path_overrides`)
 LISTS = {  # kinds of lists, and of their elements
     "a list of texts": (TEXT,),
     "a list of integers": (INTEGER,),
@@ -22,8 +23,9 @@ LISTS = {  # kinds of lists, and of their elements
     "a list of true or false": (SWITCH,),
     "a list of groups of settings": (SETTINGS,),
     "a list of integers or of lists of integers": (INTEGER, "a list of integers"),
+    "a list of paths": (PATH,),
 }
-TEXTS, INTEGERS, NUMBERS, SWITCHES, GROUPS, KERNELS = LISTS
+TEXTS, INTEGERS, NUMBERS, SWITCHES, GROUPS, KERNELS, PATHS = LISTS
 
 # Each key also stands for the keys that end in it: "fill" for "augmentation.fill".
 KINDS = {
@@ -31,12 +33,13 @@ KINDS = {
     "trust": (TEXTS,),
     "ema": (NUMBER,),
     "tracks_per_genre": (INTEGER,),
-    "store": (TEXT,),
+    "store": (PATH,),
     "allow_identical": (TEXTS, TEXT),
     "genres": (TEXTS,),
-    "data.root": (TEXT,),
-    "data.path": (TEXT,),
-    "data.lists": (TEXT,),
+    "data.root": (PATH,),
+    "data.path": (PATH,),  # or a pattern
+    "data.lists": (PATH,),
+    "data.rename": (SETTINGS, TEXT),  # which is YAML
     "data.scale": (NUMBER,),
     "data.offset": (NUMBER,),
     "data.silence": (NUMBER,),
@@ -46,7 +49,7 @@ KINDS = {
     "scheduler.mode": (TEXT,),
     "model.gamma": (NUMBER, TEXT),
     "model.kernels": (KERNELS,),
-    "distillation.path": (TEXT,),
+    "distillation.path": (PATH,),
     "logger.entity": (TEXT,),
     "logger.group": (TEXT,),
     "logger.job_type": (TEXT,),
@@ -68,15 +71,18 @@ KINDS = {
     "study.metric": (TEXT,),
     "study.test": (TEXT,),
     "where": (SETTINGS, TEXT),
-    "checkpoint": (TEXT,),
-    "clip": (TEXT,),
+    "checkpoint": (PATH,),
+    "clip": (PATH,),
     "entity": (TEXT,),
-    "file": (TEXT,),
-    "folder": (TEXT,),
+    "file": (PATH,),
+    "folder": (PATH,),
     "group": (TEXT,),
     "job_type": (TEXT,),
     "notice": (TEXT,),
-    "runs": (TEXTS, TEXT),
+    "outputs": (PATH,),
+    "page": (PATH,),
+    "distillation.runs": (PATHS,),
+    "runs": (PATHS, PATH),
     "title": (TEXT,),
 }
 
@@ -122,7 +128,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
             if expected is None:
                 raise InputError(f"{key}={value}: {needed} is needed")
             raise InputError(f"{key}={value}: {needed} is needed (the default is {expected})")
-        if not {INTEGER, NUMBER} & {*kinds} and {TEXT, TEXTS} & {*kinds}:
+        if not {INTEGER, NUMBER} & {*kinds} and {TEXT, TEXTS, PATH, PATHS} & {*kinds}:
             _store_as_text(config, key, value)
 
 
@@ -159,7 +165,7 @@ def _is_of_kind(value: Any, kind: str, kinds: tuple[str, ...]) -> bool:
             return type(value) is int
         case "a number":
             return number
-        case "text":
+        case "text" | "a path":
             return isinstance(value, str) or (number and not {INTEGER, NUMBER} & {*kinds})
     return isinstance(value, dict)
 
@@ -200,4 +206,4 @@ def _expand_home(node: Any) -> None:
         if OmegaConf.is_config(value):
             _expand_home(value)
         elif (isinstance(value, str) and value.startswith(("~/", "~\\"))) or value == "~":
-            node[name] = str(Path(value).expanduser())
+            node[name] = str(expand_home(value))

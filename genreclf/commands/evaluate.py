@@ -18,6 +18,7 @@ from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.preview import split_store
+from genreclf.data.spelling import suggest_renaming
 from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -105,9 +106,10 @@ def _match_classes(store: Store, trained: TrainedModel) -> np.ndarray:
     """Find the checkpoint's number of each class of the store, by name, ignoring case."""
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
     if unknown := [name for name in store.classes if name.casefold() not in numbers]:
+        meant = suggest_renaming(unknown, trained.classes)
         raise InputError(
             f"genres that the checkpoint does not know: {', '.join(unknown)} (it knows "
-            f"{', '.join(trained.classes)}); leave them out, e.g. data.genres=[...]"
+            f"{', '.join(trained.classes)}); " + (meant or "leave them out, e.g. data.genres=[...]")
         )
     return np.array([numbers[name.casefold()] for name in store.classes])
 

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -31,6 +30,7 @@ from genreclf.commands.own_parts import (
     register_options,
 )
 from genreclf.commands.packed.launcher import register_launcher
+from genreclf.commands.path_overrides import quote_paths
 from genreclf.commands.run_folder import keep_log
 from genreclf.commands.run_name import add_sweep_settings
 from genreclf.commands.user_errors import (
@@ -98,16 +98,19 @@ def _interrupt_main() -> None:
 
 def run(name: str, config_name: str, arguments: list[str]) -> None:
     """Run the command `name` with these Hydra arguments; exit if it fails."""
+    register_options()
+    register_sweeper()
+    register_launcher()
+    try:
+        arguments = quote_paths(arguments, config_name)
+    except InputError as error:
+        _fail(str(error))
     if name == "train" and {"-m", "--multirun"} & set(arguments):
         arguments = add_sweep_settings(arguments)
     _refuse_dashes(arguments)
     sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-
-    register_options()
-    register_sweeper()
-    register_launcher()
 
     def task(config: DictConfig) -> Any:
         try:
@@ -187,7 +190,7 @@ def _arrange_arguments(arguments: list[str]) -> list[str]:
         if text.startswith("-"):
             options += [text, *itertools.islice(rest, int(text in TAKE_A_VALUE))]
         else:
-            overrides.append(_expand_home(text))
+            overrides.append(text)
     return options + overrides
 
 
@@ -212,13 +215,6 @@ def _drop_plus(message: str, arguments: list[str]) -> list[str]:
     return [text[1:] if text.startswith(start) else text for text in arguments]
 
 
-def _expand_home(argument: str) -> str:
-    """Expand `~/` in the values of an override, where Hydra does not allow it."""
-    key, equals, values = argument.partition("=")
-    home = Path.home().as_posix()
-    return key + equals + re.sub(r"""(^|[,\[('"])~(?=/|$)""", rf"\g<1>{home}", values)
-
-
 def _stop_idle_workers() -> None:
     """Stop the idle workers of hydra/launcher=joblib: a study would wait minutes for them."""
     if "hydra_plugins.hydra_joblib_launcher._core" in sys.modules:
@@ -227,11 +223,12 @@ def _stop_idle_workers() -> None:
 
 
 def _quiet_lightning() -> None:
-    """Hide Lightning's warnings about things that are intended."""
+    """Hide warnings of Lightning and Matplotlib that help nobody."""
     for message in (
         ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
         ".*does not have many workers.*",  # a batch is read in a few milliseconds
         ".*LeafSpec.*is deprecated.*",
+        "Glyph .* missing from font.*",  # figures show a box; a run has hundreds of these lines
     ):
         warnings.filterwarnings("ignore", message)
 

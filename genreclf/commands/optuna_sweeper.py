@@ -14,7 +14,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -30,6 +29,7 @@ from genreclf.commands.own_parts import make_targets_importable
 from genreclf.commands.user_errors import USER_ERRORS
 from genreclf.errors import InputError, format_error
 from genreclf.files import digest_values
+from genreclf.locks import hold_lock
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class OptunaSweeper(Sweeper):
         name = self._name_study(space)
         folder = Path(str(self.config.outputs), "optuna")
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{name}.lock"):  # the same command, started twice
+        with hold_lock(folder / f"{name}.lock", "the same sweep"):
             self.storage = self.storage or f"sqlite:///{(folder / name).absolute()}.db"
             study = self._open_study(name)
             self._run_trials(study, fixed, space)

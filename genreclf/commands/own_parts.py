@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
@@ -85,7 +86,12 @@ def make_targets_importable(config: DictConfig, hydra_config: Any) -> None:
     Raises:
         InputError: a module of a `_target_` is in none of these folders.
     """
-    folders = [*map(Path, find_config_folders(hydra_config)), Path.cwd()]
+    make_importable(config, map(Path, find_config_folders(hydra_config)))
+
+
+def make_importable(config: DictConfig, given: Iterable[Path]) -> None:
+    """Do what `make_targets_importable` does, for the folders given by `--config-dir`."""
+    folders = [*given, Path.cwd()]
     trust = config.get("trust")
     trusted = [("trust", str(name)) for name in trust] if OmegaConf.is_list(trust) else []
     for key, target in [*find_targets(OmegaConf.to_container(config)), *trusted]:

@@ -41,13 +41,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from genreclf.audio.search import EXTENSIONS, find_audio_files
+    from genreclf.audio.search import SHOWN, Skipped, find_audio_files
+    from genreclf.files import locate_path
 
+    skipped = Skipped()
     files = [
         file
-        for path in options.paths
-        for file in sorted(map(str, find_audio_files(path))) or [path]
+        for path in (
+            typed if os.path.lexists(typed) else str(locate_path(typed)) for typed in options.paths
+        )
+        for file in sorted(map(str, find_audio_files(path, skipped))) or [path]
     ]
+    for line in skipped.describe():
+        print(f"genreclf: {line}", file=sys.stderr)
     _find_modules_here(options.trust)
     from genreclf.audio.processes import start_forkserver
 
@@ -61,7 +67,7 @@ def _predict(options: argparse.Namespace) -> int:
     with _show_progress(len(files)) as advance, contextlib.closing(predictions):
         for prediction in predictions:
             if prediction.error.startswith("a folder"):  # in which no audio file was found
-                reason = f"no audio file in this folder ({', '.join(EXTENSIONS)})"
+                reason = f"no audio file in this folder ({SHOWN})"
                 prediction = replace(prediction, error=reason)
             write(prediction)
             sys.stdout.flush()  # so that nothing is lost, whatever a later file does

@@ -37,7 +37,8 @@ def set_output_folder(folder: Path) -> None:
     OmegaConf.set_readonly(runtime, False)
     with open_dict(runtime):
         runtime.output_dir = str(folder)
-    file = logging.FileHandler(folder / f"{HydraConfig.get().job.name}.log", encoding="utf-8")
+    name = f"{HydraConfig.get().job.name}.log"  # in which any name of a file can be written
+    file = logging.FileHandler(folder / name, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter(FORMAT))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.handlers.MemoryHandler):

@@ -13,7 +13,6 @@ import shlex
 import time
 from pathlib import Path
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +25,7 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import get_key
 from genreclf.files import digest_values
+from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
 from genreclf.studies import status
 from genreclf.studies.ranking import find_weakest_genre
@@ -47,7 +47,7 @@ def run(config: DictConfig) -> None:
         return
     folder = _choose_folder(config)
     set_output_folder(folder)
-    with FileLock(folder / status.LOCK):
+    with hold_lock(folder / status.LOCK, "the same study"):
         _run_phases(config, settings, study, folder)
     from genreclf.report.study import PAGE
 

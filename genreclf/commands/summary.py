@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from filelock import FileLock
 from omegaconf import DictConfig, ListConfig
 
 from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
+from genreclf.locks import hold_lock
 from genreclf.report.records import update_records, write_records
 from genreclf.report.summary import make_tables
 from genreclf.report.templates import render_template
@@ -21,7 +21,8 @@ def run(config: DictConfig) -> None:
         raise InputError(f"file={file}: its name must end in .csv; the tables go next to it")
     found, page = runs.read_runs(places), file.with_suffix(".md")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):  # two calls would lose each other's lines
+    # Two calls at once would lose each other's lines.
+    with hold_lock(file.with_name(f".{file.name}.lock"), "the same file", "file"):
         records = update_records(file, found)
         tables = make_tables(records)
         write_records(file, records)

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from genreclf.commands.compose import list_groups
 from genreclf.commands.config_keys import explain_refusal, list_keys, suggest_key
 from genreclf.commands.instantiation import accepts_argument, locate_target
+from genreclf.commands.own_parts import make_importable
 from genreclf.errors import InputError, format_error
 
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
@@ -94,6 +95,18 @@ def _compose_chosen(config_name: str, arguments: Sequence[str]) -> Any:
             return hydra.compose(config_name, [*chosen, f"hydra.searchpath=[{places}]"])
         except (HydraException, OmegaConfBaseException):  # an option may be mistyped, too
             return hydra.compose(config_name)
+
+
+def find_chosen_target(group: str, config_name: str, arguments: Sequence[str]) -> Any:
+    """Find the class that the chosen option of a group names; None if that cannot be known."""
+    node = OmegaConf.select(_compose_chosen(config_name, arguments), group)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return None
+    try:
+        make_importable(node, map(Path, _list_folders(arguments)))
+        return locate_target("_target_", str(node["_target_"]))
+    except InputError:
+        return None
 
 
 def _list_folders(arguments: Sequence[str]) -> list[str]:

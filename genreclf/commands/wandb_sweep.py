@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.own_parts import register_options
+from genreclf.commands.path_overrides import quote_paths
 from genreclf.commands.user_errors import USER_ERRORS, explain_error, explain_key
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import find_direction, name_selected_metric
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _make_parser().parse_intermixed_args(arguments)
     register_options()
     try:
-        print(HEADER + format_sweep(options.overrides, options.method, options.config_dir), end="")
+        overrides = quote_paths(options.overrides, "config")
+        print(HEADER + format_sweep(overrides, options.method, options.config_dir), end="")
     except USER_ERRORS as error:
         hint = explain_key(str(error), "train", "config", arguments)
         print(f"genreclf: {explain_error(error)}{hint}", file=sys.stderr)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.cores import check_workers, count_available_cores
@@ -19,6 +18,7 @@ from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
+from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{plan.path}.lock"):  # a second run waits for the first one's store
+        with hold_lock(plan.path.with_name(f"{plan.path.name}.lock"), "the same store"):
             if not plan.path.exists():
                 _write(plan, workers or count_available_cores())
     store = Store(plan.path)

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from genreclf.audio.content import UNREADABLE, digest_content
 from genreclf.files import write_text
@@ -46,6 +47,8 @@ class DigestCache:
         try:
             stat = os.stat(path)  # noqa: PTH116  # names that are not UTF-8, too
         except OSError:
+            return UNREADABLE
+        if not S_ISREG(stat.st_mode):  # a pipe would wait for ever
             return UNREADABLE
         if time.time() - stat.st_mtime < SETTLED:
             return digest_content(path)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from genreclf.data.archives import measure_file, unpack
 from genreclf.data.transfer import download_file, measure_part, request_size
 from genreclf.errors import InputError
 from genreclf.files import GENERATED, check_free_disk, read_json, write_json
+from genreclf.locks import hold_lock
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ def download(archives: Sequence[Archive], root: str | Path, keep_archives: bool 
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _lock_folder(root):
+        with hold_lock(root / ".download.lock", f"a download into {root}", "data.root"):
             missing = [archive for archive in archives if not _is_unpacked(archive, root)]
             _check_free_disk(missing, root)
             for archive in missing:
@@ -59,16 +58,6 @@ def download(archives: Sequence[Archive], root: str | Path, keep_archives: bool 
             f"{error.filename or root}: {error.strerror or error}; fix this, then run the "
             "same command again to resume"
         ) from None
-
-
-def _lock_folder(root: Path) -> FileLock:
-    lock = FileLock(root / ".download.lock")
-    try:
-        lock.acquire(timeout=0)
-        lock.release()
-    except Timeout:
-        log.info("waiting for another download into %s to finish", root)
-    return lock
 
 
 def _download_and_unpack(archive: Archive, root: Path, keep_archive: bool) -> None:

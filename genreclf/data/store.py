@@ -127,6 +127,8 @@ class Store:
             raise InputError(f"{self.path}: no such store") from None
         except InputError:
             raise
+        except BlockingIOError:  # only if HDF5_USE_FILE_LOCKING asks for locks
+            raise InputError(f"{self.path}: locked: another process has it open") from None
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self.path}: not a store of this version ({error})") from None
 
@@ -239,4 +241,4 @@ def digest_split(store: Store, split: dict[str, np.ndarray]) -> str:
 
 
 def _read_texts(column: Any) -> list[str]:
-    return [str(text) for text in column.asstr()[:]]
+    return [str(text) for text in column.asstr(errors="surrogateescape")[:]]  # as paths are

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from genreclf.data.store import SCHEMA, Scaling, Source
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk
 
+log = logging.getLogger(__name__)
 ACCEPTED, REJECTED = 1, 2
+UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file
 COLUMNS = ("id", "artist", "album", "split", "license", "path", "artist_id")  # of accepted tracks
 TEXT = h5py.string_dtype("utf-8")
 PROGRESS = np.dtype([("state", "u1"), ("duration", "f4"), ("row_sha1", "S40"), ("reason", "S300")])
@@ -86,18 +89,41 @@ class StoreWriter:
             return None
         try:
             file: Any = h5py.File(self.partial, "r+", rdcc_nbytes=0)
-        except OSError:
+        except BlockingIOError:
+            raise InputError(
+                f"{self.partial}: locked: another process has it open; wait until it has ended"
+            ) from None
+        except OSError as error:
+            if not any(text in str(error) for text in UNFINISHED):  # the rows may be sound
+                raise InputError(
+                    f"{self.partial}: cannot be read ({' '.join(str(error).split())}); run the "
+                    "same command again, or delete the file to start over"
+                ) from None
+            self._set_aside("was cut off")
             return None
-        if file.attrs.get("digest") != self.source.digest:
+        digest = file.attrs.get("digest")  # the last that is written of a new file
+        if digest is not None and digest != self.source.digest:
             file.close()
             raise InputError(
                 f"{self.partial}: an unfinished store of other data or other features; delete it, "
                 "or name another store=..."
             )
-        if isinstance(file.get("progress"), h5py.Dataset):
+        if digest is not None and isinstance(file.get("progress"), h5py.Dataset):
             return file
         file.close()
+        self._set_aside("has no rows")
         return None
+
+    def _set_aside(self, reason: str) -> None:
+        """Rename the unfinished file, which cannot be continued."""
+        kept = self.partial.with_name(f"{self.partial.name}.damaged")
+        self.partial.replace(kept)
+        log.warning(
+            "%s %s: all rows are computed again; it is now called %s",
+            self.partial,
+            reason,
+            kept.name,
+        )
 
     def _create(self) -> h5py.File:
         count = len(self.tracks)
@@ -207,12 +233,18 @@ class StoreWriter:
         return np.flatnonzero(self._progress["state"] == state)
 
     def _encode_texts(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Encode a field of tracks for HDF5: file names and tags may not be valid UTF-8."""
-        values = (getattr(self.tracks[i], field) for i in rows)
-        kept = (value.encode(errors="backslashreplace").decode() for value in values)
-        return np.array([value.replace("\0", "") for value in kept], TEXT)
+        """Encode a field of tracks for HDF5; the bytes of file names are kept as they are."""
+        values = (getattr(self.tracks[i], field).replace("\0", "") for i in rows)
+        return np.array([_encode(value) for value in values], TEXT)
 
     def _add(self, name: str, column: np.ndarray) -> None:
         if name in self._file:  # left by an interrupted `finish`
             del self._file[name]
         self._file[name] = column
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # surrogates that are no bytes
+        return text.encode(errors="backslashreplace")

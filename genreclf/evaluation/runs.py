@@ -1,6 +1,7 @@
 """Run folders: `config.yaml`, `best.ckpt`, `predictions.csv` and, written last, `result.json`."""
 
 import csv
+import glob
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import yaml
 
 from genreclf.errors import InputError
-from genreclf.files import read_json, write_text
+from genreclf.files import locate_path, read_json, write_text
 
 RESULT = "result.json"
 FAILURE = "failure.json"
@@ -206,7 +207,8 @@ def read_runs(
     """Read all finished runs in and below one or several folders.
 
     Args:
-        folders: one or several folders, such as "outputs/train" or the folder of a single run.
+        folders: one or several folders, or patterns of them, such as "outputs/train" or the folder
+            of a single run.
         setting: the config key they come from, for error messages.
 
     Raises:
@@ -214,10 +216,11 @@ def read_runs(
     """
     places = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     found: set[Path] = set()
-    for place in map(Path, places):
-        if not place.is_dir():
+    for place in map(locate_path, places):
+        matching = [place] if place.is_dir() else [*map(Path, glob.glob(str(place)))]  # noqa: PTH207
+        if not matching:
             raise InputError(f"{setting}={place}: no such folder")
-        found |= {file.parent for file in place.rglob(RESULT)}
+        found |= {file.parent for each in matching for file in each.rglob(RESULT)}
     if not found:
         named = ", ".join(map(str, places))
         raise InputError(f"{setting}={named}: no finished run (no {RESULT}) in there")

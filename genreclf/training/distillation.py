@@ -23,6 +23,7 @@ from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PREDICTIONS, Run, read_runs
+from genreclf.files import locate_path
 from genreclf.training.soft_labels import (
     average_predictions,
     average_probabilities,
@@ -64,7 +65,7 @@ class Embeddings:
                 f"distillation.weight={weight}, distillation.labels={labels}, distillation.C={C}: "
                 "above 0, from 0 to 1, and above 0 are needed"
             )
-        self.path, self.weight = Path(str(path)).expanduser(), weight
+        self.path, self.weight = locate_path(str(path)), weight
         if isinstance(runs, str):
             raise InputError(f"distillation.runs: a list is needed: [{runs}]")
         self.labels, self.C, self.runs = labels, C, list(runs)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pytorch_lightning.loggers import MLFlowLogger
 
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PAGE, PREDICTIONS, RESULT, Run
 from genreclf.files import BEST
+from genreclf.locks import hold_lock
 
 URI = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
@@ -56,7 +56,7 @@ def make_mlflow_logger(
         place = Path(tracking_uri.removeprefix(SQLITE)).absolute().parent
         place.mkdir(parents=True, exist_ok=True)
         artifacts = (place / ARTIFACTS).as_uri()
-        lock = FileLock(place / LOCK)
+        lock = hold_lock(place / LOCK, "another run that makes MLflow's tables")
     tags = {"group": group, "job_type": job_type}
     with lock:  # several processes that start together cannot all make MLflow's tables
         logger = MLFlowLogger(

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from filelock import BaseFileLock, Timeout
+from filelock import BaseFileLock
+
+from genreclf.locks import acquire_lock, try_lock
 
 _current = threading.local()
 
@@ -131,9 +133,9 @@ def hold(lock: BaseFileLock) -> Iterator[None]:
     """Hold the lock of a file; a member of a pack lets the others run while it waits for it."""
     member = get_member()
     if member is None:
-        lock.acquire()
+        acquire_lock(lock, "the same run")
     else:
-        while not _try_lock(lock):
+        while not try_lock(lock):
             member.is_blocked = True
             member.pass_turn()
         member.is_blocked = False
@@ -141,11 +143,3 @@ def hold(lock: BaseFileLock) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _try_lock(lock: BaseFileLock) -> bool:
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True

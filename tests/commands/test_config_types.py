@@ -50,7 +50,7 @@ def check(config_name: str, *overrides: str) -> DictConfig:
         ("trainer.enable_progress_bar=7", "true or false is needed"),
         ("trainer.callbacks=[7]", "a list of groups of settings is needed"),
         ("batch_size={a:1}", "an integer is needed"),
-        ("data=npz data.path=[a] ", "text is needed"),
+        ("data=npz data.path=[a] ", "a path is needed"),
     ],
 )
 def test_wrong_types_are_refused_a17(override: str, message: str) -> None:

@@ -9,6 +9,7 @@ from conftest import heed_ctrl_c
 
 from genreclf.__main__ import COMMANDS
 from genreclf.commands import hydra_app, user_errors
+from genreclf.commands.path_overrides import quote_paths
 
 
 def genreclf(*arguments: str) -> subprocess.CompletedProcess:
@@ -149,10 +150,10 @@ def test_hydras_options_may_be_anywhere_and_home_is_expanded_a22(
 ) -> None:
     """A22: Hydra refuses ~ in a value, and its options in the middle of the overrides."""
     monkeypatch.setenv("HOME", "/home/me")
-    given = ["outputs=~/x", "--config-dir", "mine", "data.root=~/a,~/b", "-m", "runs=['~/c',d~/e]"]
-    assert hydra_app._arrange_arguments(given) == [
+    given = ["outputs=~/x", "--config-dir", "mine", "init=~/a,~/b", "-m", "notice='~/c'"]
+    assert hydra_app._arrange_arguments(quote_paths(given, "config")) == [
         *("--config-dir", "mine", "-m", "outputs=/home/me/x"),
-        *("data.root=/home/me/a,/home/me/b", "runs=['/home/me/c',d~/e]"),
+        *("init=/home/me/a,/home/me/b", "notice='/home/me/c'"),
     ]
 
 

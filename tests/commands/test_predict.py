@@ -78,7 +78,7 @@ def test_folders_are_searched_and_each_bad_file_has_its_line(
     assert errors["silent.wav"].startswith("silent")
     assert errors["broken.mp3"].startswith("does not decode")
     assert set(found) - set(errors) == {"a.mp3", "deep/er/b.MP3"}
-    assert not err
+    assert err == "genreclf: skipped 1 file that is not audio: 1 .txt\n"
     assert found["a.mp3"] == found["deep/er/b.MP3"]
     scores = found["a.mp3"]["scores"]
     assert found["a.mp3"]["genre"] == next(iter(scores))

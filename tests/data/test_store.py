@@ -1,3 +1,4 @@
+import errno
 import pickle
 import re
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -133,6 +135,7 @@ KILLED = """
 import os, sys
 import numpy as np
 from pathlib import Path
+from typing import Any
 from genreclf.data.datasets import Track
 from genreclf.data.store import Source
 from genreclf.data.store_writer import StoreWriter
@@ -162,6 +165,7 @@ FULL = """
 import resource, signal, sys
 import numpy as np
 from pathlib import Path
+from typing import Any
 from genreclf.data.datasets import Track
 from genreclf.errors import InputError
 from genreclf.data.store import Source
@@ -311,3 +315,84 @@ def test_a_store_travels_to_a_worker(tmp_path: Path, rows: np.ndarray) -> None:
     store.read([0])
     copy = pickle.loads(pickle.dumps(store))
     np.testing.assert_array_equal(copy.read([1]), rows[[2]])
+
+
+def write_partial(path: Path, rows: int) -> tuple[Any, ...]:
+    """Begin a store of three tracks and leave it unfinished; returns the writer's arguments."""
+    tracks = [Track(str(n), "rock") for n in range(3)]
+    source = Source("test", {"name": "test"}, {"class": "test"}, "audio", "table")
+    arguments = (path, source, tracks, (2, 3), np.dtype(np.float32))
+    with StoreWriter(*arguments) as writer:
+        for _ in range(rows):
+            writer.accept(np.ones((2, 3), np.float32), 1.0)
+    return arguments
+
+
+def test_a_finished_store_is_read_while_others_hold_it_b14(tmp_path: Path) -> None:
+    """B14: a store that another process has open was "not a store of this version"."""
+    arguments = write_partial(tmp_path / "a.h5", 3)
+    with StoreWriter(*arguments) as writer:
+        writer.finish(Scaling())
+    code = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "a.h5")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        assert len(Store(tmp_path / "a.h5")) == 3
+        holder.stdin.close()
+
+
+def test_an_unfinished_store_that_is_locked_says_so_b14(tmp_path: Path) -> None:
+    """B14: another process that holds the unfinished file must not make it start over."""
+    arguments = write_partial(tmp_path / "a.h5", 1)
+    code = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "a.h5.partial")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        with pytest.raises(InputError, match=r"a\.h5\.partial: locked: another process has it"):
+            StoreWriter(*arguments)
+        holder.stdin.close()
+    with StoreWriter(*arguments) as writer:
+        assert writer.done == 1
+
+
+def test_a_read_error_does_not_start_over_b26(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B26: one failed read threw away all rows that had been computed."""
+    arguments = write_partial(tmp_path / "a.h5", 2)
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, "Unable to synchronously open file (read failed, errno = 5)")
+
+        patch.setattr(h5py, "File", fail)
+        with pytest.raises(InputError, match=r"partial: cannot be read \(.*read failed"):
+            StoreWriter(*arguments)
+    with StoreWriter(*arguments) as writer:
+        assert writer.done == 2
+
+
+@pytest.mark.parametrize("size", [0, 1500])
+def test_a_file_that_was_cut_off_is_set_aside_b26(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """B26: only a file that HDF5 calls truncated is started again, and the old one is kept."""
+    arguments = write_partial(tmp_path / "a.h5", 2)
+    partial = tmp_path / "a.h5.partial"
+    content = partial.read_bytes()[:size]
+    partial.write_bytes(content)
+    with StoreWriter(*arguments) as writer:
+        assert writer.done == 0
+    kept = (tmp_path / "a.h5.partial.damaged").read_bytes()
+    assert kept == content or not content  # HDF5 makes a new file of an empty one
+    assert "all rows are computed again; it is now called a.h5.partial.damaged" in caplog.text

@@ -209,6 +209,7 @@ def test_processes_that_cannot_train_are_refused_a10(
 def test_slurm_without_srun_means_one_process_a10(
     train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """B18: in a Slurm job without srun, the variables of the whole job ended in a traceback."""
     slurm = {"NTASKS": "4", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "12"}
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", value)

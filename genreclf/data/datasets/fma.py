@@ -16,6 +16,7 @@ from pathlib import Path
 
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres
 from genreclf.errors import InputError
+from genreclf.files import locate_path
 
 log = logging.getLogger(__name__)
 MARKS = {  # of the tracks of each subset, in the column (set, subset)
@@ -74,7 +75,7 @@ class FMA:
         if subset not in MARKS:
             raise InputError(f"data.subset={subset}: choose one of {', '.join(MARKS)}")
         self.name, self.subset = f"fma_{subset}", subset
-        self.root, self.duration = Path(root).expanduser(), duration
+        self.root, self.duration = locate_path(root), duration
         self.chosen = check_genre_list(genres)
         self.known_bad = {str(track_id): str(why) for track_id, why in (known_bad or {}).items()}
         self.archives = archives

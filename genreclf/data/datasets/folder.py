@@ -2,15 +2,24 @@
 
 import logging
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from genreclf.audio.search import EXTENSIONS, find_audio_files
+from genreclf.audio import search
 from genreclf.audio.tags import read_tags
 from genreclf.data.datasets.track import Track, check_genre_list, repair_text
+from genreclf.data.spelling import (
+    check_renamed,
+    check_renaming,
+    check_spellings,
+    rename_genre,
+    suggest_genre,
+)
 from genreclf.errors import InputError
-from genreclf.files import GENERATED
+from genreclf.files import GENERATED, format_path, locate_path
 
 log = logging.getLogger(__name__)
 
@@ -20,29 +29,36 @@ class Folder:
 
     Hidden files and folders are skipped, symbolic links are followed. Folders without audio files
     are skipped as well, and so are clips that genreclf itself made or downloaded: the root may be
-    the folder in which genreclf runs.
+    the folder in which genreclf runs. The log says what is skipped.
 
     Args:
         root: the folder of genre folders.
         duration: how many seconds of each file features are computed from.
-        genres: the genre folders to use; None means all.
+        genres: the genres to use; None means all.
+        rename: new names of genre folders, such as {"hiphop": "Hip-Hop"}; two folders may get the
+            same name.
     """
 
     name = "folder"
 
     def __init__(
-        self, root: str | Path, duration: float = 30, genres: Sequence[str] | None = None
+        self,
+        root: str | Path,
+        duration: float = 30,
+        genres: Sequence[str] | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
-        self.root = Path(root).expanduser()
+        self.root = locate_path(root)
         self.duration = duration
         self.chosen = check_genre_list(genres)
+        self.rename = check_renaming(rename)
 
     def files(self) -> list[tuple[str, Path]]:
         """List (genre, path) of each audio file, sorted.
 
         Raises:
-            InputError: there is no such folder, no genre folder with audio files, or a chosen genre
-                without audio files.
+            InputError: there is no such folder, no genre folder with audio files, a chosen genre
+                without audio files, or two folders whose names differ only in spelling.
         """
         return list(self._files)
 
@@ -50,32 +66,64 @@ class Folder:
     def _files(self) -> list[tuple[str, Path]]:
         if not self.root.is_dir():
             raise InputError(f"data.root={self.root}: no such folder")
-        folders: dict[str, list[Path]] = {}
-        for entry in os.scandir(self.root):
-            if _is_genre(entry):  # its name may not be UTF-8
-                folders.setdefault(repair_text(entry.name), []).append(self.root / entry.name)
+        skipped = search.Skipped()
+        folders = self._find_genres(skipped)
         genres = sorted(folders) if self.chosen is None else self.chosen
         if missing := [genre for genre in genres if genre not in folders]:
-            raise InputError(f"data.genres: {self.root} has no folder {', '.join(missing)}")
+            near = suggest_genre(missing[0], folders)
+            hint = f"; did you mean {near}?" if near else ""
+            raise InputError(f"data.genres: {self.root} has no folder {', '.join(missing)}{hint}")
         if not genres:
             raise InputError(f"data.root={self.root}: no genre folders (<root>/<genre>/*.mp3)")
+        # Each genre is searched by itself: what links lead to may belong to several, and training
+        # refuses the same audio in several genres.
+        elsewhere = search.identify_parents(self.root)
+        elsewhere |= {search.identify(place) for places in folders.values() for place in places}
         found = {
             genre: sorted(
                 path
                 for folder in folders[genre]
-                for path in find_audio_files(folder, skip=GENERATED)
+                for path in search.find_audio_files(folder, skipped, GENERATED, elsewhere)
             )
             for genre in genres
         }
         empty = [genre for genre, paths in found.items() if not paths]
         if empty and (self.chosen is not None or len(empty) == len(genres)):
             raise InputError(
-                f"genre folder {self.root / empty[0]} holds no audio files "
-                f"({', '.join(EXTENSIONS)}): add some or remove the folder"
+                f"genre folder {folders[empty[0]][0]} holds no audio files ({search.SHOWN}): add "
+                "some or remove the folder"
             )
         if empty:
             log.warning("data.root: skipped folders without audio files: %s", ", ".join(empty))
+        for line in skipped.describe():
+            log.warning("data.root: %s", line)
+        check_spellings((genre for genre, paths in found.items() if paths), "data.root")
         return [(genre, path) for genre, paths in found.items() for path in paths]
+
+    def _find_genres(self, skipped: search.Skipped) -> dict[str, list[Path]]:
+        """Find the folders of each genre; a link to one of them, or to the root, is skipped."""
+        with os.scandir(self.root) as entries:
+            listed = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+        folders: defaultdict[str, list[Path]] = defaultdict(list)
+        searched = search.identify_parents(self.root)
+        for entry in listed:
+            if not search.is_folder(entry) or os.path.exists(  # noqa: PTH110
+                os.path.join(entry.path, GENERATED)  # noqa: PTH118
+            ):
+                continue
+            if search.is_system_folder(entry.name):
+                skipped.paths[search.HIDDEN].append(entry.path)
+            elif (identity := search.identify(entry.path)) in searched:
+                skipped.paths[search.LINK_TO_FOLDER].append(entry.path)
+            else:
+                searched.add(identity)
+                name = unicodedata.normalize("NFC", repair_text(entry.name))
+                folders[name].append(self.root / entry.name)
+        check_renamed(self.rename, folders)
+        genres: defaultdict[str, list[Path]] = defaultdict(list)
+        for name, places in folders.items():
+            genres[rename_genre(name, self.rename)] += places
+        return genres
 
     def genres(self) -> list[str]:
         """List the names of the genre folders with audio files, sorted."""
@@ -83,11 +131,19 @@ class Folder:
 
     def tracks(self) -> list[Track]:
         """List one track per file; its id is the path relative to the root."""
-        root = self.root.resolve()
-        return [self._make_track(genre, path, root) for genre, path in self.files()]
+        root, damaged = self.root.resolve(), list[str]()
+        tracks = [self._make_track(genre, path, root, damaged) for genre, path in self.files()]
+        if damaged:
+            log.warning(
+                "data.root: tags that cannot be read are ignored, in %d of %d files; the first: %s",
+                len(damaged),
+                len(tracks),
+                format_path(damaged[0]),
+            )
+        return tracks
 
-    def _make_track(self, genre: str, path: Path, root: Path) -> Track:
-        tags, relative = read_tags(path), path.relative_to(self.root)
+    def _make_track(self, genre: str, path: Path, root: Path, damaged: list[str]) -> Track:
+        tags, relative = read_tags(path, damaged), path.relative_to(self.root)
         return Track(
             id=relative.as_posix(),
             genre=genre,
@@ -95,12 +151,3 @@ class Folder:
             album=tags["album"],
             path=str(root / relative),
         )
-
-
-def _is_genre(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder may be one of a genre: visible, and not of clips that genreclf made."""
-    return (
-        not entry.name.startswith(".")
-        and entry.is_dir()
-        and not os.path.exists(os.path.join(entry.path, GENERATED))  # noqa: PTH110, PTH118
-    )

@@ -18,7 +18,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres
+from genreclf.data.spelling import check_renamed, check_renaming, rename_genre
 from genreclf.errors import InputError
+from genreclf.files import locate_path
 
 log = logging.getLogger(__name__)
 FOLDERS = ("genres", "genres_original")
@@ -38,6 +40,7 @@ class GTZAN:
             parts. Clips that no list names have no part. A list may name a clip that is known to
             be bad and has been removed, as they do.
         known_bad: ids of clips that are expected to be rejected, with the reasons.
+        rename: new names of genres, such as {"hiphop": "Hip-Hop"}.
     """
 
     name = "gtzan"
@@ -49,10 +52,12 @@ class GTZAN:
         genres: Sequence[str] | None = None,
         lists: str | Path | None = None,
         known_bad: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
-        self.root, self.duration = Path(root).expanduser(), duration
+        self.root, self.duration = locate_path(root), duration
         self.chosen = check_genre_list(genres)
-        self.lists = Path(lists).expanduser() if lists is not None else None
+        self.rename = check_renaming(rename)
+        self.lists = locate_path(lists) if lists is not None else None
         self.known_bad = dict(known_bad or {})
 
     def genres(self) -> list[str]:
@@ -72,10 +77,16 @@ class GTZAN:
     def _tracks(self) -> list[Track]:
         clips = self._find_clips()
         parts = self._read_lists(clips)
+        check_renamed(self.rename, (path.parent.name for path in clips.values()))
         if len(clips) != SIZE:
             log.warning("GTZAN has %d clips, %s has %d", SIZE, self.root, len(clips))
         tracks = [
-            Track(clip, path.parent.name, split=parts.get(clip, ""), path=str(path))
+            Track(
+                clip,
+                rename_genre(path.parent.name, self.rename),
+                split=parts.get(clip, ""),
+                path=str(path),
+            )
             for clip, path in clips.items()
         ]
         return choose_genres(tracks, self.chosen, str(self.root))

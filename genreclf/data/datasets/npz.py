@@ -25,6 +25,7 @@ from genreclf.data.datasets.arrays import (
 )
 from genreclf.data.datasets.track import Track, check_unique, find_genre_fault
 from genreclf.errors import InputError
+from genreclf.files import locate_path
 
 
 class Npz:
@@ -71,7 +72,7 @@ class Npz:
         Raises:
             InputError: nothing matches the path.
         """
-        path = Path(self.path).expanduser()
+        path = locate_path(self.path)
         if path.is_file():  # even if its name looks like a pattern
             return [path]
         found = sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207

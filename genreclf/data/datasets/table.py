@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from genreclf.audio.search import explain_irregular
 from genreclf.data.datasets.table_reader import Row, read_table
 from genreclf.data.datasets.track import (
     MISSING,
@@ -19,7 +20,9 @@ from genreclf.data.datasets.track import (
     choose_genres,
     find_genre_fault,
 )
+from genreclf.data.spelling import check_renamed, check_renaming, check_spellings, rename_genre
 from genreclf.errors import InputError
+from genreclf.files import expand_home, find_path, locate_path
 
 
 class Table:
@@ -30,15 +33,21 @@ class Table:
             paths in it are relative to its folder.
         duration: how many seconds of each file features are computed from.
         genres: the genres to use; None means all.
+        rename: new names of genres, such as {"hiphop": "Hip-Hop"}.
     """
 
     name = "table"
 
     def __init__(
-        self, path: str | Path, duration: float = 30, genres: Sequence[str] | None = None
+        self,
+        path: str | Path,
+        duration: float = 30,
+        genres: Sequence[str] | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
-        self.path, self.duration = Path(path).expanduser(), duration
+        self.path, self.duration = locate_path(path), duration
         self.chosen = check_genre_list(genres)
+        self.rename = check_renaming(rename)
 
     def genres(self) -> list[str]:
         """List the genres of the tracks, sorted."""
@@ -62,10 +71,11 @@ class Table:
         rows = read_table(self.path)
         paths = self._locate(rows)
         ids = _shorten(list(paths), self.path.parent.absolute())
+        check_renamed(self.rename, (values["genre"] for _, values in rows))
         tracks = [
             Track(
                 id=track_id,
-                genre=values["genre"],
+                genre=rename_genre(values["genre"], self.rename),
                 artist=values.get("artist", ""),
                 album=values.get("album", ""),
                 split=values.get("split", ""),
@@ -73,7 +83,9 @@ class Table:
             )
             for track_id, path, (_, values) in zip(ids, paths, rows, strict=True)
         ]
-        return choose_genres(tracks, self.chosen, str(self.path))
+        tracks = choose_genres(tracks, self.chosen, str(self.path))
+        check_spellings((track.genre for track in tracks), str(self.path))
+        return tracks
 
     def _locate(self, rows: Sequence[Row]) -> dict[str, str]:
         """Check each row; return where each path is, in order."""
@@ -82,12 +94,16 @@ class Table:
         for where, values in rows:
             if fault := _find_fault(values):
                 raise InputError(f"{self.path}, {where}: {fault}")
-            path = os.path.normpath(folder / os.path.expanduser(values["path"]))  # noqa: PTH111
+            path = os.path.normpath(folder / expand_home(values["path"]))
             if path in places:
                 raise InputError(f"{self.path}, {where}: the same path as in {places[path]}")
             places[path] = where
             if not folders.contain(path):
-                what = "a folder, not an audio file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
+                found = find_path(path)
+                if found is not None and found.is_file():  # with accents of another form
+                    places[str(found)] = places.pop(path)
+                    continue
+                what = explain_irregular(path)
                 missing.append(f"{where}: {what}: {path}")
         if missing:
             more = f" (and {len(missing) - 1} more of {len(rows)})" if len(missing) > 1 else ""
@@ -106,7 +122,7 @@ class _Folders:
         if folder not in self._names:
             try:
                 with os.scandir(folder) as entries:
-                    self._names[folder] = {each.name for each in entries if not each.is_dir()}
+                    self._names[folder] = {each.name for each in entries if each.is_file()}
             except OSError:
                 self._names[folder] = set()
         # A file system may ignore case, or spell accents in another way.

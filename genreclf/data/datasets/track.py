@@ -8,12 +8,14 @@ import math
 import numbers
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+from genreclf.data.spelling import suggest_genre
 from genreclf.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ class Track:
 
     `Track(1, "rock", path="a.mp3")` is enough: numbers as ids and `pathlib` paths become text,
     None becomes empty text, the names of parts become "train", "val" and "test", and bytes that are
-    not UTF-8 become readable (`repair_text`), except those of the path.
+    not UTF-8 become readable (`repair_text`), except those of the path. Genres are in the composed
+    form of Unicode (NFC).
 
     Args:
         id: identifies the track in its dataset, such as a number or a relative path.
@@ -67,6 +70,8 @@ class Track:
         for name in ("id", "genre", "artist", "album", "split", "license", "artist_id"):
             if isinstance(text := values.get(name, getattr(self, name)), str):
                 values[name] = repair_text(text)
+        if isinstance(genre := values.get("genre"), str):
+            values["genre"] = unicodedata.normalize("NFC", genre)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -122,7 +127,7 @@ def check_genre_list(genres: Sequence[str] | None) -> list[str] | None:
         raise InputError(f"data.genres={genres}: a list is needed: [{genres}]")
     if not list(genres):
         raise InputError("data.genres is empty; name some genres, or null for all")
-    return sorted({str(genre) for genre in genres})
+    return sorted({unicodedata.normalize("NFC", str(genre)) for genre in genres})
 
 
 def choose_genres(tracks: Iterable[Track], chosen: list[str] | None, source: str) -> list[Track]:
@@ -139,9 +144,9 @@ def choose_genres(tracks: Iterable[Track], chosen: list[str] | None, source: str
     tracks = list(tracks)
     known = sorted({track.genre for track in tracks})
     if unknown := [genre for genre in chosen or () if genre not in known]:
-        raise InputError(
-            f"data.genres: {source} has no {', '.join(unknown)}; it has {', '.join(known)}"
-        )
+        near = suggest_genre(unknown[0], known)
+        hint = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
+        raise InputError(f"data.genres: {source} has no {', '.join(unknown)}; {hint}")
     return [track for track in tracks if chosen is None or track.genre in chosen]
 
 
