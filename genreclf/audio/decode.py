@@ -8,6 +8,7 @@ those of `librosa.load(path, sr=sample_rate, duration=duration)`.
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -16,10 +17,27 @@ from genreclf.audio.sound_files import DecodeError, read_start, read_stretches
 
 MIN_SECONDS = 2.0
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
+BLOCK = 0.1  # s, in which one audible sample makes all of it count as audible
+
+
+class AudioWindow(NamedTuple):
+    """Part of a file.
+
+    Attributes:
+        start: where it begins in the file, in seconds.
+        samples: mono float32 (samples,).
+        sample_rate: of the samples, in Hz.
+        audible: seconds of it with sound above -80 dB of full scale, above 0.
+    """
+
+    start: float
+    samples: np.ndarray
+    sample_rate: int
+    audible: float
 
 
 def read_audio(
-    path: str | Path, sample_rate: int | None, duration: float
+    path: str | Path, sample_rate: int | None, duration: float, notes: list[str] | None = None
 ) -> tuple[np.ndarray, int]:
     """Decode the first `duration` seconds of a file, as mono at `sample_rate` Hz.
 
@@ -27,6 +45,7 @@ def read_audio(
         path: an MP3, WAV, FLAC or OGG file; other formats need FFmpeg.
         sample_rate: sample rate of the result in Hz; None keeps the file's own rate.
         duration: maximum number of seconds to read; a shorter file gives a shorter waveform.
+        notes: gets a line for each thing about the file that the listener should know.
 
     Returns:
         float32 array of shape (samples,), and its sample rate.
@@ -37,36 +56,45 @@ def read_audio(
     samples, native_rate = read_start(Path(path), duration)
     _check_length(len(samples) / native_rate)
     waveform = _mix_down(samples)
-    if _is_silent(waveform):
+    if not _measure_audible(waveform, native_rate):
         raise DecodeError("silent: no sample above -80 dB of full scale")
     return _resample(waveform, native_rate, sample_rate)
 
 
 def read_windows(
-    path: str | Path, sample_rate: int | None, duration: float
-) -> Iterator[tuple[float, np.ndarray, int]]:
-    """Decode a file of any length in consecutive windows.
+    path: str | Path,
+    sample_rate: int | None,
+    duration: float,
+    overlap: float = 0.0,
+    notes: list[str] | None = None,
+) -> Iterator[AudioWindow]:
+    """Decode a file of any length in windows, one after the other.
 
     A remainder of at least 2 s is extended backwards to a full window, which then overlaps the
-    previous one; a shorter remainder is dropped. Silent windows are skipped.
+    previous one more than the others; a shorter remainder is dropped. Silent windows are skipped.
 
     Args:
         path: as for `read_audio`.
         sample_rate: sample rate of the windows in Hz; None keeps the file's own rate.
         duration: length of a window in seconds; a shorter file is one shorter window.
-
-    Yields:
-        The start of a window in seconds, its float32 samples (n,), and their sample rate in Hz.
+        overlap: share of a window that the next one repeats, 0 <= overlap < 1.
+        notes: as for `read_audio`; complete when the last window has been yielded.
 
     Raises:
         DecodeError: for the reasons of `read_audio`, at the first or a later window.
     """
-    yield from _make_windows(read_stretches(Path(path), duration), sample_rate, duration)
+    stretches = read_stretches(Path(path), duration)
+    yield from _make_windows(stretches, sample_rate, duration, overlap)
 
 
 def split_waveform(
-    waveform: np.ndarray, native_rate: int, sample_rate: int | None, duration: float
-) -> Iterator[tuple[float, np.ndarray, int]]:
+    waveform: np.ndarray,
+    native_rate: int,
+    sample_rate: int | None,
+    duration: float,
+    overlap: float = 0.0,
+    notes: list[str] | None = None,
+) -> Iterator[AudioWindow]:
     """Split a waveform in memory into the windows that `read_windows` gives for a file.
 
     Args:
@@ -74,6 +102,8 @@ def split_waveform(
         native_rate: sample rate of the waveform in Hz.
         sample_rate: sample rate of the windows in Hz; None keeps the waveform's own rate.
         duration: length of a window in seconds.
+        overlap: share of a window that the next one repeats, 0 <= overlap < 1.
+        notes: as for `read_audio`.
 
     Raises:
         DecodeError: the waveform is shorter than 2 s, is silent, or has values that are not finite.
@@ -83,40 +113,47 @@ def split_waveform(
         (samples[first : first + size].astype(np.float32), native_rate)
         for first in range(0, len(samples), size)
     )
-    yield from _make_windows(stretches, sample_rate, duration)
+    yield from _make_windows(stretches, sample_rate, duration, overlap)
 
 
 def _make_windows(
-    stretches: Iterable[tuple[np.ndarray, int]], sample_rate: int | None, duration: float
-) -> Iterator[tuple[float, np.ndarray, int]]:
+    stretches: Iterable[tuple[np.ndarray, int]],
+    sample_rate: int | None,
+    duration: float,
+    overlap: float,
+) -> Iterator[AudioWindow]:
     """Resample the windows of samples (n, channels), and skip the silent ones."""
-    audible = False
-    for start, waveform, rate in _complete_windows(stretches, duration):
-        if not _is_silent(waveform):
-            audible = True
-            yield start, *_resample(waveform, rate, sample_rate)
-    if not audible:
+    silent = True
+    for start, waveform, rate in _cut_windows(stretches, duration, overlap):
+        if audible := _measure_audible(waveform, rate):
+            silent = False
+            yield AudioWindow(start, *_resample(waveform, rate, sample_rate), audible)
+    if silent:
         raise DecodeError("silent: no sample above -80 dB of full scale")
 
 
-def _complete_windows(
-    stretches: Iterable[tuple[np.ndarray, int]], duration: float
+def _cut_windows(
+    stretches: Iterable[tuple[np.ndarray, int]], duration: float, overlap: float
 ) -> Iterator[tuple[float, np.ndarray, int]]:
     """Yield start (s), mono samples and rate of each window; extend the last one backwards."""
-    first, before = 0, None
+    first, end, rate = 0, 0, 1  # end: where the last window ends; the buffer begins before it
+    buffer = np.empty(0, np.float32)
     for samples, rate in stretches:
-        waveform, size = _mix_down(samples), int(duration * rate)
-        if len(waveform) < size and before is None:
-            _check_length(len(waveform) / rate)
-        elif len(waveform) < MIN_SECONDS * rate:
-            return
-        elif len(waveform) < size and before is not None:
-            first -= size - len(waveform)
-            waveform = np.concatenate([before[len(waveform) :], waveform])
-        yield first / rate, waveform, rate
-        first, before = first + len(waveform), waveform
-    if before is None:
-        _check_length(0.0)
+        buffer = np.concatenate([buffer, _mix_down(samples)])
+        size = int(duration * rate)
+        hop = max(1, round(size * (1 - overlap)))
+        start = end and end - size + hop  # of the next window
+        while first + len(buffer) >= start + size:
+            yield start / rate, buffer[start - first : start - first + size], rate
+            start, end = start + hop, start + size
+        keep = max(0, end - size - first)
+        first, buffer = first + keep, buffer[keep:]
+    total, size = first + len(buffer), int(duration * rate)
+    if not end:
+        _check_length(total / rate)
+        yield 0.0, buffer, rate
+    elif total - end >= MIN_SECONDS * rate:
+        yield (total - size) / rate, buffer[total - size - first :], rate
 
 
 def _check_length(seconds: float) -> None:
@@ -124,12 +161,15 @@ def _check_length(seconds: float) -> None:
         raise DecodeError(f"too short: {seconds:.2f} s of audio decode, {MIN_SECONDS:g} s needed")
 
 
-def _is_silent(waveform: np.ndarray) -> bool:
-    """Whether no sample is above -80 dB of full scale."""
-    peak = max(waveform.max(), -waveform.min())
-    if not np.isfinite(peak):
+def _measure_audible(waveform: np.ndarray, rate: int) -> float:
+    """Measure how many seconds have a sample above -80 dB of full scale, in blocks of 0.1 s."""
+    size = max(1, round(BLOCK * rate))
+    edges = np.arange(0, len(waveform), size)
+    peaks = np.maximum(np.maximum.reduceat(waveform, edges), -np.minimum.reduceat(waveform, edges))
+    if not np.isfinite(peaks).all():
         raise DecodeError("does not decode: samples that are not finite numbers")
-    return bool(peak < SILENCE)
+    lengths = np.diff(edges, append=len(waveform))
+    return float(lengths[peaks >= SILENCE].sum() / rate)
 
 
 def _resample(

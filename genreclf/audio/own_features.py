@@ -17,6 +17,10 @@ REQUIRED = ("name", "sample_rate", "duration", "shape", "__call__")
 RATE = 22_050  # Hz, of the noise on which features are tried that take any sample rate
 
 
+class NotFiniteError(InputError):
+    """Features of a clip that are infinite or not numbers."""
+
+
 def get_stored(features: Any) -> Any:
     """Return what a store keeps for these features: themselves, unless they say otherwise."""
     return getattr(features, "stored", features)
@@ -64,7 +68,7 @@ def compute_features(features: Any, waveform: np.ndarray, sample_rate: int) -> n
     with np.errstate(over="ignore"):  # reported as infinite
         values = values.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
-        raise InputError(
+        raise NotFiniteError(
             f"features={features.name}: values that are not finite numbers; correct "
             f"{type(features).__qualname__}"
         )

@@ -170,7 +170,7 @@ def prepare_job(name: str, config: DictConfig) -> None:
     check_types(config, hydra_config)
     _check_mode(name, hydra_config)
     if config.get("fast"):
-        from genreclf.audio.workers import keep_memory  # imports NumPy
+        from genreclf.audio.cores import keep_memory  # imports NumPy
 
         keep_memory()
     _quiet_lightning()

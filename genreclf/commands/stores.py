@@ -6,13 +6,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.audio.cores import check_workers
 from genreclf.audio.descriptions import (
     build_features,
     describe_features,
     identify_features,
     locate_features,
 )
-from genreclf.audio.workers import check_workers
 from genreclf.commands.identity import digest_run
 from genreclf.commands.instantiation import instantiate
 from genreclf.data.build_store import (

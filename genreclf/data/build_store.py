@@ -10,8 +10,9 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from genreclf.audio.cores import check_workers, count_available_cores
 from genreclf.audio.own_features import check_features, get_silence, get_stored
-from genreclf.audio.workers import Row, check_workers, count_available_cores
+from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
 from genreclf.data.rows import ProvidedRows, extract_rows

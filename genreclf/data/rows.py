@@ -5,7 +5,6 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ import numpy as np
 
 from genreclf.audio.content import UNREADABLE
 from genreclf.audio.descriptions import identify_features
-from genreclf.audio.workers import Row, extract, map_in_order
+from genreclf.audio.pool import map_in_order
+from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.workers import Row, extract
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -99,7 +100,7 @@ def extract_rows(
         folder: the folder of the other stores.
 
     Raises:
-        InputError: a process was killed.
+        InputError: the processes do not start, or features are not what they declare.
     """
     stores = _open_stores(folder, identify_features(features))
     _warn_of_order(stores, tracks)
@@ -109,19 +110,14 @@ def extract_rows(
         log.info("%d of %d tracks are copied from other stores", copied, len(pending))
     paths = (track.path for track, content in pending if content not in known)
     extracted: Any = map_in_order(partial(extract, features=features), paths, workers)
-    try:
-        with contextlib.closing(extracted):  # without this, an error would leave processes behind
-            for _, content in pending:
-                if content in known:
-                    store, row = known[content]
-                    yield store.read([row])[0], float(store.durations[row])
-                else:
-                    yield next(extracted)
-    except BrokenProcessPool:
-        raise InputError(
-            "a process that extracts features was killed (out of memory?); the same command "
-            "continues from there, with fewer processes if you add workers=1"
-        ) from None
+    with contextlib.closing(extracted):  # without this, an error would leave processes behind
+        for _, content in pending:
+            if content in known:
+                store, row = known[content]
+                yield store.read([row])[0], float(store.durations[row])
+            else:
+                found = next(extracted)
+                yield str(found) if isinstance(found, DecodeError) else found
 
 
 def _open_stores(folder: Path, identity: Mapping[str, Any]) -> list[Store]:

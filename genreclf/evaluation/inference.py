@@ -1,16 +1,16 @@
 """Predicts the genres of audio of any length, and embeds it, window by window.
 
-Audio is decoded in windows as long as the clips that the model was trained on. The
-scores and the embedding of a file are means over its windows. A waveform is a float array
-(samples,) or (channels, samples), nominally in [-1, 1], together with its sample rate in Hz; it is
+Audio is decoded in windows as long as the clips that the model was trained on. The scores and the
+embedding of a file are means over its windows, weighted by the seconds that are not silent. Windows
+are computed as they are decoded, so a file of any length needs the memory of a few. A waveform is
+a float array (samples,) or (channels, samples), nominally in [-1, 1], together with its sample rate in Hz; it is
 mixed down and resampled as files are.
 """
 
-import itertools
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -18,22 +18,21 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from genreclf.audio.workers import Window
 from genreclf.errors import InputError
 from genreclf.evaluation.inputs import (
     AudioInput,
     check_audio,
+    check_overlap,
     choose_device,
-    extract_input,
-    extract_inputs,
-    group_windows,
     is_waveform,
-    name_audio,
+    stream_input,
+    stream_inputs,
 )
+from genreclf.evaluation.windows import FileWindows, compute_files
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.fused import fuse
 
-BATCH = 32  # windows per batch
+FEW = 4  # windows that one core computes sooner than several, which wait for each other
 
 
 class TimelineEntry(NamedTuple):
@@ -54,12 +53,14 @@ class Prediction:
         scores: probability of each genre, highest first; empty if there is an error.
         timeline: the windows in order; silent ones are left out.
         error: why there are no scores, such as "no such file"; empty if there are.
+        notes: remarks about the file, each a line, such as that it is truncated.
     """
 
     path: str
     scores: dict[str, float]
     timeline: list[TimelineEntry]
     error: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def genre(self) -> str:
@@ -112,38 +113,45 @@ class Model:
         self._normalise = trained.normalise.to(self.device)
 
     @overload
-    def predict(self, audio: AudioInput) -> Prediction: ...  # pyright: ignore  # text iterates, too
+    def predict(self, audio: AudioInput, overlap: float = 0.0) -> Prediction: ...  # pyright: ignore  # text iterates, too
 
     @overload
-    def predict(self, audio: Iterable[AudioInput]) -> Iterator[Prediction]: ...
+    def predict(
+        self, audio: Iterable[AudioInput], overlap: float = 0.0
+    ) -> Iterator[Prediction]: ...
 
-    def predict(self, audio: Any) -> Prediction | Iterator[Prediction]:
+    def predict(self, audio: Any, overlap: float = 0.0) -> Prediction | Iterator[Prediction]:
         """Predict the genres of a file or waveform, or of each of several.
 
         Args:
             audio: a path; a tuple of a waveform, float (samples,) or (channels, samples), and its
                 sample rate in Hz; or an iterable of these. A folder is not searched.
+            overlap: share of a window that the next one repeats, 0 <= overlap < 1.
 
         Returns:
-            A `Prediction`; for an iterable, an iterator over predictions in the same order. In that
-            case several processes decode a few files ahead, starting when the first prediction is
-            requested. A file that does not decode, is silent or is shorter than 2 s gives a
-            prediction with an `error`.
+            A `Prediction`; for an iterable, an iterator over predictions in the same order. A
+            single file is decoded in this process. Several are decoded ahead by processes that are
+            watched, starting when the first prediction is requested: a file that crashes or stalls
+            a decoder (20 s) or needs more than 1.5 GB costs only itself. A file that does not
+            decode, is silent or is shorter than 2 s gives a prediction with an `error`.
 
         Raises:
-            InputError: `audio` is not a path or a waveform, the model's features cannot be computed
-                from audio, its weights are damaged or, while iterating, a process was killed.
+            InputError: `audio` is not a path or a waveform, `overlap` is out of range, the model's
+                features cannot be computed from audio, or its weights are damaged.
         """
         self._check_features()
+        check_overlap(overlap)
         if isinstance(audio, str | os.PathLike) or is_waveform(audio):
-            (prediction,) = self._predict_each([audio])
-            return prediction
+            checked = check_audio(audio)
+            batches = stream_input(checked, self.features, overlap)
+            (found,) = compute_files(batches, self._score)
+            return self._summarise(checked if isinstance(checked, str) else "", found)
         if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
             raise InputError(
                 "predict: a path, (waveform, sample_rate) or an iterable of these is needed, not "
                 f"{type(audio).__name__}"
             )
-        return self._predict_each(audio)
+        return self._predict_each(audio, overlap)
 
     def embed(self, audio: AudioInput) -> np.ndarray:
         """Compute the embedding of a file or waveform: the input of the model's last layer.
@@ -160,10 +168,11 @@ class Model:
         """
         self._check_features()
         checked = check_audio(audio)
-        windows = extract_input(checked, self.features)
-        if isinstance(windows, str):
-            raise InputError(f"{name_audio(checked) or 'waveform'}: {windows}")
-        return self._compute([window.features for window in windows], self._embed_batch).mean(0)
+        (found,) = compute_files(stream_input(checked, self.features, 0.0), self._embed)
+        if found.error:
+            name = checked if isinstance(checked, str) else "waveform"
+            raise InputError(f"{name}: {found.error}")
+        return found.average().astype(np.float32)
 
     def _check_features(self) -> None:
         if not self.trained.takes_audio:
@@ -172,39 +181,35 @@ class Model:
                 "audio; use genreclf evaluate with data=npz"
             )
 
-    def _predict_each(self, audio: Iterable[AudioInput]) -> Iterator[Prediction]:
-        try:
-            for group in group_windows(extract_inputs(audio, self.features), BATCH):
-                rows = [
-                    window.features
-                    for _, windows in group
-                    if not isinstance(windows, str)
-                    for window in windows
-                ]
-                scores = iter(self._compute(rows, self._score_batch))
-                for path, windows in group:
-                    if isinstance(windows, str):
-                        yield Prediction(path, {}, [], windows)
-                    else:
-                        own = np.stack(list(itertools.islice(scores, len(windows))))
-                        yield self._summarise_windows(path, windows, own)
-        except BrokenProcessPool:
-            raise InputError("a process that decodes was killed (out of memory?)") from None
+    def _predict_each(self, audio: Iterable[AudioInput], overlap: float) -> Iterator[Prediction]:
+        paths: dict[int, str] = {}
+        batches = stream_inputs(audio, self.features, overlap, paths)
+        with contextlib.closing(batches):  # without this, an error would leave processes behind
+            for number, found in enumerate(compute_files(batches, self._score)):
+                yield self._summarise(paths.pop(number), found)
 
     def _compute(
         self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
     ) -> np.ndarray:
-        """Compute results, float32 (len(rows), size), of features (bins, frames) in batches."""
-        parts = []
-        cores = 1 if len(rows) == 1 else None  # more would only wait for each other; None: all
-        with torch.inference_mode(), threadpool_limits(cores):
-            for start in range(0, len(rows), BATCH):
-                batch = torch.from_numpy(np.stack(rows[start : start + BATCH])).to(self.device)
-                parts.append(compute(self._normalise(batch)).float().cpu().numpy())
-        values = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-        if not np.isfinite(values).all():
+        """Compute results, float32 (len(rows), size), of features (bins, frames)."""
+        if not rows:
+            return np.empty((0, 0), np.float32)
+        with torch.inference_mode(), threadpool_limits(1 if len(rows) < FEW else None):
+            batch = torch.from_numpy(np.stack(rows)).to(self.device)
+            values = compute(self._normalise(batch)).float().cpu().numpy()
+        if not np.isfinite(values).all() and not self._has_finite_weights():
             raise InputError("the model's results are not finite numbers: its weights are damaged")
         return values
+
+    def _score(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        return self._compute(rows, self._score_batch)
+
+    def _embed(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        return self._compute(rows, self._embed_batch)
+
+    def _has_finite_weights(self) -> bool:
+        tensors = [*self._net.state_dict().values(), *self._normalise.state_dict().values()]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def _score_batch(self, features: Tensor) -> Tensor:
         return self._net(features).softmax(dim=1)
@@ -229,14 +234,15 @@ class Model:
             self._net(features)
         return inputs[-1]
 
-    def _summarise_windows(
-        self, path: str, windows: Sequence[Window], scores: np.ndarray
-    ) -> Prediction:
-        """Make the prediction of a file from the scores (windows, classes) of its windows."""
+    def _summarise(self, path: str, found: FileWindows) -> Prediction:
+        """Make the prediction of a file from the scores (classes,) of its windows."""
+        if error := found.error:
+            return Prediction(path, {}, [], error, found.notes)
         timeline = [
-            TimelineEntry(window.start, window.end, self.classes[own.argmax()], float(own.max()))
-            for window, own in zip(windows, scores, strict=True)
+            TimelineEntry(*span, self.classes[own.argmax()], float(own.max()))
+            for span, own in zip(found.spans, found.values, strict=True)
         ]
-        mean = scores.mean(axis=0)
+        mean = found.average()
         order = np.argsort(-mean, kind="stable")
-        return Prediction(path, {self.classes[i]: float(mean[i]) for i in order}, timeline)
+        scores = {self.classes[i]: float(mean[i]) for i in order}
+        return Prediction(path, scores, timeline, notes=found.notes)

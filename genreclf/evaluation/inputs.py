@@ -1,10 +1,9 @@
 """The inputs of `inference.Model`: checks audio and device, and extracts features of audio."""
 
-import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,16 +11,16 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from genreclf.audio.workers import (
-    Audio,
-    Window,
-    count_available_cores,
-    extract_windows,
-    map_in_order,
-)
+from genreclf.audio.cores import count_available_cores
+from genreclf.audio.pool import Event, run_in_workers
+from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.workers import Audio, Window, extract_windows
 from genreclf.errors import InputError
 
 AudioInput = str | os.PathLike[str] | tuple[Any, float]  # a path, or (waveform, sample rate)
+BATCH = 32  # windows that the network gets at once
+LINGER = 0.2  # s to wait for that many
+AHEAD = 64  # files for each process that may be finished while an earlier one is decoded
 FILES_PER_PROCESS = 8  # with fewer, starting another process does not pay off
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -80,45 +79,70 @@ def check_audio(audio: Any) -> Audio:
     return waveform, round(float(rate))
 
 
-def name_audio(audio: Audio) -> str:
-    """Return the path of a file; empty for a waveform."""
-    return audio if isinstance(audio, str) else ""
+def check_overlap(overlap: float) -> float:
+    """Return the share of a window that the next one repeats.
+
+    Raises:
+        InputError: it is not at least 0 and below 1.
+    """
+    if isinstance(overlap, bool) or not isinstance(overlap, int | float) or not 0 <= overlap < 1:
+        raise InputError(
+            f"overlap={overlap}: the share of a window that the next one repeats is needed, at "
+            "least 0 and below 1, such as 0.5"
+        )
+    return float(overlap)
 
 
-def extract_input(audio: Audio, features: Any) -> list[Window] | str:
-    """Extract windows on one core; with all cores it takes as long and ten times the CPU time."""
-    with threadpool_limits(1):
-        return extract_windows(audio, features)
+def stream_input(audio: Audio, features: Any, overlap: float) -> Iterator[list[Event]]:
+    """Yield events of the windows of one file, decoded in this process."""
+    windows = extract_windows(audio, features, overlap)
+    while True:
+        with threadpool_limits(1):  # with all cores it takes as long and ten times the CPU time
+            batch, last = _collect_windows(windows)
+        if batch or last:
+            yield batch + last
+        if last:
+            return
 
 
-def extract_inputs(
-    audio: Iterable[AudioInput], features: Any
-) -> Iterator[tuple[str, list[Window] | str]]:
-    """Yield path and windows, or the reason for having none; decode a single file here."""
-    decode = partial(extract_windows, features=features)
+def _collect_windows(
+    windows: Generator[Window | None, None, list[str]],
+) -> tuple[list[Event], list[Event]]:
+    """Take a batch of windows; also return the event of the end, if it is reached."""
+    batch: list[Event] = []
+    try:
+        while len(batch) < BATCH:
+            if (window := next(windows)) is not None:
+                batch.append(Event(0, window))
+    except StopIteration as stop:
+        return batch, [Event(0, stop.value, ended=True)]
+    except DecodeError as error:
+        return batch, [Event(0, None, ended=True, error=error)]
+    return batch, []
+
+
+def stream_inputs(
+    audio: Iterable[AudioInput], features: Any, overlap: float, paths: dict[int, str]
+) -> Generator[list[Event], None, None]:
+    """Yield events of the windows of files as they are decoded, by processes that are watched.
+
+    Args:
+        audio: files and waveforms.
+        features: what is computed of each window.
+        overlap: share of a window that the next one repeats.
+        paths: gets the path of each file, by number; empty for a waveform.
+    """
+
+    def check_each() -> Iterator[Audio]:
+        for number, item in enumerate(audio):
+            checked = check_audio(item)
+            paths[number] = checked if isinstance(checked, str) else ""
+            yield checked
+
     cores = count_available_cores()
     count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough if it is unknown
-    workers = min(cores, math.ceil(count / FILES_PER_PROCESS))
-    named, decoded = itertools.tee(map(check_audio, audio))  # the latter is a few files ahead
-    if count < 2:
-        windows = (extract_input(item, features) for item in decoded)
-    else:
-        windows = map_in_order(decode, decoded, workers)
-    for found in windows:
-        yield name_audio(next(named)), found
-
-
-def group_windows(
-    decoded: Iterable[tuple[str, list[Window] | str]], size: int
-) -> Iterator[list[tuple[str, list[Window] | str]]]:
-    """Group files until there are at least `size` windows in each group, except the last."""
-    group: list[tuple[str, list[Window] | str]] = []
-    count = 0
-    for path, windows in decoded:
-        group.append((path, windows))
-        count += 1 if isinstance(windows, str) else len(windows)
-        if count >= size:
-            yield group
-            group, count = [], 0
-    if group:
-        yield group
+    workers = max(1, min(cores, math.ceil(count / FILES_PER_PROCESS)))
+    compute = partial(extract_windows, features=features, overlap=overlap)
+    yield from run_in_workers(
+        compute, check_each(), workers, ahead=AHEAD, most=BATCH, linger=LINGER
+    )

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from genreclf.audio.cores import count_available_cores
 from genreclf.audio.decode import read_audio
 from genreclf.audio.own_features import compute_features
-from genreclf.audio.workers import count_available_cores
 from genreclf.errors import InputError
 from genreclf.protocols import Dataset, DownloadableDataset, Features
 from genreclf.studies.study import Study

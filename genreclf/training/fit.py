@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from genreclf.audio.workers import count_available_cores
+from genreclf.audio.cores import count_available_cores
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import report_own_failure

@@ -123,9 +123,9 @@ def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: 
     soundfile.write(path, samples, RATE)
     whole, _ = decode.read_audio(path, None, 60)
     found = list(decode.read_windows(path, None, 4))
-    assert [start for start, _, _ in found[:2]] == [0, 4]
-    assert [rate for _, _, rate in found] == [RATE] * 3
-    for start, waveform, _ in found:
+    assert [start for start, *_ in found[:2]] == [0, 4]
+    assert [rate for _, _, rate, _ in found] == [RATE] * 3
+    for start, waveform, *_ in found:
         first = round(start * RATE)
         np.testing.assert_array_equal(waveform, whole[first : first + 4 * RATE])
     assert round(found[2][0] * RATE) == len(whole) - 4 * RATE  # as long as the others
@@ -134,7 +134,7 @@ def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: 
 def test_windows_of_a_short_file_are_what_load_gives(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(3), RATE)
-    ((start, waveform, rate),) = decode.read_windows(path, 22050, 30)
+    ((start, waveform, rate, _),) = decode.read_windows(path, 22050, 30)
     assert (start, rate) == (0, 22050)
     np.testing.assert_array_equal(waveform, decode.read_audio(path, 22050, 30)[0])
 
@@ -142,13 +142,13 @@ def test_windows_of_a_short_file_are_what_load_gives(tmp_path: Path) -> None:
 def test_less_than_two_seconds_at_the_end_are_no_window(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(9.5), RATE)
-    assert [start for start, _, _ in decode.read_windows(path, 22050, 4)] == [0, 4]
+    assert [start for start, *_ in decode.read_windows(path, 22050, 4)] == [0, 4]
 
 
 def test_silent_windows_are_left_out_unless_all_are(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, np.concatenate([tone(4), np.zeros((4 * RATE, 2)), tone(4)]), RATE)
-    assert [start for start, _, _ in decode.read_windows(path, 22050, 4)] == [0, 8]
+    assert [start for start, *_ in decode.read_windows(path, 22050, 4)] == [0, 8]
     soundfile.write(path, np.zeros((8 * RATE, 2)), RATE)
     with pytest.raises(DecodeError, match="silent"):
         list(decode.read_windows(path, 22050, 4))
@@ -160,7 +160,7 @@ def test_windows_go_through_ffmpeg_and_name_what_cannot_be_read(tmp_path: Path) 
     soundfile.write(tmp_path / "tone.wav", tone(9), RATE)
     path = tmp_path / "tone.m4a"
     subprocess.run([ffmpeg, "-v", "error", "-i", tmp_path / "tone.wav", path], check=True)
-    assert [round(start, 2) for start, _, _ in decode.read_windows(path, 22050, 3)][:3] == [0, 3, 6]
+    assert [round(start, 2) for start, *_ in decode.read_windows(path, 22050, 3)][:3] == [0, 3, 6]
     (tmp_path / "broken.m4a").write_bytes(b"no audio" * 100)
     for name in ("broken.m4a", "gone.wav"):
         with pytest.raises(DecodeError):
@@ -181,6 +181,6 @@ def test_damage_ends_windows_no_sooner_than_load(tmp_path: Path, suffix: str) ->
     whole, _ = decode.read_audio(path, None, 60)
     found = list(decode.read_windows(path, None, 5))
     assert found[-1][0] + 5 >= len(whole) / RATE - 2
-    for start, waveform, _ in found[:2]:
+    for start, waveform, *_ in found[:2]:
         first = round(start * RATE)
         np.testing.assert_allclose(waveform, whole[first : first + 5 * RATE], atol=1e-4)  # FFmpeg's

@@ -103,7 +103,7 @@ def test_a_long_file_has_a_timeline_whose_mean_are_its_scores(
     parts = [(part["start"], part["end"]) for part in line["timeline"]]
     np.testing.assert_allclose(parts, [(0, 2.5), (2.5, 5), (5, 7.5), (7, 9.5)])
     parts = list(decode.read_windows(path, None, 2.5))
-    for number, (_, waveform, rate) in enumerate(parts):
+    for number, (_, waveform, rate, _) in enumerate(parts):
         soundfile.write(tmp_path / f"{number}.wav", waveform, rate, subtype="FLOAT")
     paths = [str(tmp_path / f"{number}.wav") for number in range(len(parts))]
     alone = list(genreclf.load(checkpoint).predict(paths))

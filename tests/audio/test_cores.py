@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from genreclf.audio import workers
+from genreclf.audio import cores
 
 FAULTS = """
 import resource, sys
-from genreclf.audio import workers
+from genreclf.audio import cores
 if sys.argv[1] == "kept":
-    workers.keep_memory()
+    cores.keep_memory()
 import torch
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -38,7 +38,7 @@ def test_memory_is_kept_for_the_next_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "files", "cores"),
+    ("groups", "files", "expected"),
     [
         ("0::/", {"cpu.max": "max 100000"}, 8),
         ("0::/", {"cpu.max": "150000 100000"}, 2),
@@ -61,15 +61,15 @@ def test_cores_are_those_of_affinity_and_container_quota_a16(
     monkeypatch: pytest.MonkeyPatch,
     groups: str,
     files: dict[str, str],
-    cores: int,
+    expected: int,
 ) -> None:
     """A16: a container with 2 of 64 cores starts 2 workers, under cgroup v1 and v2."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(workers, "CGROUPS", tmp_path)
-    monkeypatch.setattr(workers, "OWN_CGROUP", tmp_path / "self")
-    assert workers.count_available_cores() == 8
+    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "OWN_CGROUP", tmp_path / "self")
+    assert cores.count_available_cores() == 8
     (tmp_path / "self").write_text(groups)
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert workers.count_available_cores() == cores
+    assert cores.count_available_cores() == expected

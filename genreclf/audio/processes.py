@@ -1,0 +1,208 @@
+"""Worker processes: how they start, what they run, and how they end."""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import GeneratorType
+from typing import Any
+
+import psutil
+from threadpoolctl import threadpool_limits
+
+from genreclf.audio.cores import keep_memory, release_memory
+from genreclf.audio.sound_files import DecodeError
+from genreclf.errors import InputError
+
+KEPT = 3e8  # bytes of memory that a worker may keep for its next file
+PIPE = 2**20  # bytes of results that may wait to be read, where Linux allows it
+PRELOAD = ("genreclf.audio.workers", "librosa.feature.spectral")
+
+
+@dataclass
+class Worker:
+    """A worker process, seen from its parent.
+
+    Attributes:
+        process: the process.
+        tasks: where it is given items.
+        results: where it answers.
+        assigned: numbers of the items that it has been given and has not finished.
+        started: whether it has said so.
+        silent: seconds for which it has said nothing.
+    """
+
+    process: BaseProcess
+    tasks: Connection
+    results: Connection
+    assigned: deque[int] = field(default_factory=deque)
+    started: bool = False
+    silent: float = 0.0
+
+    def give(self, number: int, payload: bytes) -> bool:
+        """Give it an item; returns False if it has died."""
+        if not self.assigned:
+            self.silent = 0.0
+        self.assigned.append(number)
+        try:
+            self.tasks.send_bytes(payload)
+        except OSError:
+            return False
+        return True
+
+    def measure_memory(self) -> int:
+        """Measure its resident memory in bytes; 0 if it has just died."""
+        try:
+            return psutil.Process(self.process.pid).memory_info().rss
+        except psutil.Error:
+            return 0
+
+    def end(self, kill: bool) -> int | None:
+        """End it, and return its exit code, negative for a signal."""
+        if kill:
+            self.process.kill()
+        self.tasks.close()
+        self.process.join(5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(1)  # one that waits for a dead disk cannot even be killed
+        self.results.close()
+        return self.process.exitcode
+
+
+def start_worker(function: bytes) -> Worker:
+    """Start a process that computes a pickled function of the items that it is given.
+
+    Raises:
+        InputError: the system refuses.
+    """
+    context = _choose_context(PRELOAD)
+    (received, tasks), (results, sent) = context.Pipe(False), context.Pipe(False)
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # only Linux has it
+        import fcntl
+
+        fcntl.fcntl(sent, fcntl.F_SETPIPE_SZ, PIPE)
+    process = context.Process(target=_serve, args=(function, received, sent))
+    try:
+        with _block_ctrl_c(), _hide_script():
+            process.start()
+    except (OSError, EOFError) as error:
+        raise InputError(f"the processes that decode do not start: {error}") from None
+    received.close()
+    sent.close()
+    return Worker(process, tasks, results)
+
+
+def start_forkserver(preload: tuple[str, ...] = PRELOAD) -> None:
+    """Start, ahead of time, the process that workers are forked from; that takes a second."""
+    if _choose_context(preload).get_start_method() == "forkserver":
+        with _block_ctrl_c(), _hide_script():
+            forkserver.ensure_running()
+
+
+def _choose_context(preload: tuple[str, ...]) -> Any:
+    """Fork workers from a process without threads that has imported what they need."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))  # without effect once it runs
+    return context
+
+
+@contextlib.contextmanager
+def _block_ctrl_c() -> Iterator[None]:
+    """Let processes that are started here ignore Ctrl-C: the parent gets it and stops them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _hide_script() -> Iterator[None]:
+    """Keep processes that are started here from running the user's script again.
+
+    This makes a script work without the usual `if __name__ == "__main__"`.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name, None) for name in ("__file__", "__spec__")}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update({name: value for name, value in hidden.items() if value is not None})
+
+
+def _set_up_worker() -> None:
+    """Silence the decoders' warnings, use one core, keep memory, and exit with the parent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threadpool_limits(1)
+    keep_memory()
+    exit_with_parent()
+
+
+def exit_with_parent() -> None:
+    """End this process when its parent ends, even if the parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
+    """Compute items until the parent closes the pipe: what a worker process runs."""
+    _set_up_worker()
+    try:
+        compute = pickle.loads(function)
+    except Exception as error:  # such as a module of the user's that is not importable here
+        results.send(("useless", 0, _make_portable(error)))
+        return
+    results.send(("started", 0, None))
+    while True:
+        try:
+            number, item = pickle.loads(tasks.recv_bytes())
+        except EOFError:
+            return
+        try:
+            result = compute(item)
+            if isinstance(result, GeneratorType):
+                result = _send_values(result, number, results)
+            results.send(("ended", number, result))
+        except Exception as error:
+            results.send(("failed", number, _make_portable(error)))
+        del item
+        if psutil.Process().memory_info().rss > KEPT:
+            release_memory()
+
+
+def _send_values(values: GeneratorType, number: int, results: Connection) -> Any:
+    """Send what a generator yields; return what it returns."""
+    while True:
+        try:
+            results.send(("value", number, next(values)))
+        except StopIteration as stop:
+            return stop.value
+
+
+def _make_portable(error: Exception) -> tuple[Exception, str]:
+    """Return an exception that can be pickled, and its traceback; none for a user's mistake."""
+    expected = isinstance(error, InputError | DecodeError)
+    text = "" if expected else "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}"), text
+    return error, text
