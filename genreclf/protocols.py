@@ -46,6 +46,9 @@ class Dataset(Protocol):
 class FeatureDataset(Dataset, Protocol):
     """A dataset that brings its features along instead of audio.
 
+    It may have a method `check_features(features)` that raises InputError if its rows are not these
+    features.
+
     Attributes:
         silence: value of a silent frame, in scaled units; None: the least value.
     """
@@ -94,6 +97,8 @@ class Features(Protocol):
 
     - `version`: raised whenever the same audio gives other values than before. Without it, features
       are computed again whenever the file with the class changes.
+    - `padded`: False if short clips shall not be padded with silence up to `duration`. Without it,
+      they are if `sample_rate` is a number.
     - `silence`: values of a silent frame, one for all bins or one per bin; measured if missing.
     - `unit`, such as "dB", and `bin_axis`, "frequency" if moving the bins transposes the music:
       what augmentation may do with the values.
@@ -111,7 +116,7 @@ class Features(Protocol):
 
     @property
     def duration(self) -> float:
-        """Seconds of the waveforms it takes: exactly, or with `sample_rate` None at most."""
+        """Seconds of the waveforms it takes: exactly, or at most if they are not `padded`."""
         ...
 
     @property

@@ -192,8 +192,7 @@ def test_a_model_without_an_embedding_gives_the_input_of_its_last_layer(
     model, audio = load_untrained(tmp_path, name, features), (make_noise(6), RATE)
     embedding = model.embed(audio)
     assert (embedding.dtype, embedding.shape) == (np.float32, (size,))
-    windows = extract_windows((audio[0], RATE), model.features)
-    assert not isinstance(windows, str)
+    windows = [each for each in extract_windows((audio[0], RATE), model.features) if each]
     last = model.trained.net.classifier[-1]  # pyright: ignore
     inputs: list[torch.Tensor] = []
     last.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))

@@ -5,6 +5,7 @@ overshoot a little). Channels are averaged; soxr resamples at its "HQ" setting. 
 those of `librosa.load(path, sr=sample_rate, duration=duration)`.
 """
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from genreclf.audio.sound_files import DecodeError, read_start, read_stretches
+from genreclf.audio.checks import check_format
+from genreclf.audio.sound_files import DecodeError, read_stretches
 
 MIN_SECONDS = 2.0
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
+LOUDEST = 1e10  # amplitude, above that of 32-bit integers that were stored as floats
+CANCELLED = 0.01  # of the channels' mean power (-20 dB): of opposite channels, coding leaves -24 dB
+RECOVERED = 0.75  # of a sample rate: files of lower rates get a note
 BLOCK = 0.1  # s, in which one audible sample makes all of it count as audible
 
 
@@ -53,11 +58,13 @@ def read_audio(
     Raises:
         DecodeError: the file does not decode, is shorter than 2 s, or is silent (peak under 1e-4).
     """
-    samples, native_rate = read_start(Path(path), duration)
+    with contextlib.closing(read_stretches(Path(path), duration, notes)) as stretches:
+        samples, native_rate = next(stretches, (np.empty((0, 1), np.float32), 1))
     _check_length(len(samples) / native_rate)
     waveform = _mix_down(samples)
     if not _measure_audible(waveform, native_rate):
         raise DecodeError("silent: no sample above -80 dB of full scale")
+    _note_missing_band(native_rate, sample_rate, notes)
     return _resample(waveform, native_rate, sample_rate)
 
 
@@ -83,8 +90,8 @@ def read_windows(
     Raises:
         DecodeError: for the reasons of `read_audio`, at the first or a later window.
     """
-    stretches = read_stretches(Path(path), duration)
-    yield from _make_windows(stretches, sample_rate, duration, overlap)
+    stretches = read_stretches(Path(path), duration, notes)
+    yield from _make_windows(stretches, sample_rate, duration, overlap, notes)
 
 
 def split_waveform(
@@ -108,12 +115,13 @@ def split_waveform(
     Raises:
         DecodeError: the waveform is shorter than 2 s, is silent, or has values that are not finite.
     """
-    samples, size = np.atleast_2d(waveform).T, int(duration * native_rate)
+    samples, size = np.atleast_2d(waveform).T, max(1, int(duration * native_rate))
+    check_format(native_rate, samples.shape[1])
     stretches = (
         (samples[first : first + size].astype(np.float32), native_rate)
         for first in range(0, len(samples), size)
     )
-    yield from _make_windows(stretches, sample_rate, duration, overlap)
+    yield from _make_windows(stretches, sample_rate, duration, overlap, notes)
 
 
 def _make_windows(
@@ -121,11 +129,14 @@ def _make_windows(
     sample_rate: int | None,
     duration: float,
     overlap: float,
+    notes: list[str] | None,
 ) -> Iterator[AudioWindow]:
     """Resample the windows of samples (n, channels), and skip the silent ones."""
     silent = True
     for start, waveform, rate in _cut_windows(stretches, duration, overlap):
         if audible := _measure_audible(waveform, rate):
+            if silent:
+                _note_missing_band(rate, sample_rate, notes)
             silent = False
             yield AudioWindow(start, *_resample(waveform, rate, sample_rate), audible)
     if silent:
@@ -166,10 +177,21 @@ def _measure_audible(waveform: np.ndarray, rate: int) -> float:
     size = max(1, round(BLOCK * rate))
     edges = np.arange(0, len(waveform), size)
     peaks = np.maximum(np.maximum.reduceat(waveform, edges), -np.minimum.reduceat(waveform, edges))
-    if not np.isfinite(peaks).all():
+    loudest = peaks.max()
+    if not np.isfinite(loudest):
         raise DecodeError("does not decode: samples that are not finite numbers")
+    if loudest > LOUDEST:
+        raise DecodeError(f"does not decode: samples of up to {loudest:.0e}, where 1 is full scale")
     lengths = np.diff(edges, append=len(waveform))
     return float(lengths[peaks >= SILENCE].sum() / rate)
+
+
+def _note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str] | None) -> None:
+    if notes is not None and sample_rate and native_rate < RECOVERED * sample_rate:
+        notes.append(
+            f"sampled at {native_rate} Hz, so it lacks the band above {native_rate // 2} Hz that "
+            "the model was trained with"
+        )
 
 
 def _resample(
@@ -183,8 +205,21 @@ def _resample(
 
 
 def _mix_down(samples: np.ndarray) -> np.ndarray:
-    """Average the channels of (n, channels): `samples.mean(axis=1)`, but twenty times as fast."""
-    mixed = samples[:, 0].copy()
-    for channel in samples.T[1:]:
-        mixed += channel
-    return mixed / np.float32(samples.shape[1])
+    """Average the channels of (n, channels), or take the loudest where they cancel each other.
+
+    The average equals `samples.mean(axis=1)`, but twenty times as fast.
+    """
+    mixed, channels = samples[:, 0].copy(), samples.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):  # refused later
+        for channel in samples.T[1:]:
+            mixed += channel
+        mixed /= np.float32(channels)
+        if channels > 1 and _sum_squares(mixed) < CANCELLED / channels * _sum_squares(samples):
+            powers = [_sum_squares(np.ascontiguousarray(channel)) for channel in samples.T]
+            return samples[:, int(np.argmax(powers))].copy()
+    return mixed
+
+
+def _sum_squares(samples: np.ndarray) -> float:
+    flat = samples.reshape(-1)
+    return float(np.dot(flat, flat))

@@ -202,13 +202,13 @@ class Chroma(_Spectral):
 
 @dataclasses.dataclass(frozen=True)
 class MelFrames(_Features):
-    """Evenly spaced frames of the mel spectrogram of a file at its own sample rate.
+    """Evenly spaced frames of a mel spectrogram: coarse in time and small to store.
 
-    Of a clip's T frames, those at `floor((k + 0.5) * T / frames)`, k = 0, 1, ...: coarse in time
-    and small to store. In dB relative to the loudest bin of all T frames, as in `Mel`; a short clip
-    is not padded.
+    Of a clip's T frames, those at `floor((k + 0.5) * T / frames)`, k = 0, 1, ... In dB relative to
+    the loudest bin of all T frames, as in `Mel`; a short clip is not padded.
     """
 
+    sample_rate: int = 44100  # Hz
     duration: float = 30.0  # s; longer clips are cut
     n_fft: int = 2048  # samples
     hop_length: int = 512  # samples
@@ -219,7 +219,8 @@ class MelFrames(_Features):
     name: ClassVar[str] = "mel_frames"
     unit: ClassVar[str] = "dB"
     bin_axis: ClassVar[str] = "frequency"
-    sample_rate: ClassVar[None] = None  # the file's own
+    padded: ClassVar[bool] = False
+    version: ClassVar[int] = 2  # 1: at each file's own sample rate
 
     @property
     def silence(self) -> tuple[float, ...]:
@@ -238,6 +239,8 @@ class MelFrames(_Features):
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (bins, frames) of a waveform (samples,)."""
+        if sample_rate != self.sample_rate:
+            raise ValueError(f"waveform at {sample_rate} Hz; {self.sample_rate} Hz needed")
         filters = filterbank.build_mel_filters(sample_rate, self.n_fft, self.n_mels)
         mel = filterbank.compute_levels(waveform, filters, self.n_fft, self.hop_length, self.top_db)
         picked = (np.arange(self.frames) + 0.5) * mel.shape[1] / self.frames

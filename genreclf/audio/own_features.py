@@ -40,19 +40,26 @@ def get_silence(features: Any) -> tuple[float, ...]:
     return tuple(compute_features(features, noise, rate)[:, -1].tolist())
 
 
+def is_padded(features: Any) -> bool:
+    """Whether a short clip is padded with silence to `duration`: see `compute_features`."""
+    return bool(getattr(features, "padded", features.sample_rate is not None))
+
+
 def compute_features(features: Any, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Compute float32 features (bins, frames) of a waveform (samples,).
 
-    Features of a fixed sample rate get exactly `duration` seconds: a longer waveform is cut, a
-    shorter one is padded with zeros.
+    They get exactly `duration` seconds: a longer waveform is cut, a shorter one is padded with
+    zeros. Features with an attribute `padded` that is False, or without it a `sample_rate` that is
+    None, get shorter waveforms as they are.
 
     Raises:
         InputError: the values are not finite numbers, or not of the declared shape; or the user's
             own code fails.
     """
-    if features.sample_rate is not None:
-        size = int(features.duration * sample_rate)
-        waveform = np.pad(waveform[:size], (0, max(0, size - len(waveform))))
+    size = int(features.duration * sample_rate)
+    waveform = waveform[:size]
+    if len(waveform) < size and is_padded(features):
+        waveform = np.pad(waveform, (0, size - len(waveform)))
     with report_own_failure(f"features={features.name}: computing them"):
         values = np.asarray(features(waveform, sample_rate))
     if values.shape != tuple(features.shape):

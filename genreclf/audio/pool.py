@@ -5,6 +5,7 @@ all memory. A worker that ends, gives nothing for `STALL` seconds or needs more 
 killed and replaced. Its file gets a `DecodeError` with the reason; all other files are computed.
 """
 
+import atexit
 import contextlib
 import pickle
 import time
@@ -66,10 +67,12 @@ def run_in_workers(
         InputError: the processes cannot start.
     """
     pool = _Pool(pickle.dumps(function), iter(items), workers, ahead * workers)
+    atexit.register(pool.close)  # for an iterator that is left unfinished and kept
     try:
         while events := pool.gather(most, linger):
             yield events
     finally:
+        atexit.unregister(pool.close)
         pool.close()
 
 

@@ -26,7 +26,8 @@ from genreclf.errors import InputError
 
 KEPT = 3e8  # bytes of memory that a worker may keep for its next file
 PIPE = 2**20  # bytes of results that may wait to be read, where Linux allows it
-PRELOAD = ("genreclf.audio.workers", "librosa.feature.spectral")
+PRELOAD = ["genreclf.audio.workers"]  # what workers import before they are forked
+PRELOAD_FOR_MANY = [*PRELOAD, "librosa.feature.spectral"]  # slow, and only some features need it
 
 
 @dataclass
@@ -86,7 +87,7 @@ def start_worker(function: bytes) -> Worker:
     Raises:
         InputError: the system refuses.
     """
-    context = _choose_context(PRELOAD)
+    context = _choose_context(PRELOAD_FOR_MANY)
     (received, tasks), (results, sent) = context.Pipe(False), context.Pipe(False)
     with contextlib.suppress(ImportError, AttributeError, OSError):  # only Linux has it
         import fcntl
@@ -103,19 +104,22 @@ def start_worker(function: bytes) -> Worker:
     return Worker(process, tasks, results)
 
 
-def start_forkserver(preload: tuple[str, ...] = PRELOAD) -> None:
+def start_forkserver(for_many: bool) -> None:
     """Start, ahead of time, the process that workers are forked from; that takes a second."""
-    if _choose_context(preload).get_start_method() == "forkserver":
+    if (
+        _choose_context(PRELOAD_FOR_MANY if for_many else PRELOAD).get_start_method()
+        == "forkserver"
+    ):
         with _block_ctrl_c(), _hide_script():
             forkserver.ensure_running()
 
 
-def _choose_context(preload: tuple[str, ...]) -> Any:
+def _choose_context(preload: list[str]) -> Any:
     """Fork workers from a process without threads that has imported what they need."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))  # without effect once it runs
+    context.set_forkserver_preload(preload)  # without effect once it runs
     return context
 
 
@@ -198,7 +202,7 @@ def _send_values(values: GeneratorType, number: int, results: Connection) -> Any
 
 
 def _make_portable(error: Exception) -> tuple[Exception, str]:
-    """Return an exception that can be pickled, and its traceback; none for a user's mistake."""
+    """Return an exception that can be pickled, and its traceback unless it is expected."""
     expected = isinstance(error, InputError | DecodeError)
     text = "" if expected else "".join(traceback.format_exception(error))
     try:

@@ -40,6 +40,7 @@ KINDS = {
     "data.scale": (NUMBER,),
     "data.offset": (NUMBER,),
     "data.silence": (NUMBER,),
+    "data.sample_rate": (NUMBER,),
     "classes": (TEXTS, TEXT),
     "fill": (NUMBER,),
     "scheduler.mode": (TEXT,),

@@ -2,31 +2,28 @@
 
 import argparse
 import contextlib
-import csv
-import io
-import itertools
-import json
+import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from genreclf.commands.predict_formats import WRITERS, set_encoding
 from genreclf.errors import InputError
 
-if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
-    from genreclf.evaluation.inference import Prediction
+FEW = 8  # files, for which workers need not have imported librosa, which few features use
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 if all files were predicted, 1 if some were not."""
     options = _make_parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # print file names that are not UTF-8 unchanged
-            stream.reconfigure(errors="surrogateescape")
+    set_encoding(options.format)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return _predict(options)
     except InputError as error:
@@ -39,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("genreclf: interrupted", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -50,24 +49,24 @@ def _predict(options: argparse.Namespace) -> int:
         for file in sorted(map(str, find_audio_files(path))) or [path]
     ]
     _find_modules_here(options.trust)
-    if len(files) > 1:
-        from genreclf.audio.workers import start_forkserver
+    from genreclf.audio.processes import start_forkserver
 
-        start_forkserver()  # it gets ready while this process imports PyTorch
+    start_forkserver(for_many=len(files) > FEW)  # gets ready while this process imports PyTorch
     import genreclf
 
     model = genreclf.load(options.checkpoint, options.device, options.trust)
     failed = 0
     write = WRITERS[options.format](files, options.top)
-    with _show_progress(len(files)) as advance:
-        for prediction in model.predict(files):
-            if Path(prediction.path).is_dir():  # it contains no audio file
+    predictions: Any = model.predict(files, options.overlap)
+    with _show_progress(len(files)) as advance, contextlib.closing(predictions):
+        for prediction in predictions:
+            if prediction.error.startswith("a folder"):  # in which no audio file was found
                 reason = f"no audio file in this folder ({', '.join(EXTENSIONS)})"
                 prediction = replace(prediction, error=reason)
             write(prediction)
+            sys.stdout.flush()  # so that nothing is lost, whatever a later file does
             advance()
             failed += bool(prediction.error)
-    sys.stdout.flush()
     return 1 if failed else 0
 
 
@@ -128,71 +127,33 @@ def _make_parser() -> argparse.ArgumentParser:
         help="how many genres to show for each file (default: 3 in a table, all in json and csv)",
     )
     parser.add_argument(
+        "--overlap",
+        type=_parse_share,
+        default=0.0,
+        metavar="SHARE",
+        help="how much of a window the next one repeats, from 0 (the default) to below 1, such as "
+        "0.5: slower, with a finer timeline",
+    )
+    parser.add_argument(
         "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
     )
     return parser
+
+
+def _parse_share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a number from 0 to below 1 is needed")
+    return share
 
 
 def _parse_positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 is needed")
     return int(text)
-
-
-def _write_table(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """Write one line per file, and a second if its genre changes; errors go to stderr."""
-    width = max(map(len, files))
-
-    def write(prediction: "Prediction") -> None:
-        if prediction.error:
-            print(f"genreclf: {prediction.path}: {prediction.error}", file=sys.stderr)
-            return
-        column = max(map(len, prediction.scores))
-        best = itertools.islice(prediction.scores.items(), top or 3)
-        cells = (f" {name:<{column}} {100 * score:3.0f} %" for name, score in best)
-        print(f"{prediction.path:<{width}}", *cells)
-        stretches = itertools.groupby(prediction.timeline, key=lambda window: window.genre)
-        changes = [(next(group).start, genre) for genre, group in stretches]
-        if len(changes) > 1:
-            clock = (f"{int(at) // 60}:{int(at) % 60:02} {genre}" for at, genre in changes)
-            print(f"{'':<{width}}  ({', '.join(clock)})")
-
-    return write
-
-
-def _write_json(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """Write one JSON object per line."""
-
-    def write(prediction: "Prediction") -> None:
-        path = prediction.path
-        if prediction.error:
-            print(json.dumps({"path": path, "error": prediction.error}))
-            return
-        found = {
-            "genre": prediction.genre,
-            "scores": dict(itertools.islice(prediction.scores.items(), top)),
-            "timeline": [window._asdict() for window in prediction.timeline],
-        }
-        print(json.dumps({"path": path, **found}))
-
-    return write
-
-
-def _write_csv(files: Sequence[str], top: int | None) -> Callable[["Prediction"], None]:
-    """Write one row per file and genre."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "genre", "score", "error"])
-
-    def write(prediction: "Prediction") -> None:
-        if prediction.error:
-            writer.writerow([prediction.path, "", "", prediction.error])
-        for genre, score in itertools.islice(prediction.scores.items(), top):
-            writer.writerow([prediction.path, genre, f"{score:.6f}", ""])
-
-    return write
-
-
-WRITERS = {"table": _write_table, "json": _write_json, "csv": _write_csv}
 
 
 @contextlib.contextmanager

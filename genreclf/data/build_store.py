@@ -11,7 +11,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.cores import check_workers, count_available_cores
-from genreclf.audio.own_features import check_features, get_silence, get_stored
+from genreclf.audio.own_features import check_features, get_silence, get_stored, is_padded
 from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
@@ -69,6 +69,8 @@ def plan_store(
             f"data={dataset.name} with features={features.name}: features=precomputed goes with "
             "data=npz, which holds finished features, and with nothing else"
         )
+    if brought and (check := getattr(dataset, "check_features", None)):
+        check(features)
     stored, folder = get_stored(features), Path(str(outputs)) / "stores"
     tracks, contents = list_tracks(dataset, with_audio=not brought), None
     if not brought:
@@ -229,7 +231,7 @@ def _log_store(store: Store, features: Features, known_bad: Collection[str]) -> 
     if callable(features):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
-            filled = "" if features.sample_rate is None else " and end in silence"
+            filled = " and end in silence" if is_padded(features) else ""
             log.info("%d are shorter than %g s%s", short, features.duration, filled)
     if store.rejected:
         log.warning("%s", _format_rejections(store.rejected, known_bad))

@@ -3,8 +3,8 @@
 Audio is decoded in windows as long as the clips that the model was trained on. The scores and the
 embedding of a file are means over its windows, weighted by the seconds that are not silent. Windows
 are computed as they are decoded, so a file of any length needs the memory of a few. A waveform is
-a float array (samples,) or (channels, samples), nominally in [-1, 1], together with its sample rate in Hz; it is
-mixed down and resampled as files are.
+a float array (samples,) or (channels, samples), nominally in [-1, 1], together with its sample rate
+in Hz; it is mixed down and resampled as files are.
 """
 
 import contextlib

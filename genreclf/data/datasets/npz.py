@@ -4,7 +4,7 @@ An archive has the arrays `features`, `labels` and `track_ids`. `features` has t
 bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any numeric dtype.
 `labels` are names, or integers that number the classes; one for each track. Optional arrays:
 `split`, `artist`, `album`, and the scalars `scale` (not 0) and `offset`: a value means
-`scale * stored + offset`.
+`scale * stored + offset`; and `sample_rate`, in Hz, of the audio that the rows were computed from.
 """
 
 import glob
@@ -37,6 +37,8 @@ class Npz:
         classes: names of the classes for integer labels, by number; None keeps the numbers.
         silence: value of a silent frame, in scaled units; None for the smallest stored value.
         duration: seconds of audio that a row represents.
+        sample_rate: Hz of the audio that the rows were computed from; replaces the archives' own.
+            None, without one in the archives either: that of the features.
     """
 
     name = "npz"
@@ -49,15 +51,19 @@ class Npz:
         classes: Sequence[str] | None = None,
         silence: float | None = None,
         duration: float = 30,
+        sample_rate: float | None = None,
     ) -> None:
-        for name, value in {"scale": scale, "offset": offset, "silence": silence}.items():
+        numbers = {"scale": scale, "offset": offset, "silence": silence, "sample_rate": sample_rate}
+        for name, value in numbers.items():
             if value is not None and not _is_finite(value):
                 raise InputError(f"data.{name}={value}: a number is needed")
+        if sample_rate is not None and sample_rate <= 0:
+            raise InputError(f"data.sample_rate={sample_rate}: a number of Hz above 0 is needed")
         if scale == 0:
             raise InputError("data.scale=0 would make all features equal; another number is needed")
         self.path, self.silence, self.duration = str(path), silence, duration
         self.classes = _check_classes(classes)
-        self._scale, self._offset = scale, offset
+        self._scale, self._offset, self._sample_rate = scale, offset, sample_rate
 
     def files(self) -> list[Path]:
         """List the archives, sorted.
@@ -119,6 +125,31 @@ class Npz:
             offset if self._offset is None else float(self._offset),
         )
 
+    def check_features(self, features: Any) -> None:
+        """Refuse features of another sample rate than that of the audio of these rows.
+
+        Raises:
+            InputError: the sample rates differ, or one was set for features that have none.
+        """
+        wanted = getattr(features, "sample_rate", None)
+        if wanted is None:
+            if self._sample_rate is not None:
+                raise InputError(
+                    f"data.sample_rate={self._sample_rate}: features={features.name} have no "
+                    "sample rate to compare it with; leave it out, or set features=mel_frames or "
+                    "whichever the rows are"
+                )
+            return
+        rates = {self._sample_rate}
+        if self._sample_rate is None:
+            rates = {self._read_sample_rate(file, float(wanted)) for file in self.files()}
+        if others := sorted(rate for rate in rates if rate is not None and rate != wanted):
+            raise InputError(
+                f"data.path={self.path}: rows of audio at {others[0]:g} Hz, but features of audio "
+                f"at {wanted} Hz: set features.sample_rate={others[0]:g}, or data.sample_rate if "
+                "the archive is wrong"
+            )
+
     def rows(self) -> Iterator[np.ndarray]:
         """Yield the features (bins, frames) of each track, in the order of `tracks()`.
 
@@ -155,6 +186,10 @@ class Npz:
         if scale == 0 and self._scale is None:
             raise InputError(f"{file}: 'scale' is 0, which would make all features equal")
         return scale, offset
+
+    def _read_sample_rate(self, file: Path, default: float) -> float:
+        with open_archive(file) as archive:
+            return read_scalar(archive, file, "sample_rate", default)
 
     def _read_tracks(self, file: Path) -> list[Track]:
         columns = _read_columns(file, *_stamp(file))

@@ -1,0 +1,79 @@
+"""What a file can be refused for before, or instead of, decoding it."""
+
+import re
+from pathlib import Path
+
+MIN_RATE, MAX_RATE = 4_000, 800_000  # Hz; what a header says beyond this is no audio
+MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB
+HEAD = 1 << 10  # bytes that are looked at
+
+# What files that are not audio begin with.
+SIGNATURES = {
+    "an HTML page": rb"\s*<(!doctype html|html|head|body)\b",
+    "an XML file": rb"\s*<\?xml\b",
+    "a ZIP archive": rb"PK(\x03\x04|\x05\x06)",
+    "a gzip archive": rb"\x1f\x8b",
+    "a bzip2 archive": rb"BZh[1-9]1AY&SY",
+    "an xz archive": rb"\xfd7zXZ\0",
+    "a 7-Zip archive": rb"7z\xbc\xaf\x27\x1c",
+    "a RAR archive": rb"Rar!\x1a\x07",
+    "a JPEG picture": rb"\xff\xd8\xff",
+    "a PNG picture": rb"\x89PNG\r\n",
+    "a GIF picture": rb"GIF8[79]a",
+    "a WebP picture": rb"RIFF....WEBP",
+    "a PDF document": rb"%PDF-",
+    "a playlist": rb"#EXTM3U|ffconcat version|\[playlist\]",
+    "metadata of macOS (AppleDouble)": rb"\x00\x05\x16[\x00\x07]",
+    "a program": rb"\x7fELF|MZ.{60}|#!",
+    "an HDF5 file": rb"\x89HDF\r\n",
+    "a NumPy array": rb"\x93NUMPY",
+    "a MIDI file, which holds notes instead of sound": rb"MThd",
+    "a Git LFS pointer: run git lfs pull": rb"version https://git-lfs",
+}
+
+
+class DecodeError(ValueError):
+    """A file without a usable waveform; the message gives the reason, without the path."""
+
+
+def check_file(path: Path) -> None:
+    """Raise DecodeError if there is no such file or it is empty."""
+    if not path.is_file():
+        raise DecodeError("no such file")
+    if path.stat().st_size == 0:
+        raise DecodeError("does not decode: the file is empty")
+
+
+def check_format(sample_rate: int, channels: int) -> None:
+    """Raise DecodeError if no audio has this sample rate in Hz or this number of channels."""
+    if not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise DecodeError(
+            f"does not decode: its header says {sample_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz can "
+            "be read"
+        )
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise DecodeError(
+            f"does not decode: its header says {channels} channels; 1 to {MAX_CHANNELS} can be read"
+        )
+
+
+def refuse_other_content(path: Path, *, by_signature: bool = False) -> None:
+    """Raise DecodeError if a file turns out to be something else than audio.
+
+    Args:
+        path: the file.
+        by_signature: only look for signatures, which exclude audio; text or zeros at the beginning
+            do not.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    for name, pattern in SIGNATURES.items():
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            raise DecodeError(f"not audio: {name}")
+    if by_signature:
+        return
+    if not head.strip(b"\0"):
+        raise DecodeError("not audio: the file begins with zeros")
+    text = head.decode(errors="ignore")  # the end may cut a character
+    if len(text.encode()) > len(head) - 4 and not re.search(r"[\x00-\x08\x0e-\x1f]", text):
+        raise DecodeError("not audio: text")

@@ -1,0 +1,128 @@
+r"""The formats in which `genreclf predict` writes predictions: table, JSON and CSV.
+
+JSON and CSV are UTF-8 whatever the terminal; a byte of a file name that is not is written as an
+escape, such as `\udce9`. The table also escapes what the terminal cannot show.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from genreclf.evaluation.timeline import find_segments
+
+if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
+    from genreclf.evaluation.inference import Prediction
+
+WIDEST = 60  # characters of a path in a table of aligned columns
+
+
+def set_encoding(kind: str) -> None:
+    """Choose how the output is encoded: as the terminal, or as UTF-8 for other programs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = sys.stdout.encoding if kind == "table" else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
+
+
+def report_remark(path: str, text: str) -> None:
+    """Print a line about a file on standard error."""
+    print(f"genreclf: {escape(path)}: {escape(text)}", file=sys.stderr)
+
+
+def escape(text: str) -> str:
+    """Escape control characters, such as line breaks in a file's name."""
+    return "".join(
+        letter if letter.isprintable() or letter >= "\ud800" else repr(letter)[1:-1]
+        for letter in text
+    )
+
+
+def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
+    """Write a line per file, and more if its genre changes; errors and notes go to stderr."""
+    width = min(WIDEST, max(len(escape(file)) for file in files))
+
+    def write(prediction: Prediction) -> None:
+        for note in prediction.notes:
+            report_remark(prediction.path, note)
+        if prediction.error:
+            report_remark(prediction.path, prediction.error)
+            return
+        column = max(map(len, prediction.scores))
+        best = itertools.islice(prediction.scores.items(), top or 3)
+        cells = (f" {name:<{column}} {100 * score:3.0f} %" for name, score in best)
+        print(f"{escape(prediction.path):<{width}}", *cells)
+        segments = find_segments(prediction.timeline)
+        if len(segments) > 1:
+            changes = (f"{format_clock(at)} {genre}" for at, genre in segments)
+            print(_wrap(f"({', '.join(changes)})", width + 2))
+
+    return write
+
+
+def format_clock(seconds: float) -> str:
+    """Format a time as 1:02 or, from an hour on, as 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _wrap(text: str, indent: int) -> str:
+    """Indent text, and wrap it between entries at the width of the terminal."""
+    columns = shutil.get_terminal_size().columns
+    if indent + len(text) > columns:
+        indent = min(indent, 4)
+    lines = textwrap.wrap(
+        text.replace(" ", "\xa0").replace(",\xa0", ", "),
+        max(40, columns),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 1),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
+    """Write one JSON object per line."""
+
+    def write(prediction: Prediction) -> None:
+        path, notes = prediction.path, prediction.notes
+        if prediction.error:
+            print(json.dumps({"path": path, "error": prediction.error, "notes": notes}))
+            return
+        found = {
+            "genre": prediction.genre,
+            "scores": dict(itertools.islice(prediction.scores.items(), top)),
+            "notes": notes,
+            "timeline": [window._asdict() for window in prediction.timeline],
+        }
+        print(json.dumps({"path": path, **found}))
+
+    return write
+
+
+def write_csv(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
+    """Write one row per file and genre."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "genre", "score", "error", "notes"])
+
+    def write(prediction: Prediction) -> None:
+        path, notes = prediction.path, "; ".join(prediction.notes)
+        if prediction.error:
+            writer.writerow([path, "", "", prediction.error, notes])
+        for genre, score in itertools.islice(prediction.scores.items(), top):
+            writer.writerow([path, genre, f"{score:.6f}", "", notes])
+
+    return write
+
+
+WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}

@@ -1,0 +1,39 @@
+"""Writes sound files of many formats for tests, with PyAV or the FFmpeg program."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import av
+import imageio_ffmpeg
+import numpy as np
+
+RATE = 44100
+TONES = (230.0, 330.0, 690.0, 1350.0)  # Hz
+
+
+def make_music(seconds: float, channels: int = 2, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    """Make a chord with a little noise, float32 (n, channels); each seed transposes it."""
+    rng, time = np.random.default_rng(seed), np.arange(int(seconds * rate)) / rate
+    chord = np.sin(2 * np.pi * (1.1**seed * np.array(TONES)) * time[:, None]).sum(axis=1)
+    noise = 0.02 * rng.standard_normal((len(time), channels))
+    return (0.1 * chord[:, None] + noise).astype(np.float32)
+
+
+def encode(path: Path, samples: np.ndarray, codec: str, rate: int = RATE, **options: Any) -> Path:
+    """Write samples (n, channels) with one of FFmpeg's encoders; the name gives the container."""
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=rate, layout=layout, **options)
+        planar = np.ascontiguousarray(samples.T.astype(np.float32))
+        frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = rate, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    return path
+
+
+def run_ffmpeg(*arguments: Any) -> None:
+    """Run the FFmpeg program, for options that PyAV does not have."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)]
+    subprocess.run(command, check=True)
