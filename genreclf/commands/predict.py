@@ -135,6 +135,13 @@ def _make_parser() -> argparse.ArgumentParser:
         "0.5: slower, with a finer timeline",
     )
     parser.add_argument(
+        "--threshold",
+        type=_parse_threshold,
+        metavar="SHARE",
+        help="a file is unknown if it is less like the training data than this share of held-out "
+        "music, from 0 to 1 (default: 0.95; 1: no file is unknown)",
+    )
+    parser.add_argument(
         "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
     )
     return parser
@@ -147,6 +154,16 @@ def _parse_share(text: str) -> float:
         share = math.nan
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError(f"{text}: a number from 0 to below 1 is needed")
+    return share
+
+
+def _parse_threshold(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: a number from 0 to 1 is needed")
     return share
 
 
