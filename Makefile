@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench bench-gpu docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
+.PHONY: help demo reproduce bench bench-gpu bench-unknown novelty docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ bench: $(READY)  ## Compare speed with a plain implementation; BENCH="training -
 bench-gpu: $(READY)  ## Measure training on a GPU in at most 8 minutes; BENCH="--minutes 4" for less
 	$(BIN)/python tests/bench/gpu.py $(BENCH)
 
+bench-unknown: $(READY)  ## Measure how often music and other sounds are called unknown: MUSIC=folder
+	$(BIN)/python tests/bench/unknown.py $(MUSIC) $(BENCH)
+
 docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs
 	@echo outputs/docs/index.html
@@ -45,6 +48,9 @@ NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, 
 pretrained: $(READY)  ## Bundle the model of RUN=outputs/train/... with genreclf
 	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/models/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
+
+novelty: $(READY)  ## Fit the novelty score of the bundled model on ROWS=fma.npz, as mel_frames
+	$(BIN)/python tests/bench/add_novelty.py $(ROWS) $(BENCH)
 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." DISTILLATION="..."
 	$(if $(and $(DATA),$(DISTILLATION)),,$(error ablations: DATA="data=..." and DISTILLATION="distillation=..." are needed))

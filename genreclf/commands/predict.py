@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genreclf.commands.predict_formats import WRITERS, set_encoding
 from genreclf.errors import InputError
+
+if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
+    from genreclf.evaluation.inference import Model
 
 FEW = 8  # files, for which workers need not have imported librosa, which few features use
 
@@ -55,9 +58,10 @@ def _predict(options: argparse.Namespace) -> int:
     import genreclf
 
     model = genreclf.load(options.checkpoint, options.device, options.trust)
+    threshold = _choose_threshold(options.threshold, model)
     failed = 0
     write = WRITERS[options.format](files, options.top)
-    predictions: Any = model.predict(files, options.overlap)
+    predictions: Any = model.predict(files, options.overlap, threshold)
     with _show_progress(len(files)) as advance, contextlib.closing(predictions):
         for prediction in predictions:
             if prediction.error.startswith("a folder"):  # in which no audio file was found
@@ -68,6 +72,21 @@ def _predict(options: argparse.Namespace) -> int:
             advance()
             failed += bool(prediction.error)
     return 1 if failed else 0
+
+
+def _choose_threshold(given: float | None, model: "Model") -> float:
+    """Choose the novelty above which a file is unknown, or say that the model knows none."""
+    from genreclf.models.novelty import THRESHOLD
+
+    if model.trained.novelty is None:
+        reason = "this model cannot tell what is unlike its training data"
+        if given is not None:
+            raise InputError(
+                f"--threshold: {reason}; train it again with this version, on at least 20 training "
+                "and 20 validation tracks"
+            )
+        print(f"genreclf: {reason}: no file is unknown", file=sys.stderr)
+    return THRESHOLD if given is None else given
 
 
 def _find_modules_here(trust: Sequence[str]) -> None:
