@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench bench-gpu bench-unknown novelty docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
+.PHONY: help demo reproduce bench bench-gpu bench-unknown bench-formats fuzz novelty docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,13 @@ bench-gpu: $(READY)  ## Measure training on a GPU in at most 8 minutes; BENCH="-
 
 bench-unknown: $(READY)  ## Measure how often music and other sounds are called unknown: MUSIC=folder
 	$(BIN)/python tests/bench/unknown.py $(MUSIC) $(BENCH)
+
+bench-formats: $(READY)  ## Measure how audio formats change the bundled model's answers: FOLDER=music
+	$(BIN)/python tests/bench/formats.py $(if $(FOLDER),$(FOLDER),$(error bench-formats: FOLDER=music is needed)) $(BENCH)
+
+fuzz: $(READY)  ## Predict 2,000 damaged copies of the MP3 files of MUSIC=FOLDER: each must have one answer
+	$(if $(MUSIC),,$(error MUSIC=FOLDER is needed))
+	$(BIN)/python tests/bench/fuzz.py $(MUSIC)
 
 docs: $(READY)  ## Build the documentation in outputs/docs; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d outputs/docs/.doctrees docs outputs/docs

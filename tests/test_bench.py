@@ -12,6 +12,7 @@ import pytest
 import reference
 import sides
 import torch
+from encode import encode, make_music
 from measure import Side, compute_ratio, measure_in_turn
 
 from genreclf.audio import decode
@@ -105,3 +106,18 @@ def test_the_gpu_benchmark_runs_at_a_small_size_without_one(tmp_path: Path) -> N
     ways = [name for name in figures if name.endswith(("plain steps", "CUDA graphs", "packed"))]
     assert all(figures[name]["ms per step"] > 0 for name in ways if "difference" not in name)
     assert "aten::" in figures["profile"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_formats_encodes_and_compares(tmp_path: Path) -> None:
+    """B1: lossless formats at any sample rate answer the same; the table says which do not."""
+    for seed in range(2):
+        encode(tmp_path / f"{seed}.mp3", make_music(5, seed=seed), "libmp3lame")
+    path = tmp_path / "formats.json"
+    command = [sys.executable, BENCH / "formats.py", tmp_path, "--formats", "FLAC", "--json", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "| FLAC at 96 kHz | 2 | 100 % |" in done.stdout
+    lines = {line["format"]: line for line in json.loads(path.read_text())}
+    for name in ("FLAC 24 bit", "FLAC at 192 kHz", "FLAC 5.1", "FLAC, 20 dB quieter"):
+        assert lines[name]["largest change of a score"] < 0.02
+    assert lines["FLAC at 8 kHz"]["largest change of a score"] > 0.02

@@ -2,7 +2,8 @@
 
 A waveform is a mono float32 array of shape (samples,), nominally in [-1, 1] (lossy decoders
 overshoot a little). Channels are averaged; soxr resamples at its "HQ" setting. The samples equal
-those of `librosa.load(path, sr=sample_rate, duration=duration)`.
+those of `librosa.load(path, sr=sample_rate, duration=duration)`, except where librosa stops before
+the end of the file, and where the channels cancel each other.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ def read_audio(
     """Decode the first `duration` seconds of a file, as mono at `sample_rate` Hz.
 
     Args:
-        path: an MP3, WAV, FLAC or OGG file; other formats need FFmpeg.
+        path: a file of any common format, such as MP3, M4A, FLAC, WAV, OGG, Opus or WMA.
         sample_rate: sample rate of the result in Hz; None keeps the file's own rate.
         duration: maximum number of seconds to read; a shorter file gives a shorter waveform.
         notes: gets a line for each thing about the file that the listener should know.

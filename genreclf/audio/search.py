@@ -6,7 +6,7 @@ from pathlib import Path
 
 EXTENSIONS = (
     *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff"),
-    *(".m4a", ".aac", ".wma"),  # need FFmpeg
+    *(".m4a", ".aac", ".wma"),
 )
 
 

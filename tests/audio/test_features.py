@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import librosa
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from genreclf.audio import decode
 from genreclf.audio.features import MFCC, Chroma, Mel, MelFrames, Waveform
 from genreclf.audio.on_device import TOLERANCE, build_batch_features
+from genreclf.audio.own_features import compute_features, is_padded
 from genreclf.errors import InputError
 
 RATE = 22050
@@ -96,10 +98,23 @@ def test_the_waveform_is_kept_as_it_is(waveform: np.ndarray) -> None:
 def test_another_sample_rate_is_a_defect(waveform: np.ndarray) -> None:
     with pytest.raises(ValueError, match="44100 Hz; 22050 Hz needed"):
         Mel()(waveform, 44100)
+    with pytest.raises(ValueError, match="22050 Hz; 44100 Hz needed"):
+        MelFrames()(waveform, 22050)
 
 
-def test_frames_are_picked_evenly_at_the_files_own_rate(waveform: np.ndarray) -> None:
-    features = MelFrames(frames=10, n_mels=16)
+def test_short_clips_of_mel_frames_are_not_padded_b1(waveform: np.ndarray) -> None:
+    """B1: a fixed sample rate does not fix the length; other classes choose by `padded`."""
+    features = MelFrames(RATE, frames=10)
+    expected = features(waveform, RATE)
+    np.testing.assert_array_equal(compute_features(features, waveform, RATE), expected)
+    assert not is_padded(features)
+    assert is_padded(Mel())
+    assert not is_padded(SimpleNamespace(sample_rate=None))
+    assert is_padded(SimpleNamespace(sample_rate=None, padded=True))
+
+
+def test_frames_are_picked_evenly(waveform: np.ndarray) -> None:
+    features = MelFrames(16000, frames=10, n_mels=16)
     power = librosa.feature.melspectrogram(y=waveform, sr=16000, n_mels=16)
     level = librosa.power_to_db(power, ref=np.max)
     picked = [int((k + 0.5) * level.shape[1] / 10) for k in range(10)]
@@ -110,7 +125,7 @@ def test_mel_frames_are_the_rows_of_the_shared_archive(fma_clip: Path, fma_rows:
     """Within 2 of 255."""
     with np.load(fma_rows) as rows:
         row = rows["features"][np.flatnonzero(rows["track_ids"] == 2)[0]]
-    row_db = MelFrames()(*decode.read_audio(fma_clip, None, 30.0))
+    row_db = MelFrames()(*decode.read_audio(fma_clip, 44100, 30.0))
     assert np.abs((row_db + 80) * 255 / 80 - row).max() < 2
 
 

@@ -331,7 +331,11 @@ def test_declared_shapes_are_actual_shapes_a18(n_fft: int, hop_length: int, rate
         mel(waveform, rate), librosa.power_to_db(power, ref=np.max), atol=1e-3
     )
     spectral = (mel, MFCC(rate, n_mels=20, n_mfcc=7, **common), Chroma(rate, **common))
-    for features in (*spectral, MelFrames(n_mels=20, frames=9, **common), Waveform(rate, duration)):
+    for features in (
+        *spectral,
+        MelFrames(rate, n_mels=20, frames=9, **common),
+        Waveform(rate, duration),
+    ):
         values = own_features.compute_features(features, waveform, rate)
         assert values.shape == features.shape
     for features in spectral:

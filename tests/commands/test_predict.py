@@ -1,21 +1,26 @@
 import csv
+import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
 from conftest import TINY
 
 import genreclf
-from genreclf.audio import decode
+from genreclf.audio import Mel, decode
 from genreclf.audio.workers import extract
 from genreclf.commands import predict
+from genreclf.data import Folder
+from genreclf.data.build_store import build_store
 from genreclf.errors import InputError
 from genreclf.evaluation import inputs
 from genreclf.evaluation.inference import Prediction, TimelineEntry
@@ -283,3 +288,180 @@ def test_what_to_trust_is_said_as_predict_takes_it_b8(
     assert capsys.readouterr().err == (
         "genreclf: a.B is not imported; add --trust a.B --trust torch.nn.Tanh\n"
     )
+
+
+@pytest.fixture
+def model(checkpoint: str) -> genreclf.Model:
+    return genreclf.load(checkpoint, "cpu")
+
+
+@pytest.mark.parametrize("level", [0.0, 3e-5])
+def test_silence_has_no_vote_c8(model: genreclf.Model, level: float, tmp_path: Path) -> None:
+    """C8: music followed by silence, exact or nearly, has the genre of the music."""
+    music, rest = noise(5), level * noise(6.5, 1)
+    alone = model.predict((music, RATE))
+    assert model.predict((np.concatenate([music, rest]), RATE)).scores == pytest.approx(
+        alone.scores
+    )
+    half = model.predict((np.concatenate([music, noise(0.5, 2), rest]), RATE))
+    assert len(half.timeline) == 3
+    last = model.predict((np.concatenate([noise(0.5, 2), rest[: 2 * RATE]]), RATE))
+    for genre, score in half.scores.items():  # the third window counts for .5 s of 5.5 s
+        expected = (5 * alone.scores[genre] + 0.5 * last.scores[genre]) / 5.5
+        assert score == pytest.approx(expected, abs=1e-4)
+
+
+def test_features_that_are_not_finite_are_a_line_for_their_file_c2(
+    checkpoint: str, tmp_path: Path, music: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """C2: a file of absurd samples is rejected by name in predict and prepare, and no other is."""
+    root = tmp_path / "music"
+    shutil.copytree(music, root)
+    loud = root / "Rock" / "loud.wav"
+    soundfile.write(loud, 1e30 * noise(3), RATE, subtype="DOUBLE")
+    files = [str(loud), str(root / "Rock" / "01-01.mp3")]
+    assert predict.main([*files, "--checkpoint", checkpoint, "--format", "json"]) == 1
+    bad, good = map(json.loads, capfd.readouterr().out.splitlines())
+    assert "finite" in bad["error"] or "full scale" in bad["error"]
+    assert good["genre"]
+    features = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
+    store = build_store(Folder(root, 2.5), features, outputs=tmp_path)
+    assert len(store) == 48
+    (rejected,) = store.rejected
+    assert rejected["track_id"] == "Rock/loud.wav"
+
+
+def test_windows_may_overlap(model: genreclf.Model, capfd: pytest.CaptureFixture[str]) -> None:
+    """C10: with an overlap of one half there are about twice as many windows."""
+    audio = (noise(10), RATE)
+    starts = [window.start for window in model.predict(audio, overlap=0.5).timeline]
+    np.testing.assert_allclose(starts, np.arange(0, 7.6, 1.25), atol=1e-3)
+    for wrong in (1.0, -0.1, float("nan"), "a"):
+        with pytest.raises(InputError, match="at least 0 and below 1"):
+            model.predict(audio, overlap=wrong)  # pyright: ignore
+    with pytest.raises(SystemExit):
+        predict.main(["a.wav", "--overlap", "1"])
+    assert "a number from 0 to below 1 is needed" in capfd.readouterr().err
+
+
+def test_a_long_timeline_fits_on_a_terminal_c10(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C10: a mix of 3 h with hundreds of changes is a few lines; JSON has every window."""
+    monkeypatch.setenv("COLUMNS", "80")
+    genres = np.random.default_rng(0).choice(["Experimental", "International", "Rock"], 360)
+    timeline = [TimelineEntry(30.0 * i, 30.0 * i + 30, str(g), 0.5) for i, g in enumerate(genres)]
+    blocks = ["Experimental", "International"] * 3
+    for i in range(360):
+        timeline.append(TimelineEntry(10800 + 30.0 * i, 10830 + 30.0 * i, blocks[i // 60], 0.9))
+    prediction = Prediction("mix.flac", {"Rock": 1.0}, timeline)
+    predict.WRITERS["table"](["mix.flac"], None)(prediction)
+    _, *rest = capsys.readouterr().out.splitlines()
+    assert 1 <= len(rest) <= 4
+    assert all(len(line) <= 80 for line in rest)
+    assert "3:30:00 International" in "".join(rest)
+    predict.WRITERS["json"](["mix.flac"], None)(prediction)
+    assert len(json.loads(capsys.readouterr().out)["timeline"]) == 720
+
+
+def test_notes_are_shown_in_each_format(capsys: pytest.CaptureFixture[str]) -> None:
+    """C11: what decoding has to say about a file is on stderr, in JSON and in a column of CSV."""
+    prediction = Prediction("a.mp3", {"Rock": 1.0}, [], notes=["only 20 of 60 s decode", "8 kHz"])
+    predict.WRITERS["json"](["a.mp3"], None)(prediction)
+    assert json.loads(capsys.readouterr().out)["notes"] == prediction.notes
+    predict.WRITERS["csv"](["a.mp3"], None)(prediction)
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["notes"] == "only 20 of 60 s decode; 8 kHz"
+    timeline = [TimelineEntry(0, 30, "Rock", 1.0)]
+    predict.WRITERS["table"](["a.mp3"], None)(dataclasses.replace(prediction, timeline=timeline))
+    assert capsys.readouterr().err.splitlines() == [
+        "genreclf: a.mp3: only 20 of 60 s decode",
+        "genreclf: a.mp3: 8 kHz",
+    ]
+
+
+PREDICT = [sys.executable, "-m", "genreclf", "predict"]
+NAMES = ["日本.mp3", os.fsdecode(b"latin1 \xe9.mp3"), "line\nbreak \x1b[31m.mp3"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names that Windows does not allow")
+@pytest.mark.parametrize("kind", ["table", "json", "csv"])
+def test_names_beyond_the_terminals_encoding_b11(
+    kind: str, checkpoint: str, music: Path, tmp_path: Path
+) -> None:
+    """B11: JSON and CSV are UTF-8 in every terminal, and the table escapes what it cannot show."""
+    clip = next(music.rglob("*.mp3")).read_bytes()
+    for name in NAMES:
+        Path(tmp_path, name).write_bytes(clip)
+    done = subprocess.run(
+        [*PREDICT, *NAMES, "--checkpoint", checkpoint, "--format", kind],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    if kind == "table":
+        lines = done.stdout.decode("cp1252").splitlines()
+        starts = [r"\u65e5\u672c.mp3", r"latin1 \udce9.mp3", r"line\nbreak \x1b[31m.mp3"]
+        assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+    elif kind == "json":
+        rows = map(json.loads, done.stdout.decode().splitlines())
+        assert [row["path"] for row in rows] == NAMES
+    else:
+        rows = csv.DictReader(io.StringIO(done.stdout.decode()))
+        found = list(dict.fromkeys(row["path"] for row in rows))
+        assert found == [NAMES[0], r"latin1 \udce9.mp3", NAMES[2]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
+def test_sigterm_leaves_nothing_behind_c9(checkpoint: str, music: Path, tmp_path: Path) -> None:
+    """C9: a predict that is terminated ends with 143, without processes or files left behind."""
+    files = [str(each) for each in music.rglob("*.mp3")] * 20
+    process = subprocess.Popen(
+        [*PREDICT, *files, "--checkpoint", checkpoint],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    process.stdout.readline()
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert not list(tmp_path.iterdir())
+
+
+class CrashingMel(Mel):
+    """Features of the user's own that crash the process for one clip."""
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        if np.abs(waveform).max() < 0.02:
+            os._exit(7)
+        return super().__call__(waveform, sample_rate)
+
+
+@pytest.mark.slow
+def test_a_crash_costs_one_line_in_predict_and_prepare_c4(
+    music: Path, tmp_path: Path, model: genreclf.Model
+) -> None:
+    """C4: a file that crashes its process has a line that says so; all others are answered."""
+    root = tmp_path / "music"
+    shutil.copytree(music, root)
+    soundfile.write(root / "Rock" / "quiet.wav", 0.01 * noise(3), RATE)
+    features = CrashingMel(duration=2.5, n_mels=32, n_fft=1024, hop_length=1024)
+    store = build_store(Folder(root, 2.5), features, outputs=tmp_path)
+    assert len(store) == 48
+    (rejected,) = store.rejected
+    assert rejected["reason"] == "the decoder ended its process (exit status 7)"
+    model.features = features
+    paths = sorted(map(str, root.glob("*/*")))
+    found = list(model.predict(paths))
+    assert [prediction.path for prediction in found] == paths
+    errors = {Path(each.path).name: each.error for each in found if each.error}
+    assert errors == {"quiet.wav": "the decoder ended its process (exit status 7)"}

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 import signal
@@ -223,6 +224,30 @@ def test_rows_may_be_features_that_audio_gives_too(tmp_path: Path) -> None:
         build_store(Npz(archive, scale=1 / 255), features, outputs=tmp_path)
     with pytest.raises(InputError, match="rows of 8 x 16 cannot be features=mel_frames, which are"):
         build_store(in_db, MelFrames(n_mels=8, frames=20), outputs=tmp_path)
+
+
+def test_rows_of_another_sample_rate_are_refused_b1(tmp_path: Path) -> None:
+    """B1: rows of audio at 22.05 kHz are not what features at 44.1 kHz compute from a file."""
+    rows = np.random.default_rng(0).uniform(-80, 0, size=(30, 8, 16))
+    arrays = {"features": rows, "labels": np.array(list("ab") * 15), "track_ids": np.arange(30)}
+    archive, stated = tmp_path / "a.npz", tmp_path / "b.npz"
+    np.savez(archive, **arrays)
+    np.savez(stated, **arrays, sample_rate=22050)
+    features = MelFrames(n_mels=8, frames=16)
+    for dataset in (Npz(stated), Npz(archive, sample_rate=22050)):
+        with pytest.raises(InputError, match=r"rows of audio at 22050 Hz.*set features"):
+            build_store(dataset, features, outputs=tmp_path)
+        at_22050 = dataclasses.replace(features, sample_rate=22050)
+        store = build_store(dataset, at_22050, outputs=tmp_path)
+        assert store.source.features["sample_rate"] == 22050  # as checkpoints will record it
+    for dataset in (Npz(archive), Npz(stated, sample_rate=44100)):
+        store = build_store(dataset, features, outputs=tmp_path)
+        assert store.source.features["sample_rate"] == 44100
+    assert len(build_store(Npz(stated), Precomputed(), outputs=tmp_path)) == 30
+    with pytest.raises(InputError, match=r"data\.sample_rate=22050: features=precomputed have no"):
+        build_store(Npz(archive, sample_rate=22050), Precomputed(), outputs=tmp_path)
+    with pytest.raises(InputError, match=r"data\.sample_rate=-1: a number of Hz above 0"):
+        Npz(archive, sample_rate=-1)
 
 
 def test_the_command_prints_the_store(command: Callable[..., str], music: Path) -> None:
