@@ -75,17 +75,14 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _choose_threshold(given: float | None, model: "Model") -> float:
-    """Choose the novelty above which a file is unknown, or say that the model knows none."""
+    """Choose the novelty above which a file is unknown."""
     from genreclf.models.novelty import THRESHOLD
 
-    if model.trained.novelty is None:
-        reason = "this model cannot tell what is unlike its training data"
-        if given is not None:
-            raise InputError(
-                f"--threshold: {reason}; train it again with this version, on at least 20 training "
-                "and 20 validation tracks"
-            )
-        print(f"genreclf: {reason}: no file is unknown", file=sys.stderr)
+    if given is not None and model.trained.novelty is None:
+        raise InputError(
+            "--threshold: this model cannot tell what is unlike its training data; train it again "
+            "with this version, on at least 20 training and 20 validation tracks"
+        )
     return THRESHOLD if given is None else given
 
 
