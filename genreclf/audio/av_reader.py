@@ -8,6 +8,7 @@ refused.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -99,13 +100,15 @@ class AvReader:
             raise DecodeError("does not decode: it is encrypted (DRM)")
         return stream
 
-    def count_seconds(self) -> float:
-        """Add up the durations of all packets, without decoding; ends the reading."""
-        return sum(
-            float(packet.duration * packet.time_base)
-            for packet in self._read_packets()
-            if packet.duration and packet.time_base
-        )
+    def has_more_than(self, seconds: float) -> bool:
+        """Whether the packets are longer than that in total; ends the reading without decoding."""
+        unit = float(self._stream.time_base or 0)
+        left = seconds / unit if unit else math.inf
+        for packet in self._read_packets():
+            left -= packet.duration or 0
+            if left < 0:
+                return True
+        return False
 
     def read_blocks(self, skip: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Yield all samples after the first `skip`, float32 (n, channels), and their rate in Hz.
@@ -143,26 +146,26 @@ class AvReader:
         """Yield samples (n, channels), at the latest from `wanted` seconds on."""
         from av.error import FFmpegError
 
-        base, jumping = None, False  # base: time of the first frame in s
-        if self._container.format.name not in EXACT:
-            wanted = 0.0
+        base, jumping, skipped = None, False, -math.inf  # base: time of the first frame in s
         for packet in self._read_packets():
-            if base is not None and packet.pts is not None and packet.time_base:
-                if packet.pts * packet.time_base - base < wanted - WARM_UP:
-                    jumping = True
-                    continue
-                if jumping:
-                    self._stream.codec_context.flush_buffers()
+            if packet.pts is not None and packet.pts < skipped:
+                jumping = True
+                continue
+            if jumping:
+                self._stream.codec_context.flush_buffers()
             try:
                 frames: Any = packet.decode()
             except (FFmpegError, OSError, ValueError):
                 self.damaged += 1
                 continue
             for frame in frames:
-                if jumping and frame.time is not None:
+                if jumping and base is not None and frame.time is not None:
                     self._at = round((frame.time - base) * self._rate)
                     jumping = False
-                base = frame.time if base is None else base
+                if base is None and frame.time is not None:
+                    base = frame.time
+                    if self._container.format.name in EXACT:
+                        skipped = (base + wanted - WARM_UP) / float(self._stream.time_base)
                 yield from self._convert(frame)
         yield from self._convert(None)
 

@@ -37,9 +37,9 @@ class DecodeError(ValueError):
 
 
 def check_file(path: Path) -> None:
-    """Raise DecodeError if there is no such file or it is empty."""
-    if not path.is_file():
-        raise DecodeError("no such file")
+    """Raise DecodeError if there is no such file, it is no regular file, or it is empty."""
+    if not path.is_file():  # a pipe or a device might never end
+        raise DecodeError("no regular file" if path.exists() else "no such file")
     if path.stat().st_size == 0:
         raise DecodeError("does not decode: the file is empty")
 

@@ -18,7 +18,7 @@ from genreclf.audio.checks import DecodeError as DecodeError
 from genreclf.audio.checks import check_file, check_format, refuse_other_content
 from genreclf.audio.headers import estimates_duration, find_fault, read_stated_size
 
-TOLERANCE = 0.5  # s that may be missing, because decoders differ in what they trim
+TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
 GAIN = 0.2  # s that PyAV must read more than libsndfile to be asked
 UNREAD = 4096  # bytes; so few after the end of the audio hold no more of it
 BLOCK = 60  # s that are read together, at most
@@ -107,7 +107,7 @@ class _Progress:
     @property
     def lacks_some(self) -> bool:
         """Whether the file should have more than what was read."""
-        return self.stated is not None and self.stated - self.seconds > TOLERANCE
+        return self.stated is not None and 0.999 * self.stated - self.seconds > TOLERANCE
 
 
 def _read_blocks(
@@ -119,7 +119,7 @@ def _read_blocks(
         yield from _read_with_libsndfile(path, duration, progress)
     except soundfile.LibsndfileError:
         failed = True
-    if not progress.complete and (failed or _count_seconds(path) - progress.seconds > GAIN):
+    if not progress.complete and (failed or _has_more(path, progress.seconds + GAIN)):
         if not progress.done:
             refuse_other_content(path, by_signature=True)
         try:
@@ -170,13 +170,13 @@ def _read_block(sound: soundfile.SoundFile, size: int) -> np.ndarray:
     return block[:done]
 
 
-def _count_seconds(path: Path) -> float:
-    """Count the seconds that PyAV would read; 0 if it cannot read the file."""
+def _has_more(path: Path, seconds: float) -> bool:
+    """Whether PyAV would read more than that."""
     try:
         with AvReader(path) as reader:
-            return reader.count_seconds()
+            return reader.has_more_than(seconds)
     except DecodeError:
-        return 0.0
+        return False
 
 
 def _read_with_pyav(path: Path, progress: _Progress) -> Generator[tuple[np.ndarray, int]]:

@@ -8,9 +8,11 @@ in Hz; it is mixed down and resampled as files are.
 """
 
 import contextlib
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -34,7 +36,7 @@ from genreclf.models.fused import fuse
 from genreclf.models.novelty import THRESHOLD
 
 UNKNOWN = "unknown"  # instead of a genre
-FEW = 4  # windows that one core computes sooner than several, which wait for each other
+FEW = 16  # windows that are computed on one core while workers decode on the others
 
 
 class TimelineEntry(NamedTuple):
@@ -208,26 +210,31 @@ class Model:
     ) -> Iterator[Prediction]:
         paths: dict[int, str] = {}
         batches = stream_inputs(audio, self.features, overlap, paths)
+        several = operator.length_hint(audio, 2) > 1
+        score = partial(self._score, few=FEW if several else 2)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
-            for number, found in enumerate(compute_files(batches, self._score)):
+            for number, found in enumerate(compute_files(batches, score)):
                 yield self._summarise(paths.pop(number), found, threshold)
 
     def _compute(
-        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor]
+        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = 2
     ) -> np.ndarray:
-        """Compute results, float32 (len(rows), size), of features (bins, frames)."""
+        """Compute results, float32 (len(rows), size), of features (bins, frames).
+
+        Fewer than `few` are computed on one core: several would only wait for each other.
+        """
         if not rows:
             return np.empty((0, 0), np.float32)
-        with torch.inference_mode(), threadpool_limits(1 if len(rows) < FEW else None):
+        with torch.inference_mode(), threadpool_limits(1 if len(rows) < few else None):
             batch = torch.from_numpy(np.stack(rows)).to(self.device)
             values = compute(self._normalise(batch)).float().cpu().numpy()
         if not np.isfinite(values).all() and not self._has_finite_weights():
             raise InputError("the model's results are not finite numbers: its weights are damaged")
         return values
 
-    def _score(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+    def _score(self, rows: Sequence[np.ndarray], few: int = 2) -> np.ndarray:
         """Compute scores and, as a last column, the novelty (0 if the model has none)."""
-        scores = self._compute(rows, self._score_batch)
+        scores = self._compute(rows, self._score_batch, few)
         rate = self.trained.novelty
         novelty = rate.rate(rows) if rate and rows else np.zeros(len(rows))
         return np.column_stack([scores, novelty]) if rows else scores

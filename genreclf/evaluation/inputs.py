@@ -19,7 +19,7 @@ from genreclf.errors import InputError
 
 AudioInput = str | os.PathLike[str] | tuple[Any, float]  # a path, or (waveform, sample rate)
 BATCH = 32  # windows that the network gets at once
-LINGER = 0.2  # s to wait for that many
+LINGER = 0.5  # s to wait for that many
 AHEAD = 64  # files for each process that may be finished while an earlier one is decoded
 FILES_PER_PROCESS = 8  # with fewer, starting another process does not pay off
 DEVICES = ("cpu", "cuda", "mps", "xpu")

@@ -11,6 +11,13 @@ def test_settings_come_back() -> None:
         assert build_features(describe_features(features)) == features
 
 
+def test_checkpoints_without_a_sample_rate_get_the_default_b1() -> None:
+    """B1: what was stored before mel_frames had a sample rate was computed at 44.1 kHz, mostly."""
+    stored = describe_features(MelFrames(frames=64))
+    assert stored.pop("sample_rate") == 44100
+    assert build_features(stored) == MelFrames(frames=64)
+
+
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(InputError, match="not known"):
         build_features({"name": "wavelet"})

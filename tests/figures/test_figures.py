@@ -283,7 +283,7 @@ def test_a_net_without_attention_adds_its_genres(
     [
         ([], "clip=... is needed"),
         (["clip=/nowhere.mp3"], "clip=/nowhere.mp3: no such file"),
-        (["clip={noise}"], "noise.mp3: does not decode"),
+        (["clip={noise}"], "noise.mp3: not audio: text"),
         (["clip={noise}", "file=a.gif"], "file=a.gif: its name must end in .svg, .png, .pdf"),
         (["clip={noise}", "features=precomputed"], "choose another features="),
         (["clip={noise}", "checkpoint=/nowhere.ckpt"], "checkpoint=/nowhere.ckpt: no such file"),
