@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench bench-gpu bench-launchers docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean bench-formats
+.PHONY: help demo reproduce bench bench-gpu bench-launchers docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean bench-formats bench-unknown fuzz novelty
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ bench-gpu: $(READY)  ## Measure training on a GPU in at most 8 minutes; BENCH="-
 bench-launchers: $(READY)  ## Run the demo's grid with joblib and packed: time and memory
 	$(BIN)/python tests/bench/launchers.py $(BENCH)
 
+bench-unknown: $(READY)  ## Measure how often music and other sounds are called unknown: MUSIC=folder
+	$(BIN)/python tests/bench/unknown.py $(MUSIC) $(BENCH)
+
 bench-formats: $(READY)  ## Measure how audio formats change the bundled model's answers: FOLDER=music
 	$(BIN)/python tests/bench/formats.py $(if $(FOLDER),$(FOLDER),$(error bench-formats: FOLDER=music is needed)) $(BENCH)
 
@@ -56,6 +59,9 @@ NOTICE = Trained on mel spectrograms of FMA Small (Defferrard and others, 2017, 
 pretrained: $(READY)  ## Bundle the model of RUN=outputs/train/... with genreclf
 	$(BIN)/genreclf export checkpoint=$(RUN)/best.ckpt folder=genreclf/models/pretrained \
 	  title='"FMA Small, eight genres"' notice='"$(NOTICE)"'
+
+novelty: $(READY)  ## Fit the novelty score of the bundled model on ROWS=fma.npz, as mel_frames
+	$(BIN)/python tests/bench/add_novelty.py $(ROWS) $(BENCH)
 
 ablations: $(READY)  ## experiment=best with one thing changed, 8 epochs each: DATA="data=..." DISTILLATION="..."
 	$(if $(and $(DATA),$(DISTILLATION)),,$(error ablations: DATA="data=..." and DISTILLATION="distillation=..." are needed))

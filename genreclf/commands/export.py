@@ -92,6 +92,7 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
         "trust": list_untrusted([described["model"], described["features"]]),
         "classes": described["classes"],
         "bins": described["bins"],
+        "novelty": bool(described.get("novelty")),
         "result": result,
         "split": result["data"]["split"],
         "shared_artists": result["data"]["leakage"]["train-val"]["tracks_of_shared_artists"],

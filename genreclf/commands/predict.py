@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genreclf.commands.predict_formats import WRITERS, set_encoding
 from genreclf.errors import InputError
+
+if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
+    from genreclf.evaluation.inference import Model
 
 FEW = 8  # files, for which workers need not have imported librosa, which few features use
 
@@ -61,9 +64,10 @@ def _predict(options: argparse.Namespace) -> int:
     import genreclf
 
     model = genreclf.load(options.checkpoint, options.device, options.trust)
+    threshold = _choose_threshold(options.threshold, model)
     failed = 0
     write = WRITERS[options.format](files, options.top)
-    predictions: Any = model.predict(files, options.overlap)
+    predictions: Any = model.predict(files, options.overlap, threshold)
     with _show_progress(len(files)) as advance, contextlib.closing(predictions):
         for prediction in predictions:
             if prediction.error.startswith("a folder"):  # in which no audio file was found
@@ -74,6 +78,18 @@ def _predict(options: argparse.Namespace) -> int:
             advance()
             failed += bool(prediction.error)
     return 1 if failed else 0
+
+
+def _choose_threshold(given: float | None, model: "Model") -> float:
+    """Choose the novelty above which a file is unknown."""
+    from genreclf.models.novelty import THRESHOLD
+
+    if given is not None and model.trained.novelty is None:
+        raise InputError(
+            "--threshold: this model cannot tell what is unlike its training data; train it again "
+            "with this version, on at least 20 training and 20 validation tracks"
+        )
+    return THRESHOLD if given is None else given
 
 
 def _find_modules_here(trust: Sequence[str]) -> None:
@@ -141,6 +157,13 @@ def _make_parser() -> argparse.ArgumentParser:
         "0.5: slower, with a finer timeline",
     )
     parser.add_argument(
+        "--threshold",
+        type=_parse_threshold,
+        metavar="SHARE",
+        help="a file is unknown if it is less like the training data than this share of held-out "
+        "music, from 0 to 1 (default: 0.95; 1: no file is unknown)",
+    )
+    parser.add_argument(
         "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
     )
     return parser
@@ -153,6 +176,16 @@ def _parse_share(text: str) -> float:
         share = math.nan
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError(f"{text}: a number from 0 to below 1 is needed")
+    return share
+
+
+def _parse_threshold(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: a number from 0 to 1 is needed")
     return share
 
 

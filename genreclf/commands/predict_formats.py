@@ -58,7 +58,10 @@ def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction],
             return
         column = max(map(len, prediction.scores))
         best = itertools.islice(prediction.scores.items(), top or 3)
-        cells = (f" {name:<{column}} {100 * score:3.0f} %" for name, score in best)
+        cells = [f" {name:<{column}} {100 * score:3.0f} %" for name, score in best]
+        if prediction.is_unknown:
+            nearest = ", ".join(" ".join(cell.split()) for cell in cells)
+            cells = [f" unknown (nearest: {nearest})"]
         print(f"{escape(prediction.path):<{width}}", *cells)
         segments = find_segments(prediction.timeline)
         if len(segments) > 1:
@@ -101,6 +104,8 @@ def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], 
             return
         found = {
             "genre": prediction.genre,
+            "unknown": prediction.is_unknown,
+            "novelty": prediction.novelty,
             "scores": dict(itertools.islice(prediction.scores.items(), top)),
             "notes": notes,
             "timeline": [window._asdict() for window in prediction.timeline],
@@ -113,14 +118,16 @@ def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], 
 def write_csv(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
     """Write one row per file and genre."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "genre", "score", "error", "notes"])
+    writer.writerow(["path", "genre", "score", "error", "notes", "novelty", "unknown"])
 
     def write(prediction: Prediction) -> None:
         path, notes = prediction.path, "; ".join(prediction.notes)
         if prediction.error:
-            writer.writerow([path, "", "", prediction.error, notes])
+            writer.writerow([path, "", "", prediction.error, notes, "", ""])
+        novelty = "" if prediction.novelty is None else f"{prediction.novelty:.6f}"
+        unknown = str(prediction.is_unknown).lower() if novelty else ""
         for genre, score in itertools.islice(prediction.scores.items(), top):
-            writer.writerow([path, genre, f"{score:.6f}", "", notes])
+            writer.writerow([path, genre, f"{score:.6f}", "", notes, novelty, unknown])
 
     return write
 

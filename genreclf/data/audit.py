@@ -1,13 +1,14 @@
 """Finds leaks between the parts of a split: the same recording, artist or album in two of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from genreclf.data.artists import identify_albums, identify_artists
+from genreclf.data.near_duplicates import NearDuplicate
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -17,19 +18,25 @@ Group = dict[str, list[str]]  # ids of tracks with identical rows, by part
 
 
 def audit_split(
-    store: Store, split: Split, allow_identical: Sequence[str] | str | int = ()
+    store: Store,
+    split: Split,
+    allow_identical: Sequence[str] | str | int = (),
+    near_duplicates: Sequence[NearDuplicate] = (),
 ) -> dict[str, Any]:
-    """Find what parts share: identical rows, artists, albums.
+    """Find what parts share: identical rows, near-duplicates, artists, albums.
 
     Args:
         store: the store that is split.
         split: its parts.
         allow_identical: track ids (or one) whose rows may occur in two parts, or "all".
+        near_duplicates: rows of the store that are probably the same recording; they are reported,
+            but are no error.
 
     Returns:
-        A dict of `unknown_artist` (number of tracks), `duplicates` (groups of track ids with
-        identical rows within a part) and, for each pair of parts such as "train-test", a dict of
-        `identical` (groups of track ids with identical rows, of both parts), `artists` and `albums`
+        A dict of `unknown_artist` (number of tracks), `duplicates` and `near_duplicates` (groups of
+        track ids with identical rows, and pairs with similar ones, within a part) and, for each
+        pair of parts such as "train-test", a dict of `identical` and `near_duplicates` (the same,
+        of both parts), `artists` and `albums`
         (how many are shared) and `tracks_of_shared_artists` (how many tracks of the second part
         have an artist who is in the first).
 
@@ -43,6 +50,8 @@ def audit_split(
         "unknown_artist": artists.count(""),
         "duplicates": [ids for group in groups for ids in group.values() if len(ids) > 1],
     }
+    pairs = _sort_pairs(store, split, near_duplicates)
+    report["near_duplicates"] = [ids for part in split for ids in pairs.get((part, part), [])]
     for first, second in combinations(split, 2):
         shared = _find_common(artists, split[first], split[second])
         report[f"{first}-{second}"] = {
@@ -51,6 +60,7 @@ def audit_split(
                 for group in groups
                 if first in group and second in group
             ],
+            "near_duplicates": pairs.get((first, second), []),
             "artists": len(shared),
             "albums": len(_find_common(albums, split[first], split[second])),
             "tracks_of_shared_artists": sum(artists[row] in shared for row in split[second]),
@@ -65,6 +75,30 @@ def format_groups(groups: Sequence[Sequence[str]]) -> str:
     """Format the first few groups of identical tracks, such as "2 = 5, 7 = 9 = 11, ..."."""
     shown = [" = ".join(group[:SHOWN]) + " = ..." * (len(group) > SHOWN) for group in groups]
     return ", ".join(shown[:SHOWN]) + ", ..." * (len(groups) > SHOWN)
+
+
+def list_near_duplicates(
+    report: Mapping[str, Any], allow_identical: Sequence[str] | str | int = ()
+) -> list[str]:
+    """List in a few lines the near-duplicates of a report that are not allowed in two parts."""
+    given = [allow_identical] if isinstance(allow_identical, str | int) else allow_identical
+    allowed = set(map(str, given))
+    lines = []
+    if pairs := report["near_duplicates"]:
+        lines.append(
+            f"{len(pairs)} pairs of tracks within one part are probably the same recording "
+            f"({format_groups(pairs)})"
+        )
+    for parts, found in report.items():
+        if "-" in parts and "all" not in allowed:
+            pairs = [ids for ids in found["near_duplicates"] if not allowed & {*ids}]
+            if pairs:
+                lines.append(
+                    f"{len(pairs)} pairs of tracks, one in {parts.replace('-', ' and one in ')}, "
+                    f"are probably the same recording ({format_groups(pairs)}): keep one track of "
+                    "each, or allow them: allow_identical=[track id, ...] or =all"
+                )
+    return lines
 
 
 def count_tracks(store: Store, split: Split) -> dict[str, dict[str, int]]:
@@ -83,6 +117,21 @@ def _group_identical_rows(store: Store, split: Split) -> list[Group]:
             group = groups.setdefault(store.row_sha1[row], {})
             group.setdefault(part, []).append(store.track_ids[row])
     return [group for group in groups.values() if sum(map(len, group.values())) > 1]
+
+
+def _sort_pairs(
+    store: Store, split: Split, near_duplicates: Sequence[NearDuplicate]
+) -> dict[tuple[str, str], list[list[str]]]:
+    """Sort pairs of track ids by the parts they lie in, in the order of the split."""
+    places = {int(row): part for part, rows in split.items() for row in rows}
+    order = list(split)
+    pairs: dict[tuple[str, str], list[list[str]]] = {}
+    for first, second, _ in near_duplicates:
+        if first in places and second in places:
+            ordered = sorted((first, second), key=lambda row: order.index(places[row]))
+            parts = (places[ordered[0]], places[ordered[1]])
+            pairs.setdefault(parts, []).append([store.track_ids[row] for row in ordered])
+    return pairs
 
 
 def _check_identical(store: Store, groups: Sequence[Group], allow_identical: Any) -> None:

@@ -33,17 +33,20 @@ from genreclf.evaluation.inputs import (
 from genreclf.evaluation.windows import FileWindows, compute_files
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.fused import fuse
+from genreclf.models.novelty import THRESHOLD
 
+UNKNOWN = "unknown"  # instead of a genre
 FEW = 16  # windows that are computed on one core while workers decode on the others
 
 
 class TimelineEntry(NamedTuple):
-    """The most likely genre of one window."""
+    """The most likely genre of one window, or "unknown"."""
 
     start: float  # s
     end: float  # s
     genre: str
-    score: float  # its probability
+    score: float  # the probability of the most likely one
+    novelty: float | None = None  # as in `Prediction`
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Prediction:
         timeline: the windows in order; silent ones are left out.
         error: why there are no scores, such as "no such file"; empty if there are.
         notes: remarks about the file, each a line, such as that it is truncated.
+        novelty: how unlike the training data it is, 0 to 1: the share of held-out tracks that were
+            less so, as a mean over the windows, weighted as the scores are. None if there is an
+            error or the model cannot tell.
+        threshold: the novelty above which the genre is "unknown".
     """
 
     path: str
@@ -63,11 +70,18 @@ class Prediction:
     timeline: list[TimelineEntry]
     error: str = ""
     notes: list[str] = field(default_factory=list)
+    novelty: float | None = None
+    threshold: float = THRESHOLD
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is unlike the training data: speech, noise, or music far from every genre."""
+        return self.novelty is not None and self.novelty > self.threshold
 
     @property
     def genre(self) -> str:
-        """The most likely genre; empty if there is an error."""
-        return next(iter(self.scores), "")
+        """The most likely genre, or "unknown"; empty if there is an error."""
+        return UNKNOWN if self.is_unknown else next(iter(self.scores), "")
 
 
 def load(
@@ -115,20 +129,26 @@ class Model:
         self._normalise = trained.normalise.to(self.device)
 
     @overload
-    def predict(self, audio: AudioInput, overlap: float = 0.0) -> Prediction: ...  # pyright: ignore  # text iterates, too
+    def predict(  # pyright: ignore  # text iterates, too
+        self, audio: AudioInput, overlap: float = 0.0, threshold: float = THRESHOLD
+    ) -> Prediction: ...
 
     @overload
     def predict(
-        self, audio: Iterable[AudioInput], overlap: float = 0.0
+        self, audio: Iterable[AudioInput], overlap: float = 0.0, threshold: float = THRESHOLD
     ) -> Iterator[Prediction]: ...
 
-    def predict(self, audio: Any, overlap: float = 0.0) -> Prediction | Iterator[Prediction]:
+    def predict(
+        self, audio: Any, overlap: float = 0.0, threshold: float = THRESHOLD
+    ) -> Prediction | Iterator[Prediction]:
         """Predict the genres of a file or waveform, or of each of several.
 
         Args:
             audio: a path; a tuple of a waveform, float (samples,) or (channels, samples), and its
                 sample rate in Hz; or an iterable of these. A folder is not searched.
             overlap: share of a window that the next one repeats, 0 <= overlap < 1.
+            threshold: the novelty above which audio is "unknown"; 1 for never. At the default,
+                about 5 % of held-out music is.
 
         Returns:
             A `Prediction`; for an iterable, an iterator over predictions in the same order. A
@@ -143,17 +163,19 @@ class Model:
         """
         self._check_features()
         check_overlap(overlap)
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold={threshold}: a number from 0 to 1 is needed")
         if isinstance(audio, str | os.PathLike) or is_waveform(audio):
             checked = check_audio(audio)
             batches = stream_input(checked, self.features, overlap)
             (found,) = compute_files(batches, self._score)
-            return self._summarise(checked if isinstance(checked, str) else "", found)
+            return self._summarise(checked if isinstance(checked, str) else "", found, threshold)
         if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
             raise InputError(
                 "predict: a path, (waveform, sample_rate) or an iterable of these is needed, not "
                 f"{type(audio).__name__}"
             )
-        return self._predict_each(audio, overlap)
+        return self._predict_each(audio, overlap, threshold)
 
     def embed(self, audio: AudioInput) -> np.ndarray:
         """Compute the embedding of a file or waveform: the input of the model's last layer.
@@ -183,14 +205,16 @@ class Model:
                 "audio; use genreclf evaluate with data=npz"
             )
 
-    def _predict_each(self, audio: Iterable[AudioInput], overlap: float) -> Iterator[Prediction]:
+    def _predict_each(
+        self, audio: Iterable[AudioInput], overlap: float, threshold: float
+    ) -> Iterator[Prediction]:
         paths: dict[int, str] = {}
         batches = stream_inputs(audio, self.features, overlap, paths)
         several = operator.length_hint(audio, 2) > 1
         score = partial(self._score, few=FEW if several else 2)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
             for number, found in enumerate(compute_files(batches, score)):
-                yield self._summarise(paths.pop(number), found)
+                yield self._summarise(paths.pop(number), found, threshold)
 
     def _compute(
         self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = 2
@@ -209,7 +233,11 @@ class Model:
         return values
 
     def _score(self, rows: Sequence[np.ndarray], few: int = 2) -> np.ndarray:
-        return self._compute(rows, self._score_batch, few)
+        """Compute scores and, as a last column, the novelty (0 if the model has none)."""
+        scores = self._compute(rows, self._score_batch, few)
+        rate = self.trained.novelty
+        novelty = rate.rate(rows) if rate and rows else np.zeros(len(rows))
+        return np.column_stack([scores, novelty]) if rows else scores
 
     def _embed(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         return self._compute(rows, self._embed_batch)
@@ -241,15 +269,19 @@ class Model:
             self._net(features)
         return inputs[-1]
 
-    def _summarise(self, path: str, found: FileWindows) -> Prediction:
-        """Make the prediction of a file from the scores (classes,) of its windows."""
+    def _summarise(self, path: str, found: FileWindows, threshold: float) -> Prediction:
+        """Make the prediction of a file from the scores and the novelty of its windows."""
         if error := found.error:
             return Prediction(path, {}, [], error, found.notes)
-        timeline = [
-            TimelineEntry(*span, self.classes[own.argmax()], float(own.max()))
-            for span, own in zip(found.spans, found.values, strict=True)
-        ]
-        mean = found.average()
-        order = np.argsort(-mean, kind="stable")
+        rated = self.trained.novelty is not None
+        timeline = []
+        for span, (*own, strange) in zip(found.spans, found.values, strict=True):
+            best = int(np.argmax(own))
+            genre = UNKNOWN if rated and strange > threshold else self.classes[best]
+            novelty = float(strange) if rated else None
+            timeline.append(TimelineEntry(*span, genre, float(own[best]), novelty))
+        *mean, strange = found.average()
+        order = np.argsort(-np.array(mean), kind="stable")
         scores = {self.classes[i]: float(mean[i]) for i in order}
-        return Prediction(path, scores, timeline, notes=found.notes)
+        novelty = float(strange) if rated else None
+        return Prediction(path, scores, timeline, "", found.notes, novelty, threshold)

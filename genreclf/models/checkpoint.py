@@ -17,6 +17,7 @@ from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
 from genreclf.models.model_files import read_model_files
 from genreclf.models.normalise import Normalise
+from genreclf.models.novelty import Novelty
 from genreclf.models.own_code import list_changed_code
 from genreclf.trust import build_part, require_trust
 
@@ -36,6 +37,8 @@ class TrainedModel:
         epoch: epoch of the weights, from 0.
         normalise: applied to features (batch, bins, frames) before the network.
         model: settings of the network, with `_target_`.
+        novelty: rates how unlike the training data features are; None if the checkpoint does not
+            say, like those of early versions and of runs with few tracks.
     """
 
     net: nn.Module
@@ -46,6 +49,7 @@ class TrainedModel:
     epoch: int = 0
     normalise: nn.Module = field(default_factory=nn.Identity)
     model: dict[str, Any] = field(default_factory=dict)
+    novelty: Novelty | None = None
 
     @property
     def takes_audio(self) -> bool:
@@ -88,6 +92,7 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
             checkpoint["epoch"],
             _build_normalise(weights),
             described["model"],
+            Novelty.read(described["novelty"]) if described.get("novelty") else None,
         )
     except InputError as error:
         raise InputError(f"checkpoint={path}: {error}") from None

@@ -21,6 +21,7 @@ from genreclf.files import BEST, read_json, write_atomically
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
+NOVELTY = "novelty.safetensors"  # of an exported model, if its novelty score was fitted
 TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
 SHA1 = 20  # bytes
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -33,8 +34,8 @@ def read_model_files(path: str | Path) -> dict[str, Any]:
         path: as for `genreclf.models.checkpoint.load_checkpoint`.
 
     Returns:
-        `genreclf` (a dict: model, features, classes, bins, trained_on and others), `state_dict` and
-        `epoch`.
+        `genreclf` (a dict: model, features, classes, bins, trained_on, novelty and others),
+        `state_dict` and `epoch`.
 
     Raises:
         InputError: there is no such file or folder, or it is damaged or of another version.
@@ -116,6 +117,8 @@ def read_exported(folder: Path) -> dict[str, Any]:
             for name, rows in weights.items()
             if name.startswith(TRAINED_ON)
         }
+        if (folder / NOVELTY).exists():
+            described["novelty"] = load((folder / NOVELTY).read_bytes())
         return {"genreclf": described, "epoch": described["epoch"], "state_dict": weights}
     except InputError:
         raise
@@ -146,6 +149,7 @@ def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
         hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
         kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
     content = save({key: kept[key].contiguous() for key in sorted(kept)})
+    write_novelty(folder, described.pop("novelty", None))
     described |= {"epoch": checkpoint["epoch"], "sha256": sha256(content).hexdigest()}
     with (
         write_atomically(folder / DESCRIPTION) as description,  # these are replaced in reverse
@@ -155,6 +159,20 @@ def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
         description.write(json.dumps(described, indent=2) + "\n")
         readme.write(card)
         file.write(content)
+
+
+def write_novelty(folder: Path, tensors: dict[str, torch.Tensor] | None) -> None:
+    """Write the novelty score of an exported model, or delete that of the model before it.
+
+    Args:
+        folder: the folder of the model.
+        tensors: as `genreclf.models.novelty.Novelty.list_tensors` gives; None for none.
+    """
+    if tensors is None:
+        (folder / NOVELTY).unlink(missing_ok=True)
+        return
+    with write_atomically(folder / NOVELTY, "wb") as file:
+        file.write(save({name: tensors[name].contiguous() for name in sorted(tensors)}))
 
 
 def locate_checkpoint(path: str | Path) -> Path:

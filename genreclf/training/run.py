@@ -11,6 +11,7 @@ import torch
 
 from genreclf.data import audit
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.near_duplicates import find_near_duplicates
 from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
 from genreclf.evaluation import runs
@@ -21,6 +22,7 @@ from genreclf.training import loggers, memory
 from genreclf.training.build import Parts, make_classifier, make_data
 from genreclf.training.fit import TrainingResult, fit, restore
 from genreclf.training.metrics import compute_log_probabilities
+from genreclf.training.novelty import add_novelty
 from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def train_and_test(
     runs.write_config(folder, parts.config)
     provenance = collect_provenance()  # before anything else is committed
     data = make_data(parts, store)
-    leakage = audit.audit_split(store, data.split, parts.allow_identical)
+    near = find_near_duplicates(store)
+    leakage = audit.audit_split(store, data.split, parts.allow_identical, near)
     classifier = make_classifier(parts, data)
     description = classifier.description
     known = {
@@ -65,7 +68,7 @@ def train_and_test(
         **provenance,
         "config": parts.config,
     }
-    _log_data(data, known["params"], leakage)
+    _log_data(data, known["params"], leakage, parts.allow_identical)
     _warn_of_seen_tracks(data, description["seen_before"])
     with loggers.RunLoggers(parts.loggers, folder, parts.config) as logging_to:
         try:
@@ -73,6 +76,7 @@ def train_and_test(
                 trained = restore(parts, finished, folder, provenance)
                 logging_to.log_history(finished.result, steps=len(data.train_dataloader()))
             else:
+                add_novelty(classifier, data, parts.features)
                 with memory.report_exhaustion(parts.batch_size):
                     trained = fit(parts, data, classifier, folder, logging_to.started, provenance)
             assert trained is not None
@@ -192,7 +196,9 @@ def _describe_data(
     }
 
 
-def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> None:
+def _log_data(
+    data: StoreDataModule, params: int, leakage: dict[str, Any], allow_identical: Any
+) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     log.info("%d parameters; tracks: %s", params, counts)
     for note in get_notes(data.split):
@@ -208,10 +214,12 @@ def _log_data(data: StoreDataModule, params: int, leakage: dict[str, Any]) -> No
     if groups := leakage["duplicates"]:
         shown = audit.format_groups(groups)
         log.warning("%d recordings occur more than once within one part: %s", len(groups), shown)
-    for parts, found in leakage.items():
-        if "-" in parts and found["identical"]:
-            count, named = len(found["identical"]), parts.replace("-", " and ")
+    for pair, found in leakage.items():
+        if "-" in pair and found["identical"]:
+            count, named = len(found["identical"]), pair.replace("-", " and ")
             log.warning("%d recordings are in %s: allow_identical permits them", count, named)
+    for line in audit.list_near_duplicates(leakage, allow_identical):
+        log.warning("%s", line)
     if data.tested_part == "val":
         log.warning("this split has no test part: the model is tested on the validation part")
     shared = leakage.get("train-test", leakage["train-val"])["tracks_of_shared_artists"]

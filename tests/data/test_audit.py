@@ -23,6 +23,7 @@ def test_audit_counts_what_is_shared(
     audit = audit_split(store, split)
     assert audit["train-test"] == {
         "identical": [],
+        "near_duplicates": [],
         "artists": 1,
         "albums": 2,
         "tracks_of_shared_artists": 2,

@@ -1,0 +1,165 @@
+"""The same recording twice, encoded differently, is found (B24)."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from genreclf.audio.features import Mel
+from genreclf.data.audit import audit_split, list_near_duplicates
+from genreclf.data.datasets import Track
+from genreclf.data.near_duplicates import find_near_duplicates
+from genreclf.data.store import Scaling, Store
+
+RATE, SECONDS = 22050, 12
+MEL = Mel(duration=10.0)
+
+
+def make_song(seed: int) -> np.ndarray:
+    """Make notes of random pitch and length, over noise with a beat."""
+    random, time = np.random.default_rng(seed), np.arange(RATE * SECONDS) / RATE
+    sound = 0.02 * random.standard_normal(len(time)) * np.exp(-6 * (time * 2 % 1))
+    start = 0.0
+    while start < SECONDS - 0.5:
+        length = random.uniform(0.1, 0.6)
+        part = (time >= start) & (time < start + length)
+        pitch = 110 * 2 ** (random.integers(0, 36) / 12)
+        level = random.uniform(0.05, 0.2) * np.exp(-3 * (time[part] - start))
+        for k in range(1, 6):
+            sound[part] += level / k * np.sin(2 * np.pi * k * pitch * time[part])
+        start += length
+    return sound.astype(np.float32)
+
+
+def encode(samples: np.ndarray, codec: str, kind: str, bit_rate: int) -> np.ndarray:
+    """Encode and decode; the result starts some milliseconds later or earlier."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.bit_rate = bit_rate  # pyright: ignore
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(
+            stream.format.name,  # pyright: ignore
+            "mono",
+            RATE,
+            frame_size=stream.frame_size or None,  # pyright: ignore
+        )
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))  # pyright: ignore
+        container.mux(stream.encode(None))  # pyright: ignore
+    file.seek(0)
+    with av.open(file, "r") as container:
+        to_float = av.AudioResampler("fltp", "mono", RATE)
+        parts = [
+            part.to_ndarray()
+            for frame in container.decode(audio=0)
+            for part in to_float.resample(frame)
+        ]
+    return np.concatenate(parts, axis=1)[0]
+
+
+def encode_vorbis(samples: np.ndarray) -> np.ndarray:
+    """Encode as OGG Vorbis and decode."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="OGG", subtype="VORBIS")
+    file.seek(0)
+    return soundfile.read(file, dtype="float32")[0]
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store]) -> Store:
+    """Six songs, and copies of two: MP3 at 128 and 320 kbit/s, Vorbis, louder, cut by 1.3 s."""
+    songs = [make_song(seed) for seed in range(6)]
+    copies = {
+        "0 mp3 128": encode(songs[0], "libmp3lame", "mp3", 128_000),
+        "0 mp3 320": encode(songs[0], "libmp3lame", "mp3", 160_000),  # the most at this rate
+        "1 ogg": encode_vorbis(songs[1]),
+        "1 louder": 3 * songs[1],
+        "1 cut": songs[1][int(1.3 * RATE) :],
+    }
+    tracks = [Track(f"{n}", "g") for n in range(6)] + [Track(name, "g") for name in copies]
+    rows = np.stack([MEL(samples, RATE) for samples in [*songs, *copies.values()]])
+    return make_store(tracks, rows, Scaling(silence=(-80.0,)))
+
+
+def test_copies_in_other_encodings_are_found_and_nothing_else_b24(store: Store) -> None:
+    """B24: copies at 128 and 320 kbit/s, as OGG, louder or cut are near-duplicates."""
+    pairs = {(pair.first, pair.second) for pair in find_near_duplicates(store)}
+    first, second = (0, 6, 7), (1, 8, 9, 10)
+    wanted = {(a, b) for rows in (first, second) for a in rows for b in rows if a < b}
+    wanted = {pair for pair in wanted if store.row_sha1[pair[0]] != store.row_sha1[pair[1]]}
+    assert pairs == wanted
+
+
+def test_the_audit_lists_them_and_they_can_be_allowed_b24(store: Store) -> None:
+    """B24: near-duplicates in two parts are reported with their names, but stop no run."""
+    split = {"train": np.arange(6), "val": np.array([6, 7]), "test": np.array([8, 9, 10])}
+    near = find_near_duplicates(store)
+    report = audit_split(store, split, (), near)
+    assert sorted(report["train-val"]["near_duplicates"]) == [
+        ["0", "0 mp3 128"],
+        ["0", "0 mp3 320"],
+    ]
+    assert ["1", "1 ogg"] in report["train-test"]["near_duplicates"]
+    assert report["val-test"]["near_duplicates"] == []
+    assert report["near_duplicates"]
+    lines = list_near_duplicates(report)
+    assert "within one part" in lines[0]
+    assert "one in train and one in val, are probably the same recording" in lines[1]
+    assert "allow_identical" in lines[1]
+    assert len(list_near_duplicates(report, "all")) == 1
+    assert len(list_near_duplicates(report, ["0", "1"])) == 1
+
+
+def test_the_result_is_kept_next_to_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_near_duplicates(store)
+    monkeypatch.setattr(Store, "read_features", None)
+    assert find_near_duplicates(store) == found
+    monkeypatch.undo()
+    kept = store.path.with_suffix(".near.json")
+    for damaged in ("", "[]", '{"version": 1}', kept.read_text().replace("10", "10000")):
+        kept.write_text(damaged)
+        assert find_near_duplicates(store) == found
+
+
+def test_features_without_time_have_none(make_store: Callable[..., Store]) -> None:
+    rows = np.zeros((4, 200, 1), np.float32)
+    rows[:, 0, 0] = range(4)
+    assert find_near_duplicates(make_store([Track(f"{n}", "g") for n in range(4)], rows)) == []
+
+
+def test_more_rows_than_can_be_compared_one_by_one(make_store: Callable[..., Store]) -> None:
+    """Candidates are chosen by the correlations between bands; a shifted copy is one."""
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((130, 16, 16))
+    rows = np.stack([mix @ random.standard_normal((16, 200)) for mix in mixing])
+    rows = np.concatenate([rows, np.roll(rows[5:8], 9, axis=2)]).astype(np.float32)
+    store = make_store([Track(f"{n}", "g") for n in range(len(rows))], rows)
+    pairs = {(pair.first, pair.second) for pair in find_near_duplicates(store)}
+    assert pairs == {(5, 130), (6, 131), (7, 132)}
+
+
+@pytest.mark.slow
+def test_songs_of_one_artist_are_not_near_duplicates_b24(
+    real_music: Path, make_store: Callable[..., Store]
+) -> None:
+    """B24: of 180 real clips, only the two pairs that share a recording are listed."""
+    from genreclf.audio.decode import read_audio
+
+    mel = Mel()
+    paths = sorted(real_music.glob("*/*.mp3"))
+    rows = np.stack([mel(*read_audio(path, mel.sample_rate, mel.duration)) for path in paths])
+    tracks = [Track(f"{path.parent.name}/{path.stem}", "g") for path in paths]
+    store = make_store(tracks, rows, Scaling(silence=(-80.0,)))
+    pairs = find_near_duplicates(store)
+    assert {(store.track_ids[pair.first], store.track_ids[pair.second]) for pair in pairs} == {
+        ("rock/072", "rock/075"),
+        ("classical/054", "classical/080"),
+    }
