@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,15 @@ def list_overrides(points: int | None) -> list[str]:
     return [*study["overrides"], "test=false", "report=false", *ranges]
 
 
-def measure(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+def measure(
+    command: list[str],
+    environment: dict[str, str],
+    stdout: Any = subprocess.DEVNULL,
+    accepted: Sequence[int] = (0,),
+) -> dict[str, float]:
     """Run a command; return its seconds, CPU seconds and peak memory in MiB."""
     before, start = os.times(), time.perf_counter()
-    process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = psutil.Popen(command, env=environment, stdout=stdout)
     peak = 0
     while process.poll() is None:
         used = 0
@@ -59,7 +65,7 @@ def measure(command: list[str], environment: dict[str, str]) -> dict[str, float]
                 continue
         peak = max(peak, used)
         time.sleep(0.5)
-    if process.returncode:
+    if process.returncode not in accepted:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
     after = os.times()
     cpu = sum(after[2:4]) - sum(before[2:4])  # of child processes
