@@ -33,7 +33,7 @@ class AudioWindow(NamedTuple):
         start: where it begins in the file, in seconds.
         samples: mono float32 (samples,).
         sample_rate: of the samples, in Hz.
-        audible: seconds of it with sound above -80 dB of full scale, above 0.
+        audible: seconds of it with sound above -80 dB of full scale.
     """
 
     start: float
@@ -75,6 +75,7 @@ def read_windows(
     duration: float,
     overlap: float = 0.0,
     notes: list[str] | None = None,
+    keep_silent: bool = False,
 ) -> Iterator[AudioWindow]:
     """Decode a file of any length in windows, one after the other.
 
@@ -87,12 +88,14 @@ def read_windows(
         duration: length of a window in seconds; a shorter file is one shorter window.
         overlap: share of a window that the next one repeats, 0 <= overlap < 1.
         notes: as for `read_audio`; complete when the last window has been yielded.
+        keep_silent: also yield silent windows, without their samples and with `audible` 0, to show
+            that there is progress.
 
     Raises:
         DecodeError: for the reasons of `read_audio`, at the first or a later window.
     """
     stretches = read_stretches(Path(path), duration, notes)
-    yield from _make_windows(stretches, sample_rate, duration, overlap, notes)
+    yield from _make_windows(stretches, sample_rate, duration, overlap, notes, keep_silent)
 
 
 def split_waveform(
@@ -131,6 +134,7 @@ def _make_windows(
     duration: float,
     overlap: float,
     notes: list[str] | None,
+    keep_silent: bool = False,
 ) -> Iterator[AudioWindow]:
     """Resample the windows of samples (n, channels), and skip the silent ones."""
     silent = True
@@ -140,6 +144,8 @@ def _make_windows(
                 _note_missing_band(rate, sample_rate, notes)
             silent = False
             yield AudioWindow(start, *_resample(waveform, rate, sample_rate), audible)
+        elif keep_silent:
+            yield AudioWindow(start, waveform[:0], rate, 0.0)
     if silent:
         raise DecodeError("silent: no sample above -80 dB of full scale")
 

@@ -81,7 +81,7 @@ def extract_windows(
         elif Path(audio).is_dir():
             raise DecodeError("a folder; the paths of its files are needed")
         else:
-            windows = decode.read_windows(audio, *settings)
+            windows = decode.read_windows(audio, *settings, keep_silent=True)
     while True:
         with _explain_failure():
             window = next(windows, None)

@@ -16,8 +16,8 @@ import torch
 from conftest import TINY
 
 import genreclf
-from genreclf.audio import Mel, decode
-from genreclf.audio.workers import extract
+from genreclf.audio import Mel, MelFrames, decode
+from genreclf.audio.workers import extract, extract_windows
 from genreclf.commands import predict
 from genreclf.data import Folder
 from genreclf.data.build_store import build_store
@@ -309,6 +309,16 @@ def test_silence_has_no_vote_c8(model: genreclf.Model, level: float, tmp_path: P
     for genre, score in half.scores.items():  # the third window counts for .5 s of 5.5 s
         expected = (5 * alone.scores[genre] + 0.5 * last.scores[genre]) / 5.5
         assert score == pytest.approx(expected, abs=1e-4)
+
+
+def test_hours_of_silence_are_no_stall(tmp_path: Path) -> None:
+    """C4: a worker shows that it goes on while a file is silent."""
+    path = tmp_path / "silent.flac"
+    samples = np.zeros(60 * RATE, np.int16)
+    samples[: 10 * RATE] = 1000 * noise(10)
+    soundfile.write(path, samples, RATE)
+    windows = list(extract_windows(str(path), MelFrames(duration=5.0)))
+    assert [window is None for window in windows] == [False] * 2 + [True] * 10
 
 
 def test_features_that_are_not_finite_are_a_line_for_their_file_c2(
