@@ -1,4 +1,3 @@
-from .decode import AudioWindow as AudioWindow
 from .decode import read_audio as read_audio
 from .decode import read_windows as read_windows
 from .features import MFCC as MFCC
