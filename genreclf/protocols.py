@@ -104,6 +104,9 @@ class Features(Protocol):
       what augmentation may do with the values.
     - a method `check_available()`, which raises `InputError` if the features cannot be computed
       here, such as for lack of weights; it is called before any file is read.
+    - `trained_on`: if a trained model computes them, the tracks that it has seen, as `SeenTracks`
+      (`genreclf.data.seen_tracks`); None if nothing is known of them. A run warns if its validation
+      or test tracks are among them.
 
     Attributes:
         name: one word, such as "mel".

@@ -48,7 +48,8 @@ def identify_features(features: Any) -> dict[str, Any]:
 
     The class goes by the name it is exported under, so that a module can move, and a new setting
     that is left at its default changes nothing. A class of your own without a version is identified
-    by its source file, so that features are computed again when you edit it.
+    by its source file, so that features are computed again when you edit it. A field of a dataclass
+    of ours that is not compared, such as the path of a file, does not count.
 
     Raises:
         InputError: a class of your own does not keep its settings.
@@ -63,7 +64,7 @@ def identify_features(features: Any) -> dict[str, Any]:
     changed = {
         field.name: getattr(features, field.name)
         for field in dataclasses.fields(features)
-        if getattr(features, field.name) != field.default
+        if field.compare and getattr(features, field.name) != field.default
     }
     version = getattr(features, "version", 1)
     return {"class": _name_class(kind), "version": version, **changed}

@@ -209,6 +209,9 @@ class Store:
             InputError: it was not; the message names the first setting that differs.
         """
         stored = get_stored(features)
+        identity = identify_features(stored)
+        if identity == self.source.identity:
+            return
         wanted, made = describe_features(stored), self.source.features
         for key in sorted({*made, *wanted}, key=lambda key: (key != "name", key)):
             if key in made and key in wanted and made[key] != wanted[key]:
@@ -216,11 +219,10 @@ class Store:
                     f"{self.path} was made with features {key}={made[key]!r}, the config says "
                     f"{wanted[key]!r}; name another store=..., or delete this one"
                 )
-        if (identity := identify_features(stored)) != self.source.identity:
-            raise InputError(
-                f"{self.path} was made by {format_identity(self.source.identity)}, the config "
-                f"says {format_identity(identity)}; name another store=..., or delete this one"
-            )
+        raise InputError(
+            f"{self.path} was made by {format_identity(self.source.identity)}, the config says "
+            f"{format_identity(identity)}; name another store=..., or delete this one"
+        )
 
 
 def format_identity(identity: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import Tensor
 
 from genreclf.errors import InputError
 from genreclf.evaluation.inputs import (
@@ -31,7 +31,8 @@ from genreclf.evaluation.inputs import (
     stream_inputs,
 )
 from genreclf.evaluation.windows import FileWindows, compute_files
-from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
+from genreclf.models.checkpoint import TrainedModel, load_checkpoint
+from genreclf.models.embedding import compute_embedding
 from genreclf.models.fused import fuse
 from genreclf.models.novelty import THRESHOLD
 
@@ -250,24 +251,7 @@ class Model:
         return self._net(features).softmax(dim=1)
 
     def _embed_batch(self, features: Tensor) -> Tensor:
-        """Return the model's own embedding, or else the input of its last layer."""
-        if hasattr(self._net, "embedding_size"):
-            return self._net(features, embedded=True)[1]
-        inputs: list[Tensor] = []
-
-        def keep_input(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            inputs.append(arguments[0])
-
-        name = find_last_layer(self._net, len(self.classes), features[:1])
-        if name is None:
-            raise InputError(
-                "this model has no embedding: its last layer is not known; set its attribute "
-                "last_layer to the name of that layer"
-            )
-        last = self._net.get_submodule(name)
-        with last.register_forward_pre_hook(keep_input):
-            self._net(features)
-        return inputs[-1]
+        return compute_embedding(self._net, len(self.classes), features)
 
     def _summarise(self, path: str, found: FileWindows, threshold: float) -> Prediction:
         """Make the prediction of a file from the scores and the novelty of its windows."""

@@ -213,8 +213,10 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
             features or segments.
     """
     store, pretrained = data.store, load_pretrained(parts, data.shape[0])
-    seen = SeenTracks() if pretrained is None else pretrained.trained_on or SeenTracks({})
-    held_out = [part for part in data.split if part != "train"] if pretrained else []
+    source: Any = pretrained or parts.features  # whose features may be those of a trained model
+    inherited = hasattr(source, "trained_on")
+    seen = source.trained_on or SeenTracks({}) if inherited else SeenTracks()
+    held_out = [part for part in data.split if part != "train"] if inherited else []
     description = {
         **describe_parts(parts),
         "bins": data.shape[0],
