@@ -92,6 +92,16 @@ def compute_noise_features(features: Any, count: int) -> np.ndarray:
     return np.stack([compute_features(features, *clip) for clip in noise])
 
 
+def check_available(features: Any) -> None:
+    """Check that what features need is there, such as the weights of a network.
+
+    Raises:
+        InputError: the features' own `check_available` says what is missing.
+    """
+    if hasattr(features, "check_available"):
+        features.check_available()
+
+
 def check_features(features: Any) -> None:
     """Check that features can be computed; those of a class of your own on a clip of noise.
 
@@ -99,8 +109,7 @@ def check_features(features: Any) -> None:
         InputError: the features' own `check_available` says so, the class lacks something, or its
             settings cannot be stored.
     """
-    if hasattr(features, "check_available"):
-        features.check_available()
+    check_available(features)
     kind = type(features)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if not is_own(kind):

@@ -155,7 +155,9 @@ class _Pool:
                 return
             if not worker.give(number, payload) and len(worker.assigned) == 1:  # died while idle
                 self.workers.remove(worker)
-                worker.end(kill=True)
+                code = worker.end(kill=True)
+                if not worker.started:
+                    raise InputError(_explain_no_start(code))
                 self.waiting.appendleft(number)
 
     def _choose_worker(self) -> Worker | None:
@@ -245,7 +247,7 @@ class _Pool:
         self.workers.remove(worker)
         code = worker.end(kill=bool(reason))
         if not worker.started:
-            raise InputError(f"the processes that decode do not start ({_describe_end(code)})")
+            raise InputError(_explain_no_start(code))
         number = worker.assigned.popleft()
         self.waiting.extendleft(reversed(worker.assigned))
         task = self.tasks[number]
@@ -262,6 +264,10 @@ def _restore(error: Exception, text: str) -> Exception:
     if text:
         error.__cause__ = RuntimeError(f"in a worker process:\n{text}")
     return error
+
+
+def _explain_no_start(code: int | None) -> str:
+    return f"the processes that decode do not start ({_describe_end(code)})"
 
 
 def _describe_end(code: int | None) -> str:

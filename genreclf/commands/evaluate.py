@@ -33,6 +33,7 @@ from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.training import process_group
 from genreclf.training.prediction import predict_part
 
+RENAMING = ("folder", "table", "gtzan")  # datasets with data.rename
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"
 
@@ -106,7 +107,9 @@ def _match_classes(store: Store, trained: TrainedModel) -> np.ndarray:
     """Find the checkpoint's number of each class of the store, by name, ignoring case."""
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
     if unknown := [name for name in store.classes if name.casefold() not in numbers]:
-        meant = suggest_renaming(unknown, trained.classes)
+        meant = ""
+        if store.source.dataset in RENAMING:
+            meant = suggest_renaming(unknown, trained.classes)
         raise InputError(
             f"genres that the checkpoint does not know: {', '.join(unknown)} (it knows "
             f"{', '.join(trained.classes)}); " + (meant or "leave them out, e.g. data.genres=[...]")

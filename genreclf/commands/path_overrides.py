@@ -93,9 +93,11 @@ def quote_path(key: str, value: str, kinds: set[str]) -> str:
             raise InputError(f"{key}={value}: for a sweep over paths, type '{key}=choice({value})'")
         return _quote_unless_plain(str(expand_home(value)))
     parsed = override.value()
-    if parsed is None or isinstance(parsed, QuotedString) or "${" in value:
+    if parsed is None or "${" in value:
         return value
-    if isinstance(parsed, str) and (parsed == value or find_path(expand_home(parsed))):
+    if isinstance(parsed, str) and (
+        parsed == value or find_path(expand_home(parsed)) or _find_pattern(parsed)
+    ):
         return value
     return (
         value

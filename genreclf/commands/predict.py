@@ -70,7 +70,7 @@ def _predict(options: argparse.Namespace) -> int:
     predictions: Any = model.predict(files, options.overlap, threshold)
     with _show_progress(len(files)) as advance, contextlib.closing(predictions):
         for prediction in predictions:
-            if prediction.error.startswith("a folder"):  # in which no audio file was found
+            if prediction.error and os.path.isdir(prediction.path):  # noqa: PTH112
                 reason = f"no audio file in this folder ({SHOWN})"
                 prediction = replace(prediction, error=reason)
             write(prediction)

@@ -16,8 +16,6 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from genreclf.evaluation.timeline import find_segments
-
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
     from genreclf.evaluation.inference import Prediction
 
@@ -48,6 +46,8 @@ def escape(text: str) -> str:
 
 def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
     """Write a line per file, and more if its genre changes; errors and notes go to stderr."""
+    from genreclf.evaluation.timeline import find_segments  # imports NumPy
+
     width = min(WIDEST, max(len(escape(file)) for file in files))
 
     def write(prediction: Prediction) -> None:

@@ -37,7 +37,12 @@ LAYERS: dict[Any, tuple[str, str]] = {  # kind, and a text that the module's att
     nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d: ("pooling", "{plain} to {size}"),
     nn.Flatten | nn.Unflatten | nn.Identity: ("view", "{name}"),
 }
-MARKS = {"Attention": "attention", "Norm": "norm", "nn.modules.activation": "activation"}
+MARKS = {
+    "Attention": "attention",
+    "Norm": "norm",
+    "Statistics": "pooling",
+    "nn.modules.activation": "activation",
+}
 
 
 @dataclass
@@ -133,8 +138,8 @@ def trace_network(net: nn.Module, bins: int, frames: int) -> list[Step]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Show PyTorch's own layers, and any attention module, as one step."""
-        return describe_module(m)[0] == "attention" or super().is_leaf_module(
+        """Show PyTorch's own layers, and any module of attention or statistics, as one step."""
+        return describe_module(m)[0] in ("attention", "pooling") or super().is_leaf_module(
             m, module_qualified_name
         )
 

@@ -29,6 +29,14 @@ def compute_statistics(features: Tensor) -> Tensor:
     return torch.cat([features.mean(dim=2), features.std(dim=2), change], dim=1)
 
 
+class Statistics(nn.Module):
+    """`compute_statistics` as a layer."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute statistics (batch, 3 * bins) of features (batch, bins, frames)."""
+        return compute_statistics(features)
+
+
 class Linear(nn.Module):
     """Multinomial logistic regression, which has a single best solution: `fit` finds it.
 
@@ -50,7 +58,7 @@ class Linear(nn.Module):
         if not C > 0:
             raise InputError(f"model.C={C}: a number above 0 is needed")
         self.classes, self.C = classes, C
-        self.head = nn.LazyLinear(classes)
+        self.statistics, self.head = Statistics(), nn.LazyLinear(classes)
 
     def fit(self, batches: Iterable[Tensor], labels: np.ndarray) -> None:
         """Fit to batches of features (batch, bins, frames) and to all labels (tracks,)."""
@@ -76,7 +84,7 @@ class Linear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute logits (batch, classes) of features (batch, bins, frames)."""
-        return self.head(compute_statistics(features))
+        return self.head(self.statistics(features))
 
 
 class MLP(nn.Module):
@@ -98,6 +106,7 @@ class MLP(nn.Module):
         check_rates(dropout=dropout)
         if hidden < 1:
             raise InputError(f"model.hidden={hidden}: at least 1 is needed")
+        self.statistics = Statistics()
         self.trunk = nn.Sequential(
             nn.LazyBatchNorm1d(),
             nn.Dropout(dropout),
@@ -109,4 +118,4 @@ class MLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute logits (batch, classes) of features (batch, bins, frames)."""
-        return self.head(self.trunk(compute_statistics(features)))
+        return self.head(self.trunk(self.statistics(features)))

@@ -108,9 +108,9 @@ def training(clips: int, frames: int, cache: str = "none", cold: bool = False) -
 
     Where it is cold, each row comes from the disk: so it is with a store that memory does not hold.
     """
-    from genreclf.audio import workers
+    from genreclf.audio import cores
 
-    workers.keep_memory()
+    cores.keep_memory()
     import pytorch_lightning as pl
     import torch
     from pytorch_lightning.profilers import SimpleProfiler
@@ -159,9 +159,9 @@ def _forget(path: Path) -> None:
 
 def inference(clips: int, frames: int) -> Repeat:
     """All tracks of a store through the net, as `genreclf evaluate` does it."""
-    from genreclf.audio import workers
+    from genreclf.audio import cores
 
-    workers.keep_memory()
+    cores.keep_memory()
     import pytorch_lightning as pl
 
     from genreclf.audio.features import Precomputed

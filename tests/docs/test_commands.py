@@ -152,7 +152,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("other_music", "new_music"):
         shutil.copytree(folder / "music", folder / name)
     first, second, *_ = sorted((folder / "music").rglob("*.mp3"))
-    for name in ("song.mp3", "a.mp3", "b.flac"):
+    for name in ("song.mp3", "a.mp3", "b.flac", "mix.flac"):
         shutil.copy(second if name.startswith("a") else first, folder / name)
     write_archives(folder)
     rows = [
