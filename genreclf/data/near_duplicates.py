@@ -10,16 +10,21 @@ more, copies that begin 3.4 s later by 0.5 or more in 95 % of the cases, other s
 0.26. `features=mel_frames`, of four frames per second, finds only copies that begin together.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from genreclf.data.store import Store
 from genreclf.data.summaries import average_bands, expand_waveform, trim_padding
+from genreclf.errors import InputError, format_error
 from genreclf.files import read_json, write_json
+from genreclf.locks import hold_lock
 
 VERSION = 1
 STEPS = 323  # in time, at most; 30 s of `features=mel` have 1,292 frames
@@ -31,6 +36,9 @@ AGREEING = 0.6  # of near-duplicates
 SHRINKAGE = 0.35
 BLOCK = 1024  # rows whose similarities to all others are in memory at a time
 LEAST = 8, 64  # bins and frames
+LEAST_STEPS = 30  # of rows that can be told apart, without their padding
+CACHED = 2000  # rows whose changes are kept in memory, at most 80 KB each
+MOST_SAMPLES = 2**27  # in all waveforms of a store, whose spectra take a minute; 200 clips of 30 s
 log = logging.getLogger(__name__)
 
 
@@ -46,9 +54,25 @@ def find_near_duplicates(store: Store) -> list[NearDuplicate]:
     """Find pairs of rows that are the same recording but not equal, most similar first.
 
     The result is kept in a file next to the store, so that later runs need not read all rows.
-    Features without a spectrum over time, such as embeddings, have no near-duplicates.
+    Features without a spectrum over time, such as embeddings, have no near-duplicates; stores of
+    many waveforms are not searched, since their spectra take too long. No one loses a run by this
+    check: if it fails, that is a warning, and the list is empty.
     """
     path = store.path.with_suffix(".near.json")
+    try:
+        kept = _read_pairs(path, store)
+        if kept is not None:
+            return kept
+        with _lock_if_possible(path.with_name(f".{path.name}.lock")):
+            kept = _read_pairs(path, store)  # another process may have compared the rows meanwhile
+            return _compare_and_keep(path, store) if kept is None else kept
+    except Exception as error:
+        log.warning("no search for the same recording twice (%s)", format_error(error))
+        return []
+
+
+def _read_pairs(path: Path, store: Store) -> list[NearDuplicate] | None:
+    """Read what was found before; None if the file is missing or not of this store and version."""
     try:
         kept = read_json(path)
         if kept["version"] == VERSION and kept["digest"] == store.source.digest:
@@ -56,7 +80,20 @@ def find_near_duplicates(store: Store) -> list[NearDuplicate]:
             if all(0 <= pair.first < pair.second < len(store) for pair in pairs):
                 return pairs
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # the file is missing, or not one of this version
+        pass
+    return None
+
+
+@contextlib.contextmanager
+def _lock_if_possible(path: Path) -> Iterator[None]:
+    """Hold a lock, so that of jobs that start together one compares; not in a read-only folder."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, InputError):
+            stack.enter_context(hold_lock(path, "the search for the same recording twice"))
+        yield
+
+
+def _compare_and_keep(path: Path, store: Store) -> list[NearDuplicate]:
     pairs = _compare_rows(store)
     try:
         write_json(path, {"version": VERSION, "digest": store.source.digest, "pairs": pairs})
@@ -69,7 +106,10 @@ def _compare_rows(store: Store) -> list[NearDuplicate]:
     bins, frames = store.shape
     if 1 < bins < LEAST[0] or frames < LEAST[1]:
         return []
+    if bins == 1 and len(store) * frames > MOST_SAMPLES:
+        return []
 
+    @lru_cache(CACHED)
     def read(row: int) -> np.ndarray:
         return compute_changes(store.read_features([row])[0])
 
@@ -101,8 +141,11 @@ def measure_agreement(first: np.ndarray, second: np.ndarray) -> float:
     Returns:
         `(highest - other) / (1 - other)`, where `highest` is the highest correlation at any shift
         up to a third of the steps and `other` the highest at another shift: repetitive music
-        correlates with itself, and with other music of its tempo, at many.
+        correlates with itself, and with other music of its tempo, at many. 0 if either has fewer
+        than 30 steps, such as a clip that is silent but for a second.
     """
+    if min(first.shape[1], second.shape[1]) < LEAST_STEPS:
+        return 0.0
     steps = max(first.shape[1], second.shape[1])
     pair = [np.pad(each, ((0, 0), (0, steps - each.shape[1]))) for each in (first, second)]
     spectra = [np.fft.rfft(each, 2 * steps, axis=1) for each in pair]

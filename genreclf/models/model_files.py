@@ -6,6 +6,7 @@ They are read as tensors and plain values, without running pickled code or impor
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from genreclf.files import BEST, read_json, write_atomically
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
 NOVELTY = "novelty.safetensors"  # of an exported model, if its novelty score was fitted
+NOVELTY_DIGEST = "novelty_sha256"  # in the description; null if there is no such file
 TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
 SHA1 = 20  # bytes
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -105,20 +107,16 @@ def read_exported(folder: Path) -> dict[str, Any]:
         described = read_json(folder / DESCRIPTION)
         if described["format"] != FORMAT:
             raise InputError(f"checkpoint={folder}: exported by another version of genreclf")
-        content = (folder / WEIGHTS).read_bytes()
-        if described.pop("sha256", None) not in (None, sha256(content).hexdigest()):
-            raise InputError(
-                f"checkpoint={folder}: {WEIGHTS} is not the one that {DESCRIPTION} describes "
-                "(damaged, or an interrupted export?); export the model again"
-            )
-        weights = load(content)
+        weights = load(_read_described(folder / WEIGHTS, described.pop("sha256", None)))
         described["trained_on"] = {
             name.removeprefix(TRAINED_ON): [row.numpy().tobytes().hex() for row in rows]
             for name, rows in weights.items()
             if name.startswith(TRAINED_ON)
         }
-        if (folder / NOVELTY).exists():
-            described["novelty"] = load((folder / NOVELTY).read_bytes())
+        rated = NOVELTY_DIGEST in described
+        digest = described.pop(NOVELTY_DIGEST, None)
+        if digest if rated else (folder / NOVELTY).exists():  # models of before have no digest
+            described["novelty"] = load(_read_described(folder / NOVELTY, digest))
         return {"genreclf": described, "epoch": described["epoch"], "state_dict": weights}
     except InputError:
         raise
@@ -132,11 +130,23 @@ def read_exported(folder: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint={folder}: damaged ({error!r})") from None
 
 
+def _read_described(file: Path, digest: str | None) -> bytes:
+    """Read a file of an exported model; None instead of its SHA-256 if it is not known."""
+    content = file.read_bytes()
+    if digest not in (None, sha256(content).hexdigest()):
+        raise InputError(
+            f"checkpoint={file.parent}: {file.name} is not the one that {DESCRIPTION} describes "
+            "(damaged, or an interrupted export?); export the model again"
+        )
+    return content
+
+
 def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
     """Write a folder that `read_exported` reads: a checkpoint without its optimizer, and its card.
 
     No file is replaced before all are written. The description comes last, with a digest of the
-    weights, so if the folder held another model and this is interrupted, no one gets a mix of both.
+    other two, so if the folder held another model and this is interrupted, no one gets a mix of
+    both.
 
     Args:
         folder: the folder; made if it is missing.
@@ -148,31 +158,31 @@ def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
     for dtype, rows in described.pop("trained_on").items():
         hashes = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8)
         kept[TRAINED_ON + dtype] = torch.from_numpy(hashes.reshape(-1, SHA1).copy())
-    content = save({key: kept[key].contiguous() for key in sorted(kept)})
-    write_novelty(folder, described.pop("novelty", None))
-    described |= {"epoch": checkpoint["epoch"], "sha256": sha256(content).hexdigest()}
+    content = _save_sorted(kept)
+    novelty = described.pop("novelty", None)
+    rating = _save_sorted(novelty) if novelty else None
+    described |= {
+        "epoch": checkpoint["epoch"],
+        "sha256": sha256(content).hexdigest(),
+        NOVELTY_DIGEST: sha256(rating).hexdigest() if rating else None,  # null: there is none
+    }
     with (
         write_atomically(folder / DESCRIPTION) as description,  # these are replaced in reverse
         write_atomically(folder / CARD) as readme,
+        write_atomically(folder / NOVELTY, "wb") if rating else nullcontext() as rater,
         write_atomically(folder / WEIGHTS, "wb") as file,
     ):
         description.write(json.dumps(described, indent=2) + "\n")
         readme.write(card)
         file.write(content)
+        if rater and rating:
+            rater.write(rating)
+    if not rating:
+        (folder / NOVELTY).unlink(missing_ok=True)  # of the model before
 
 
-def write_novelty(folder: Path, tensors: dict[str, torch.Tensor] | None) -> None:
-    """Write the novelty score of an exported model, or delete that of the model before it.
-
-    Args:
-        folder: the folder of the model.
-        tensors: as `genreclf.models.novelty.Novelty.list_tensors` gives; None for none.
-    """
-    if tensors is None:
-        (folder / NOVELTY).unlink(missing_ok=True)
-        return
-    with write_atomically(folder / NOVELTY, "wb") as file:
-        file.write(save({name: tensors[name].contiguous() for name in sorted(tensors)}))
+def _save_sorted(tensors: dict[str, torch.Tensor]) -> bytes:
+    return save({name: tensors[name].contiguous() for name in sorted(tensors)})
 
 
 def locate_checkpoint(path: str | Path) -> Path:

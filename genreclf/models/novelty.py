@@ -21,6 +21,7 @@ SHRINKAGE = 0.35  # of the correlations towards none, so that few tracks are eno
 COMPONENTS = 128  # most directions in which the variance differs from that of the rest
 THRESHOLD = 0.95  # above which features are unknown: 5 % of held-out music is
 LEAST = 20  # tracks, for training and for calibration
+MOST = 2048  # numbers in a summary; the time to fit grows with their cube
 
 
 @dataclass(frozen=True)

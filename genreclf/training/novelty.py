@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from genreclf.audio.descriptions import identify_features
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.summaries import summarise_features
 from genreclf.errors import format_error
-from genreclf.models import has_no_epochs
-from genreclf.models.novelty import LEAST, Novelty, limit_band
+from genreclf.files import digest_values
+from genreclf.models.novelty import LEAST, MOST, Novelty, limit_band
 from genreclf.training.classifier import Classifier
 
 TRACKS = {"train": 2000, "val": 1000}  # most tracks of each part that are read
@@ -30,8 +31,16 @@ def add_novelty(classifier: Classifier, data: StoreDataModule, features: Any) ->
         data: the tracks.
         features: the features of the run.
     """
-    if has_no_epochs(classifier.net):
-        return  # it leaves no checkpoint
+    if not callable(features) or not classifier.net.state_dict():
+        return  # genreclf predict cannot use the model: they are precomputed, or it has no checkpoint
+    bins, frames = data.shape
+    if frames == 1 and bins > MOST:
+        log.info(
+            "%d features are too many to tell what is unlike the tracks (%d at most): genreclf "
+            "predict will not call any file unknown",
+            *(bins, MOST),
+        )
+        return
     rows = {part: _choose_rows(data.split[part], most) for part, most in TRACKS.items()}
     if min(map(len, rows.values())) < LEAST:
         log.info(
@@ -41,7 +50,8 @@ def add_novelty(classifier: Classifier, data: StoreDataModule, features: Any) ->
         )
         return
     try:
-        key = (data.store.source.digest, features, *(chosen.tobytes() for chosen in rows.values()))
+        chosen = (part.tobytes() for part in rows.values())
+        key = (data.store.source.digest, digest_values(identify_features(features)), *chosen)
         if key not in _recent:
             _recent.clear()
             _recent[key] = fit_novelty(data, rows, features).list_tensors()

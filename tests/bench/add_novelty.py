@@ -14,7 +14,7 @@ import numpy as np
 
 from genreclf.data.summaries import summarise_features
 from genreclf.models.checkpoint import load_checkpoint
-from genreclf.models.model_files import NOVELTY, PRETRAINED, write_novelty
+from genreclf.models.model_files import CARD, NOVELTY, PRETRAINED, read_exported, write_exported
 from genreclf.models.novelty import Novelty, limit_band
 
 TRACKS = 2000, 1000  # for training and calibration, as in genreclf.training.novelty
@@ -43,7 +43,9 @@ def main() -> None:
     limited = [limit_band(row, place) for place, row in enumerate(training[::3])]
     summaries = np.stack([*map(summarise_features, [*training, *limited])])
     novelty = Novelty.fit(summaries, np.stack([*map(summarise_features, held_out)]))
-    write_novelty(given.folder, novelty.list_tensors())
+    exported = read_exported(given.folder)
+    exported["genreclf"]["novelty"] = novelty.list_tensors()
+    write_exported(given.folder, exported, (given.folder / CARD).read_text(encoding="utf-8"))
     share = (load_novelty(given.folder).rate(held_out) > 0.95).mean()
     print(f"{given.folder / NOVELTY}: {(given.folder / NOVELTY).stat().st_size} bytes")
     print(f"{share:.1%} of the validation tracks are above 0.95")

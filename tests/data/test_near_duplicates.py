@@ -1,7 +1,9 @@
 """The same recording twice, encoded differently, is found (B24)."""
 
+import contextlib
 import io
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -10,9 +12,10 @@ import pytest
 import soundfile
 
 from genreclf.audio.features import Mel
+from genreclf.data import near_duplicates
 from genreclf.data.audit import audit_split, list_near_duplicates
 from genreclf.data.datasets import Track
-from genreclf.data.near_duplicates import find_near_duplicates
+from genreclf.data.near_duplicates import find_near_duplicates, measure_agreement
 from genreclf.data.store import Scaling, Store
 
 RATE, SECONDS = 22050, 12
@@ -144,6 +147,89 @@ def test_more_rows_than_can_be_compared_one_by_one(make_store: Callable[..., Sto
     store = make_store([Track(f"{n}", "g") for n in range(len(rows))], rows)
     pairs = {(pair.first, pair.second) for pair in find_near_duplicates(store)}
     assert pairs == {(5, 130), (6, 131), (7, 132)}
+
+
+def test_clips_that_are_mostly_silent_are_not_compared(make_store: Callable[..., Store]) -> None:
+    """Few steps say nothing of a recording, and were an error."""
+    random = np.random.default_rng(0)
+    assert measure_agreement(np.ones((8, 5)), np.ones((8, 5))) == 0
+    rows = np.full((4, 16, 100), -80, np.float32)
+    rows[:2, :, :6] = random.standard_normal((2, 16, 6))
+    rows[2:, :, :60] = random.standard_normal((16, 60))
+    rows[3] += 1
+    store = make_store([Track(f"{n}", "g") for n in range(4)], rows)
+    assert [pair[:2] for pair in find_near_duplicates(store)] == [(2, 3)]
+
+
+def test_a_failure_of_the_check_is_one_warning(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It only advises, so it costs no run; nothing is kept of it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(near_duplicates, "measure_agreement", lambda *_: 1 / 0)
+        assert find_near_duplicates(store) == []
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == [
+        "no search for the same recording twice (division by zero)"
+    ]
+    assert find_near_duplicates(store) != []
+
+
+def test_each_row_is_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, compute = [], near_duplicates.compute_changes
+    monkeypatch.setattr(
+        near_duplicates, "compute_changes", lambda row: [read.append(0), compute(row)][1]
+    )
+    assert find_near_duplicates(store)
+    assert len(read) == len(store)
+
+
+def test_many_waveforms_are_left_out(
+    make_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their spectra would take longer than a training run."""
+    waveforms = np.stack([make_song(seed)[None] for seed in (0, 0, 1)])
+    waveforms[1] *= 0.5
+    store = make_store([Track(f"{n}", "g") for n in range(3)], waveforms)
+    assert [pair[:2] for pair in find_near_duplicates(store)] == [(0, 1)]
+    store.path.with_suffix(".near.json").unlink()
+    monkeypatch.setattr(near_duplicates, "MOST_SAMPLES", 2 * waveforms.shape[2])
+    assert find_near_duplicates(store) == []
+
+
+def test_jobs_that_start_together_compare_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has waited for the lock takes what the other has found."""
+    found = find_near_duplicates(store)
+    kept = store.path.with_suffix(".near.json")
+    content = kept.read_text()
+    kept.unlink()
+    awaited = []
+
+    @contextlib.contextmanager
+    def wait(path: Path, _: str) -> Iterator[None]:
+        awaited.append(path.name)
+        kept.write_text(content)
+        yield
+
+    monkeypatch.setattr(near_duplicates, "hold_lock", wait)
+    monkeypatch.setattr(Store, "read_features", None)
+    assert find_near_duplicates(store) == found
+    assert awaited == [f".{kept.name}.lock"]
+
+
+def test_a_store_in_a_read_only_folder_is_compared(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    found = find_near_duplicates(store)
+    store.path.with_suffix(".near.json").unlink()
+    monkeypatch.setattr(near_duplicates, "hold_lock", refuse)
+    monkeypatch.setattr(near_duplicates, "write_json", refuse)
+    assert find_near_duplicates(store) == found
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 @pytest.mark.slow

@@ -1,25 +1,39 @@
 """What is unlike the training data is called unknown."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nonmusic
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import genreclf
+from genreclf.audio import MelFrames, Precomputed
 from genreclf.commands import predict
+from genreclf.data.store import Scaling
 from genreclf.data.summaries import expand_waveform, summarise_features, trim_padding
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import load_checkpoint
-from genreclf.models.model_files import NOVELTY, PRETRAINED
+from genreclf.models.model_files import (
+    DESCRIPTION,
+    NOVELTY,
+    PRETRAINED,
+    read_exported,
+    write_exported,
+)
 from genreclf.models.novelty import THRESHOLD, Novelty, limit_band
+from genreclf.training.classifier import Classifier
+from genreclf.training.novelty import add_novelty
 
 SOUNDS: dict[str, Callable[[], np.ndarray]] = {
     "white noise": lambda: nonmusic.make_noise(0),
@@ -185,6 +199,101 @@ def test_a_failure_of_the_fit_costs_no_run(
     run = train("seed=3")
     assert load_checkpoint(run["folder"]).novelty is None
     assert (run["folder"] / "train.log").read_text().count("no novelty score (") == 1
+
+
+@pytest.mark.slow
+def test_a_linear_model_has_a_score(
+    train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no epochs, but a checkpoint."""
+    monkeypatch.setattr("genreclf.training.novelty.LEAST", 4)
+    run = train("model=linear", "split=artist", "test=false")
+    assert load_checkpoint(run["folder"]).novelty is not None
+
+
+@dataclasses.dataclass
+class Listed:
+    """Features of the user, an ordinary dataclass: it cannot be a key of a dict."""
+
+    bands: list[int] = dataclasses.field(default_factory=lambda: [1, 2])
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        return waveform[None]
+
+
+def offer_data(bins: int, frames: int, digest: str = "a") -> Any:
+    """Make what `add_novelty` needs of a data module: tracks of noise."""
+    random = np.random.default_rng(0)
+    store = SimpleNamespace(
+        source=SimpleNamespace(digest=digest),
+        scaling=Scaling(),
+        read=lambda rows: random.standard_normal((len(rows), bins, frames), np.float32),
+    )
+    split = {"train": np.arange(40), "val": np.arange(40, 70)}
+    return SimpleNamespace(
+        store=store, split=split, shape=(bins, frames), batch_features=torch.nn.Identity()
+    )
+
+
+def test_the_score_is_fitted_where_it_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not for precomputed features, a model without weights, or thousands of numbers."""
+    caplog.set_level("INFO")
+    net, mel = torch.nn.Linear(2, 2), MelFrames()
+    fitted = Classifier(net, ["a", "b"])
+    add_novelty(fitted, offer_data(16, 8), mel)
+    assert fitted.description["novelty"]
+    assert not caplog.messages
+    monkeypatch.setattr("genreclf.training.novelty.fit_novelty", lambda *_: 1 / 0)
+    for model, data, features in (
+        (net, offer_data(16, 8), Precomputed()),
+        (torch.nn.Identity(), offer_data(16, 8), mel),
+        (net, offer_data(3000, 1), mel),
+    ):
+        classifier = Classifier(model, ["a", "b"])
+        add_novelty(classifier, data, features)
+        assert "novelty" not in classifier.description
+    assert [message[:30] for message in caplog.messages] == ["3000 features are too many to "]
+
+
+def test_features_that_cannot_be_hashed_have_a_score(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = Classifier(torch.nn.Linear(2, 2), ["a", "b"])
+    add_novelty(classifier, offer_data(16, 8, "b"), Listed())
+    assert classifier.description["novelty"]
+    assert not caplog.messages
+
+
+def test_an_interrupted_export_over_another_model_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a score of one model beside another's weights, nor one that is missing, is read."""
+    bundled, folder = read_exported(PRETRAINED), tmp_path / "model"
+    write_exported(folder, bundled, "card")
+    rated = read_exported(folder)
+    assert rated["genreclf"].keys() == bundled["genreclf"].keys()
+    described = json.loads((folder / DESCRIPTION).read_text())
+    assert described["novelty_sha256"] == sha256((folder / NOVELTY).read_bytes()).hexdigest()
+    content = (folder / NOVELTY).read_bytes()
+    (folder / NOVELTY).write_bytes(content[:-4] + b"1234")
+    with pytest.raises(InputError, match=f"{NOVELTY} is not the one that"):
+        read_exported(folder)
+    (folder / NOVELTY).unlink()
+    with pytest.raises(InputError, match=f"no {NOVELTY} in this folder"):
+        read_exported(folder)
+    without = {key: value for key, value in bundled["genreclf"].items() if key != "novelty"}
+    write_exported(folder, {**bundled, "genreclf": without}, "card")
+    (folder / NOVELTY).write_bytes(content)  # as if it could not be deleted
+    assert "novelty" not in read_exported(folder)["genreclf"]
+
+    def fail(*_: object) -> bytes:
+        raise OSError("disk full")
+
+    write_exported(folder, bundled, "card")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
+        patched.setattr("genreclf.models.model_files.json.dumps", fail)
+        write_exported(folder, {**bundled, "genreclf": without}, "card")
+    assert "novelty" in read_exported(folder)["genreclf"]
 
 
 def test_the_bundled_file_is_small_and_plain() -> None:
