@@ -32,7 +32,7 @@ def add_novelty(classifier: Classifier, data: StoreDataModule, features: Any) ->
         features: the features of the run.
     """
     if not callable(features) or not classifier.net.state_dict():
-        return  # genreclf predict cannot use the model: they are precomputed, or it has no checkpoint
+        return  # genreclf predict cannot use the model
     bins, frames = data.shape
     if frames == 1 and bins > MOST:
         log.info(

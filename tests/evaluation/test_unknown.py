@@ -286,13 +286,14 @@ def test_an_interrupted_export_over_another_model_is_noticed(
     (folder / NOVELTY).write_bytes(content)  # as if it could not be deleted
     assert "novelty" not in read_exported(folder)["genreclf"]
 
-    def fail(*_: object) -> bytes:
+    def fail(*_: object, **__: object) -> bytes:
         raise OSError("disk full")
 
     write_exported(folder, bundled, "card")
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
+    with monkeypatch.context() as patched:
         patched.setattr("genreclf.models.model_files.json.dumps", fail)
-        write_exported(folder, {**bundled, "genreclf": without}, "card")
+        with pytest.raises(OSError, match="disk full"):
+            write_exported(folder, {**bundled, "genreclf": without}, "card")
     assert "novelty" in read_exported(folder)["genreclf"]
 
 
