@@ -147,7 +147,12 @@ class AvReader:
         from av.error import FFmpegError
 
         base, jumping, skipped = None, False, -math.inf  # base: time of the first frame in s
+        previous = -math.inf
         for packet in self._read_packets():
+            if packet.pts is not None:
+                if packet.pts < previous:  # a second FLAC file begins: all of it is wanted
+                    skipped = -math.inf
+                previous = packet.pts
             if packet.pts is not None and packet.pts < skipped:
                 jumping = True
                 continue

@@ -28,6 +28,7 @@ STARTS = {  # what files begin with, and FFmpeg's name of the format
 SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
 TAIL = 1 << 16  # bytes; the largest page of Ogg
 LAST_PAGE = 4  # flag of a page of Ogg
+MOST_TRAILING = 1 << 12  # bytes at the end of a file that are not worth a note
 XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins
 
 
@@ -100,8 +101,26 @@ def find_fault(path: Path) -> str | None:
             last = tail.rfind(b"OggS")
             if 0 <= last < len(tail) - 5 and not tail[last + 5] & LAST_PAGE:
                 return "the file ends before its last page: it is truncated"
+        if magic in (b"RIFF", b"RIFX") and _ends_before(file, size, magic == b"RIFX"):
+            return "the file goes on after the audio that its header states, and that is not read"
         kinds = list(_read_boxes(file, size))
     return _report_second(kinds.count(b"ftyp") > 1)
+
+
+def _ends_before(file: BinaryIO, end: int, is_big_endian: bool) -> bool:
+    """Whether something that is no chunk follows the audio of a WAV file."""
+    at, after_audio = 12, False
+    while at + MOST_TRAILING < end:
+        file.seek(at)
+        kind, size = struct.unpack(">4sI" if is_big_endian else "<4sI", file.read(8))
+        is_chunk = kind.isascii() and kind.decode("ascii").isprintable() and at + 8 + size <= end
+        if after_audio and not is_chunk:
+            return True
+        if not is_chunk or (kind == b"data" and size in UNKNOWN_SIZES):
+            return False
+        after_audio = after_audio or kind == b"data"
+        at += 8 + size + size % 2
+    return False
 
 
 def lacks_index(path: Path) -> bool:

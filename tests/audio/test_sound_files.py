@@ -445,3 +445,28 @@ def test_long_files_take_constant_memory_and_no_disk_b22_c9(
         assert len(samples) <= 2 * rate
         assert {*tmp_path.iterdir()} == before
     assert largest < 5 * RATE
+
+
+def test_joined_flac_files_decode_to_the_end(tmp_path: Path) -> None:
+    """The frames of the second file are numbered from zero again, and are not skipped."""
+    parts = [make_music(15, seed=n) for n in range(2)]
+    for n, part in enumerate(parts):
+        soundfile.write(tmp_path / f"{n}.flac", part, RATE)
+    path = tmp_path / "joined.flac"
+    path.write_bytes(b"".join((tmp_path / f"{n}.flac").read_bytes() for n in range(2)))
+    waveform, notes = read(path)
+    assert notes == []
+    np.testing.assert_allclose(waveform, np.concatenate(parts).mean(axis=1), atol=1e-4)
+
+
+def test_a_wav_file_that_states_too_little_audio_is_mentioned(tmp_path: Path) -> None:
+    """The size of the whole is right, and that of the audio is half of it."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make_music(8), RATE)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    (size,) = struct.unpack_from("<I", content, place)
+    struct.pack_into("<I", content, place, size // 2)
+    path.write_bytes(content)
+    (note,) = read(path)[1]
+    assert note.startswith("the file goes on after the audio that its header states")

@@ -3,6 +3,8 @@
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,14 +99,16 @@ def test_two_spellings_of_one_genre_are_one_line_b25(tmp_path: Path, other: str)
 def test_a_model_that_spells_a_genre_otherwise_suggests_it_b25() -> None:
     """B25: evaluate says which genre of the model is meant, and what to type."""
 
-    class Named:
-        classes = FMA
-
-    store = Named()
-    store.classes = ["hiphop", "folk"]  # pyright: ignore
-    with pytest.raises(InputError) as error:
-        _match_classes(store, Named())  # pyright: ignore
-    assert str(error.value).endswith("did you mean Hip-Hop? 'data.rename={hiphop: Hip-Hop}'")
+    trained: Any = SimpleNamespace(classes=FMA)
+    told = {}
+    for dataset in ("folder", "fma_small"):  # the latter has no data.rename
+        source = SimpleNamespace(dataset=dataset)
+        store: Any = SimpleNamespace(classes=["hiphop", "folk"], source=source)
+        with pytest.raises(InputError) as error:
+            _match_classes(store, trained)
+        told[dataset] = str(error.value)
+    assert told["folder"].endswith("did you mean Hip-Hop? 'data.rename={hiphop: Hip-Hop}'")
+    assert told["fma_small"].endswith("leave them out, e.g. data.genres=[...]")
 
 
 def test_genres_are_renamed_on_the_command_line_b25(
