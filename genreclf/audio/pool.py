@@ -120,7 +120,7 @@ class _Pool:
     workers: list[Worker] = field(default_factory=list)
     tasks: dict[int, _Task] = field(default_factory=dict)  # unfinished, by number
     waiting: deque[int] = field(default_factory=deque)  # tasks to be handed out
-    alone: deque[int] = field(default_factory=deque)  # tasks to be repeated with nothing beside
+    alone: deque[int] = field(default_factory=deque)  # tasks to be repeated while no other runs
     following: int = 0  # number of the next item
     looked: float = field(default_factory=time.monotonic)  # when, for messages
     checked: float = 0.0  # when their memory was measured

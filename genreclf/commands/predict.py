@@ -170,23 +170,25 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _parse_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
+    share = _parse_number(text)
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError(f"{text}: a number from 0 to below 1 is needed")
     return share
 
 
 def _parse_threshold(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
+    share = _parse_number(text)
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"{text}: a number from 0 to 1 is needed")
     return share
+
+
+def _parse_number(text: str) -> float:
+    """Return NaN, which is in no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _parse_positive(text: str) -> int:

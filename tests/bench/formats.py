@@ -10,14 +10,15 @@ file of floats. Prints a Markdown table.
 import argparse
 import json
 import statistics
-import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from encode import run_ffmpeg  # a module of the tests
 
 import genreclf
 
@@ -81,8 +82,7 @@ def find_songs(folder: Path, count: int) -> list[Path]:
 
 def encode(source: Path, target: Path, *arguments: str) -> None:
     """Encode a file with FFmpeg, which tells the format by the target's name."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(source)]
-    subprocess.run([*command, "-map", "0:a:0", *arguments, str(target)], check=True)
+    run_ffmpeg("-i", source, "-map", "0:a:0", *arguments, target)
 
 
 def compare(song: Path, formats: list[Format], model: Any, place: Path) -> list[tuple[bool, float]]:

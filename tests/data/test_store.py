@@ -1,9 +1,10 @@
+import contextlib
 import errno
 import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -328,39 +329,34 @@ def write_partial(path: Path, rows: int) -> tuple[Any, ...]:
     return arguments
 
 
+@contextlib.contextmanager
+def hold_open(path: Path) -> Iterator[None]:
+    """Let another process hold an HDF5 file open for writing."""
+    code = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        yield
+        holder.stdin.close()
+
+
 def test_a_finished_store_is_read_while_others_hold_it_b14(tmp_path: Path) -> None:
     """B14: a store that another process has open was "not a store of this version"."""
     arguments = write_partial(tmp_path / "a.h5", 3)
     with StoreWriter(*arguments) as writer:
         writer.finish(Scaling())
-    code = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "a.h5")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        holder.stdout.readline()
+    with hold_open(tmp_path / "a.h5"):
         assert len(Store(tmp_path / "a.h5")) == 3
-        holder.stdin.close()
 
 
 def test_an_unfinished_store_that_is_locked_says_so_b14(tmp_path: Path) -> None:
     """B14: another process that holds the unfinished file must not make it start over."""
     arguments = write_partial(tmp_path / "a.h5", 1)
-    code = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "a.h5.partial")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        holder.stdout.readline()
-        with pytest.raises(InputError, match=r"a\.h5\.partial: locked: another process has it"):
-            StoreWriter(*arguments)
-        holder.stdin.close()
+    refused = pytest.raises(InputError, match=r"a\.h5\.partial: locked: another process has it")
+    with hold_open(tmp_path / "a.h5.partial"), refused:
+        StoreWriter(*arguments)
     with StoreWriter(*arguments) as writer:
         assert writer.done == 1
 

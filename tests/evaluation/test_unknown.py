@@ -267,7 +267,7 @@ def test_features_that_cannot_be_hashed_have_a_score(caplog: pytest.LogCaptureFi
 def test_an_interrupted_export_over_another_model_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a score of one model beside another's weights, nor one that is missing, is read."""
+    """Neither a score of one model next to another's weights, nor one that is missing, is read."""
     bundled, folder = read_exported(PRETRAINED), tmp_path / "model"
     write_exported(folder, bundled, "card")
     rated = read_exported(folder)
