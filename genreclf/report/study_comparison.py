@@ -1,0 +1,88 @@
+"""The comparison of all points that a study tested on folds, whichever phase they belong to."""
+
+from typing import NamedTuple
+
+from genreclf.evaluation.differences import estimate_difference
+from genreclf.evaluation.intervals import (
+    Estimate,
+    average_runs,
+    count_accuracy,
+    estimate_accuracy,
+)
+from genreclf.evaluation.runs import Run
+from genreclf.report import cells, study_notes
+from genreclf.report.groups import list_settings
+from genreclf.report.section import MEASURED, Column, Section, Table
+from genreclf.studies.study import Study
+
+
+class Tested(NamedTuple):
+    """The finished runs of one configuration, on several folds and with all seeds.
+
+    Args:
+        phase: the phase that trained them.
+        settings: the overrides that distinguish them from others, such as `model=svm`.
+        runs: in the order of the phase's points.
+        accuracy: on all folds, with its interval.
+    """
+
+    phase: str
+    settings: str
+    runs: list[Run]
+    accuracy: Estimate
+
+
+def rank_tested(study: Study) -> list[Tested]:
+    """List what was tested on folds, the highest accuracy first."""
+    found = []
+    for phase in filter(study_notes.has_folds, study.phases):
+        for points in study_notes.merge_folds(phase).values():
+            if runs := [run for point in points for run in point.runs]:
+                settings = " ".join(
+                    text for text in list_settings(runs[0].result) if not text.startswith("phase=")
+                )
+                found.append(Tested(phase.name, settings, runs, estimate_accuracy(runs, "test")))
+    return sorted(found, key=lambda each: -each.accuracy.value)
+
+
+def build_comparison_table(study: Study) -> Section:
+    """Build the table of all configurations, the most accurate first."""
+    ranked = rank_tested(study)
+    columns = [
+        Column("phase"),
+        Column("settings", text=True),
+        Column("accuracy on all folds, %", MEASURED),
+        Column("95 % interval", MEASURED),
+        Column("minus the first row, points", MEASURED),
+        Column("by fold, %", MEASURED),
+        Column("seeds", MEASURED),
+        Column("parameters", MEASURED),
+        Column("training time of a run", MEASURED),
+    ]
+    title, text = "Comparison on the folds", ["The most accurate first. Differences are paired."]
+    if not ranked:
+        return Section("comparison", title, ["Not run yet."])
+    notes = [
+        "Training times depend on the machine and do not include the extraction of features, which "
+        "all runs share."
+    ]
+    rows = [_make_row(each, ranked[0]) for each in ranked]
+    return Section("comparison", title, text, Table(columns, rows), notes=notes)
+
+
+def _make_row(tested: Tested, best: Tested) -> list[str]:
+    gap, counts = cells.NONE, [count_accuracy(run, "test") for run in tested.runs]
+    if tested is not best:
+        found = estimate_difference(tested.runs, best.runs, "test")
+        gap = f"{cells.format_points(found.value)} ({cells.format_bounds(found, signed=True)})"
+    return [
+        tested.phase,
+        tested.settings or "defaults",
+        cells.format_percent(tested.accuracy.value),
+        cells.format_bounds(tested.accuracy),
+        gap,
+        cells.format_fold_range(counts),
+        str(cells.count_seeds(tested.runs)),
+        f"{tested.runs[0].result['params']:,}",
+        cells.format_duration(average_runs(tested.runs, lambda result: result["seconds"])),
+    ]
