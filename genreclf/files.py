@@ -110,11 +110,16 @@ def find_path(path: str | os.PathLike[str]) -> Path | None:
 
 
 def format_path(path: str | os.PathLike[str]) -> str:
-    r"""Format a path as one line of valid text.
+    r"""Format a path, or a text that holds one, as one line of valid text.
 
-    Bytes that are not UTF-8, and control characters, are escaped, such as `caf\xe9.mp3`.
+    Bytes that are not UTF-8 are escaped, such as `caf\xe9.mp3`, and so are control characters, also
+    those that change the direction of what follows.
     """
-    return re.sub("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escape, str(path))
+    return re.sub(
+        "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+        _escape,
+        str(path),
+    )
 
 
 def _escape(match: re.Match[str]) -> str:
