@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres
 from genreclf.data.spelling import check_renamed, check_renaming, rename_genre
 from genreclf.errors import InputError
-from genreclf.files import locate_path
+from genreclf.files import explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 FOLDERS = ("genres", "genres_original")
@@ -92,8 +92,8 @@ class GTZAN:
         return choose_genres(tracks, self.chosen, str(self.root))
 
     def _find_clips(self) -> dict[str, Path]:
-        if not self.root.is_dir():
-            raise InputError(f"data.root={self.root}: no such folder")
+        if fault := explain_no_folder(self.root):
+            raise InputError(f"data.root={format_path(self.root)}: {fault}")
         found = [self.root / name for name in FOLDERS if (self.root / name).is_dir()]
         if len(found) > 1:
             raise InputError(

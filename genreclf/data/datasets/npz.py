@@ -25,7 +25,7 @@ from genreclf.data.datasets.arrays import (
 )
 from genreclf.data.datasets.track import Track, check_unique, find_genre_fault
 from genreclf.errors import InputError
-from genreclf.files import locate_path
+from genreclf.files import explain_irregular, format_path, locate_path
 
 
 class Npz:
@@ -75,9 +75,9 @@ class Npz:
         path = locate_path(self.path)
         if path.is_file():  # even if its name looks like a pattern
             return [path]
-        found = sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207
-        if not found:
-            raise InputError(f"data.path={self.path}: no such file")
+        found = sorted(map(Path, glob.glob(str(path)))) or [path]  # noqa: PTH207
+        if fault := next(filter(None, map(explain_irregular, found)), ""):
+            raise InputError(f"data.path={format_path(self.path)}: {fault}")
         return found
 
     def identity(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from genreclf.audio.search import explain_irregular
 from genreclf.data.datasets.table_reader import Row, read_table
 from genreclf.data.datasets.track import (
     MISSING,
@@ -22,7 +21,7 @@ from genreclf.data.datasets.track import (
 )
 from genreclf.data.spelling import check_renamed, check_renaming, check_spellings, rename_genre
 from genreclf.errors import InputError
-from genreclf.files import expand_home, find_path, locate_path
+from genreclf.files import expand_home, explain_irregular, find_path, locate_path
 
 
 class Table:
