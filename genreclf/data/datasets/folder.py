@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from genreclf.audio import search
-from genreclf.audio.tags import read_tags
+from genreclf.audio.tags import Tags, read_all_tags
 from genreclf.data.datasets.track import Track, check_genre_list, repair_text
 from genreclf.data.spelling import (
     check_renamed,
@@ -131,8 +131,9 @@ class Folder:
 
     def tracks(self) -> list[Track]:
         """List one track per file; its id is the path relative to the root."""
-        root, damaged = self.root.resolve(), list[str]()
-        tracks = [self._make_track(genre, path, root, damaged) for genre, path in self.files()]
+        files, damaged = self.files(), list[str]()
+        tags = read_all_tags([path for _, path in files], damaged)
+        tracks = [self._make_track(*file, each) for file, each in zip(files, tags, strict=True)]
         if damaged:
             log.warning(
                 "data.root: tags that cannot be read are ignored, in %d of %d files; the first: %s",
@@ -142,12 +143,12 @@ class Folder:
             )
         return tracks
 
-    def _make_track(self, genre: str, path: Path, root: Path, damaged: list[str]) -> Track:
-        tags, relative = read_tags(path, damaged), path.relative_to(self.root)
+    def _make_track(self, genre: str, path: Path, tags: Tags) -> Track:
+        relative = path.relative_to(self.root)
         return Track(
             id=relative.as_posix(),
             genre=genre,
             artist=tags["artist"],
             album=tags["album"],
-            path=str(root / relative),
+            path=str(self.root.resolve() / relative),
         )
