@@ -53,6 +53,14 @@ def extract(path: str, features: Features) -> Row:
         return str(error)
 
 
+def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float, int] | str:
+    """Compute the features, decoded seconds and sample rate of a file, or say why it has none."""
+    row = extract(path, features)
+    if isinstance(row, str):
+        return row
+    return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
+
+
 def extract_windows(
     audio: Audio, features: Features, overlap: float = 0.0
 ) -> Generator[Window | None, None, list[str]]:

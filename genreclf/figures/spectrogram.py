@@ -13,14 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from genreclf.audio import decode
 from genreclf.audio.pool import map_in_order
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.tags import read_tags
-from genreclf.audio.workers import extract
+from genreclf.audio.workers import extract_with_rate
 from genreclf.errors import InputError
 from genreclf.figures import style
-from genreclf.files import format_path
+from genreclf.files import explain_irregular, format_path
 
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, labelled on the axis
@@ -143,19 +142,13 @@ def read_clip(path: Path, features: Any) -> Clip:
     Raises:
         InputError: there is no such file, or it does not decode.
     """
-    (row,) = map_in_order(partial(_extract_with_rate, features=features), [str(path)], 1)
+    if fault := explain_irregular(path):
+        raise InputError(f"clip={format_path(path)}: {fault}")
+    (row,) = map_in_order(partial(extract_with_rate, features=features), [str(path)], 1)
     if isinstance(row, str | DecodeError):
         raise InputError(f"clip={format_path(path)}: {row}")
     values, seconds, rate = row
     return make_clip(read_title(path), features, values, rate, seconds)
-
-
-def _extract_with_rate(path: str, features: Any) -> tuple[np.ndarray, float, int] | str:
-    """Compute the features, decoded seconds and sample rate of a file, or say why it has none."""
-    row = extract(path, features)
-    if isinstance(row, str):
-        return row
-    return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
 
 
 def read_title(path: Path) -> str:
