@@ -1,11 +1,13 @@
 """Atomic file output, JSON, and a check for free disk space."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
+import stat
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -84,7 +86,13 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
 
 
 def locate_path(path: str | os.PathLike[str]) -> Path:
-    """Expand `~`, and find the path whatever its form of Unicode; it need not exist."""
+    """Expand `~`, and find the path whatever its form of Unicode; it need not exist.
+
+    Raises:
+        InputError: the path is empty, which would stand for the current folder.
+    """
+    if not os.fspath(path):
+        raise InputError("the path is empty; for the current folder, type .")
     expanded = expand_home(path)
     return find_path(expanded) or expanded
 
@@ -109,12 +117,48 @@ def find_path(path: str | os.PathLike[str]) -> Path | None:
     return next((parent / each for each in same if parent), None)
 
 
-def format_path(path: str | os.PathLike[str]) -> str:
-    r"""Format a path as one line of valid text.
+def explain_irregular(path: str | os.PathLike[str]) -> str:
+    """Say why a path cannot be read as a file, without opening it; empty if it can."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        is_link = os.path.islink(path)  # noqa: PTH114
+        return "a link to a file that does not exist" if is_link else "no such file"
+    except (OSError, ValueError) as error:  # a loop of links, a null byte
+        return str(getattr(error, "strerror", None) or error)
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {
+        stat.S_IFDIR: "a folder, not a file",
+        stat.S_IFIFO: "a named pipe, not a file",
+        stat.S_IFSOCK: "a socket, not a file",
+        stat.S_IFCHR: "a device, not a file",
+        stat.S_IFBLK: "a device, not a file",
+    }
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
-    Bytes that are not UTF-8, and control characters, are escaped, such as `caf\xe9.mp3`.
+
+def explain_no_folder(path: str | os.PathLike[str]) -> str:
+    """Say why a path is not a folder that can be listed; empty if it is one."""
+    reason = explain_irregular(path)
+    if not reason:
+        return "a file, not a folder"
+    if reason.startswith("a folder"):
+        return "" if os.access(path, os.R_OK | os.X_OK) else os.strerror(errno.EACCES)
+    return reason.replace("not a file", "not a folder").replace(" file", " folder")
+
+
+def format_path(path: str | os.PathLike[str]) -> str:
+    r"""Format a path, or a text that holds one, as one line of valid text.
+
+    Bytes that are not UTF-8 are escaped, such as `caf\xe9.mp3`, and so are control characters, also
+    those that change the direction of what follows.
     """
-    return re.sub("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escape, str(path))
+    return re.sub(
+        "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+        _escape,
+        str(path),
+    )
 
 
 def _escape(match: re.Match[str]) -> str:

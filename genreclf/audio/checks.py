@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from genreclf.files import explain_irregular
+
 MIN_RATE, MAX_RATE = 4_000, 800_000  # Hz; what a header says beyond this is no audio
 MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB
 HEAD = 1 << 10  # bytes that are looked at
@@ -38,8 +40,8 @@ class DecodeError(ValueError):
 
 def check_file(path: Path) -> None:
     """Raise DecodeError if there is no such file, it is no regular file, or it is empty."""
-    if not path.is_file():  # a pipe or a device might never end
-        raise DecodeError("no regular file" if path.exists() else "no such file")
+    if fault := explain_irregular(path):  # a pipe or a device might never end
+        raise DecodeError(fault)
     if path.stat().st_size == 0:
         raise DecodeError("does not decode: the file is empty")
 

@@ -3,6 +3,8 @@
 Decoders are C code that reads files from anywhere: a file may crash one, stall it, or make it take
 all memory. A worker that ends, gives nothing for `STALL` seconds or needs more than `MEMORY` is
 killed and replaced. Its file gets a `DecodeError` with the reason; all other files are computed.
+The limits are for decoding. Features may take as long and as much memory as they need: these are of
+a size that does not depend on the file, and encoders need minutes to load.
 """
 
 import atexit
@@ -20,7 +22,7 @@ from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError
 
 STALL = 20.0  # s in which a worker has to give something
-MEMORY = 1.5e9  # bytes, the most resident memory of a worker
+MEMORY = 1.5e9  # bytes, the most resident memory of a worker, without what its features hold
 CHECK = 0.2  # s between two looks at the workers
 KILLED = 9  # the signal SIGKILL, which Windows does not define
 SMALL = 2**14  # bytes of an item that fits into a worker's pipe while the worker is busy
@@ -207,11 +209,11 @@ class _Pool:
             if worker.results in ready:
                 worker.silent = 0.0
                 events += self._read(worker)
-            elif worker.started:
+            elif worker.started and not worker.computing:
                 worker.silent += elapsed
                 if worker.silent > STALL:
                     events += self._replace(worker, f"no audio for {STALL:g} s: given up")
-                elif measured and worker.measure_memory() > MEMORY:
+                elif measured and worker.measure_memory() - worker.allowed > MEMORY:
                     reason = f"needs more than {MEMORY / 1e9:g} GB of memory: given up"
                     events += self._replace(worker, reason)
         return events
@@ -227,6 +229,9 @@ class _Pool:
             return []
         if kind == "useless":  # it cannot import the function
             raise _restore(*content)
+        if kind == "stage":
+            worker.computing, worker.allowed = content
+            return []
         if kind == "value":
             if content is None:
                 return []
@@ -256,7 +261,9 @@ class _Pool:
             self.alone.append(number)
             return []
         del self.tasks[number]
-        return [Event(number, None, True, DecodeError(reason or _describe_end(code)))]
+        return [
+            Event(number, None, True, DecodeError(reason or _describe_end(code, worker.computing)))
+        ]
 
 
 def _restore(error: Exception, text: str) -> Exception:
@@ -270,10 +277,11 @@ def _explain_no_start(code: int | None) -> str:
     return f"the processes that decode do not start ({_describe_end(code)})"
 
 
-def _describe_end(code: int | None) -> str:
-    """Say how a process ended, by its exit code."""
+def _describe_end(code: int | None, computing: str = "") -> str:
+    """Say how a process ended, by its exit code, and what it was doing."""
+    what = f"computing {computing}" if computing else "the decoder"
     if code == -KILLED:
-        return f"the decoder was killed (signal {KILLED}): out of memory?"
+        return f"{what} was killed (signal {KILLED}): out of memory?"
     if code is not None and code < 0:
-        return f"the decoder crashed (signal {-code})"
-    return f"the decoder ended its process (exit status {code})"
+        return f"{what} crashed (signal {-code})"
+    return f"{what} ended its process (exit status {code})"

@@ -11,6 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -24,7 +25,7 @@ from genreclf.audio.cores import keep_memory, release_memory
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError
 
-KEPT = 3e8  # bytes of memory that a worker may keep for its next file
+KEPT = 300_000_000  # bytes of memory that a worker may keep for its next file
 PIPE = 2**20  # bytes of results that may wait to be read, where Linux allows it
 PRELOAD = ["genreclf.audio.workers"]  # what workers import before they are forked
 PRELOAD_FOR_MANY = [*PRELOAD, "librosa.feature.spectral"]  # slow, and only some features need it
@@ -41,6 +42,8 @@ class Worker:
         assigned: numbers of the items that it has been given and has not finished.
         started: whether it has said so.
         silent: seconds for which it has said nothing.
+        computing: the features that it is computing; empty while it decodes.
+        allowed: bytes of memory that features hold, besides what decoding may take.
     """
 
     process: BaseProcess
@@ -49,6 +52,8 @@ class Worker:
     assigned: deque[int] = field(default_factory=deque)
     started: bool = False
     silent: float = 0.0
+    computing: str = ""
+    allowed: int = 0
 
     def give(self, number: int, payload: bytes) -> bool:
         """Give it an item; returns False if it has died."""
@@ -166,6 +171,52 @@ def exit_with_parent() -> None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
+class _Stages:
+    """Tells the parent of a worker whether it decodes, which is limited, or computes features."""
+
+    def __init__(self) -> None:
+        self.results: Connection | None = None  # in a worker
+        self.number = 0  # of the item
+        self.held = 0  # bytes that features hold
+
+    def begin(self, number: int, results: Connection) -> None:
+        self.results, self.number = results, number
+        self.held = max(0, measure_memory() - KEPT)
+        self.tell("")
+
+    def tell(self, name: str) -> None:
+        if self.results is not None:
+            self.results.send(("stage", self.number, (name, self.held)))
+
+
+_stages = _Stages()
+
+
+@contextlib.contextmanager
+def lift_limits(name: str) -> Iterator[None]:
+    """Lift the pool's limits, which are for decoders, while features are computed.
+
+    Outside a worker process, this has no effect.
+
+    Args:
+        name: what is computed, such as "features=mel"; messages about the worker name it.
+    """
+    before = measure_memory() if _stages.results else 0
+    _stages.tell(name)
+    yield
+    if _stages.results:
+        _stages.held += max(0, measure_memory() - before)
+    _stages.tell("")
+
+
+def measure_memory() -> int:
+    """Measure the resident memory of this process in bytes."""
+    return _find_process(os.getpid()).memory_info().rss
+
+
+_find_process = cache(psutil.Process)  # finding it takes longer than measuring
+
+
 def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
     """Compute items until the parent closes the pipe: what a worker process runs."""
     _set_up_worker()
@@ -181,6 +232,7 @@ def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
         except EOFError:
             return
         try:
+            _stages.begin(number, results)
             result = compute(item)
             if isinstance(result, GeneratorType):
                 result = _send_values(result, number, results)
@@ -188,7 +240,7 @@ def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
         except Exception as error:
             results.send(("failed", number, _make_portable(error)))
         del item
-        if psutil.Process().memory_info().rss > KEPT:
+        if measure_memory() > KEPT:
             release_memory()
 
 

@@ -2,12 +2,12 @@
 
 import heapq
 import os
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from genreclf.files import format_path
+from genreclf.files import explain_irregular, format_path
 
 EXTENSIONS = (
     *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff"),
@@ -15,7 +15,37 @@ EXTENSIONS = (
     *(".nist", ".sph", ".avr", ".mp1", ".mp2", ".mpa", ".mpga", ".oga", ".spx", ".weba", ".webm"),
     *(".mka", ".mp4", ".m4b", ".m4r", ".mov", ".3gp", ".3g2", ".adts", ".ac3", ".eac3", ".dts"),
     *(".asf", ".amr", ".awb", ".wv", ".ape", ".mpc", ".mpp", ".mp+", ".tta", ".tak", ".shn"),
-    *(".dsf", ".dff", ".mlp", ".thd", ".ra", ".oma", ".gsm"),
+    *(".dsf", ".dff", ".mlp", ".thd", ".ra", ".rm", ".oma", ".omg", ".aa3", ".gsm", ".m4p", ".aax"),
+    *(".aa", ".f4a", ".f4b", ".3ga", ".isma", ".ogx", ".m2a", ".ec3", ".ac4", ".dtshd"),
+    *(
+        ".truehd",
+        ".aea",
+        ".adx",
+        ".hca",
+        ".afc",
+        ".aptx",
+        ".aptxhd",
+        ".sbc",
+        ".msbc",
+        ".lc3",
+        ".lbc",
+        ".c2",
+    ),
+    *(
+        ".loas",
+        ".latm",
+        ".amrnb",
+        ".amrwb",
+        ".qcp",
+        ".dss",
+        ".bonk",
+        ".rka",
+        ".osq",
+        ".qoa",
+        ".mac",
+    ),
+    *(".apl", ".vqf", ".vqe", ".vql", ".laf", ".iamf", ".ircam", ".sf", ".sox", ".sln", ".pvf"),
+    *(".paf", ".ast", ".wve", ".wsd", ".rso", ".mmf", ".dfpwm", ".vag", ".xwma"),
 )
 SHOWN = ", ".join((*EXTENSIONS[:10], "..."))  # for messages
 KNOWN = frozenset(EXTENSIONS)
@@ -65,7 +95,7 @@ def find_audio_files(
     folder: str | Path,
     skipped: Skipped | None = None,
     marker: str = "",
-    elsewhere: Iterable[tuple[int, int]] = (),
+    elsewhere: Iterable[str] = (),
 ) -> Iterator[Path]:
     """Find the files in a folder and its subfolders whose names end in one of EXTENSIONS.
 
@@ -77,90 +107,95 @@ def find_audio_files(
         folder: the folder; nothing is found if it is none.
         skipped: is told what is left out.
         marker: subfolders that hold a file of this name are skipped.
-        elsewhere: device and inode of further folders that are not to be searched.
+        elsewhere: real paths of further folders that are not to be searched.
     """
-    skipped = Skipped() if skipped is None else skipped
     if not os.path.isdir(folder):  # noqa: PTH112
         return
-    searched = {*elsewhere, *identify_parents(folder)} - {identify(folder)}
-    folders, links, found = [str(folder)], list[str](), list[str]()
-    linked_files: list[str] = []
-    while folders or links:
-        # Real folders come first, so that each file is found under its real path.
-        place = folders.pop() if folders else heapq.heappop(links)
-        identity = identify(place)
-        if identity in searched:
-            skipped.paths[LINK_TO_FOLDER].append(place)
-            continue
-        searched.add(identity)
-        for entry in _list_folder(place, skipped, marker if place != str(folder) else ""):
-            ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-            if is_folder(entry):
-                if is_system_folder(entry.name):
-                    skipped.paths[HIDDEN].append(entry.path)
+    search = _Search(
+        str(folder),
+        Skipped() if skipped is None else skipped,
+        marker,
+        {*elsewhere, *list_parents(folder)} - {os.path.realpath(folder)},
+    )
+    found = []
+    # Real folders come first, so that each file is found under its real path.
+    search.links.append(str(folder))
+    while search.links:
+        for path in search.walk(heapq.heappop(search.links)):
+            found.append(path)
+            yield Path(path)
+    yield from search.follow_files(found)
+
+
+@dataclass
+class _Search:
+    """The state of `find_audio_files`.
+
+    Folders are told apart by their real paths: on some file systems, all have the inode 0.
+    """
+
+    top: str
+    skipped: Skipped
+    marker: str
+    searched: set[str]  # real paths of folders
+    links: list[str] = field(default_factory=list)  # to folders; a heap
+    linked_files: list[str] = field(default_factory=list)
+
+    def walk(self, start: str) -> Iterator[str]:
+        """Find the files in a folder without following links, which are kept for later."""
+        folders = [(start, os.path.realpath(start))]
+        while folders:
+            folder, real = folders.pop()
+            if real in self.searched:
+                self.skipped.paths[LINK_TO_FOLDER].append(folder)
+                continue
+            self.searched.add(real)
+            marker = self.marker if folder != self.top else ""
+            for entry in _list_folder(folder, self.skipped, marker):
+                if not is_folder(entry):
+                    yield from self._take_file(entry)
+                elif is_system_folder(entry.name):
+                    self.skipped.paths[HIDDEN].append(entry.path)
                 elif entry.is_symlink():
-                    heapq.heappush(links, entry.path)
+                    heapq.heappush(self.links, entry.path)
                 else:
-                    folders.append(entry.path)
-            elif entry.name.startswith("."):
-                if ending in KNOWN:
-                    skipped.paths[HIDDEN].append(entry.path)
-            elif ending not in KNOWN:
-                skipped.extensions[ending if ending[1:].isalnum() else ""] += 1
-            elif entry.is_symlink():
-                linked_files.append(entry.path)
-            elif entry.is_file():
-                found.append(entry.path)
-                yield Path(entry.path)
-            else:
-                skipped.paths[explain_irregular(entry.path)].append(entry.path)
-    real = {os.path.realpath(path) for path in found} if linked_files else set()
-    for path in sorted(linked_files):
-        # A link that leads nowhere is found: its music is missing, which has to be seen.
-        fault = explain_irregular(path) if os.path.exists(path) else ""  # noqa: PTH110
-        if os.path.realpath(path) in real:
-            fault = "a link to a file that is found anyway"
-        if fault:
-            skipped.paths[fault].append(path)
-            continue
-        real.add(os.path.realpath(path))
-        yield Path(path)
+                    folders.append((entry.path, os.path.join(real, entry.name)))  # noqa: PTH118
+
+    def _take_file(self, entry: os.DirEntry[str]) -> Iterator[str]:
+        """Yield the path of an entry if it is an audio file, and no link to one."""
+        ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if entry.name.startswith("."):
+            if ending in KNOWN:
+                self.skipped.paths[HIDDEN].append(entry.path)
+        elif ending not in KNOWN:
+            self.skipped.extensions[ending if ending[1:].isalnum() else ""] += 1
+        elif entry.is_symlink():
+            self.linked_files.append(entry.path)
+        elif entry.is_file():
+            yield entry.path
+        else:
+            self.skipped.paths[explain_irregular(entry.path)].append(entry.path)
+
+    def follow_files(self, found: Iterable[str]) -> Iterator[Path]:
+        """Yield the links to files that are not found anyway."""
+        real = {os.path.realpath(path) for path in found} if self.linked_files else set()
+        for path in sorted(self.linked_files):
+            # A link that leads nowhere is found: its music is missing, which has to be seen.
+            fault = explain_irregular(path) if os.path.exists(path) else ""  # noqa: PTH110
+            target = os.path.realpath(path)
+            if target in real:
+                fault = "a link to a file that is found anyway"
+            if fault:
+                self.skipped.paths[fault].append(path)
+                continue
+            real.add(target)
+            yield Path(path)
 
 
-def identify(folder: str | Path) -> tuple[int, int]:
-    """Identify a folder by device and inode; zeros if it has just been deleted."""
-    try:
-        found = os.stat(folder)  # noqa: PTH116
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
-
-
-def identify_parents(folder: str | Path) -> set[tuple[int, int]]:
-    """Identify a folder and those that contain it, by device and inode."""
+def list_parents(folder: str | Path) -> set[str]:
+    """List the real paths of a folder and of those that contain it."""
     real = Path(os.path.realpath(folder))
-    return {identify(place) for place in (real, *real.parents)}
-
-
-def explain_irregular(path: str | Path) -> str:
-    """Say why a path cannot be read as a file, without opening it; empty if it can."""
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116
-    except FileNotFoundError:
-        is_link = os.path.islink(path)  # noqa: PTH114
-        return "a link to a file that does not exist" if is_link else "no such file"
-    except (OSError, ValueError) as error:  # a loop of links, a null byte
-        return str(getattr(error, "strerror", None) or error)
-    if stat.S_ISREG(mode):
-        return ""
-    kinds = {
-        stat.S_IFDIR: "a folder, not an audio file",
-        stat.S_IFIFO: "a named pipe, not a file",
-        stat.S_IFSOCK: "a socket, not a file",
-        stat.S_IFCHR: "a device, not a file",
-        stat.S_IFBLK: "a device, not a file",
-    }
-    return kinds.get(stat.S_IFMT(mode), "not a regular file")
+    return {str(place) for place in (real, *real.parents)}
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

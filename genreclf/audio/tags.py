@@ -1,14 +1,23 @@
-"""Tags of audio files, whatever their format."""
+"""Tags of audio files, whatever their format.
+
+mutagen reads most of them, in this process. What only FFmpeg can read, and files that make mutagen
+read too much, are left to a worker process that is watched: FFmpeg's code may crash or never end.
+"""
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import mutagen
 from mutagen.flac import FLAC
 from mutagen.mp3 import MP3
 from mutagen.ogg import OggFileType
+
+from genreclf.audio.av_reader import FORMATS
+from genreclf.audio.pool import map_in_order
+from genreclf.audio.sound_files import DecodeError
 
 # mutagen's names for each tag, and those of formats for which it has no common names: ID3 frames
 # (WAV, AIFF) and Windows Media.
@@ -20,40 +29,101 @@ NAMES = {
 }
 WELL_READ = (MP3, FLAC, OggFileType)  # whose tags mutagen reads, wherever they are
 LONGEST = 1000  # characters that are kept of a tag
-# Formats that FFmpeg reads without opening anything else, unlike playlists.
-SELF_CONTAINED = (
-    "wav,w64,aiff,au,caf,matroska,webm,mov,mp4,ogg,asf,flac,mp3,aac,ac3,eac3,dts,amr,iff,voc,ape,"
-    "tta,wv,mpc,mpc8,tak,dsf"
-)
+MOST_BYTES = 1_500_000  # of a file that this process reads for its tags; zlib makes 1.5 GB of them
+MOST_READS = 20_000
+
+Tags = dict[str, str]  # title, artist, album
 
 
-def read_tags(path: str | Path, failed: list[str] | None = None) -> dict[str, str]:
-    """Read title, artist and album of a file; "" for a tag that is missing or cannot be parsed.
+def read_tags(path: str | Path) -> Tags:
+    """Read title, artist and album of a file; "" for a tag that is missing or cannot be parsed."""
+    return read_all_tags([path])[0]
+
+
+def read_all_tags(paths: Sequence[str | Path], failed: list[str] | None = None) -> list[Tags]:
+    """Read title, artist and album of files; "" for a tag that is missing or cannot be parsed.
 
     Args:
-        path: the file; it has no tags if it is not a regular one.
-        failed: gets the path if the tags are damaged.
+        paths: the files; those that are not regular ones have no tags.
+        failed: gets the paths of files whose tags are damaged.
     """
+    found = [_read_here(path) for path in paths]
+    left = [place for place, tags in enumerate(found) if tags is None]
+    guarded = map_in_order(_read_guarded, [str(paths[place]) for place in left], 1) if left else ()
+    for place, tags in zip(left, guarded, strict=True):
+        found[place] = None if isinstance(tags, DecodeError) else tags
+    if failed is not None:
+        failed += [str(path) for path, tags in zip(paths, found, strict=True) if tags is None]
+    return [tags or dict.fromkeys(NAMES, "") for tags in found]
+
+
+class _TooMuchError(Exception):
+    """A file of which more would be read than its tags should need."""
+
+
+class _Budget:
+    """A file for mutagen that can be read a limited number of times."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._bytes, self._reads = file, 0, 0
+        self.name = file.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does."""
+        left = MOST_BYTES - self._bytes
+        content = self._file.read(min(size, left + 1) if size >= 0 else left + 1)
+        self._bytes += len(content)
+        self._reads += 1
+        if self._bytes > MOST_BYTES or self._reads > MOST_READS:
+            raise _TooMuchError
+        return content
+
+
+def _read_here(path: str | Path) -> Tags | None:
+    """Read tags that mutagen finds; None if a worker has to read them."""
     try:
         with open(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return dict.fromkeys(NAMES, "")
-            parsed = mutagen.File(file, easy=True)  # pyright: ignore[reportPrivateImportUsage]
-            found = _find_all((parsed.tags if parsed is not None else None) or {})
-            if any(found.values()) or isinstance(parsed, WELL_READ):
-                return found
-            return _find_all(_read_container(file))
+            found, well_read = _read_by_mutagen(cast(BinaryIO, _Budget(file)))
+            return found if any(found.values()) or well_read else None
     except FileNotFoundError:
         return dict.fromkeys(NAMES, "")
     except Exception:  # damaged tags raise whatever the parser meets: struct.error, MemoryError
-        if failed is not None:
-            failed.append(str(path))
-        return dict.fromkeys(NAMES, "")
+        return None
+
+
+def _read_guarded(path: str) -> Tags:
+    """Read tags by mutagen, or else by FFmpeg: what a worker process runs."""
+    damage = ""
+    try:
+        with open(path, "rb", opener=_open) as file:
+            try:
+                found, _ = _read_by_mutagen(file)
+            except Exception as error:  # as above
+                found, damage = dict.fromkeys(NAMES, ""), repr(error)
+            if not any(found.values()):
+                found = _find_all(_read_container(file))
+    except Exception as error:
+        raise DecodeError(repr(error)) from None
+    if damage and not any(found.values()):
+        raise DecodeError(damage)
+    return found
 
 
 def _open(path: str, flags: int) -> int:
     """Open a file without waiting, as a named pipe would make us."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_by_mutagen(file: BinaryIO) -> tuple[Tags, bool]:
+    """Read tags, and whether mutagen reads those of this format wherever they are."""
+    parsed = mutagen.File(file, easy=True)  # pyright: ignore[reportPrivateImportUsage]
+    found = _find_all((parsed.tags if parsed is not None else None) or {})
+    return found, isinstance(parsed, WELL_READ)
 
 
 def _read_container(file: BinaryIO) -> dict[str, str]:
@@ -65,7 +135,7 @@ def _read_container(file: BinaryIO) -> dict[str, str]:
     from av.error import FFmpegError
 
     file.seek(0)
-    options = {"format_whitelist": SELF_CONTAINED, "protocol_whitelist": ""}
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": ""}
     try:
         # Not opened by name, in which FFmpeg would take what precedes a colon for a protocol.
         with av.open(file, options=options, metadata_errors="surrogateescape") as container:

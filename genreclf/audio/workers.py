@@ -9,6 +9,7 @@ import numpy as np
 
 from genreclf.audio import decode
 from genreclf.audio.own_features import NotFiniteError, compute_features
+from genreclf.audio.processes import lift_limits
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError, describe_failure
 from genreclf.protocols import Features
@@ -50,6 +51,14 @@ def extract(path: str, features: Features) -> Row:
         return _compute(features, waveform, rate, path), len(waveform) / rate
     except DecodeError as error:
         return str(error)
+
+
+def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float, int] | str:
+    """Compute the features, decoded seconds and sample rate of a file, or say why it has none."""
+    row = extract(path, features)
+    if isinstance(row, str):
+        return row
+    return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
 
 
 def extract_windows(
@@ -100,7 +109,10 @@ def extract_windows(
 
 def _compute(features: Features, waveform: np.ndarray, rate: int, where: str) -> np.ndarray:
     try:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # reported below
+        with (
+            lift_limits(f"features={features.name}"),
+            np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # reported below
+        ):
             return compute_features(features, waveform, rate)
     except NotFiniteError as error:
         peak = max(float(waveform.max()), -float(waveform.min()))

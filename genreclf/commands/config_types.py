@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import compose_default
 from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
-from genreclf.files import expand_home
+from genreclf.files import expand_home, explain_irregular, format_path
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
 SETTINGS = "a group of settings"
@@ -92,7 +92,7 @@ NULLABLE = {  # null: nothing is chosen, nothing is tested, a study finds the we
 
 
 def check_types(config: DictConfig, hydra_config: Any) -> None:
-    """Refuse values of wrong types; expand `~` in paths; turn numbers into text where text belongs.
+    """Refuse wrong types and empty paths; expand `~`; turn numbers into text where it belongs.
 
     Args:
         config: the config, which is changed.
@@ -128,8 +128,20 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
             if expected is None:
                 raise InputError(f"{key}={value}: {needed} is needed")
             raise InputError(f"{key}={value}: {needed} is needed (the default is {expected})")
+        if {PATH, PATHS} & {*kinds}:
+            for path in value if isinstance(value, list) else [value]:
+                _check_path(key, str(path))
         if not {INTEGER, NUMBER} & {*kinds} and {TEXT, TEXTS, PATH, PATHS} & {*kinds}:
             _store_as_text(config, key, value)
+
+
+def _check_path(key: str, path: str) -> None:
+    """Refuse a path that cannot be meant: an empty one stands for the current folder in Python."""
+    if not path.strip():
+        raise InputError(f"{key}={path}: the path is empty; for the current folder, type {key}=.")
+    fault = explain_irregular(path)
+    if fault.endswith("not a file") and not fault.startswith("a folder"):  # reading may never end
+        raise InputError(f"{key}={format_path(path)}: {fault}")
 
 
 def find_kinds(key: str, default: Any) -> tuple[str, ...]:

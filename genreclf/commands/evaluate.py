@@ -33,7 +33,6 @@ from genreclf.protocols import Dataset, FeatureDataset
 from genreclf.training import process_group
 from genreclf.training.prediction import predict_part
 
-RENAMING = ("folder", "table", "gtzan")  # datasets with data.rename
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"
 
@@ -43,6 +42,7 @@ def run(config: DictConfig) -> None:
     trained = _load_model(config)
     dataset = instantiate(config.data)
     features = _choose_features(trained, dataset)
+    is_built = config.store is not None and Path(str(config.store)).exists()
     store = build_store(
         dataset,
         features,
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
         path=config.store,
         workers=config.workers,
     )
-    class_numbers = _match_classes(store, trained)
+    class_numbers = _match_classes(store, trained, hasattr(dataset, "rename") and not is_built)
     _log_assumptions(trained, features)
     data = _make_data(config, trained, dataset, features, store)
     folder = _choose_folder(config, features, store)
@@ -103,12 +103,12 @@ def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
     return trained.features
 
 
-def _match_classes(store: Store, trained: TrainedModel) -> np.ndarray:
+def _match_classes(store: Store, trained: TrainedModel, can_rename: bool) -> np.ndarray:
     """Find the checkpoint's number of each class of the store, by name, ignoring case."""
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
     if unknown := [name for name in store.classes if name.casefold() not in numbers]:
         meant = ""
-        if store.source.dataset in RENAMING:
+        if can_rename:
             meant = suggest_renaming(unknown, trained.classes)
         raise InputError(
             f"genres that the checkpoint does not know: {', '.join(unknown)} (it knows "

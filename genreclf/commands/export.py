@@ -29,6 +29,7 @@ from genreclf.models.model_files import (
 from genreclf.report.templates import render_template
 from genreclf.trust import list_untrusted
 
+NOTES = "<!-- What is written below this line is kept when a model is exported here again. -->"
 log = logging.getLogger(__name__)
 
 
@@ -78,9 +79,19 @@ def run(config: DictConfig) -> None:
         after=metrics.compute_calibration_error(predictions.labels, calibrated),
         reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
-    write_exported(folder, checkpoint, card)
+    write_exported(folder, checkpoint, card.rstrip() + _keep_notes(folder / CARD))
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
+
+
+def _keep_notes(card: Path) -> str:
+    """Return the end of a card, where notes are kept that someone has written by hand."""
+    notes = ""
+    if card.exists():
+        notes = card.read_text(encoding="utf-8").partition(NOTES)[2].strip()
+    if notes:
+        log.warning("%s: what follows %r is kept; check that it is still true", card, NOTES)
+    return f"\n\n{NOTES}\n" + f"\n{notes}\n" * bool(notes)
 
 
 def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from genreclf.commands.run_name import add_sweep_settings
 from genreclf.commands.user_errors import (
     USER_ERRORS,
     explain_error,
-    explain_key,
+    explain_override,
     was_raised_by_launcher,
 )
 from genreclf.errors import InputError
@@ -132,7 +132,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         if plain != arguments:
             run(name, config_name, plain)
             return
-        _fail(explain_error(error) + explain_key(str(error), name, config_name, arguments))
+        _fail(explain_override(error, name, config_name, arguments))
     except ValueError as error:
         if "Only one of --run" in str(error):
             _fail("-m runs a sweep and --cfg prints the config: leave out one of them")

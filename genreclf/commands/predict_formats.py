@@ -1,7 +1,8 @@
 r"""The formats in which `genreclf predict` writes predictions: table, JSON and CSV.
 
 JSON and CSV are UTF-8 whatever the terminal; a byte of a file name that is not is written as an
-escape, such as `\udce9`. The table also escapes what the terminal cannot show.
+escape, such as `\udce9`. The table shows names as `format_path` does, and also escapes what the
+terminal cannot show.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import itertools
 import json
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from genreclf.files import format_path
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
     from genreclf.evaluation.inference import Prediction
@@ -33,22 +37,19 @@ def set_encoding(kind: str) -> None:
 
 def report_remark(path: str, text: str) -> None:
     """Print a line about a file on standard error."""
-    print(f"genreclf: {escape(path)}: {escape(text)}", file=sys.stderr)
+    print(f"genreclf: {format_path(path)}: {format_path(text)}", file=sys.stderr)
 
 
-def escape(text: str) -> str:
-    """Escape control characters, such as line breaks in a file's name."""
-    return "".join(
-        letter if letter.isprintable() or letter >= "\ud800" else repr(letter)[1:-1]
-        for letter in text
-    )
+def pad(text: str, width: int) -> str:
+    """Pad text with spaces to a width on the screen, where a letter takes 0, 1 or 2 columns."""
+    return text + " " * (width - cell_len(text))
 
 
 def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
     """Write a line per file, and more if its genre changes; errors and notes go to stderr."""
     from genreclf.evaluation.timeline import find_segments  # imports NumPy
 
-    width = min(WIDEST, max(len(escape(file)) for file in files))
+    width = min(WIDEST, max(cell_len(format_path(file)) for file in files))
 
     def write(prediction: Prediction) -> None:
         for note in prediction.notes:
@@ -56,17 +57,18 @@ def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction],
         if prediction.error:
             report_remark(prediction.path, prediction.error)
             return
-        column = max(map(len, prediction.scores))
+        column = max(map(cell_len, prediction.scores))
         best = itertools.islice(prediction.scores.items(), top or 3)
-        cells = [f" {name:<{column}} {100 * score:3.0f} %" for name, score in best]
+        cells = [f" {pad(name, column)} {100 * score:3.0f} %" for name, score in best]
         if prediction.is_unknown:
             nearest = ", ".join(" ".join(cell.split()) for cell in cells)
             cells = [f" unknown (nearest: {nearest})"]
-        print(f"{escape(prediction.path):<{width}}", *cells)
+        print(pad(format_path(prediction.path), width), *cells)
         segments = find_segments(prediction.timeline)
         if len(segments) > 1:
-            changes = (f"{format_clock(at)} {genre}" for at, genre in segments)
-            print(_wrap(f"({', '.join(changes)})", width + 2))
+            changes = [f"{format_clock(at)} {genre}," for at, genre in segments]
+            changes = [f"({changes[0]}", *changes[1:-1], f"{changes[-1][:-1]})"]
+            print(_wrap(changes, width + 2))
 
     return write
 
@@ -78,20 +80,17 @@ def format_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _wrap(text: str, indent: int) -> str:
-    """Indent text, and wrap it between entries at the width of the terminal."""
-    columns = shutil.get_terminal_size().columns
-    if indent + len(text) > columns:
+def _wrap(entries: Sequence[str], indent: int) -> str:
+    """Indent entries, and wrap between them at the width of the terminal."""
+    columns = max(40, shutil.get_terminal_size().columns)
+    if indent + sum(cell_len(entry) + 1 for entry in entries) > columns + 1:
         indent = min(indent, 4)
-    lines = textwrap.wrap(
-        text.replace(" ", "\xa0").replace(",\xa0", ", "),
-        max(40, columns),
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + 1),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines).replace("\xa0", " ")
+    lines = [" " * (indent - 1)]
+    for entry in entries:
+        if cell_len(f"{lines[-1]} {entry}") > columns:
+            lines.append(" " * indent)
+        lines[-1] += f" {entry}"
+    return "\n".join(lines)
 
 
 def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:

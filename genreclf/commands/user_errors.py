@@ -20,6 +20,7 @@ from genreclf.commands.own_parts import make_importable
 from genreclf.errors import InputError, format_error
 
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
+MISTYPED = r"Could not override '([^']+)'"  # in Hydra's error
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # our extras
 
 
@@ -64,7 +65,7 @@ def explain_key(message: str, name: str, config_name: str, arguments: Sequence[s
         config_name: its primary config.
         arguments: the user's, whose options have keys of their own.
     """
-    mistyped = re.search(r"Could not override '([^']+)'", message)
+    mistyped = re.search(MISTYPED, message)
     if not mistyped:
         return ""
     if reason := explain_refusal(mistyped[1]):
@@ -79,6 +80,35 @@ def explain_key(message: str, name: str, config_name: str, arguments: Sequence[s
     if parent and hint and _may_take(target, last, _list_folders(arguments)):
         return f" {hint[0]}"
     return f" genreclf {name} --help lists the keys."
+
+
+def explain_override(
+    error: BaseException, name: str, config_name: str, arguments: Sequence[str]
+) -> str:
+    """Describe an error in an override; a key that does not exist comes before what its value is.
+
+    The value of a mistyped key is not known to be a path, so Hydra may not be able to read it.
+
+    Args:
+        error: Hydra's error.
+        name: the command.
+        config_name: its primary config.
+        arguments: the user's.
+    """
+    if isinstance(error, OverrideParseException):
+        key = re.sub(r"^[+~]*", "", str(error.override).partition("=")[0])
+        if re.fullmatch(r"[\w./@-]+", key) and not _is_known(key, config_name, arguments):
+            unknown = f"Could not override '{key}'."
+            return unknown + explain_key(unknown, name, config_name, arguments)
+    return explain_error(error) + explain_key(str(error), name, config_name, arguments)
+
+
+def _is_known(key: str, config_name: str, arguments: Sequence[str]) -> bool:
+    """Whether a key or a group of options exists."""
+    if key.partition("@")[0] in list_groups(config_name) or key.startswith("hydra"):
+        return True
+    keys = list_keys(OmegaConf.to_container(_compose_chosen(config_name, arguments)))
+    return any(each == key or each.startswith(f"{key}.") for each in keys)
 
 
 def _compose_chosen(config_name: str, arguments: Sequence[str]) -> Any:

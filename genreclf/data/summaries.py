@@ -9,6 +9,8 @@ import numpy as np
 FRAMES = 128  # most frames of a row that are looked at, evenly spaced
 BANDS = 32  # most bands into which the bins are averaged
 WINDOW, HOP = 1024, 512  # samples, of the spectrogram of a waveform
+TEXTURE, EXTENT = 3, 2  # numbers in a summary: see `measure_texture`; silent bins, missing frames
+HEARD = 0.02  # share of the frames in which a bin that is not silent exceeds the lowest value
 RANGE = 80.0  # dB below the loudest value, its floor
 
 
@@ -17,17 +19,22 @@ def summarise_features(row: np.ndarray) -> np.ndarray:
 
     They are, for at most 32 bands, the mean, the standard deviation and the mean absolute change
     from frame to frame; for the mean over all bins, its percentiles and deviation, also relative to
-    that of the bands; how much neighbouring bins differ; and the share of the lowest values.
+    that of the bands; how much neighbouring bins differ; and the share of the lowest values. The
+    last five are the `TEXTURE` and the `EXTENT`.
 
     Args:
         row: the features; constant frames at their end (padding) do not count.
 
     Returns:
-        float64 (size,); of a single frame, its values.
+        float64 (size,); of a single frame, its values and zeros.
     """
     if row.shape[1] == 1:
-        return row[:, 0].astype(np.float64)
-    values = pick_frames(trim_padding(expand_waveform(row))).astype(np.float64)
+        return np.append(row[:, 0].astype(np.float64), np.zeros(TEXTURE + EXTENT))
+    expanded = expand_waveform(row)
+    trimmed = trim_padding(expanded)
+    if trimmed.shape[1] < expanded.shape[1]:  # the padding begins within the last frames
+        trimmed = trimmed[:, : trimmed.shape[1] - min(4, trimmed.shape[1] // 6)]
+    values = pick_frames(trimmed).astype(np.float64)
     mean, deviation = values.mean(axis=1), values.std(axis=1)
     change = np.abs(np.diff(values, axis=1)).mean(axis=1)
     level = values.mean(axis=0)
@@ -40,7 +47,34 @@ def summarise_features(row: np.ndarray) -> np.ndarray:
         level.std(),
     ]
     bands = [average_bands(column[:, None])[:, 0] for column in (mean, deviation, change)]
-    return np.concatenate([*bands, others, np.percentile(level, [5, 25, 50, 75, 95])])
+    percentiles = np.percentile(level, [5, 25, 50, 75, 95])
+    heard = np.flatnonzero((values > least + span / 160).mean(axis=1) > HEARD)
+    extent = [
+        1 - (heard[-1] + 1) / len(values) if len(heard) else 0.0,
+        np.log2(expanded.shape[1] / trimmed.shape[1]),
+    ]
+    return np.concatenate([*bands, others, percentiles, measure_texture(values), extent])
+
+
+def measure_texture(values: np.ndarray) -> np.ndarray:
+    """Measure how much the bands of (bins, frames) change, and how much they do so together.
+
+    Bands of noise change independently and little, whatever its colour; those of music change with
+    its notes and beats. Bins that do not change are left out.
+
+    Returns:
+        float64 (3,): the correlation of neighbouring bands over time; the deviation of the mean of
+        all bands, each standardised; the logarithm of their mean deviation.
+    """
+    span = np.ptp(values) + 1e-9
+    bands = values[values.std(axis=1) > span / 160]
+    if len(bands) < 2:
+        return np.zeros(TEXTURE)
+    bands = average_bands(bands)
+    deviation = bands.std(axis=1)
+    standard = (bands - bands.mean(axis=1, keepdims=True)) / (deviation[:, None] + span / 1000)
+    together = (standard[1:] * standard[:-1]).mean()
+    return np.array([together, standard.mean(axis=0).std(), np.log(deviation.mean() + span / 1000)])
 
 
 def expand_waveform(row: np.ndarray) -> np.ndarray:

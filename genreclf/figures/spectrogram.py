@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from genreclf.audio import decode
+from genreclf.audio.pool import map_in_order
+from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.tags import read_tags
-from genreclf.audio.workers import extract
+from genreclf.audio.workers import extract_with_rate
 from genreclf.errors import InputError
 from genreclf.figures import style
+from genreclf.files import explain_irregular, format_path
 
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, labelled on the axis
@@ -134,16 +137,18 @@ def make_clip(
 
 
 def read_clip(path: Path, features: Any) -> Clip:
-    """Decode a file and compute its features.
+    """Decode a file and compute its features, in a process that is watched.
 
     Raises:
         InputError: there is no such file, or it does not decode.
     """
-    row = extract(str(path), features)
-    if isinstance(row, str):
-        raise InputError(f"clip={path}: {row}")
-    rate = features.sample_rate or decode.read_audio(path, None, features.duration)[1]
-    return make_clip(read_title(path), features, row[0], rate, row[1])
+    if fault := explain_irregular(path):
+        raise InputError(f"clip={format_path(path)}: {fault}")
+    (row,) = map_in_order(partial(extract_with_rate, features=features), [str(path)], 1)
+    if isinstance(row, str | DecodeError):
+        raise InputError(f"clip={format_path(path)}: {row}")
+    values, seconds, rate = row
+    return make_clip(read_title(path), features, values, rate, seconds)
 
 
 def read_title(path: Path) -> str:

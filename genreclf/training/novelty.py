@@ -11,7 +11,7 @@ from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.summaries import summarise_features
 from genreclf.errors import format_error
 from genreclf.files import digest_values
-from genreclf.models.novelty import LEAST, MOST, Novelty, limit_band
+from genreclf.models.novelty import LEAST, MOST, Novelty, limit_band, make_copies
 from genreclf.training.classifier import Classifier
 
 TRACKS = {"train": 2000, "val": 1000}  # most tracks of each part that are read
@@ -75,14 +75,15 @@ def fit_novelty(data: StoreDataModule, rows: dict[str, np.ndarray], features: An
         features: the features of the model.
     """
     spectral = getattr(features, "bin_axis", "") == "frequency"
-    training, held_out = [], []
+    training, held_out, copies = [], [], []
     for place, row in enumerate(_read_features(data, rows["train"])):
         training.append(summarise_features(row))
         if spectral and place % 3 == 0:
             training.append(summarise_features(limit_band(row, place // 3)))
-    for row in _read_features(data, rows["val"]):
+    for place, row in enumerate(_read_features(data, rows["val"])):
         held_out.append(summarise_features(row))
-    return Novelty.fit(np.stack(training), np.stack(held_out))
+        copies += map(summarise_features, make_copies(row, place, spectral))
+    return Novelty.fit(*map(np.stack, (training, held_out, copies)))
 
 
 def _read_features(data: StoreDataModule, rows: np.ndarray) -> Any:

@@ -15,8 +15,11 @@ import pytest
 
 from genreclf.audio import pool
 from genreclf.audio.pool import Event, map_in_order, run_in_workers
+from genreclf.audio.processes import lift_limits
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError
+
+_FEATURES: list[Any] = []  # what a worker keeps
 
 
 def misbehave(item: str) -> str:
@@ -35,6 +38,13 @@ def misbehave(item: str) -> str:
         time.sleep(600)
     if kind == "grow":
         return (len(np.ones(40_000_000)) and time.sleep(600)) or ""
+    if kind.startswith("features"):
+        with lift_limits("features=own"):
+            _FEATURES.append(np.ones(60_000_000) if "heavy" in kind else kind)
+            time.sleep(3 if "slow" in kind else 0)
+            if "crash" in kind:
+                ctypes.string_at(0)
+        time.sleep(600 if "then stall" in kind else 0)
     if kind == "bad":
         raise DecodeError("no audio")
     if kind == "input":
@@ -96,6 +106,17 @@ def test_a_file_that_needs_too_much_memory_is_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr(pool, "MEMORY", 3e8)
     found = list(map_in_order(misbehave, ["a", "grow", "b"], 2))
     assert [str(each) for each in found] == ["A", "needs more than 0.3 GB of memory: given up", "B"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_limits_are_for_decoding_not_for_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder takes more memory than a decoder may, and its first window longer."""
+    monkeypatch.setattr(pool, "MEMORY", 4e8)
+    items = ["features heavy and slow", "a", "features", "features then stall", "b"]
+    found = [str(each) for each in map_in_order(misbehave, items, 1)]
+    assert found == [*map(str.upper, items[:3]), "no audio for 1.5 s: given up", "B"]
+    (found,) = map_in_order(misbehave, ["features crash"], 1)
+    assert str(found) == "computing features=own crashed (signal 11)"
 
 
 def test_a_file_whose_worker_was_killed_is_tried_again(tmp_path: Path) -> None:

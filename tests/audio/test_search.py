@@ -1,18 +1,23 @@
 """Folders as people have them: links, pipes, system folders, names of any kind."""
 
+import contextlib
 import errno
 import os
 import socket
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
-from genreclf.audio.search import EXTENSIONS, Skipped, explain_irregular, find_audio_files
-from genreclf.data.datasets import Folder
+from genreclf.audio.av_reader import FORMATS
+from genreclf.audio.checks import DecodeError, check_file
+from genreclf.audio.search import EXTENSIONS, Skipped, find_audio_files
+from genreclf.data.datasets import FMA, Folder, Npz, Table
 from genreclf.errors import InputError
-from genreclf.files import format_path, locate_path
+from genreclf.files import explain_irregular, explain_no_folder, format_path, locate_path
 
 Make = Callable[..., Path]
 
@@ -45,6 +50,23 @@ def test_every_extension_of_music_is_found_b12(make: Make) -> None:
     folder = make(*(f"rock/a.{name}" for name in named), "rock/B.MP3", "rock/c.Flac")
     assert len(find(folder)) == len(named) + 2
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)
+
+
+def test_every_extension_of_the_decoders_audio_formats_is_found_b12() -> None:
+    """B12: what FFmpeg and libsndfile read as audio, a folder is searched for."""
+    pictures = {"avif", "heic", "heif", "mj2"}
+    videos = {"avi", "f4v", "flv", "ism", "ismv", "mk3d", "mks", "mkv", "mpeg", "mpg", "psp"}
+    videos |= {"m2t", "m2ts", "mts", "mxf", "nut", "ts", "wmv", "wtv"}
+    known = set(av.formats_available)
+    found = set()
+    for name in FORMATS.split(","):
+        for mode in ("r", "w"):
+            if name in known:
+                with contextlib.suppress(ValueError):
+                    found |= av.ContainerFormat(name, mode).extensions
+    assert len(found) > 100
+    assert found - pictures - videos - {"wa"} <= {each[1:] for each in EXTENSIONS}
+    assert {".m4p", ".m4b", ".aax", ".dff"} <= {*EXTENSIONS}
 
 
 def test_what_is_not_audio_is_counted_in_one_line_b12(make: Make) -> None:
@@ -86,6 +108,23 @@ def test_each_folder_is_searched_once_c5(make: Make) -> None:
     (folder / "rock" / "again").symlink_to("z")  # before the real folder in the alphabet
     assert find(folder) == ["jazz/c.mp3", "rock/a.mp3", "rock/z/b.mp3"]
     assert [path.name for _, path in Folder(folder).files()] == ["c.mp3", "a.mp3", "b.mp3"]
+
+
+def test_folders_without_inodes_are_all_searched(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems give every folder the inode 0; all but the first were skipped."""
+    look = os.stat
+
+    def forget(*args: Any, **kwargs: Any) -> os.stat_result:
+        return os.stat_result((look(*args, **kwargs).st_mode, *(0,) * 9))
+
+    folder = make("rock/a.mp3", "rock/z/b.mp3", "rock/y/x/c.mp3", "jazz/d.mp3")
+    (folder / "rock" / "loop").symlink_to("..")
+    (folder / "rock" / "z" / "again").symlink_to("../y")
+    monkeypatch.setattr(os, "stat", forget)
+    assert find(folder) == ["jazz/d.mp3", "rock/a.mp3", "rock/y/x/c.mp3", "rock/z/b.mp3"]
+    assert len(Folder(folder).files()) == 4
 
 
 def test_links_out_of_the_folder_are_followed_once_c5(make: Make, tmp_path: Path) -> None:
@@ -156,9 +195,25 @@ def test_only_regular_files_are_found_c6(make: Make) -> None:
     ):
         assert (f"{name}: {reason}" in said) == ("not a file" in reason)
         assert explain_irregular(rock / name) == reason
+        with pytest.raises(DecodeError) as caught:  # also if it is given by name
+            check_file(rock / name)
+        assert str(caught.value) == reason
     assert explain_irregular(rock / "a.mp3") == ""
     assert explain_irregular(rock / "none.mp3") == "no such file"
-    assert explain_irregular(rock) == "a folder, not an audio file"
+    assert explain_irregular(rock) == "a folder, not a file"
+    assert explain_no_folder(rock) == ""
+    for name, reason in (
+        ("a.mp3", "a file, not a folder"),
+        ("pipe.mp3", "a named pipe, not a folder"),
+        ("gone.mp3", "a link to a folder that does not exist"),
+        ("none", "no such folder"),
+    ):
+        with pytest.raises(InputError) as error:
+            Folder(rock / name).files()
+        assert str(error.value) == f"data.root={rock / name}: {reason}"
+    for kind in (Folder, Table, Npz, FMA):
+        with pytest.raises(InputError, match="the path is empty"):
+            kind("").tracks()
     assert explain_irregular("a\0b.mp3") != ""
     assert len(Folder(folder).tracks()) == 4
 

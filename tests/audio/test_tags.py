@@ -1,16 +1,22 @@
 """Tags of all formats are read, and damaged ones never end a run."""
 
+import ctypes
 import os
 import random
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import mutagen
 import numpy as np
 import pytest
 
-from genreclf.audio.tags import LONGEST, read_tags
+from genreclf.audio import pool, tags
+from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.tags import LONGEST, read_all_tags, read_tags
 from genreclf.data.datasets import Folder
 
 CODECS = {
@@ -36,12 +42,12 @@ Write = Callable[..., Path]
 def write(tmp_path: Path) -> Write:
     """Writes half a second of noise, tagged by FFmpeg."""
 
-    def make(name: str, **tags: str) -> Path:
+    def make(name: str, **given: str) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         rate = 48000
         with av.open(str(path), "w") as container:
-            container.metadata.update(tags)
+            container.metadata.update(given)
             stream = container.add_stream(CODECS[path.suffix[1:]], rate=rate, layout="mono")
             context = stream.codec_context
             context.bit_rate = 128_000
@@ -73,8 +79,8 @@ def test_tags_of_each_format_are_read_b9(write: Write, ending: str) -> None:
         assert read_tags(write("a.aiff", title="Lied", artist="x"))["title"] == "Lied"
         return
     failed: list[str] = []
-    assert read_tags(write(f"a.{ending}", artist="Jürgen"), failed)["artist"] == "Jürgen"
-    assert read_tags(write(f"b.{ending}"), failed)["artist"] == ""
+    paths = write(f"a.{ending}", artist="Jürgen"), write(f"b.{ending}")
+    assert [each["artist"] for each in read_all_tags(paths, failed)] == ["Jürgen", ""]
     assert failed == []
 
 
@@ -82,43 +88,83 @@ def test_tags_of_each_format_are_read_b9(write: Write, ending: str) -> None:
 def test_damaged_tags_are_no_tags_b10(write: Write, ending: str) -> None:
     """B10: random bytes in a header ended prepare and train with a traceback."""
     path = write(f"a.{ending}", artist="someone", title="something", album="x" * 100)
-    sound, chance = path.read_bytes(), random.Random(0)
-    for _ in range(60):
+    sound, chance, paths = path.read_bytes(), random.Random(0), list[Path]()
+    for number in range(60):
         damaged = bytearray(sound)
         start = chance.randrange(600)
         for place in range(start, min(start + chance.randrange(1, 60), len(damaged))):
             damaged[place] = chance.randrange(256)
-        path.write_bytes(damaged)
-        assert set(read_tags(path)) == {"artist", "title", "album"}
+        paths.append(path.with_name(f"{number}.{ending}"))
+        paths[-1].write_bytes(damaged)
     for size in (0, 1, 10, 100):
-        path.write_bytes(sound[:size])
-        assert read_tags(path) == {"artist": "", "title": "", "album": ""}
+        paths.append(path.with_name(f"cut {size}.{ending}"))
+        paths[-1].write_bytes(sound[:size])
+    found = read_all_tags(paths)
+    assert all(set(each) == {"artist", "title", "album"} for each in found)
+    assert found[60:] == [{"artist": "", "title": "", "album": ""}] * 4
 
 
-@pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyError, OSError])
+def misbehave(path: str) -> dict[str, str]:
+    """Do to the reader of tags what the name of a file says."""
+    if Path(path).stem == "crash":
+        ctypes.string_at(0)
+    if Path(path).stem == "stall":
+        time.sleep(600)
+    if Path(path).stem == "damaged":
+        raise DecodeError("struct.error")
+    return {"artist": "it", "title": "", "album": ""}
+
+
 def test_files_with_damaged_tags_are_counted_b10(
     write: Write,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    error: type[Exception],
 ) -> None:
-    """B10: whatever a parser raises costs the tags of that file, and all such files one line."""
-    for name in ("rock/a.flac", "rock/b.flac", "jazz/c.flac"):
-        root = write(name, artist="me").parents[1]
+    """B10: whatever a parser raises, or FFmpeg does, costs the tags of that file alone."""
+    errors = {"crash": MemoryError, "damaged": RecursionError, "fine": KeyError, "stall": OSError}
+    for name in (*errors, "ordinary"):
+        root = write(f"rock/{name}.flac", artist="me").parents[1]
     parse = mutagen.File
 
-    def fail(file: object, **options: bool) -> object:
-        if str(getattr(file, "name", "")).endswith(("a.flac", "b.flac")):
-            raise error
+    def fail(file: Any, **options: bool) -> object:
+        if (stem := Path(file.name).stem) in errors:
+            raise errors[stem]
         return parse(file, **options)
 
-    monkeypatch.setattr(mutagen, "File", fail)
-    assert [track.artist for track in Folder(root).tracks()] == ["me", "", ""]
+    monkeypatch.setattr(mutagen, "File", fail)  # in this process
+    monkeypatch.setattr(tags, "_read_guarded", misbehave)
+    monkeypatch.setattr(pool, "STALL", 1.0)
+    assert [track.artist for track in Folder(root).tracks()] == ["", "", "it", "me", ""]
     (line,) = [record.message for record in caplog.records]
     assert line == (
-        f"data.root: tags that cannot be read are ignored, in 2 of 3 files; the first: "
-        f"{root}/rock/a.flac"
+        f"data.root: tags that cannot be read are ignored, in 3 of 5 files; the first: "
+        f"{root}/rock/crash.flac"
     )
+
+
+def test_only_what_mutagen_cannot_read_is_left_to_a_worker(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ordinary folders start no process; FFmpeg, whose code may crash, stays out of this one."""
+    ordinary = [write(f"a.{kind}", artist="me") for kind in ("mp3", "flac", "m4a")]
+    ordinary.append(write("untagged.mp3"))
+    monkeypatch.setattr(tags, "map_in_order", pytest.fail)
+    assert [each["artist"] for each in read_all_tags(ordinary)] == ["me", "me", "me", ""]
+    left, untagged = [], write("a.wav")
+
+    def leave(function: Any, paths: list[str], workers: int) -> list[dict[str, str]]:
+        left.extend(Path(path).name for path in paths)
+        return [dict.fromkeys(tags.NAMES, "") for _ in paths]
+
+    monkeypatch.setattr(tags, "map_in_order", leave)
+    monkeypatch.setattr(av, "open", pytest.fail)
+    atoms = Path(shutil.copy(ordinary[2], ordinary[2].with_name("atoms.m4a")))
+    with atoms.open("ab") as file:
+        file.write(b"\0\0\0\x08free" * 100_000)
+    endless = ordinary[2].with_name("endless.mp3")
+    endless.write_bytes(b"ID3\4\0\0\x7f\x7f\x7f\x7f" + bytes(3_000_000))
+    read_all_tags([untagged, atoms, endless])
+    assert left == ["a.wav", "atoms.m4a", "endless.mp3"]
 
 
 def test_only_regular_files_are_read_c6(tmp_path: Path) -> None:

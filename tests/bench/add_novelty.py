@@ -13,9 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.data.summaries import summarise_features
+from genreclf.files import write_text
 from genreclf.models.checkpoint import load_checkpoint
-from genreclf.models.model_files import CARD, NOVELTY, PRETRAINED, read_exported, write_exported
-from genreclf.models.novelty import Novelty, limit_band
+from genreclf.models.model_files import (
+    CARD,
+    DESCRIPTION,
+    NOVELTY,
+    NOVELTY_DIGEST,
+    PRETRAINED,
+    read_exported,
+    write_exported,
+)
+from genreclf.models.novelty import Novelty, limit_band, make_copies
 
 TRACKS = 2000, 1000  # for training and calibration, as in genreclf.training.novelty
 
@@ -42,10 +51,19 @@ def main() -> None:
     )
     limited = [limit_band(row, place) for place, row in enumerate(training[::3])]
     summaries = np.stack([*map(summarise_features, [*training, *limited])])
-    novelty = Novelty.fit(summaries, np.stack([*map(summarise_features, held_out)]))
+    copies = [
+        summarise_features(copy)
+        for place, row in enumerate(held_out)
+        for copy in make_copies(row, place, spectral=True)
+    ]
+    known = np.stack([*map(summarise_features, held_out)])
+    novelty = Novelty.fit(summaries, known, np.stack(copies))
+    described = (given.folder / DESCRIPTION).read_text(encoding="utf-8")
     exported = read_exported(given.folder)
     exported["genreclf"]["novelty"] = novelty.list_tensors()
     write_exported(given.folder, exported, (given.folder / CARD).read_text(encoding="utf-8"))
+    if NOVELTY_DIGEST not in described:  # runs that used the model are identified by this file
+        write_text(given.folder / DESCRIPTION, described)
     share = (load_novelty(given.folder).rate(held_out) > 0.95).mean()
     print(f"{given.folder / NOVELTY}: {(given.folder / NOVELTY).stat().st_size} bytes")
     print(f"{share:.1%} of the validation tracks are above 0.95")

@@ -75,6 +75,10 @@ def test_an_unknown_command_is_wrong_usage() -> None:
         (["model=cnn"], "Could not find 'model/cnn' Available options in 'model': attentive_cnn"),
         (["modl=cnn_gru"], "Could not override 'modl'. Did you mean model?"),
         (["model.cnn_dropuot=0.3"], "Did you mean model.cnn_dropout?"),
+        # A value that Hydra cannot read: the mistyped key comes first.
+        (["data=folder", "data.rot=/music/a=b"], "'data.rot'. Did you mean data.root?"),
+        (["data=folder", "dta.root=/music/[live] #1"], "Did you mean data.root?"),
+        (["seed=a=b"], "quote what holds = , "),
         (["data=folder"], "data.root=... is needed"),
         (["data=folder", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
         (["seed=a"], "seed=a: an integer is needed (the default is 0)"),

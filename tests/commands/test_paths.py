@@ -17,11 +17,12 @@ import hydra
 import pytest
 import yaml
 from conftest import TINY
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from genreclf.__main__ import COMMANDS
-from genreclf.commands.config_types import PATH, PATHS, find_kinds
+from genreclf.commands.config_types import PATH, PATHS, check_types, find_kinds
 from genreclf.commands.path_overrides import find_annotated_kinds, quote_path, quote_paths
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -129,22 +130,48 @@ def test_each_command_has_the_path_in_its_config_b2(
     names = ["Don't, R&B #1 = [日本] {a:1} (x) $y\\", "caf\udce9\n~"]
     for name in names:
         Path(name).mkdir()
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        for key, option in list_keys_to_try(config):
+            for name in names:
+                arguments = quote_paths([*option, f"{key}={name}"], config)
+                found = OmegaConf.select(hydra.compose(config, arguments), key)
+                assert (found[0] if OmegaConf.is_list(found) else found) == name
+
+
+@pytest.mark.parametrize("config", sorted({*HYDRA.values()}))
+def test_a_path_is_neither_empty_nor_a_pipe_in_any_key_of_any_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    """An empty path stood for the current folder; reading a named pipe never ended (C6)."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        for key, option in list_keys_to_try(config):
+            for value, reason in (("", "the path is empty"), ("pipe", "a named pipe, not a file")):
+                several = PATH not in find_kinds(key, None)
+                typed = f"{key}=['{value}']" if several else f"{key}={value}"
+                arguments = quote_paths([*option, typed], config)
+                composed = hydra.compose(config, arguments, return_hydra_config=True)
+                HydraConfig.instance().set_config(composed)
+                with open_dict(composed):
+                    settings = composed.pop("hydra")
+                with pytest.raises(InputError) as error:
+                    check_types(composed, settings)
+                assert f"{key}={value}: {reason}" in str(error.value)
+
+
+def list_keys_to_try(config: str) -> list[tuple[str, list[str]]]:
+    """List the keys of a command that hold paths, each with the option that has it."""
     options = {"data.root": "data=folder", "data.path": "data=table", "data.lists": "data=gtzan"}
     options["features.checkpoint"] = "features=embedding"
     keys = [key for key in list_path_keys(config) if not key.startswith("distillation.")]
     if config == "spectrogram":  # its data are only a duration
         keys = [key for key in keys if not key.startswith("data.")]
+    found = [(key, [options[key]] if key in options else []) for key in keys]
     if config in ("config", "prepare", "study"):
-        keys += ["distillation.path", "distillation.runs"]
-    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
-        for key in keys:
-            option = options.get(key, "")
-            if key.startswith("distillation."):
-                option = "distillation=embeddings"
-            for name in names:
-                arguments = quote_paths([*filter(None, [option]), f"{key}={name}"], config)
-                found = OmegaConf.select(hydra.compose(config, arguments), key)
-                assert (found[0] if OmegaConf.is_list(found) else found) == name
+        taught = ("distillation.path", "distillation.runs")
+        found += [(key, ["distillation=embeddings"]) for key in taught]
+    return found
 
 
 def test_patterns_lists_and_sweeps_b2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY
+from rich.cells import cell_len
 
 import genreclf
 from genreclf.audio import Mel, MelFrames, decode
@@ -24,6 +25,7 @@ from genreclf.data.build_store import build_store
 from genreclf.errors import InputError
 from genreclf.evaluation import inputs
 from genreclf.evaluation.inference import Prediction, TimelineEntry
+from genreclf.files import format_path
 from genreclf.models.checkpoint import load_checkpoint
 
 RATE = 22050
@@ -390,6 +392,24 @@ def test_notes_are_shown_in_each_format(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def test_columns_of_the_table_are_aligned_on_the_screen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A letter takes 0, 1 or 2 columns; a name is shown as in all other messages."""
+    accent, bytes_ = "cafe\u0301.mp3", os.fsdecode(b"latin1 \xe9.mp3")
+    names = ["日本の音楽.mp3", accent, bytes_, "🎸 👩‍🎤.mp3", "שיר.mp3", "\u202egpj.mp3", "a.mp3"]
+    write = predict.WRITERS["table"](names, None)
+    for name in names:
+        timeline = [TimelineEntry(0, 30, "Pop", 1.0)]
+        write(Prediction(name, {"ロック": 0.75, "Pop": 0.25}, timeline, "", []))
+    lines = capsys.readouterr().out.splitlines()
+    for name, line in zip(names, lines, strict=True):
+        assert line.startswith(format_path(name))
+    assert {cell_len(line.partition("ロック")[0]) for line in lines} == {17}
+    assert {cell_len(line.partition("Pop")[0]) for line in lines} == {31}
+    assert lines[5].startswith(r"\u202egpj.mp3")
+
+
 PREDICT = [sys.executable, "-m", "genreclf", "predict"]
 NAMES = ["日本.mp3", os.fsdecode(b"latin1 \xe9.mp3"), "line\nbreak \x1b[31m.mp3"]
 
@@ -412,7 +432,7 @@ def test_names_beyond_the_terminals_encoding_b11(
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     if kind == "table":
         lines = done.stdout.decode("cp1252").splitlines()
-        starts = [r"\u65e5\u672c.mp3", r"latin1 \udce9.mp3", r"line\nbreak \x1b[31m.mp3"]
+        starts = [r"\u65e5\u672c.mp3", r"latin1 \xe9.mp3", r"line\nbreak \x1b[31m.mp3"]
         assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
     elif kind == "json":
         rows = map(json.loads, done.stdout.decode().splitlines())

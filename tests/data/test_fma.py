@@ -147,6 +147,7 @@ def test_medium_holds_small(folder: Path) -> None:
         ("7", "test"),
     ]
     assert tracks[0].path == str(folder / "fma_medium/000/000002.mp3")
+    assert FMA(folder, "medium", rename={"Jazz": "Rock"}).genres() == ["Pop", "Rock"]
 
 
 def test_bad_input_is_told(folder: Path) -> None:

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from genreclf.commands.evaluate import _match_classes
 from genreclf.commands.path_overrides import quote_paths
-from genreclf.data.datasets import GTZAN, Folder, Table
+from genreclf.data.datasets import GTZAN, Folder, Npz, Table
 from genreclf.data.spelling import format_renaming, simplify_genre, suggest_genre, suggest_renaming
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -71,6 +71,17 @@ def test_labels_and_clips_are_renamed_b25(tmp_path: Path) -> None:
     for name, number in (("hiphop", 0), ("rock", 1)):
         (root / name / f"{number}.wav").rename(root / name / f"{name}.00001.wav")
     assert GTZAN(tmp_path, rename={"hiphop": "Hip-Hop"}).genres() == ["Hip-Hop", "rock"]
+    np.savez(
+        tmp_path / "a.npz",
+        features=np.zeros((3, 2, 4), np.float32),
+        labels=["hiphop", "Rock", "Rap"],
+        track_ids=[1, 2, 3],
+    )
+    rows = Npz(tmp_path / "a.npz", rename={"hiphop": "Hip-Hop", "Rap": "Hip-Hop"})
+    assert rows.genres() == ["Hip-Hop", "Rock"]
+    assert [track.genre for track in rows.tracks()] == ["Hip-Hop", "Rock", "Hip-Hop"]
+    with pytest.raises(InputError, match=r"data\.rename: there is no genre Hiphop; did you mean"):
+        Npz(tmp_path / "a.npz", rename={"Hiphop": "Hip-Hop"}).tracks()
 
 
 @pytest.mark.parametrize("other", ["hiphop", "Hip Hop", "hip-hop"])
@@ -101,14 +112,13 @@ def test_a_model_that_spells_a_genre_otherwise_suggests_it_b25() -> None:
 
     trained: Any = SimpleNamespace(classes=FMA)
     told = {}
-    for dataset in ("folder", "fma_small"):  # the latter has no data.rename
-        source = SimpleNamespace(dataset=dataset)
-        store: Any = SimpleNamespace(classes=["hiphop", "folk"], source=source)
+    for can_rename in (True, False):  # a finished store, or a dataset without data.rename
+        store: Any = SimpleNamespace(classes=["hiphop", "folk"])
         with pytest.raises(InputError) as error:
-            _match_classes(store, trained)
-        told[dataset] = str(error.value)
-    assert told["folder"].endswith("did you mean Hip-Hop? 'data.rename={hiphop: Hip-Hop}'")
-    assert told["fma_small"].endswith("leave them out, e.g. data.genres=[...]")
+            _match_classes(store, trained, can_rename)
+        told[can_rename] = str(error.value)
+    assert told[True].endswith("did you mean Hip-Hop? 'data.rename={hiphop: Hip-Hop}'")
+    assert told[False].endswith("leave them out, e.g. data.genres=[...]")
 
 
 def test_genres_are_renamed_on_the_command_line_b25(

@@ -91,7 +91,7 @@ HEADER = "path,genre,artist,split\n"
         (HEADER + "a/1.mp3,<NA>,,\n", "line 2: the genre is '<NA>', a missing value"),
         (HEADER + "a/1.mp3,Rock,NaN,\n", "line 2: artist is 'NaN', a missing value; leave it"),
         (HEADER + 'a/1.mp3,"hip\nhop",,\n', "line 2: the genre .* has a line break"),
-        (HEADER + "a,Rock,,\n", "line 2: a folder, not an audio file: .*/a$"),
+        (HEADER + "a,Rock,,\n", "line 2: a folder, not a file: .*/a$"),
         ("sep=;\n" + "path;genres\n", r"no column 'genre' \(it has 'path', 'genres'\)"),
         (HEADER + "a/1.mp3,1.0,,\n", r"line 2: the genre is '1\.0': a name or a whole number"),
         (HEADER + "a/1.mp3,Rock;Pop,,\n", "line 2: the genre 'Rock;Pop' looks like several"),

@@ -15,13 +15,19 @@ import nonmusic
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 
 import genreclf
 from genreclf.audio import MelFrames, Precomputed
 from genreclf.commands import predict
 from genreclf.data.store import Scaling
-from genreclf.data.summaries import expand_waveform, summarise_features, trim_padding
+from genreclf.data.summaries import (
+    expand_waveform,
+    measure_texture,
+    summarise_features,
+    trim_padding,
+)
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.model_files import (
@@ -31,7 +37,7 @@ from genreclf.models.model_files import (
     read_exported,
     write_exported,
 )
-from genreclf.models.novelty import THRESHOLD, Novelty, limit_band
+from genreclf.models.novelty import THRESHOLD, Novelty, limit_band, make_copies
 from genreclf.training.classifier import Classifier
 from genreclf.training.novelty import add_novelty
 
@@ -138,14 +144,64 @@ def test_the_novelty_is_the_share_of_held_out_tracks_below() -> None:
     random = np.random.default_rng(0)
     held_out = random.standard_normal((400, 8, 64)).cumsum(axis=2)
     summaries = np.stack([*map(summarise_features, held_out)])
-    novelty = Novelty.fit(summaries[:200], summaries[200:])
+    shorter = [copy for row in held_out[200:] for copy in make_copies(row, 0, spectral=False)]
+    copies = np.stack([*map(summarise_features, shorter)])
+    novelty = Novelty.fit(summaries[:200], summaries[200:], copies)
     rated = novelty.rate(held_out[200:])
     assert np.mean(rated > THRESHOLD) == pytest.approx(0.05, abs=0.006)
     assert np.median(rated) == pytest.approx(0.5, abs=0.01)
     (noise,) = novelty.rate([random.standard_normal((8, 64))])
     assert noise > 0.999
     again = Novelty.read(novelty.list_tensors())
+    assert again is not None
     np.testing.assert_allclose(again.rate(held_out[:20]), novelty.rate(held_out[:20]), atol=1e-3)
+
+
+def test_copies_that_lack_something_are_not_much_more_often_unknown() -> None:
+    """Clips of a few seconds and music at low rates are farther from the mean by themselves."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((600, 16, 64)).cumsum(axis=2).cumsum(axis=1)
+    known = np.stack([*map(summarise_features, rows[:400])])
+    copies = [make_copies(row, place, spectral=True) for place, row in enumerate(rows)]
+    summaries = np.stack([summarise_features(each) for made in copies[:400] for each in made])
+    novelty = Novelty.fit(known[:200], known[200:], summaries[600:])
+    without = dataclasses.replace(novelty, slopes=np.zeros(2))
+    others = [each for made in copies[400:] for each in made]
+    assert novelty.slopes.min() >= 0
+    assert novelty.slopes.max() > 0
+    assert np.mean(novelty.rate(others)) < np.mean(without.rate(others))
+
+
+def test_noise_has_a_texture_of_its_own() -> None:
+    """Its bands change independently; those of music change together, with notes and beats."""
+    random = np.random.default_rng(0)
+    noise = random.standard_normal((64, 128))
+    beats = 0.5 * noise + random.standard_normal(128)
+    alone, together = map(measure_texture, (noise, beats))
+    assert alone[0] < 0.1 < 0.7 < together[0]
+    assert alone[1] < 0.25 < 0.7 < together[1]
+    assert measure_texture(np.zeros((64, 128))).tolist() == [0, 0, 0]
+    louder = measure_texture(2 * noise)
+    assert louder[2] - alone[2] == pytest.approx(np.log(2), abs=0.01)
+    extent = summarise_features(np.pad(noise + 9, ((0, 64), (0, 128))))[-2:]
+    assert extent == pytest.approx([0.5, 1], abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+@pytest.mark.parametrize("exponent", [0, 1, 2])
+def test_short_noise_at_low_rates_is_unknown_b17(
+    exponent: int, rate: int, model: genreclf.Model
+) -> None:
+    """B17: white noise at 8 kHz passed for music, and so did brown noise of 5 s."""
+    samples = nonmusic.make_noise(exponent)[: 5 * nonmusic.RATE]
+    resampled = soxr.resample(samples, nonmusic.RATE, rate).astype(np.float32)
+    assert model.predict((resampled, rate)).is_unknown
+
+
+def test_a_score_of_another_version_is_not_used() -> None:
+    tensors = read_exported(PRETRAINED)["genreclf"]["novelty"]
+    assert Novelty.read(tensors) is not None
+    assert Novelty.read({name: tensors[name] for name in tensors if name != "texture"}) is None
 
 
 def test_summaries_take_any_features() -> None:
@@ -154,7 +210,7 @@ def test_summaries_take_any_features() -> None:
         row = random.standard_normal(shape).astype(np.float32)
         assert np.isfinite(summarise_features(row)).all()
         assert np.isfinite(summarise_features(np.zeros_like(row))).all()
-    assert summarise_features(np.ones((200, 1))).shape == (200,)
+    assert summarise_features(np.ones((200, 1))).shape == (205,)
     assert expand_waveform(random.standard_normal((1, 60000))).shape[1] > 100
     padded = np.pad(random.standard_normal((3, 10)), ((0, 0), (0, 5)))
     assert trim_padding(padded).shape == (3, 10)

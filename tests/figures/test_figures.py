@@ -1,3 +1,4 @@
+import ctypes
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +305,19 @@ def test_a_clip_that_cannot_be_drawn_is_one_line(
     noise.write_bytes(b"no music at all" * 100)
     given = [argument.format(noise=noise) for argument in arguments]
     assert message in one_line(lambda: command("spectrogram", *given), capsys)
+
+
+def crash(path: str, features: Any) -> str:
+    """Do what a hostile file does to a decoder."""
+    return str(ctypes.string_at(0))
+
+
+def test_a_clip_that_crashes_the_decoder_is_one_line(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spectrogram, "extract_with_rate", crash)
+    with pytest.raises(InputError, match=r"^clip=.*: the decoder crashed \(signal 11\)$"):
+        spectrogram.read_clip(clip, Mel(n_mels=16))
 
 
 def test_a_net_is_described_without_a_config() -> None:

@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
-from genreclf.data.datasets.track import Track, check_genre_list, choose_genres
+from genreclf.data.datasets.track import Track, check_genre_list, choose_genres, rename_tracks
+from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
 from genreclf.files import locate_path
 
@@ -58,6 +59,7 @@ class FMA:
         genres: the top genres to use; None means all.
         known_bad: track ids that are expected to be rejected, with the reasons.
         archives: what `genreclf download` fetches: mappings with the keys `url` and `sha1`.
+        rename: new names of genres, such as {"Hip-Hop": "Rap"}.
 
     Raises:
         InputError: there is no such subset.
@@ -71,6 +73,7 @@ class FMA:
         genres: Sequence[str] | None = None,
         known_bad: Mapping[str, str] | None = None,
         archives: Sequence[Mapping[str, str]] = (),
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
         if subset not in MARKS:
             raise InputError(f"data.subset={subset}: choose one of {', '.join(MARKS)}")
@@ -79,6 +82,7 @@ class FMA:
         self.chosen = check_genre_list(genres)
         self.known_bad = {str(track_id): str(why) for track_id, why in (known_bad or {}).items()}
         self.archives = archives
+        self.rename = check_renaming(rename)
 
     @property
     def expected(self) -> int:
@@ -131,7 +135,7 @@ class FMA:
         if len(named) < len(rows):
             self._skip_nameless(len(rows) - len(named), rows)
         tracks = [self._make_track(row, folder) for row in named]
-        return choose_genres(tracks, self.chosen, self.name)
+        return choose_genres(rename_tracks(tracks, self.rename), self.chosen, self.name)
 
     def _skip_nameless(self, count: int, rows: Sequence[Mapping[str, str]]) -> None:
         """Count the tracks without a top genre; in the smaller subsets, each track has one."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from genreclf.audio import search
-from genreclf.audio.tags import read_tags
+from genreclf.audio.tags import Tags, read_all_tags
 from genreclf.data.datasets.track import Track, check_genre_list, repair_text
 from genreclf.data.spelling import (
     check_renamed,
@@ -19,7 +19,7 @@ from genreclf.data.spelling import (
     suggest_genre,
 )
 from genreclf.errors import InputError
-from genreclf.files import GENERATED, format_path, locate_path
+from genreclf.files import GENERATED, explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Folder:
 
     @cached_property
     def _files(self) -> list[tuple[str, Path]]:
-        if not self.root.is_dir():
-            raise InputError(f"data.root={self.root}: no such folder")
+        if fault := explain_no_folder(self.root):
+            raise InputError(f"data.root={format_path(self.root)}: {fault}")
         skipped = search.Skipped()
         folders = self._find_genres(skipped)
         genres = sorted(folders) if self.chosen is None else self.chosen
@@ -77,8 +77,8 @@ class Folder:
             raise InputError(f"data.root={self.root}: no genre folders (<root>/<genre>/*.mp3)")
         # Each genre is searched by itself: what links lead to may belong to several, and training
         # refuses the same audio in several genres.
-        elsewhere = search.identify_parents(self.root)
-        elsewhere |= {search.identify(place) for places in folders.values() for place in places}
+        elsewhere = search.list_parents(self.root)
+        elsewhere |= {os.path.realpath(each) for places in folders.values() for each in places}
         found = {
             genre: sorted(
                 path
@@ -105,7 +105,7 @@ class Folder:
         with os.scandir(self.root) as entries:
             listed = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
         folders: defaultdict[str, list[Path]] = defaultdict(list)
-        searched = search.identify_parents(self.root)
+        searched = search.list_parents(self.root)
         for entry in listed:
             if not search.is_folder(entry) or os.path.exists(  # noqa: PTH110
                 os.path.join(entry.path, GENERATED)  # noqa: PTH118
@@ -113,10 +113,10 @@ class Folder:
                 continue
             if search.is_system_folder(entry.name):
                 skipped.paths[search.HIDDEN].append(entry.path)
-            elif (identity := search.identify(entry.path)) in searched:
+            elif (real := os.path.realpath(entry.path)) in searched:
                 skipped.paths[search.LINK_TO_FOLDER].append(entry.path)
             else:
-                searched.add(identity)
+                searched.add(real)
                 name = unicodedata.normalize("NFC", repair_text(entry.name))
                 folders[name].append(self.root / entry.name)
         check_renamed(self.rename, folders)
@@ -131,8 +131,9 @@ class Folder:
 
     def tracks(self) -> list[Track]:
         """List one track per file; its id is the path relative to the root."""
-        root, damaged = self.root.resolve(), list[str]()
-        tracks = [self._make_track(genre, path, root, damaged) for genre, path in self.files()]
+        files, damaged = self.files(), list[str]()
+        tags = read_all_tags([path for _, path in files], damaged)
+        tracks = [self._make_track(*file, each) for file, each in zip(files, tags, strict=True)]
         if damaged:
             log.warning(
                 "data.root: tags that cannot be read are ignored, in %d of %d files; the first: %s",
@@ -142,12 +143,12 @@ class Folder:
             )
         return tracks
 
-    def _make_track(self, genre: str, path: Path, root: Path, damaged: list[str]) -> Track:
-        tags, relative = read_tags(path, damaged), path.relative_to(self.root)
+    def _make_track(self, genre: str, path: Path, tags: Tags) -> Track:
+        relative = path.relative_to(self.root)
         return Track(
             id=relative.as_posix(),
             genre=genre,
             artist=tags["artist"],
             album=tags["album"],
-            path=str(root / relative),
+            path=str(self.root.resolve() / relative),
         )

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from genreclf.data.datasets.track import Track, check_genre_list, choose_genres
-from genreclf.data.spelling import check_renamed, check_renaming, rename_genre
+from genreclf.data.datasets.track import Track, check_genre_list, choose_genres, rename_tracks
+from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import locate_path
+from genreclf.files import explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 FOLDERS = ("genres", "genres_original")
@@ -77,23 +77,22 @@ class GTZAN:
     def _tracks(self) -> list[Track]:
         clips = self._find_clips()
         parts = self._read_lists(clips)
-        check_renamed(self.rename, (path.parent.name for path in clips.values()))
         if len(clips) != SIZE:
             log.warning("GTZAN has %d clips, %s has %d", SIZE, self.root, len(clips))
         tracks = [
             Track(
                 clip,
-                rename_genre(path.parent.name, self.rename),
+                path.parent.name,
                 split=parts.get(clip, ""),
                 path=str(path),
             )
             for clip, path in clips.items()
         ]
-        return choose_genres(tracks, self.chosen, str(self.root))
+        return choose_genres(rename_tracks(tracks, self.rename), self.chosen, str(self.root))
 
     def _find_clips(self) -> dict[str, Path]:
-        if not self.root.is_dir():
-            raise InputError(f"data.root={self.root}: no such folder")
+        if fault := explain_no_folder(self.root):
+            raise InputError(f"data.root={format_path(self.root)}: {fault}")
         found = [self.root / name for name in FOLDERS if (self.root / name).is_dir()]
         if len(found) > 1:
             raise InputError(

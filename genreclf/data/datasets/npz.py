@@ -9,7 +9,7 @@ bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any
 
 import glob
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,15 @@ from genreclf.data.datasets.arrays import (
     read_checksums,
     read_scalar,
 )
-from genreclf.data.datasets.track import Track, check_unique, find_genre_fault
+from genreclf.data.datasets.track import (
+    Track,
+    check_unique,
+    find_genre_fault,
+    rename_tracks,
+)
+from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import locate_path
+from genreclf.files import explain_irregular, format_path, locate_path
 
 
 class Npz:
@@ -40,6 +46,7 @@ class Npz:
         duration: seconds of audio that a row represents.
         sample_rate: Hz of the audio that the rows were computed from; replaces the archives' own.
             None, without one in the archives either: that of the features.
+        rename: new names of genres, such as {"hiphop": "Hip-Hop"}, in place of those in `classes`.
     """
 
     name = "npz"
@@ -53,6 +60,7 @@ class Npz:
         silence: float | None = None,
         duration: float = 30,
         sample_rate: float | None = None,
+        rename: Mapping[str, str] | str | None = None,
     ) -> None:
         numbers = {"scale": scale, "offset": offset, "silence": silence, "sample_rate": sample_rate}
         for name, value in numbers.items():
@@ -63,7 +71,7 @@ class Npz:
         if scale == 0:
             raise InputError("data.scale=0 would make all features equal; another number is needed")
         self.path, self.silence, self.duration = str(path), silence, duration
-        self.classes = _check_classes(classes)
+        self.classes, self.rename = _check_classes(classes), check_renaming(rename)
         self._scale, self._offset, self._sample_rate = scale, offset, sample_rate
 
     def files(self) -> list[Path]:
@@ -75,9 +83,9 @@ class Npz:
         path = locate_path(self.path)
         if path.is_file():  # even if its name looks like a pattern
             return [path]
-        found = sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207
-        if not found:
-            raise InputError(f"data.path={self.path}: no such file")
+        found = sorted(map(Path, glob.glob(str(path)))) or [path]  # noqa: PTH207
+        if fault := next(filter(None, map(explain_irregular, found)), ""):
+            raise InputError(f"data.path={format_path(self.path)}: {fault}")
         return found
 
     def identity(self) -> dict[str, Any]:
@@ -109,7 +117,7 @@ class Npz:
         if not tracks:
             raise InputError(f"data.path={self.path}: no tracks in it")
         check_unique([track.id for track in tracks], f"data.path={self.path}")
-        return tracks
+        return rename_tracks(tracks, self.rename)
 
     def genres(self) -> list[str]:
         """List the names that occur in the labels, sorted."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from genreclf.audio.search import explain_irregular
 from genreclf.data.datasets.table_reader import Row, read_table
 from genreclf.data.datasets.track import (
     MISSING,
@@ -19,10 +18,11 @@ from genreclf.data.datasets.track import (
     check_genre_list,
     choose_genres,
     find_genre_fault,
+    rename_tracks,
 )
-from genreclf.data.spelling import check_renamed, check_renaming, check_spellings, rename_genre
+from genreclf.data.spelling import check_renaming, check_spellings
 from genreclf.errors import InputError
-from genreclf.files import expand_home, find_path, locate_path
+from genreclf.files import expand_home, explain_irregular, find_path, locate_path
 
 
 class Table:
@@ -71,11 +71,10 @@ class Table:
         rows = read_table(self.path)
         paths = self._locate(rows)
         ids = _shorten(list(paths), self.path.parent.absolute())
-        check_renamed(self.rename, (values["genre"] for _, values in rows))
         tracks = [
             Track(
                 id=track_id,
-                genre=rename_genre(values["genre"], self.rename),
+                genre=values["genre"],
                 artist=values.get("artist", ""),
                 album=values.get("album", ""),
                 split=values.get("split", ""),
@@ -83,7 +82,7 @@ class Table:
             )
             for track_id, path, (_, values) in zip(ids, paths, rows, strict=True)
         ]
-        tracks = choose_genres(tracks, self.chosen, str(self.path))
+        tracks = choose_genres(rename_tracks(tracks, self.rename), self.chosen, str(self.path))
         check_spellings((track.genre for track in tracks), str(self.path))
         return tracks
 

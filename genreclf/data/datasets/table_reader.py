@@ -17,6 +17,7 @@ from typing import Any
 
 from genreclf.data.datasets.track import repair_text
 from genreclf.errors import InputError
+from genreclf.files import explain_irregular, format_path
 
 log = logging.getLogger(__name__)
 REQUIRED, OPTIONAL = ("path", "genre"), ("artist", "album", "split")
@@ -33,10 +34,9 @@ def read_table(path: Path) -> list[Row]:
         InputError: the table cannot be read, lacks a column or has no rows. The message names the
             line of a text file, or the row of a Parquet file.
     """
-    if not path.is_file():
-        is_folder = path.is_dir()
-        what = "a folder; the path of one file is needed" if is_folder else "no such file"
-        raise InputError(f"data.path={path}: {what}")
+    if fault := explain_irregular(path):
+        fault = "a folder; the path of one file is needed" if path.is_dir() else fault
+        raise InputError(f"data.path={format_path(path)}: {fault}")
     parquet = path.suffix.lower() in (".parquet", ".pq")
     rows = list(_read_parquet(path) if parquet else _read_text(path))
     if not rows:

@@ -10,12 +10,12 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
-from genreclf.data.spelling import suggest_genre
+from genreclf.data.spelling import check_renamed, suggest_genre
 from genreclf.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,21 @@ def check_genre_list(genres: Sequence[str] | None) -> list[str] | None:
     if not list(genres):
         raise InputError("data.genres is empty; name some genres, or null for all")
     return sorted({unicodedata.normalize("NFC", str(genre)) for genre in genres})
+
+
+def rename_tracks(tracks: Iterable[Track], rename: Mapping[str, str]) -> list[Track]:
+    """Give genres their new names.
+
+    Args:
+        tracks: the tracks.
+        rename: value of `check_renaming`.
+
+    Raises:
+        InputError: a genre to be renamed does not occur.
+    """
+    tracks = list(tracks)
+    check_renamed(rename, (track.genre for track in tracks))
+    return [replace(track, genre=rename.get(track.genre, track.genre)) for track in tracks]
 
 
 def choose_genres(tracks: Iterable[Track], chosen: list[str] | None, source: str) -> list[Track]:
