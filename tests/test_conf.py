@@ -20,7 +20,7 @@ NOT_FOR_AUDIO = {
     *(("split", name) for name in ("official", "fold", "all")),
 }
 NOT_FOR_TRAINING = {("features", "waveform"), ("normalise", "init")}
-ENCODERS = {("features", name) for name in ("embedding", "musicnn", "musicnn_frames")}
+ENCODERS = {("features", name) for name in ("concat", "embedding", "musicnn", "musicnn_frames")}
 
 
 @pytest.mark.slow
