@@ -56,8 +56,8 @@ def test_asking_for_it_is_refused(
             command("train", *MLP, embeddings, typed)
         line = f"which {typed} is not made for; leave that out"
         assert line in capsys.readouterr().err
+    asked = "augmentation@oversampling.augmentation=standard"
     with pytest.raises(SystemExit):
-        asked = "augmentation@oversampling.augmentation=standard"
         command("train", *MLP, embeddings, "oversampling.genres=[a]", asked)
     assert f"which {asked} is not made for" in capsys.readouterr().err
     command("train", *MLP, embeddings, "augmentation=none")
