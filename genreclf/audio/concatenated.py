@@ -13,7 +13,13 @@ from genreclf.audio.descriptions import (
     identify_features,
     locate_features,
 )
-from genreclf.audio.own_features import check_features, compute_features, get_silence, get_stored
+from genreclf.audio.own_features import (
+    check_features,
+    compute_features,
+    get_silence,
+    get_stored,
+    is_batched,
+)
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import digest_values
@@ -125,19 +131,38 @@ class ConcatenatedFeatures:
         for part in self.built:
             check_features(part)
 
+    @property
+    def batched(self) -> bool:
+        """Whether one process computes many clips at a time, for the sake of some part."""
+        return any(map(is_batched, self.built))
+
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (bins, frames) of a waveform (samples,) at `sample_rate`."""
-        resampled: dict[Any, tuple[np.ndarray, int]] = {}
-        values = []
-        for part in self.built:
-            size = int(part.duration * sample_rate)
-            key = part.sample_rate, size
-            if key not in resampled:
-                resampled[key] = resample(waveform[:size], sample_rate, part.sample_rate)
-            values.append(compute_features(part, *resampled[key]))
-        if not self._keeps_frames():
-            values = [compute_statistics(each) for each in values]
-        return np.concatenate(values)
+        clips = [(waveform, sample_rate)]
+        return self._concatenate([self._compute(part, clips) for part in self.built])[0]
+
+    def compute_batch(self, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
+        """Compute features (bins, frames) of clips: waveforms (samples,) and their sample rates."""
+        return self._concatenate(
+            [
+                part.compute_batch(_cut(part, clips))
+                if is_batched(part)
+                else self._compute(part, clips)
+                for part in self.built
+            ]
+        )
+
+    @staticmethod
+    def _compute(part: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
+        return [compute_features(part, *clip) for clip in _cut(part, clips)]
+
+    def _concatenate(self, values: list[list[np.ndarray]]) -> list[np.ndarray]:
+        """Concatenate the values of the parts, given for each part and clip."""
+        kept = self._keeps_frames()
+        return [
+            np.concatenate([each if kept else compute_statistics(each) for each in clip])
+            for clip in zip(*values, strict=True)
+        ]
 
     def _keeps_frames(self) -> bool:
         return len({part.shape[1] for part in self.built}) == 1
@@ -154,6 +179,14 @@ def compute_statistics(values: np.ndarray) -> np.ndarray:
     change = np.abs(np.diff(values, axis=1)).mean(axis=1)
     rows = [values.mean(axis=1), values.std(axis=1, ddof=1), change]
     return np.concatenate(rows)[:, None].astype(np.float32)
+
+
+def _cut(part: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[tuple[np.ndarray, int]]:
+    """Cut clips to what a part takes, and resample them to its sample rate."""
+    return [
+        resample(waveform[: int(part.duration * rate)], rate, part.sample_rate)
+        for waveform, rate in clips
+    ]
 
 
 def _check_part(part: Any, duration: float) -> None:

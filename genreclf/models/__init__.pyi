@@ -1,4 +1,5 @@
 from .attentive import AttentiveCNN as AttentiveCNN
+from .encoders.huggingface_features import HuggingFaceEmbedding as HuggingFaceEmbedding
 from .encoders.model_features import ModelEmbedding as ModelEmbedding
 from .encoders.musicnn import Musicnn as Musicnn
 from .encoders.musicnn_features import MusicnnEmbedding as MusicnnEmbedding

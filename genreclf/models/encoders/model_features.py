@@ -15,7 +15,7 @@ from genreclf.audio.decode import split_waveform
 from genreclf.audio.own_features import check_features, compute_features
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.models.encoders.musicnn_weights import digest_tensors
+from genreclf.models.encoders.digests import digest_tensors
 from genreclf.trust import list_untrusted
 
 if TYPE_CHECKING:
