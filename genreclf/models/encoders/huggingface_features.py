@@ -109,9 +109,11 @@ class HuggingFaceEmbedding(WindowedEmbedding):
                 "former one there, or compute features with the new one in a new run"
             )
 
-    def _load(self, device: str) -> HuggingFaceEncoder:
+    def _load(self, place: str) -> HuggingFaceEncoder:
         from genreclf.models.encoders.huggingface import load_encoder
 
-        folder = locate_model(self.model)
         self.check_available()
-        return load_encoder(folder, self.layer, self.window, self.trust_remote_code, device)
+        device = "cuda" if place == "cuda" else "cpu"
+        return load_encoder(
+            locate_model(self.model), self.layer, self.window, self.trust_remote_code, device
+        )

@@ -12,7 +12,7 @@ from genreclf.audio.decode import split_waveform
 from genreclf.audio.sound_files import DecodeError
 
 SIZES: dict[Any, int] = {}  # number of values, by features; known after the first clip
-CLIPS = {"cpu": 8, "cuda": 32}  # windows per batch
+CLIPS = {"core": 8, "cpu": 8, "cuda": 32}  # windows per batch, by where they are computed
 TRIED = 2.0  # s of noise, on which the number of values is measured
 
 
@@ -61,8 +61,14 @@ class WindowedEmbedding:
 
     sample_rate: Any  # Hz
 
-    def _load(self, device: str) -> Encoder:
+    def _load(self, place: str) -> Encoder:
+        """Load the encoder, once per process, for "core" (one core), "cpu" or "cuda"."""
         raise NotImplementedError
+
+    def _choose_place(self) -> str:
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -77,7 +83,7 @@ class WindowedEmbedding:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1):  # it may be one of several processes
-            return self._compute([(waveform, sample_rate)], "cpu")[0]
+            return self._compute([(waveform, sample_rate)], "core")[0]
 
     def compute_batch(self, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
         """Compute features (values, 1) of clips, on the GPU if there is one, else on all cores.
@@ -85,12 +91,10 @@ class WindowedEmbedding:
         Args:
             clips: waveforms (samples,) and their sample rates.
         """
-        import torch
+        return self._compute(clips, self._choose_place())
 
-        return self._compute(clips, "cuda" if torch.cuda.is_available() else "cpu")
-
-    def _compute(self, clips: Sequence[tuple[np.ndarray, int]], device: str) -> list[np.ndarray]:
-        encoder = self._load(device)
+    def _compute(self, clips: Sequence[tuple[np.ndarray, int]], place: str) -> list[np.ndarray]:
+        encoder, most = self._load(place), CLIPS[place]
         cut = [cut_windows(*clip, encoder.seconds) for clip in clips]
         windows = [samples for each in cut for samples in each.samples]
         by_length: defaultdict[int, list[int]] = defaultdict(list)
@@ -98,8 +102,8 @@ class WindowedEmbedding:
             by_length[len(samples)].append(number)
         rows: dict[int, np.ndarray] = {}
         for numbers in by_length.values():
-            for first in range(0, len(numbers), CLIPS[device]):
-                some = numbers[first : first + CLIPS[device]]
+            for first in range(0, len(numbers), most):
+                some = numbers[first : first + most]
                 rows |= zip(some, encoder.embed(np.stack([windows[n] for n in some])), strict=True)
         embeddings, at = [], 0
         for each in cut:
