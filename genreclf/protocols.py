@@ -97,13 +97,17 @@ class Features(Protocol):
 
     - `version`: raised whenever the same audio gives other values than before. Without it, features
       are computed again whenever the file with the class changes.
-    - `padded`: False if short clips shall not be padded with silence up to `duration`. Without it,
-      they are if `sample_rate` is a number.
+    - `padded`: False if short clips shall not be padded with silence up to `duration`, as for
+      encoders, which know better. Without it, they are if `sample_rate` is a number.
     - `silence`: values of a silent frame, one for all bins or one per bin; measured if missing.
     - `unit`, such as "dB", and `bin_axis`, "frequency" if moving the bins transposes the music:
       what augmentation may do with the values.
     - a method `check_available()`, which raises `InputError` if the features cannot be computed
-      here, such as for lack of weights; it is called before any file is read.
+      here, such as for lack of weights, an extra, or the model that they were made with; it is
+      called before any file is read, also of runs that are finished, so it should be quick.
+    - `batched`: True if one process computes many clips at a time, which suits large networks: a
+      method `compute_batch(clips)` then takes a list of (waveform, sample rate) and returns as many
+      arrays (bins, frames), while other processes decode.
     - `trained_on`: if a trained model computes them, the tracks that it has seen, as `SeenTracks`
       (`genreclf.data.seen_tracks`); None if nothing is known of them. A run warns if its validation
       or test tracks are among them.

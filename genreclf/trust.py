@@ -22,6 +22,7 @@ from genreclf.source_code import list_sources
 
 OURS = ("genreclf.models", "genreclf.audio")  # whose exported classes are safe to build
 LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
+REMOTE_CODE = "transformers_modules"  # where transformers puts code that comes with a model
 TARGET, ARGUMENTS, PARTIAL = "_target_", "_args_", "_partial_"  # as in Hydra's configs
 IGNORED = ("_convert_", "_recursive_")  # likewise; values are always plain and built first
 
@@ -101,6 +102,19 @@ def list_targets(settings: Any) -> list[str]:
     return [target for _, target in find_targets(settings)]
 
 
+def list_code(settings: Any) -> list[str]:
+    """List the targets in these settings, and transformers' code that comes with a model."""
+    return [*list_targets(settings), *([REMOTE_CODE] if _runs_remote_code(settings) else [])]
+
+
+def _runs_remote_code(settings: Any) -> bool:
+    if isinstance(settings, Mapping):
+        if settings.get("trust_remote_code"):
+            return True
+        settings = [*settings.values()]
+    return isinstance(settings, list | tuple) and any(map(_runs_remote_code, settings))
+
+
 def find_targets(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Find each target of these settings, and of the values in them, with its key."""
     if isinstance(settings, Mapping):
@@ -156,8 +170,8 @@ def require_trust(settings: Any, trust: Sequence[str]) -> None:
 
 
 def list_untrusted(settings: Any, trust: Sequence[str] = ()) -> list[str]:
-    """List the targets that genreclf does not export and that `trust` does not cover."""
-    named = sorted({target for target in list_targets(settings) if target})
+    """List the code that genreclf does not export and that `trust` does not cover."""
+    named = sorted({target for target in list_code(settings) if target})
     ours = [target for target in named if target.rpartition(".")[0] in OURS]
     return [target for target in named if target not in ours and not _covers(trust, target)]
 

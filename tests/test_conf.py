@@ -20,12 +20,14 @@ NOT_FOR_AUDIO = {
     *(("split", name) for name in ("official", "fold", "all")),
 }
 NOT_FOR_TRAINING = {("features", "waveform"), ("normalise", "init")}
-ENCODERS = {("features", name) for name in ("embedding", "musicnn", "musicnn_frames")}
+# Trained on by tests/models/test_huggingface.py and test_onnx.py.
+NEED_A_MODEL = {("features", name) for name in ("huggingface", "onnx", "onnx_mel")}
+ENCODERS = {("features", name) for name in ("concat", "embedding", "musicnn", "musicnn_frames")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO - NOT_FOR_TRAINING - ENCODERS)
+    ("group", "option"), sorted(GROUPS - NOT_FOR_AUDIO - NOT_FOR_TRAINING - NEED_A_MODEL - ENCODERS)
 )
 def test_every_option_runs_a_step(
     train: Callable[..., dict[str, Any]], group: str, option: str

@@ -1,3 +1,4 @@
+from .concatenated import ConcatenatedFeatures as ConcatenatedFeatures
 from .decode import read_audio as read_audio
 from .decode import read_windows as read_windows
 from .features import MFCC as MFCC

@@ -66,7 +66,7 @@ def read_audio(
     if not _measure_audible(waveform, native_rate):
         raise DecodeError("silent: no sample above -80 dB of full scale")
     _note_missing_band(native_rate, sample_rate, notes)
-    return _resample(waveform, native_rate, sample_rate)
+    return resample(waveform, native_rate, sample_rate)
 
 
 def read_windows(
@@ -143,7 +143,7 @@ def _make_windows(
             if silent:
                 _note_missing_band(rate, sample_rate, notes)
             silent = False
-            yield AudioWindow(start, *_resample(waveform, rate, sample_rate), audible)
+            yield AudioWindow(start, *resample(waveform, rate, sample_rate), audible)
         elif keep_silent:
             yield AudioWindow(start, waveform[:0], rate, 0.0)
     if silent:
@@ -201,9 +201,14 @@ def _note_missing_band(native_rate: int, sample_rate: int | None, notes: list[st
         )
 
 
-def _resample(
+def resample(
     waveform: np.ndarray, native_rate: int, sample_rate: int | None
 ) -> tuple[np.ndarray, int]:
+    """Resample a waveform (samples,) from one rate in Hz to another; None keeps its rate.
+
+    Returns:
+        The waveform, whose length is rounded up, and its sample rate.
+    """
     if sample_rate in (None, native_rate):
         return waveform, native_rate
     resampled = soxr.resample(waveform, native_rate, sample_rate, quality="HQ")

@@ -45,6 +45,11 @@ def is_padded(features: Any) -> bool:
     return bool(getattr(features, "padded", features.sample_rate is not None))
 
 
+def is_batched(features: Any) -> bool:
+    """Whether one process computes many clips at a time, by `compute_batch`: see `batches`."""
+    return bool(getattr(features, "batched", False))
+
+
 def compute_features(features: Any, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Compute float32 features (bins, frames) of a waveform (samples,).
 
@@ -62,6 +67,15 @@ def compute_features(features: Any, waveform: np.ndarray, sample_rate: int) -> n
         waveform = np.pad(waveform, (0, size - len(waveform)))
     with report_own_failure(f"features={features.name}: computing them"):
         values = np.asarray(features(waveform, sample_rate))
+    return check_values(features, values)
+
+
+def check_values(features: Any, values: np.ndarray) -> np.ndarray:
+    """Check the computed values (bins, frames) of a clip, and return them as float32.
+
+    Raises:
+        InputError: they are not finite numbers, or not of the declared shape.
+    """
     if values.shape != tuple(features.shape):
         raise InputError(
             f"features={features.name}: values of shape {values.shape}, but its attribute shape "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genreclf.audio.decode import MIN_SECONDS
 from genreclf.errors import InputError
 from genreclf.trust import is_own
 
@@ -41,6 +42,19 @@ def check_settings(features: Any) -> None:
             raise InputError(f"features.{field.name}={value!r}: set a whole number above 0")
         else:
             object.__setattr__(features, field.name, int(value))
+
+
+def check_duration(features: Any) -> None:
+    """Reject a duration that is too short for a clip, and store 30 as 30.0.
+
+    Raises:
+        InputError: it is not a number of at least 2 s.
+    """
+    duration = features.duration
+    number = isinstance(duration, int | float) and not isinstance(duration, bool)
+    if not number or not MIN_SECONDS <= duration < math.inf:
+        raise InputError(f"features.duration={duration!r}: at least {MIN_SECONDS:g} s are needed")
+    object.__setattr__(features, "duration", float(duration))
 
 
 def list_settings(part: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,22 @@ class Window:
     features: np.ndarray
 
 
-def extract(path: str, features: Features) -> Row:
+@dataclass(frozen=True)
+class Decoding:
+    """Stands for features that the calling process computes (`batches`): clips stay waveforms.
+
+    `extract` and `extract_windows` then give (waveform, rate) in place of features.
+
+    Args:
+        sample_rate: Hz of the waveforms; None for each file's own.
+        duration: seconds of a clip, at most.
+    """
+
+    sample_rate: int | None
+    duration: float
+
+
+def extract(path: str, features: Features | Decoding) -> Row:
     """Compute the features and decoded seconds of a file, or say why it has none.
 
     Raises:
@@ -62,7 +78,7 @@ def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float,
 
 
 def extract_windows(
-    audio: Audio, features: Features, overlap: float = 0.0
+    audio: Audio, features: Features | Decoding, overlap: float = 0.0
 ) -> Generator[Window | None, None, list[str]]:
     """Compute the windows of a file or waveform of any length, one by one.
 
@@ -107,7 +123,9 @@ def extract_windows(
             yield None
 
 
-def _compute(features: Features, waveform: np.ndarray, rate: int, where: str) -> np.ndarray:
+def _compute(features: Any, waveform: np.ndarray, rate: int, where: str) -> Any:
+    if isinstance(features, Decoding):
+        return waveform, rate
     try:
         with (
             lift_limits(f"features={features.name}"),

@@ -84,10 +84,12 @@ def compose_run(overrides: list[str]) -> DictConfig:
         InputError: a value has the wrong type, or a module that it names is nowhere.
     """
     from genreclf.commands.config_types import check_types  # which import this module
+    from genreclf.commands.feature_parts import expand_parts
     from genreclf.commands.own_parts import make_targets_importable
 
     config = hydra.compose("config", [*overrides, *list_search_paths()], return_hydra_config=True)
     running = HydraConfig.get() if HydraConfig.initialized() else config.hydra
+    expand_parts(config, "config")
     make_targets_importable(config, running)
     check_types(config, config.hydra)
     return config

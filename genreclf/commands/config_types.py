@@ -24,8 +24,9 @@ LISTS = {  # kinds of lists, and of their elements
     "a list of groups of settings": (SETTINGS,),
     "a list of integers or of lists of integers": (INTEGER, "a list of integers"),
     "a list of paths": (PATH,),
+    "a list of texts or of groups of settings": (TEXT, SETTINGS),
 }
-TEXTS, INTEGERS, NUMBERS, SWITCHES, GROUPS, KERNELS, PATHS = LISTS
+TEXTS, INTEGERS, NUMBERS, SWITCHES, GROUPS, KERNELS, PATHS, PARTS = LISTS
 
 # Each key also stands for the keys that end in it: "fill" for "augmentation.fill".
 KINDS = {
@@ -44,6 +45,11 @@ KINDS = {
     "data.offset": (NUMBER,),
     "data.silence": (NUMBER,),
     "data.sample_rate": (NUMBER,),
+    "features.layer": (TEXT, INTEGER),
+    "features.model": (PATH,),
+    "features.output": (TEXT, INTEGER),
+    "features.parts": (PARTS,),
+    "features.window": (NUMBER,),
     "classes": (TEXTS, TEXT),
     "fill": (NUMBER,),
     "scheduler.mode": (TEXT,),

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.config_keys import check_keys
 from genreclf.commands.config_types import check_types
+from genreclf.commands.feature_parts import expand_parts
 from genreclf.commands.instantiation import locate_target
 from genreclf.commands.optuna_sweeper import register_sweeper
 from genreclf.commands.own_parts import (
@@ -165,6 +166,7 @@ def prepare_job(name: str, config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     for line in list_hidden_options(hydra_config):
         _print_once(f"genreclf: {line}")
+    expand_parts(config, str(hydra_config.job.config_name))
     make_targets_importable(config, hydra_config)
     for key, target in find_targets(OmegaConf.to_container(config)):
         if "${" not in target and list_own_targets({"_target_": target}):

@@ -12,7 +12,7 @@ from genreclf.data import Oversampling
 from genreclf.errors import InputError
 from genreclf.training.build import Parts
 from genreclf.training.debug import limit_parts
-from genreclf.trust import list_targets
+from genreclf.trust import list_code
 
 SETTINGS = (  # passed on to the parts unchanged
     *("seed", "batch_size", "num_workers", "monitor", "patience", "ema", "label_smoothing"),
@@ -69,7 +69,7 @@ def make_parts(config: DictConfig) -> Parts:
         allow_identical=config.allow_identical,
         precision=str(plain["trainer"].get("precision", "")),
         progress_bar=plain["trainer"].get("enable_progress_bar") is not False,
-        trust=[*plain["trust"], *list_targets([plain["model"], plain["features"]])],
+        trust=[*plain["trust"], *list_code([plain["model"], plain["features"]])],
         config=plain,
         **{name: plain[name] for name in SETTINGS},
     )

@@ -12,8 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from genreclf.commands.instantiation import instantiate
+from genreclf.commands.single_frames import drop_augmentation, refuse_dropped
 from genreclf.commands.stores import find_store
-from genreclf.data.build_store import StorePlan, write_store
+from genreclf.data.build_store import write_store
 from genreclf.data.store import Store
 from genreclf.evaluation.runs import RESULT
 from genreclf.trust import list_targets
@@ -43,10 +44,25 @@ class RunParts:
     """The parts of a run, made and checked when they are first needed, and only once.
 
     That is before decoding if the store is missing, and before training if it is not.
+
+    Attributes:
+        dropped: keys of the augmentation that is left out for the sake of the features.
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self._config, self._tried = config, False
+        self._config, self._tried, self.dropped = config, False, list[str]()
+
+    def adapt(self, shape: tuple[int, int]) -> None:
+        """Leave out augmentation that features of this shape (bins, frames) have no use for.
+
+        Raises:
+            InputError: the user asked for it.
+        """
+        features = instantiate(self._config.features)
+        if dropped := drop_augmentation(self._config, features, shape):
+            refuse_dropped(dropped, features)
+            self.dropped += dropped
+            self.__dict__.pop("checked", None)
 
     @cached_property
     def checked(self) -> "Parts":
@@ -94,10 +110,14 @@ def open_store(config: DictConfig, parts: RunParts) -> Store:
         InputError: a setting is wrong, or the store cannot be made.
     """
     store = find_store(config)
-    if isinstance(store, StorePlan):
+    if isinstance(store, Store):
+        parts.adapt(store.shape)
+    else:
         from genreclf.data.preview import check_split  # imports scikit-learn
         from genreclf.training.check import check_genres
 
+        if callable(store.features):
+            parts.adapt(store.features.shape)
         genres, features = sorted({track.genre for track in store.tracks}), parts.checked.features
         check_genres(genres, "data")
         if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
@@ -105,4 +125,5 @@ def open_store(config: DictConfig, parts: RunParts) -> Store:
         if callable(features):  # others come with the dataset, and need no decoding
             parts.try_out(genres)
         store = write_store(store, config.workers)
+        parts.adapt(store.shape)
     return store

@@ -15,6 +15,7 @@ from genreclf.audio.descriptions import (
 )
 from genreclf.commands.identity import digest_run
 from genreclf.commands.instantiation import instantiate
+from genreclf.commands.single_frames import drop_augmentation
 from genreclf.data.build_store import (
     StorePlan,
     accept_store,
@@ -109,11 +110,13 @@ def choose_folder(config: Any, store: Store) -> Path:
     """Choose the folder of a training run on this store.
 
     Args:
-        config: the run's config, including Hydra's own.
+        config: the run's config, including Hydra's own; augmentation that its features have no use
+            for is left out.
         store: the store that it is trained and tested on.
     """
-    features = identify_features(instantiate(config.features))
-    data = digest_values([features, digest_config_split(config, store)])
+    features = instantiate(config.features)
+    drop_augmentation(config, features, store.shape)
+    data = digest_values([identify_features(features), digest_config_split(config, store)])
     init = config.init.checkpoint if "init" in config else None
     files = digest_sources(instantiate(config.get("distillation")), init)
     model = config.hydra.runtime.choices.model

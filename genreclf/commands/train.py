@@ -149,12 +149,15 @@ def _train(
 ) -> None:
     """Train and test, in this process or in those that trainer=ddp asks for."""
     parts = run_parts.checked
+    from genreclf.models import has_no_epochs
     from genreclf.training.check import check_genres
     from genreclf.training.debug import describe_debugging
     from genreclf.training.process_group import count_processes, make_probe
     from genreclf.training.run import train_and_test
 
     check_genres(store.classes, "usable tracks")
+    if run_parts.dropped and not has_no_epochs(parts.make_model(classes=2)):
+        log.info("features=%s are a single frame: they are not augmented", parts.features.name)
     if has_others_parts(parts.config):
         run_parts.try_out(store.classes, store)
     finished = find_trained(config, store)

@@ -57,6 +57,24 @@ class SeenTracks:
             }
         )
 
+    def merge(self, other: SeenTracks) -> SeenTracks:
+        """Return these tracks and those of another model; nothing is known if one side knows none.
+
+        Args:
+            other: the tracks of the other model.
+        """
+        if not self.digests or not other.digests:
+            return SeenTracks({})
+        both = self.digests, other.digests
+        dtypes = {name for each in both for name in each} - {AUDIO, SOME_AUDIO}
+        key = AUDIO if all(AUDIO in each for each in both) else SOME_AUDIO
+        return SeenTracks(
+            {
+                **{name: frozenset().union(*(e.get(name, ()) for e in both)) for name in dtypes},
+                key: self._get_audio() | other._get_audio(),
+            }
+        )
+
     def mark(self, store: Store, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Mark the rows of a store that were certainly seen, bool (len(rows),).
 

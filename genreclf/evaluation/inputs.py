@@ -1,5 +1,6 @@
 """The inputs of `inference.Model`: checks audio and device, and extracts features of audio."""
 
+import contextlib
 import math
 import operator
 import os
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from genreclf.audio.batches import choose_work, compute_windows
 from genreclf.audio.cores import count_available_cores
 from genreclf.audio.pool import Event, run_in_workers
 from genreclf.audio.sound_files import DecodeError
@@ -95,12 +97,12 @@ def check_overlap(overlap: float) -> float:
 
 def stream_input(audio: Audio, features: Any, overlap: float) -> Iterator[list[Event]]:
     """Yield events of the windows of one file, decoded in this process."""
-    windows = extract_windows(audio, features, overlap)
+    windows = extract_windows(audio, choose_work(features), overlap)
     while True:
         with threadpool_limits(1):  # with all cores it takes as long and ten times the CPU time
             batch, last = _collect_windows(windows)
         if batch or last:
-            yield batch + last
+            yield compute_windows(features, batch + last)
         if last:
             return
 
@@ -142,7 +144,8 @@ def stream_inputs(
     cores = count_available_cores()
     count = operator.length_hint(audio, FILES_PER_PROCESS * cores)  # enough if it is unknown
     workers = max(1, min(cores, math.ceil(count / FILES_PER_PROCESS)))
-    compute = partial(extract_windows, features=features, overlap=overlap)
-    yield from run_in_workers(
-        compute, check_each(), workers, ahead=AHEAD, most=BATCH, linger=LINGER
-    )
+    compute = partial(extract_windows, features=choose_work(features), overlap=overlap)
+    events = run_in_workers(compute, check_each(), workers, ahead=AHEAD, most=BATCH, linger=LINGER)
+    with contextlib.closing(events):
+        for batch in events:
+            yield compute_windows(features, batch)

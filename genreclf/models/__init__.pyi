@@ -1,9 +1,12 @@
 from .attentive import AttentiveCNN as AttentiveCNN
+from .encoders.huggingface_features import HuggingFaceEmbedding as HuggingFaceEmbedding
 from .encoders.model_features import ModelEmbedding as ModelEmbedding
 from .encoders.musicnn import Musicnn as Musicnn
 from .encoders.musicnn_features import MusicnnEmbedding as MusicnnEmbedding
 from .encoders.musicnn_features import MusicnnFrames as MusicnnFrames
 from .encoders.musicnn_features import compute_tags as compute_tags
+from .encoders.onnx_features import OnnxEmbedding as OnnxEmbedding
+from .encoders.onnx_features import OnnxMelEmbedding as OnnxMelEmbedding
 from .heads import MLP as MLP
 from .heads import Linear as Linear
 from .layers import count_parameters as count_parameters

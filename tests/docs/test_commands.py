@@ -29,10 +29,10 @@ from genreclf.commands import hydra_app
 from genreclf.data.datasets import Synthetic
 from genreclf.models import CNNRNN
 
-OTHER_PROGRAMS = {".", "mlflow", "pip", "pytest", "python3", "tensorboard", "wandb"}
+OTHER_PROGRAMS = {".", "hf", "mlflow", "pip", "pytest", "python3", "tensorboard", "wandb"}
 FLAGS = {"study": {"--status", "--estimate", "--retry"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
-    r"download|fma_|gtzan|experiment=paper|features=musicnn": "needs a download",
+    r"download|fma_|gtzan|experiment=paper|musicnn|features=(huggingface|onnx)": "needs a download",
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
     r"hydra/sweeper=": "many runs; tests/commands/test_optuna_sweeper.py runs it",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",

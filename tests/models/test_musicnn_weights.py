@@ -15,8 +15,9 @@ from safetensors import safe_open
 from genreclf.errors import InputError
 from genreclf.models import Musicnn
 from genreclf.models.encoders import musicnn_download, musicnn_weights
+from genreclf.models.encoders.digests import digest_tensors
 from genreclf.models.encoders.musicnn_download import FILES, LICENCE, convert_tensors
-from genreclf.models.encoders.musicnn_weights import digest_tensors, load_network, read_weights
+from genreclf.models.encoders.musicnn_weights import load_network, read_weights
 from genreclf.models.encoders.tensorflow_files import read_checkpoint
 
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genreclf.audio.checks import DecodeError
-from genreclf.audio.decode import MIN_SECONDS, split_waveform
+from genreclf.audio.decode import split_waveform
 from genreclf.audio.own_features import check_features, compute_features
+from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.models.encoders.musicnn_weights import digest_tensors
+from genreclf.models.encoders.digests import digest_tensors
 from genreclf.trust import list_untrusted
 
 if TYPE_CHECKING:
@@ -64,12 +64,7 @@ class ModelEmbedding:
                 f"features.checkpoint={self.checkpoint}: pretrained, a run's folder or a "
                 "checkpoint is needed"
             )
-        number = isinstance(self.duration, int | float) and not isinstance(self.duration, bool)
-        if not number or not MIN_SECONDS <= self.duration < math.inf:
-            raise InputError(
-                f"features.duration={self.duration!r}: at least {MIN_SECONDS:g} s are needed"
-            )
-        object.__setattr__(self, "duration", float(self.duration))
+        check_duration(self)
         if not self.digest:
             object.__setattr__(self, "digest", digest_model(self.checkpoint))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ import safetensors.numpy
 
 from genreclf.errors import InputError
 from genreclf.files import locate_cache
+from genreclf.models.encoders.digests import digest_tensors
 
 if TYPE_CHECKING:
     from genreclf.models.encoders.musicnn_inference import MusicnnInference
@@ -66,15 +65,6 @@ def read_weights() -> dict[str, np.ndarray]:
     if digest_tensors(weights) != DIGEST:
         raise InputError(f"{path}: not the published weights of musicnn; type {COMMAND}")
     return weights
-
-
-def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
-    """Compute the SHA-256 of names, types, shapes and values."""
-    digest = sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
-        digest.update(tensors[name].tobytes())
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,237 @@
+"""features=onnx and onnx_mel: small models that the tests build."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import genreclf
+from genreclf.audio import Mel
+from genreclf.audio.descriptions import build_features, describe_features, identify_features
+from genreclf.audio.own_features import compute_features
+from genreclf.errors import InputError
+from genreclf.models import OnnxEmbedding, OnnxMelEmbedding
+from genreclf.models.encoders import onnx_features
+from genreclf.models.encoders.musicnn_features import compute_mel, cut_patches
+
+onnx: Any = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+RATE = 16_000
+VALUES = 5
+
+
+def make_noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
+
+
+def save_model(
+    path: Path, shape: Sequence[Any], nodes: Sequence[Any], kind: int = 1, **outputs: Any
+) -> str:
+    """Save a model with the input x, whose nodes compute the outputs of these shapes."""
+    make = onnx.helper
+    given = [make.make_tensor_value_info("x", kind, shape)]
+    made = [make.make_tensor_value_info(name, kind, size) for name, size in outputs.items()]
+    axes = [
+        make.make_tensor(f"axis{axis}", onnx.TensorProto.INT64, [1], [axis]) for axis in (-2, -1)
+    ]
+    bands = make.make_tensor("times", kind, [1, VALUES], np.arange(VALUES, dtype=np.float32))
+    graph = make.make_graph([*nodes], "test", given, made, [*axes, bands])
+    opset = [make.make_opsetid("", 18)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return str(path)
+
+
+def make_node(kind: str, inputs: str, output: str, **settings: Any) -> Any:
+    return onnx.helper.make_node(kind, inputs.split(), [output], **settings)
+
+
+def save_power(path: Path, shape: Sequence[Any], kind: int = 1) -> str:
+    """A model of waveforms: "power" is the mean square, times 0 to 4; "peak" the maximum."""
+    nodes = [
+        make_node("Mul", "x x", "squares"),
+        make_node("ReduceMean", "squares axis-1", "mean", keepdims=1),
+        make_node("MatMul", "mean times", "power"),
+        make_node("ReduceMax", "x axis-1", "peak", keepdims=1),
+    ]
+    front = list(shape[:-1])
+    return save_model(path, shape, nodes, kind, power=[*front, VALUES], peak=[*front, 1])
+
+
+def save_bands(path: Path, shape: Sequence[Any], axis: int) -> str:
+    """A model of mel bands: their mean over the frames."""
+    node = make_node("ReduceMean", f"x axis{axis}", "bands", keepdims=0)
+    sizes = [size for at, size in enumerate(shape) if at != len(shape) + axis]
+    return save_model(path, shape, [node], bands=sizes)
+
+
+def compute_power(clip: np.ndarray) -> np.ndarray:
+    return np.mean(clip**2) * np.arange(VALUES)
+
+
+@pytest.mark.parametrize("shape", [["n"], ["b", "n"], [1, "n"], ["b", 1, "n"], [3, "n"]])
+def test_waveforms_of_any_length(tmp_path: Path, shape: list[Any]) -> None:
+    """Windows of 2.5 s; also for a file that states how many inputs it takes."""
+    features = OnnxEmbedding(save_power(tmp_path / "a.onnx", shape), window=2.5)
+    clip = make_noise(5.0)
+    assert features.shape == (VALUES, 1)
+    found = compute_features(features, clip, RATE)
+    np.testing.assert_allclose(found[:, 0], compute_power(clip), rtol=1e-5)
+    clips = [(clip, RATE), (make_noise(3.0, 1), RATE), (make_noise(2.0, 2), RATE)]
+    for each, values in zip(clips, features.compute_batch(clips), strict=True):
+        np.testing.assert_allclose(values, compute_features(features, *each), rtol=1e-5)
+
+
+def test_waveforms_of_a_stated_length(tmp_path: Path) -> None:
+    path = save_power(tmp_path / "a.onnx", ["b", 4 * RATE])
+    features, clip = OnnxEmbedding(path), make_noise(8.0)
+    found = compute_features(features, clip, RATE)
+    np.testing.assert_allclose(found[:, 0], compute_power(clip), rtol=1e-5)
+    short = make_noise(2.0)  # repeated
+    found = compute_features(features, short, RATE)
+    np.testing.assert_allclose(found[:, 0], compute_power(short), rtol=1e-5)
+    with pytest.raises(InputError, match=r"features\.window=2: the model's input has 64000 samp"):
+        OnnxEmbedding(path, window=2)(clip, RATE)
+
+
+def test_the_output_can_be_chosen(tmp_path: Path) -> None:
+    path = save_power(tmp_path / "a.onnx", ["b", "n"])
+    clip = make_noise(2.0)
+    for output in ("peak", 1, "1"):
+        assert OnnxEmbedding(path, output=output)(clip, RATE)[:, 0] == clip.max()
+    line = r"features\.output=x: the outputs are power, peak; choose one by its name or number, 0 t"
+    with pytest.raises(InputError, match=line):
+        OnnxEmbedding(path, output="x")(clip, RATE)
+
+
+def test_half_precision_is_accepted(tmp_path: Path) -> None:
+    path = save_power(tmp_path / "a.onnx", ["b", "n"], onnx.TensorProto.FLOAT16)
+    clip = make_noise(2.0)
+    found = OnnxEmbedding(path, output="peak")(clip, RATE)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0], clip.max(), rtol=1e-3)
+
+
+def test_outputs_over_time_are_averaged(tmp_path: Path) -> None:
+    """(batch, time, values), here of the input reshaped to frames of 100 samples."""
+    size = onnx.helper.make_tensor("size", onnx.TensorProto.INT64, [3], [0, -1, 100])
+    nodes = [
+        onnx.helper.make_node("Constant", [], ["size"], value=size),
+        make_node("Reshape", "x size", "frames"),
+    ]
+    path = save_model(tmp_path / "a.onnx", ["b", "n"], nodes, frames=["b", "t", 100])
+    clip = make_noise(2.0)
+    found = OnnxEmbedding(path)(clip, RATE)
+    np.testing.assert_allclose(found[:, 0], clip.reshape(-1, 100).mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [(["b", 187, 96], -2), ([1, 187, 96], -2), (["b", 1, 96, 187], -1), ([64, 187, 96], -2)],
+)
+def test_patches_of_mel_bands(tmp_path: Path, shape: list[Any], axis: int) -> None:
+    """musicnn's input in any order: the same bands and patches as features=musicnn."""
+    features = OnnxMelEmbedding(save_bands(tmp_path / "a.onnx", shape, axis))
+    clip = make_noise(11.0)
+    found = compute_features(features, clip, RATE)
+    expected = cut_patches(compute_mel(clip)).mean(axis=(0, 2))
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
+    assert np.isfinite(compute_features(features, clip[:RATE], RATE)).all()  # shorter than a patch
+
+
+def test_mel_bands_of_any_length(tmp_path: Path) -> None:
+    path = save_bands(tmp_path / "a.onnx", [1, 32, "frames"], -1)
+    settings = {"n_mels": 32, "n_fft": 1024, "hop_length": 512}
+    features = OnnxMelEmbedding(path, sample_rate=22_050, levels="dB", **settings)
+    clip = np.random.default_rng(0).normal(0, 0.1, 5 * 22_050).astype(np.float32)
+    expected = Mel(duration=5.0, **settings)(clip, 22_050).mean(axis=1)
+    found = compute_features(features, clip, 22_050)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
+    halves = OnnxMelEmbedding(path, sample_rate=22_050, levels="dB", window=2.5, **settings)
+    assert np.abs(compute_features(halves, clip, 22_050) - found).max() > 0
+
+
+def test_the_file_identifies_it_and_not_its_place(tmp_path: Path) -> None:
+    path = save_power(tmp_path / "a.onnx", ["b", "n"])
+    copy = str(shutil.copy(path, tmp_path / "b.onnx"))
+    here, there = OnnxEmbedding(path), OnnxEmbedding(copy)
+    assert here == there
+    assert identify_features(here) == identify_features(there)
+    assert build_features(describe_features(here)) == here
+    others = {"sample_rate": 8000}, {"window": 2.0}, {"output": 1}, {"duration": 5.0}
+    for other in others:
+        assert identify_features(OnnxEmbedding(path, **other)) != identify_features(here)
+    save_power(tmp_path / "b.onnx", ["b", 1, "n"])
+    with pytest.raises(InputError, match="it contains another model than before"):
+        there(make_noise(2.0), RATE)
+    mel = save_bands(tmp_path / "mel.onnx", ["b", 96, "n"], -1)
+    assert OnnxMelEmbedding(mel) != OnnxMelEmbedding(mel, hop_length=160)
+    (tmp_path / "a.onnx.data").write_bytes(b"weights")  # of a model above 2 GB
+    assert OnnxEmbedding(path) != here
+
+
+def test_without_onnxruntime_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = OnnxEmbedding(save_power(tmp_path / "a.onnx", ["b", "n"]))
+    monkeypatch.setattr(onnx_features, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'genreclf\[onnx\]'"):
+        features.check_available()
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"model": "nowhere.onnx"}, "features.model=nowhere.onnx: No such file"),
+        ({"model": ""}, "the path of an ONNX file is needed"),
+        ({"sample_rate": 0}, r"features\.sample_rate=0: set a number above 0"),
+        ({"sample_rate": 0.5e4 + 0.5}, r"features\.sample_rate=5000\.5: set a whole number"),
+        ({"window": 0}, r"features\.window=0: at least 0\.1 s"),
+        ({"n_mels": -1}, r"features\.n_mels=-1: set a number above 0"),
+        ({"levels": "db"}, "features.levels=db: choose log10 or dB"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    tmp_path: Path, settings: dict[str, Any], line: str
+) -> None:
+    path = save_bands(tmp_path / "a.onnx", ["b", 96, "n"], -1)
+    with pytest.raises(InputError, match=line):
+        OnnxMelEmbedding(**{"model": path, **settings})
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    clip = make_noise(2.0)
+    (tmp_path / "text.onnx").write_text("not a model")
+    with pytest.raises(InputError, match=r"text\.onnx: "):
+        OnnxEmbedding(str(tmp_path / "text.onnx"))(clip, RATE)
+    bands = save_bands(tmp_path / "bands.onnx", ["b", 96, 187], -1)
+    with pytest.raises(InputError, match=r"'b', 96, 187\]; waveforms are \(samples,\), \(batch, s"):
+        OnnxEmbedding(bands)(clip, RATE)
+    with pytest.raises(InputError, match=r"'b', 96, 187\]; mel .* 64 bands: set features\.n_mels"):
+        OnnxMelEmbedding(bands, n_mels=64)(clip, RATE)
+    with pytest.raises(InputError, match=r"features\.window=3: the model's input has 187 frames"):
+        OnnxMelEmbedding(bands, window=3)(clip, RATE)
+    with pytest.raises(InputError, match=r"\['n'\]; mel bands are \(bands, frames\)"):
+        OnnxMelEmbedding(save_power(tmp_path / "power.onnx", ["n"]))(clip, RATE)
+
+
+@pytest.mark.slow
+def test_a_classifier_on_it_predicts(
+    train: Callable[..., dict[str, Any]], tmp_path: Path, music: Path
+) -> None:
+    path = save_bands(tmp_path / "a.onnx", ["b", 128, 96], -2)
+    result = train("features=onnx_mel", f"features.model={path}", "model=linear")
+    model = genreclf.load(result["folder"], device="cpu")
+    assert model.predict(next(music.rglob("*.mp3"))).genre in model.classes
+    assert model.features == OnnxMelEmbedding(path, duration=2.5)
+
+
+def test_the_model_has_to_be_named(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("train", "features=onnx")
+    assert "features.model" in capsys.readouterr().err
