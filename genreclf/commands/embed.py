@@ -23,8 +23,9 @@ def run(config: DictConfig) -> None:
     check_writable(path)
     if not (config.store and Path(str(config.store)).exists()):
         features: Any = instantiate(config.features)
-        if callable(features) and features.shape[1] > 1:
-            raise InputError(f"features={features.name}: {explain_frames(*features.shape)}")
+        bins, frames = getattr(features, "shape", (0, 1))  # those of data=npz are not known yet
+        if frames > 1:
+            raise InputError(f"features={features.name}: {explain_frames(bins, frames)}")
     store = build_config_store(config, list_rejected=True)
     titles = [repair_text(read_tags(audio)["title"]) if audio else "" for audio in store.paths]
     library = convert_store(store, titles)

@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from genreclf.commands.predict import _find_modules_here, _name_flags, _parse_positive
 from genreclf.commands.predict_formats import set_encoding
-from genreclf.commands.similar_formats import WRITERS, Neighbour
+from genreclf.commands.similar_formats import WRITERS, ShownTrack
 from genreclf.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
-    import numpy as np
-
     from genreclf.data.library import Library
-    from genreclf.data.similarity import Standard
+    from genreclf.data.similarity import Neighbour
 
-COMPARED = 30  # nearest tracks, at least, whose audio is compared with that of the file
-TOP = 10
+TOP = 10  # tracks for each file
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,21 +58,23 @@ def _search(options: argparse.Namespace) -> int:
     from genreclf.audio.cores import count_available_cores
     from genreclf.audio.pool import map_in_order
     from genreclf.audio.sound_files import DecodeError
-    from genreclf.audio.workers import extract
-    from genreclf.data.similarity import fit_standard
+    from genreclf.audio.workers import extract_levels
+    from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
 
-    standard = fit_standard(library)
-    workers, failed = min(len(files), count_available_cores()), 0
+    standard, failed, cores = fit_standard(library), 0, count_available_cores()
     write = WRITERS[options.format](files)
-    rows: Any = map_in_order(partial(extract, features=features), files, workers)
+    embed = partial(extract_levels, features=features, levels=LEVELS)
+    rows: Any = map_in_order(embed, files, min(len(files), cores))
     with contextlib.closing(rows):
         for path, row in zip(files, rows, strict=True):
-            if isinstance(row, str | DecodeError):
+            if isinstance(row, DecodeError):
                 failed += 1
                 is_folder = os.path.isdir(path)  # noqa: PTH112
                 write(path, "a folder; the path of a file is needed" if is_folder else str(row))
-            else:
-                write(path, _find_neighbours(path, row[0][:, 0], library, standard, options.top))
+                continue
+            levels = row[:, :, 0]
+            found = find_neighbours(path, library, standard, levels, options.top, cores)
+            write(path, [_describe(each, library) for each in found])
             sys.stdout.flush()
     return 1 if failed else 0
 
@@ -136,46 +135,14 @@ def _build_features(library: "Library", trust: Sequence[str]) -> Any:
     return features
 
 
-def _find_neighbours(
-    path: str, embedding: "np.ndarray", library: "Library", standard: "Standard", top: int
-) -> list[Neighbour]:
-    """Find the tracks nearest to a file, the same recording first; the file itself is left out."""
-    import numpy as np
-
-    from genreclf.audio.cores import count_available_cores
+def _describe(found: "Neighbour", library: "Library") -> ShownTrack:
     from genreclf.audio.tags import read_tags
     from genreclf.data.datasets.track import repair_text
-    from genreclf.data.similarity import (
-        compare_recordings,
-        compute_similarities,
-        is_same_recording,
-    )
 
-    similarities = compute_similarities(library, standard, embedding)
-    order = np.argsort(-similarities, kind="stable")[: max(top, COMPARED) + 1]
-    paths = library.texts["path"]
-    rows = [row for row in order.tolist() if not _is_same_file(path, paths[row])]
-    agreements = compare_recordings(path, [paths[row] for row in rows], count_available_cores())
-    same = {
-        row: is_same_recording(agreement) if agreement is not None else None
-        for row, agreement in zip(rows, agreements, strict=True)
-    }
-    found = []
-    for row in sorted(rows, key=lambda row: not same[row])[:top]:
-        texts = {name: column[row] for name, column in library.texts.items()}
-        if not texts["title"] and texts["path"]:  # the store of a folder has no titles
-            texts["title"] = repair_text(read_tags(texts["path"])["title"])
-        found.append(
-            Neighbour(similarity=float(similarities[row]), same_recording=same[row], **texts)
-        )
-    return found
-
-
-def _is_same_file(first: str, second: str) -> bool:
-    try:
-        return os.path.samefile(first, second)  # noqa: PTH121
-    except (OSError, ValueError):
-        return False
+    texts = {name: column[found.row] for name, column in library.texts.items()}
+    if not texts["title"] and texts["path"]:  # the store of a folder has no titles
+        texts["title"] = repair_text(read_tags(texts["path"])["title"])
+    return ShownTrack(similarity=found.similarity, same_recording=found.same_recording, **texts)
 
 
 def _make_parser() -> argparse.ArgumentParser:

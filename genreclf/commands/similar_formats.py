@@ -13,11 +13,11 @@ from typing import Any
 
 from genreclf.commands.predict_formats import WIDEST, escape, report_remark
 
-Write = Callable[[str, "list[Neighbour] | str"], None]  # a file, and its neighbours or an error
+Write = Callable[[str, "list[ShownTrack] | str"], None]  # a file, and its neighbours or an error
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class ShownTrack:
     """A track of the library; texts that are not known are empty.
 
     Args:
@@ -40,13 +40,16 @@ class Neighbour:
 def write_table(files: Sequence[str]) -> Write:
     """Write a line per track below each file; errors go to standard error."""
 
-    def write(path: str, found: list[Neighbour] | str) -> None:
+    def write(path: str, found: list[ShownTrack] | str) -> None:
         if isinstance(found, str):
             report_remark(path, found)
             return
         if len(files) > 1:
             print(escape(path))
-        places = [escape(each.path or each.track_id) for each in found]
+        places = [
+            escape(each.path or each.track_id).encode(errors="backslashreplace").decode()
+            for each in found
+        ]
         width = min(WIDEST, max(map(len, places)))
         for each, place in zip(found, places, strict=True):
             named = " - ".join(filter(None, (each.artist, each.title)))
@@ -63,7 +66,7 @@ def write_table(files: Sequence[str]) -> Write:
 def write_json(files: Sequence[str]) -> Write:
     """Write one JSON object per file, on a line."""
 
-    def write(path: str, found: list[Neighbour] | str) -> None:
+    def write(path: str, found: list[ShownTrack] | str) -> None:
         if isinstance(found, str):
             print(json.dumps({"path": path, "error": found}))
         else:
@@ -74,11 +77,11 @@ def write_json(files: Sequence[str]) -> Write:
 
 def write_csv(files: Sequence[str]) -> Write:
     """Write one row per file and track."""
-    names = [field.name for field in fields(Neighbour)]
+    names = [field.name for field in fields(ShownTrack)]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "rank", *names, "error"])
 
-    def write(path: str, found: list[Neighbour] | str) -> None:
+    def write(path: str, found: list[ShownTrack] | str) -> None:
         if isinstance(found, str):
             writer.writerow([path, *[""] * (1 + len(names)), found])
             return
@@ -91,7 +94,7 @@ def write_csv(files: Sequence[str]) -> Write:
     return write
 
 
-def _round(found: Neighbour) -> dict[str, Any]:
+def _round(found: ShownTrack) -> dict[str, Any]:
     return {**asdict(found), "similarity": round(found.similarity, 4)}
 
 
