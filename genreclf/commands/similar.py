@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genreclf.commands.predict import _find_modules_here, _name_flags, _parse_positive
+from genreclf.commands.predict import FEW, _find_modules_here, _name_flags, _parse_positive
 from genreclf.commands.predict_formats import set_encoding
 from genreclf.commands.similar_formats import WRITERS, ShownTrack
 from genreclf.errors import InputError
@@ -52,6 +52,9 @@ def _search(options: argparse.Namespace) -> int:
         typed if os.path.lexists(typed) else str(locate_path(typed)) for typed in options.files
     ]
     _find_modules_here(options.trust)
+    from genreclf.audio.processes import start_forkserver
+
+    start_forkserver(for_many=len(files) > FEW)  # gets ready while this process reads the library
     library = _open_library(locate_path(options.library), options)
     features = _build_features(library, options.trust)
 

@@ -178,7 +178,7 @@ def _read_parquet(path: Path) -> Library:
 
 
 def _read_npz(path: Path) -> Library:
-    with open_archive(path) as archive:
+    with path.open("rb") as content, open_archive(path, content) as archive:
         described = read_array(archive, path, NAME).item() if NAME in archive else None
         found = _parse_description(path, described)
         count = len(read_array(archive, path, "track_ids"))

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from encode import make_song
 
 from genreclf.audio.features import Mel
 from genreclf.data import near_duplicates
@@ -18,24 +19,8 @@ from genreclf.data.datasets import Track
 from genreclf.data.near_duplicates import find_near_duplicates, measure_agreement
 from genreclf.data.store import Scaling, Store
 
-RATE, SECONDS = 22050, 12
+RATE = 22050
 MEL = Mel(duration=10.0)
-
-
-def make_song(seed: int) -> np.ndarray:
-    """Make notes of random pitch and length, over noise with a beat."""
-    random, time = np.random.default_rng(seed), np.arange(RATE * SECONDS) / RATE
-    sound = 0.02 * random.standard_normal(len(time)) * np.exp(-6 * (time * 2 % 1))
-    start = 0.0
-    while start < SECONDS - 0.5:
-        length = random.uniform(0.1, 0.6)
-        part = (time >= start) & (time < start + length)
-        pitch = 110 * 2 ** (random.integers(0, 36) / 12)
-        level = random.uniform(0.05, 0.2) * np.exp(-3 * (time[part] - start))
-        for k in range(1, 6):
-            sound[part] += level / k * np.sin(2 * np.pi * k * pitch * time[part])
-        start += length
-    return sound.astype(np.float32)
 
 
 def encode(samples: np.ndarray, codec: str, kind: str, bit_rate: int) -> np.ndarray:
