@@ -5,7 +5,10 @@ loudness does not matter, nor what all music has in common. Candidates have simi
 between bands, whatever the time; of them, those pairs are near-duplicates whose changes agree at
 one shift in time, and at no other.
 
-RECALL
+Measured on 180 clips of 30 s, as `features=mel`, and copies of 30 of them: MP3, Opus and AAC from
+64 kbit/s, copies that begin 3.4 to 14 s later and copies 20 dB quieter are found in 205 of 210
+cases, and no other pairs (`make bench-similar`). `features=mel_frames`, of four frames per second,
+finds only copies that begin together.
 """
 
 import contextlib
