@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench bench-gpu bench-launchers docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean bench-formats bench-library bench-unknown fuzz novelty
+.PHONY: help demo reproduce bench bench-gpu bench-launchers docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean bench-formats bench-library bench-similar bench-unknown fuzz novelty
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench-formats: $(READY)  ## Measure how audio formats change the bundled model's
 fuzz: $(READY)  ## Predict 2,000 damaged copies of the MP3 files of MUSIC=FOLDER: each must have one answer
 	$(if $(MUSIC),,$(error MUSIC=FOLDER is needed))
 	$(BIN)/python tests/bench/fuzz.py $(MUSIC)
+
+bench-similar: $(READY)  ## Measure how well genreclf similar finds artists, genres and copies: FOLDER=music
+	$(BIN)/python tests/bench/similar.py $(if $(FOLDER),$(FOLDER),$(error bench-similar: FOLDER=music is needed)) $(BENCH)
 
 bench-library: $(READY)  ## Predict a library of 1,000 files in 66 formats, made from FOLDER=music
 	$(BIN)/python tests/bench/library.py $(if $(FOLDER),$(FOLDER),$(error bench-library: FOLDER=music is needed)) $(BENCH)

@@ -13,8 +13,8 @@ genreclf: music genre classification
 
 {commands}
 
-Commands take Hydra overrides (data=folder batch_size=32); predict takes plain options. genreclf
-COMMAND --help lists them."""
+Commands take Hydra overrides (data=folder batch_size=32); predict and similar take plain
+options. genreclf COMMAND --help lists them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,16 @@ COMMANDS = {
         None,
         "predict the genres of audio files",
         "genreclf predict music --format json",
+    ),
+    "embed": Command(
+        "embed",
+        "write the embeddings of a music library as Parquet or npz",
+        "genreclf embed data.root=music file=library.parquet",
+    ),
+    "similar": Command(
+        None,
+        "find the tracks of a library that sound most like a file",
+        "genreclf similar song.mp3 --library library.parquet",
     ),
     "export": Command(
         "export",

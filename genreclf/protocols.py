@@ -27,7 +27,7 @@ class Dataset(Protocol):
         duration: seconds of each track that features are made from.
 
     It may have `known_bad`, a mapping of the ids of tracks that are expected to be rejected, and
-    why.
+    why; and `has_genres`, False if its tracks need no genre, so that nothing can be trained on it.
     """
 
     name: str

@@ -20,6 +20,22 @@ def make_music(seconds: float, channels: int = 2, rate: int = RATE, seed: int = 
     return (0.1 * chord[:, None] + noise).astype(np.float32)
 
 
+def make_song(seed: int, seconds: float = 12, rate: int = 22050) -> np.ndarray:
+    """Make notes of random pitch and length, over noise with a beat: float32 (n,)."""
+    random, time = np.random.default_rng(seed), np.arange(int(rate * seconds)) / rate
+    sound = 0.02 * random.standard_normal(len(time)) * np.exp(-6 * (time * 2 % 1))
+    start = 0.0
+    while start < seconds - 0.5:
+        length = random.uniform(0.1, 0.6)
+        part = (time >= start) & (time < start + length)
+        pitch = 110 * 2 ** (random.integers(0, 36) / 12)
+        level = random.uniform(0.05, 0.2) * np.exp(-3 * (time[part] - start))
+        for k in range(1, 6):
+            sound[part] += level / k * np.sin(2 * np.pi * k * pitch * time[part])
+        start += length
+    return sound.astype(np.float32)
+
+
 def encode(path: Path, samples: np.ndarray, codec: str, rate: int = RATE, **options: Any) -> Path:
     """Write samples (n, channels) with one of FFmpeg's encoders; the name gives the container."""
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]

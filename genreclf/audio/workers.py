@@ -1,6 +1,6 @@
 """What worker processes do: decode audio files and compute their features."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,36 @@ def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float,
     if isinstance(row, str):
         return row
     return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
+
+
+def extract_levels(
+    path: str, features: Features, levels: Sequence[float]
+) -> Generator[None, None, np.ndarray]:
+    """Compute the features of a file as if it were louder or quieter.
+
+    Args:
+        path: the file.
+        features: what is computed.
+        levels: dB by which it is amplified each time.
+
+    Yields:
+        None after each level.
+
+    Returns:
+        float32 (levels, bins, frames).
+
+    Raises:
+        DecodeError: the file has no features; the message says why, without the path.
+        InputError: the features are not what they declare; the message names the file.
+    """
+    with _explain_failure():
+        waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
+    rows = []
+    for level in levels:
+        scaled = waveform * np.float32(10 ** (level / 20))
+        rows.append(_compute(features, scaled, rate, path))
+        yield
+    return np.stack(rows)
 
 
 def extract_windows(

@@ -17,6 +17,7 @@ from genreclf.commands.run_folder import set_output_folder
 from genreclf.commands.stores import digest_config_split
 from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
+from genreclf.data.datasets.track import NO_GENRES
 from genreclf.data.preview import split_store
 from genreclf.data.spelling import suggest_renaming
 from genreclf.data.splits import get_notes
@@ -105,6 +106,8 @@ def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
 
 def _match_classes(store: Store, trained: TrainedModel, can_rename: bool) -> np.ndarray:
     """Find the checkpoint's number of each class of the store, by name, ignoring case."""
+    if store.classes == [""]:
+        raise InputError(NO_GENRES)
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
     if unknown := [name for name in store.classes if name.casefold() not in numbers]:
         meant = ""

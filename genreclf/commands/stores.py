@@ -40,11 +40,11 @@ CHOOSE_FEATURES = (
 SPLITS_VERSION = 3  # raise when a split of this package gives other rows: its digest is cached
 
 
-def find_store(config: DictConfig) -> Store | StorePlan:
+def find_store(config: DictConfig, list_rejected: bool = False) -> Store | StorePlan:
     """Return the store if it exists, else a plan for building it.
 
     If `store=...` names an existing store, the dataset is not needed. The config then takes over
-    the features of the store, unless the user chose some.
+    the features of the store, unless the user chose some. `list_rejected` is as in `write_store`.
 
     Raises:
         InputError: the named store holds other features than were chosen, or the dataset cannot be
@@ -63,17 +63,21 @@ def find_store(config: DictConfig) -> Store | StorePlan:
         outputs=config.outputs,
         path=config.store,
     )
-    return write_store(plan) if plan.path.exists() else plan
+    return write_store(plan, None, list_rejected) if plan.path.exists() else plan
 
 
-def build_config_store(config: DictConfig) -> Store:
+def build_config_store(config: DictConfig, list_rejected: bool = False) -> Store:
     """The store that the config asks for, built if it is missing.
+
+    `list_rejected` is as in `write_store`.
 
     Raises:
         InputError: as `find_store` and `write_store`.
     """
-    store = find_store(config)
-    return write_store(store, config.workers) if isinstance(store, StorePlan) else store
+    store = find_store(config, list_rejected)
+    if isinstance(store, StorePlan):
+        store = write_store(store, config.workers, list_rejected)
+    return store
 
 
 def _adopt_duration(config: DictConfig, dataset: Dataset) -> None:

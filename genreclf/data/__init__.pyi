@@ -1,6 +1,7 @@
 from .datamodule import StoreDataModule as StoreDataModule
 from .datasets import FMA as FMA
 from .datasets import GTZAN as GTZAN
+from .datasets import Files as Files
 from .datasets import Folder as Folder
 from .datasets import Npz as Npz
 from .datasets import Synthetic as Synthetic

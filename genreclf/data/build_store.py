@@ -18,6 +18,7 @@ from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
+from genreclf.files import format_path
 from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
@@ -125,8 +126,13 @@ def accept_store(store: Store, features: Features) -> Store:
     return store
 
 
-def write_store(plan: StorePlan, workers: int | None = None) -> Store:
+def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool = False) -> Store:
     """Return the planned store; write it if it does not exist yet.
+
+    Args:
+        plan: the store.
+        workers: number of processes that extract features; None for one per core.
+        list_rejected: whether the log says of each rejected track why it is, or only how many are.
 
     Raises:
         InputError: the dataset's genres are not those of its tracks, no track has usable audio, a
@@ -140,7 +146,8 @@ def write_store(plan: StorePlan, workers: int | None = None) -> Store:
     store = Store(plan.path)
     if isinstance(plan.dataset, FeatureDataset):
         check_values(store, plan.features)
-    _log_store(store, plan.features, getattr(plan.dataset, "known_bad", None) or {})
+    known_bad = getattr(plan.dataset, "known_bad", None) or {}
+    _log_store(store, plan.features, known_bad, list_rejected)
     return store
 
 
@@ -218,22 +225,20 @@ def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
             progress.update(task, advance=1, rejected=writer.rejected)
 
 
-def _log_store(store: Store, features: Features, known_bad: Collection[str]) -> None:
-    bins, frames = store.shape
-    log.info(
-        "%s: %d tracks of %d genres, features %d x %d",
-        store.path,
-        len(store),
-        len(store.classes),
-        bins,
-        frames,
-    )
+def _log_store(
+    store: Store, features: Features, known_bad: Collection[str], list_rejected: bool
+) -> None:
+    genres = f" of {len(store.classes)} genres" if store.classes != [""] else ""
+    log.info("%s: %d tracks%s, features %d x %d", store.path, len(store), genres, *store.shape)
     if callable(features):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
             filled = " and end in silence" if is_padded(features) else ""
             log.info("%d are shorter than %g s%s", short, features.duration, filled)
-    if store.rejected:
+    if list_rejected:
+        for track in store.rejected:
+            log.warning("%s: %s", format_path(track["path"] or track["track_id"]), track["reason"])
+    elif store.rejected:
         log.warning("%s", _format_rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):
             log.warning("no usable track is left of %s", ", ".join(sorted(lost)))

@@ -32,7 +32,7 @@ def build_phase_table(phase: Phase) -> Section:
         Column("runs", MEASURED),
     ]
     rows, measured = [], {}
-    for name, points in _merge_folds(phase).items():
+    for name, points in merge_folds(phase).items():
         runs = [run for point in points for run in point.runs]
         planned = sum(len(point.folders) for point in points)
         missing = [reason for each in points if (reason := cells.explain_missing(phase, each))]
@@ -67,7 +67,7 @@ def has_folds(phase: Phase) -> bool:
     return any(cells.get_setting(point, FOLD) is not None for point in phase.points)
 
 
-def _merge_folds(phase: Phase) -> dict[str, list[Point]]:
+def merge_folds(phase: Phase) -> dict[str, list[Point]]:
     """Group the points that differ only in the fold, by the name of what else they set."""
     merged: dict[str, list[Point]] = {}
     for point in phase.points:

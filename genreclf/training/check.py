@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datamodule import check_loading
+from genreclf.data.datasets.track import NO_GENRES
 from genreclf.data.sampling import ProcessSampler
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import LAST_EPOCH, check_metric, evaluate
@@ -104,8 +105,11 @@ def check_genres(genres: list[str], where: str) -> None:
     """Check that there is something to classify.
 
     Raises:
-        InputError: there is only one genre, or two genres differ only in upper and lower case.
+        InputError: there are no genres, there is only one, or two differ only in upper and lower
+            case.
     """
+    if genres == [""]:
+        raise InputError(NO_GENRES)
     if len(genres) < 2:
         raise InputError(f"one genre only ({genres[0]}) in the {where}; two are needed")
     if len({name.casefold() for name in genres}) < len(genres):

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from encode import make_song
 
 from genreclf.audio.features import Mel
 from genreclf.data import near_duplicates
@@ -18,24 +19,8 @@ from genreclf.data.datasets import Track
 from genreclf.data.near_duplicates import find_near_duplicates, measure_agreement
 from genreclf.data.store import Scaling, Store
 
-RATE, SECONDS = 22050, 12
+RATE = 22050
 MEL = Mel(duration=10.0)
-
-
-def make_song(seed: int) -> np.ndarray:
-    """Make notes of random pitch and length, over noise with a beat."""
-    random, time = np.random.default_rng(seed), np.arange(RATE * SECONDS) / RATE
-    sound = 0.02 * random.standard_normal(len(time)) * np.exp(-6 * (time * 2 % 1))
-    start = 0.0
-    while start < SECONDS - 0.5:
-        length = random.uniform(0.1, 0.6)
-        part = (time >= start) & (time < start + length)
-        pitch = 110 * 2 ** (random.integers(0, 36) / 12)
-        level = random.uniform(0.05, 0.2) * np.exp(-3 * (time[part] - start))
-        for k in range(1, 6):
-            sound[part] += level / k * np.sin(2 * np.pi * k * pitch * time[part])
-        start += length
-    return sound.astype(np.float32)
 
 
 def encode(samples: np.ndarray, codec: str, kind: str, bit_rate: int) -> np.ndarray:
@@ -183,17 +168,32 @@ def test_each_row_is_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) ->
     assert len(read) == len(store)
 
 
-def test_many_waveforms_are_left_out(
-    make_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+def test_waveforms_are_searched_however_many_there_are(
+    make_store: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Their spectra would take longer than a training run."""
+    """Stores of more than 200 were left out without a word; a long search says what it does."""
     waveforms = np.stack([make_song(seed)[None] for seed in (0, 0, 1)])
     waveforms[1] *= 0.5
     store = make_store([Track(f"{n}", "g") for n in range(3)], waveforms)
-    assert [pair[:2] for pair in find_near_duplicates(store)] == [(0, 1)]
-    store.path.with_suffix(".near.json").unlink()
-    monkeypatch.setattr(near_duplicates, "MOST_SAMPLES", 2 * waveforms.shape[2])
-    assert find_near_duplicates(store) == []
+    monkeypatch.setattr(near_duplicates, "MANY", 2)
+    with caplog.at_level(logging.INFO):
+        assert [pair[:2] for pair in find_near_duplicates(store)] == [(0, 1)]
+    assert "looking for the same recording twice among 3 tracks" in caplog.text
+
+
+def test_a_copy_of_any_length_has_the_same_scale_of_time(make_store: Callable[..., Store]) -> None:
+    """B24: a copy cut by 2 to 4.5 of 10 s is one; its steps were of another length."""
+    songs = [make_song(seed) for seed in range(4)]
+    rows = [Mel(duration=10.0, hop_length=128)(song, RATE) for song in songs]
+    for seconds in (2.0, 3.1, 4.5):
+        cut = songs[0][int(seconds * RATE) : 10 * RATE]
+        rows.append(Mel(duration=10.0, hop_length=128)(cut, RATE))
+    tracks = [Track(f"{n}", "g") for n in range(len(rows))]
+    pairs = {pair[:2] for pair in find_near_duplicates(make_store(tracks, np.stack(rows)))}
+    assert {(0, 4), (0, 5), (0, 6)} <= pairs
+    assert all(first in (0, 4, 5) for first, _ in pairs)
 
 
 def test_jobs_that_start_together_compare_once(
@@ -228,8 +228,39 @@ def test_a_store_in_a_read_only_folder_is_compared(
     store.path.with_suffix(".near.json").unlink()
     monkeypatch.setattr(near_duplicates, "hold_lock", refuse)
     monkeypatch.setattr(near_duplicates, "write_json", refuse)
+    monkeypatch.setattr(near_duplicates, "locate_cache", lambda: store.path / "no folder")
     assert find_near_duplicates(store) == found
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+def test_the_result_for_a_read_only_folder_is_kept_in_the_cache(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each run would compare all rows again."""
+    monkeypatch.setenv("GENRECLF_CACHE", str(tmp_path / "cache"))
+    write, lock, locked = near_duplicates.write_json, near_duplicates.hold_lock, []
+
+    def refuse_here(path: Path, value: object) -> None:
+        if path.parent == store.path.parent:
+            raise PermissionError("read-only")
+        write(path, value)
+
+    @contextlib.contextmanager
+    def lock_elsewhere(path: Path, awaited: str) -> Iterator[None]:
+        if path.parent == store.path.parent:
+            raise PermissionError("read-only")
+        with lock(path, awaited):
+            locked.append(path)
+            yield
+
+    monkeypatch.setattr(near_duplicates, "write_json", refuse_here)
+    monkeypatch.setattr(near_duplicates, "hold_lock", lock_elsewhere)
+    found = find_near_duplicates(store)
+    assert found
+    (kept,) = (tmp_path / "cache" / "near_duplicates").glob("*.json")
+    assert [path.parent for path in locked] == [kept.parent]
+    monkeypatch.setattr(Store, "read_features", None)
+    assert find_near_duplicates(store) == found
 
 
 @pytest.mark.slow

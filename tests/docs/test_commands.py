@@ -33,6 +33,7 @@ OTHER_PROGRAMS = {".", "hf", "mlflow", "pip", "pytest", "python3", "tensorboard"
 FLAGS = {"study": {"--status", "--estimate", "--retry"}}
 NOT_RUN = {  # what a command holds, and why it is composed only
     r"download|fma_|gtzan|experiment=paper|musicnn|features=(huggingface|onnx)": "needs a download",
+    r"genreclf embed(?!.*features=embedding)|--library music": "needs a download",
     r"hydra/launcher=": "needs a cluster, or is run by tests/commands/test_launchers.py",
     r"hydra/sweeper=": "many runs; tests/commands/test_optuna_sweeper.py runs it",
     r"trainer=(gpu|ddp)": "needs GPUs, or is run by tests/training/test_ddp.py",
@@ -171,6 +172,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made_run = next((folder / "outputs" / "train").glob("*/result.json")).parent
         run = made_run.rename(made_run.with_name("RUN"))
         hydra_app.run("prepare", "prepare", [*data[:2], "store=music.h5"])
+        embed = ["data.root=music", "features=embedding", "file=library.parquet"]
+        hydra_app.run("embed", "embed", embed)
+        hydra_app.run("embed", "embed", ["data=folder", *embed[:2], "file=tracks.npz"])
         hydra_app.run("export", "export", [f"checkpoint={run}/best.ckpt", "folder=my_model"])
     return folder
 

@@ -25,6 +25,10 @@ PARTS = {"training": "train", "validation": "val", "valid": "val", "dev": "val",
 # What Python, NumPy and pandas make of a missing value; "Nat" and "Nan" are names.
 MISSING = {"nan", "NaN", "NAN", "none", "None", "NONE", "<NA>", "NaT"}
 SHOWN = 5  # examples in a message
+NO_GENRES = (
+    "these tracks have no genres, as with data=files: choose data=folder, whose folders are "
+    "genres, or data=table"
+)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def list_tracks(dataset: Any, with_audio: bool = True) -> list[Track]:
 
     Raises:
         InputError: the dataset has no usable name or duration, it has no tracks, a track lacks an
-            id, a genre or a path, or an id occurs twice.
+            id, a genre (unless `has_genres` is False) or a path, or an id occurs twice.
     """
     name = getattr(dataset, "name", None)
     if not isinstance(name, str) or not name or re.search(r"[/\\\0]", name):
@@ -182,11 +186,12 @@ def list_tracks(dataset: Any, with_audio: bool = True) -> list[Track]:
     duration = getattr(dataset, "duration", None)
     if not isinstance(duration, int | float) or not 0 < duration < math.inf:
         raise InputError(f"data={name}: duration={duration!r}; seconds above 0 are needed")
+    with_genre = getattr(dataset, "has_genres", True)
     tracks = list(dataset.tracks())
     if not tracks:
         raise InputError(f"data={name} has no tracks")
     for number, track in enumerate(tracks):
-        if fault := _find_fault(track, with_audio):
+        if fault := _find_fault(track, with_audio, with_genre):
             named = getattr(track, "id", None)
             raise InputError(f"data={name}: track {number + 1} (id {named!r}): {fault}")
     check_unique([track.id for track in tracks], f"data={name}")
@@ -224,7 +229,7 @@ def check_unique(ids: Iterable[str], source: str) -> None:
         )
 
 
-def _find_fault(track: Any, with_audio: bool) -> str:
+def _find_fault(track: Any, with_audio: bool, with_genre: bool) -> str:
     for field in fields(Track):
         if not hasattr(track, field.name):
             return f"{type(track).__name__} has no {field.name}; use genreclf.data.Track"
@@ -234,4 +239,4 @@ def _find_fault(track: Any, with_audio: bool) -> str:
         return "the id is empty"
     if with_audio and not track.path:
         return "no path to its audio"
-    return find_genre_fault(track.genre)
+    return find_genre_fault(track.genre) if with_genre or track.genre else ""

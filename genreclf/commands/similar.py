@@ -1,0 +1,190 @@
+"""`genreclf similar`: the tracks of a library that sound most like a file."""
+
+import argparse
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genreclf.commands.predict import FEW, _find_modules_here, _name_flags, _parse_positive
+from genreclf.commands.predict_formats import set_encoding
+from genreclf.commands.similar_formats import WRITERS, ShownTrack
+from genreclf.errors import InputError
+
+if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
+    from genreclf.data.library import Library
+    from genreclf.data.similarity import Neighbour
+
+TOP = 10  # tracks for each file
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit status is 0 if all files have an answer, 1 if some have none."""
+    options = _make_parser().parse_args(arguments)
+    set_encoding(options.format)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return _search(options)
+    except InputError as error:
+        text = re.sub(r"trust=\[([^\]]+)\]", lambda named: _name_flags(named[1]), str(error))
+        print(f"genreclf: {text}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # as in `genreclf similar ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("genreclf: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from genreclf.files import locate_path
+
+    files = [
+        typed if os.path.lexists(typed) else str(locate_path(typed)) for typed in options.files
+    ]
+    _find_modules_here(options.trust)
+    from genreclf.audio.processes import start_forkserver
+
+    start_forkserver(for_many=len(files) > FEW)  # gets ready while this process reads the library
+    library = _open_library(locate_path(options.library), options)
+    features = _build_features(library, options.trust)
+
+    from genreclf.audio.cores import count_available_cores
+    from genreclf.audio.pool import map_in_order
+    from genreclf.audio.sound_files import DecodeError
+    from genreclf.audio.workers import extract_levels
+    from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
+
+    standard, failed, cores = fit_standard(library), 0, count_available_cores()
+    write = WRITERS[options.format](files)
+    embed = partial(extract_levels, features=features, levels=LEVELS)
+    rows: Any = map_in_order(embed, files, min(len(files), cores))
+    with contextlib.closing(rows):
+        for path, row in zip(files, rows, strict=True):
+            if isinstance(row, DecodeError):
+                failed += 1
+                is_folder = os.path.isdir(path)  # noqa: PTH112
+                write(path, "a folder; the path of a file is needed" if is_folder else str(row))
+                continue
+            levels = row[:, :, 0]
+            found = find_neighbours(path, library, standard, levels, options.top, cores)
+            write(path, [_describe(each, library) for each in found])
+            sys.stdout.flush()
+    return 1 if failed else 0
+
+
+def _open_library(path: Path, options: argparse.Namespace) -> "Library":
+    """Open a file of embeddings; embed a folder, or take its embeddings from the last time."""
+    from genreclf.data.library_files import read_library
+
+    if not path.is_dir():
+        return read_library(path)
+    from genreclf.data import Files, Store
+    from genreclf.data.build_store import plan_store, write_store
+    from genreclf.data.library import convert_store
+    from genreclf.models import MusicnnEmbedding
+
+    features: Any = MusicnnEmbedding()
+    with _log_to_stderr():
+        plan = plan_store(Files(path), features, outputs=options.outputs)
+        known = plan.path.exists()
+        return convert_store(Store(plan.path) if known else write_store(plan, list_rejected=True))
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Print the log and progress bars on standard error: standard output is for the answer."""
+    handler, log = logging.StreamHandler(), logging.getLogger("genreclf")
+    handler.setFormatter(logging.Formatter("genreclf: %(message)s"))
+    log.addHandler(handler)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _build_features(library: "Library", trust: Sequence[str]) -> Any:
+    """Build the features of a library's embeddings.
+
+    Raises:
+        InputError: they cannot be computed from audio, or not by this version of genreclf.
+    """
+    from genreclf.audio.descriptions import build_features, identify_features
+    from genreclf.audio.own_features import check_features
+    from genreclf.data.store import format_identity
+
+    try:
+        features = build_features(dict(library.features), trust)
+        if not callable(features):
+            raise InputError("its embeddings did not come from audio, so no file can be compared")
+        if (identity := identify_features(features)) != dict(library.identity):
+            raise InputError(
+                f"its embeddings were made by {format_identity(dict(library.identity))}, this "
+                f"installation has {format_identity(identity)}: write it again with genreclf embed"
+            )
+        check_features(features)
+    except InputError as error:
+        raise InputError(f"{library.name}: {error}") from None
+    return features
+
+
+def _describe(found: "Neighbour", library: "Library") -> ShownTrack:
+    from genreclf.audio.tags import read_tags
+    from genreclf.data.datasets.track import repair_text
+
+    texts = {name: column[found.row] for name, column in library.texts.items()}
+    if not texts["title"] and texts["path"]:  # the store of a folder has no titles
+        texts["title"] = repair_text(read_tags(texts["path"])["title"])
+    return ShownTrack(similarity=found.similarity, same_recording=found.same_recording, **texts)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "genreclf similar",
+        description="Find the tracks of a library that sound most like a file.",
+        epilog="Exit status: 0 if all files have an answer, 1 if some do not, 2 for wrong usage.",
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="audio file, in the library or outside it"
+    )
+    parser.add_argument(
+        "--library",
+        required=True,
+        metavar="FOLDER_OR_FILE",
+        help="folder of music, subfolders included, or file written by genreclf embed",
+    )
+    parser.add_argument(
+        "--top",
+        type=_parse_positive,
+        default=TOP,
+        metavar="N",
+        help=f"how many tracks to show for each file (default: {TOP})",
+    )
+    parser.add_argument(
+        "--outputs",
+        default="outputs",
+        metavar="FOLDER",
+        help="where the embeddings of a folder are kept (default: outputs)",
+    )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose code may compute the library's embeddings if they are not from "
+        "genreclf: an installed one, or a module of the current folder",
+    )
+    parser.add_argument(
+        "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
+    )
+    return parser

@@ -1,0 +1,87 @@
+"""A library of embeddings: of a store, or of a file that `genreclf embed` wrote.
+
+Embeddings are read in blocks, so a library may be larger than the memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genreclf.data.store import Store
+from genreclf.errors import InputError
+
+TEXTS = ("track_id", "path", "title", "artist", "album", "genre")
+BLOCK = 8192  # embeddings that are in memory at a time
+
+
+@dataclass(frozen=True)
+class Library:
+    """Embeddings of tracks, and what is known of the tracks.
+
+    Args:
+        name: where it is, for messages.
+        texts: a list of n texts for each name in `TEXTS`.
+        durations: float32 (n,), seconds of audio of each embedding.
+        size: number of values of an embedding.
+        features: what the embeddings are, from `describe_features`.
+        identity: class, version and settings of these features, from `identify_features`.
+        read_blocks: reads all embeddings in order, float32 (at most `BLOCK`, size).
+    """
+
+    name: str
+    texts: Mapping[str, list[str]]
+    durations: np.ndarray
+    size: int
+    features: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    read_blocks: Callable[[], Iterator[np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.durations)
+
+
+def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
+    """Make a library of a store of embeddings.
+
+    Args:
+        store: the store.
+        titles: title of each track; None if they are not known.
+
+    Raises:
+        InputError: its features have more than one frame.
+    """
+    size, frames = store.shape
+    if frames > 1:
+        raise InputError(f"{store.path}: {explain_frames(size, frames)}")
+    count = len(store)
+    starts = range(0, count, BLOCK)
+    texts = {
+        "track_id": store.track_ids,
+        "path": store.paths,
+        "title": list(titles or [""] * count),
+        "artist": store.artists,
+        "album": store.albums,
+        "genre": [store.classes[label] for label in store.labels],
+    }
+    return Library(
+        str(store.path),
+        texts,
+        np.asarray(store.durations, np.float32),
+        size,
+        store.source.features,
+        store.source.identity,
+        lambda: (
+            store.read_features(range(start, min(start + BLOCK, count)))[:, :, 0]
+            for start in starts
+        ),
+    )
+
+
+def explain_frames(bins: int, frames: int) -> str:
+    """Say that features over time are no embedding."""
+    return (
+        f"{bins} values in each of {frames} frames are no embedding, which has one frame: choose "
+        "features=musicnn or another encoder"
+    )

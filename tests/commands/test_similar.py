@@ -1,0 +1,214 @@
+"""`genreclf similar`: nearest tracks of a library, copies of the same recording first."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from encode import make_song, run_ffmpeg
+from test_embed import EMBEDDING
+
+from genreclf.audio.descriptions import describe_features, identify_features
+from genreclf.commands import similar
+from genreclf.data.library import Library
+from genreclf.data.library_files import read_library, write_library
+
+RATE = 22050
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five songs, a copy of the first one that is cut by 2.2 s, and one with an odd name."""
+    folder = tmp_path_factory.mktemp("songs")
+    for seed in range(5):
+        soundfile.write(folder / f"{seed}.flac", make_song(seed), RATE)
+    (folder / "copies").mkdir()
+    tags = ("-metadata", "artist=The Band", "-metadata", "title=Song, again")
+    arguments = ("-ss", "2.2", "-b:a", "96k", *tags)
+    run_ffmpeg("-i", folder / "0.flac", *arguments, folder / "copies" / "cut.mp3")
+    shutil.copy(folder / "4.flac", os.fsencode(folder) + b"/caf\xe9.flac")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from genreclf.commands import hydra_app
+
+    file = tmp_path_factory.mktemp("library") / "library.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYDRA_FULL_ERROR", "1")
+        place = [f"data.root={songs}", f"file={file}", f"outputs={file.parent}"]
+        hydra_app.run("embed", "embed", [*EMBEDDING, *place])
+    return file
+
+
+def test_a_table_shows_the_same_recording_first(
+    songs: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert similar.main([str(songs / "0.flac"), "--library", str(library), "--top", "3"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"{songs}/copies/cut.mp3  The Band - Song, again  the same recording")
+    assert len(others) == 2
+    assert not any("same recording" in line for line in others)
+
+
+def test_json_and_csv_hold_every_file_b11(
+    songs: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """B11: and bytes that are not UTF-8, as escapes."""
+    quiet, bad = tmp_path / "quiet.wav", tmp_path / "bad.mp3"
+    soundfile.write(quiet, 0.1 * make_song(4), RATE)
+    bad.write_text("<html>")
+    files = [str(quiet), str(bad), str(songs)]
+    given = [*files, "--library", str(library), "--format"]
+    assert similar.main([*given, "json"]) == 1
+    found, failed, folder = map(json.loads, capsys.readouterr().out.splitlines())
+    assert failed == {"path": str(bad), "error": failed["error"]}
+    assert "HTML" in failed["error"]
+    assert folder["error"] == "a folder; the path of a file is needed"
+    same = {Path(each["path"]).name for each in found["similar"] if each["same_recording"]}
+    assert same == {"4.flac", os.fsdecode(b"caf\xe9.flac")}
+    assert [each["same_recording"] for each in found["similar"]] == [True] * 2 + [False] * 5
+    assert set(found["similar"][0]) == {
+        *("path", "similarity", "same_recording", "title", "artist", "album", "genre", "track_id")
+    }
+    assert similar.main([*given, "csv", "--top", "2"]) == 1
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["file"], row["rank"]) for row in rows] == [
+        *((files[0], "1"), (files[0], "2"), (files[1], ""), (files[2], ""))
+    ]
+    assert rows[0]["same_recording"] == "true"
+    assert "HTML" in rows[2]["error"]
+
+
+def test_audio_that_is_gone_is_not_compared(
+    songs: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_library(library)
+    found.texts["path"][:] = [f"/gone/{name}" for name in found.texts["track_id"]]
+    write_library(tmp_path / "moved.npz", found)
+    song = str(songs / "0.flac")
+    assert similar.main([song, "--library", str(tmp_path / "moved.npz")]) == 0
+    output = capsys.readouterr()
+    assert output.err == (
+        f"genreclf: {song}: none of these files can be read to compare their recordings\n"
+    )
+    assert len(output.out.splitlines()) == 7
+
+
+def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert similar.main(list(arguments)) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    return line
+
+
+def change(library: Path, path: Path, **values: object) -> str:
+    """Write a library again with other values."""
+    write_library(path, Library(**{**vars(read_library(library)), **values}))
+    return str(path)
+
+
+def test_a_library_that_cannot_be_used_is_one_line(
+    songs: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song, file = str(songs / "0.flac"), tmp_path / "a.npz"
+    found = read_library(library)
+    line = fail(capsys, song, "--library", str(tmp_path / "none.npz"))
+    assert line == f"genreclf: {tmp_path}/none.npz: no such file or folder"
+    other = change(library, file, identity={**found.identity, "version": 0})
+    assert fail(capsys, song, "--library", other).startswith(
+        f"genreclf: {file}: its embeddings were made by genreclf.audio.Mel, version 0, this "
+        "installation has genreclf.audio.Mel, version 1: write it again with genreclf embed"
+    )
+    finished = change(library, file, features={"name": "precomputed"})
+    assert "did not come from audio" in fail(capsys, song, "--library", finished)
+    unknown = change(library, file, features={"name": "unheard-of"})
+    assert "not known to this version of genreclf" in fail(capsys, song, "--library", unknown)
+    own = change(library, file, features={"_target_": "mypackage.Loudness"})
+    assert "--trust mypackage" in fail(capsys, song, "--library", own)
+    empty = change(
+        library,
+        file,
+        durations=np.zeros(0, np.float32),
+        texts={name: [] for name in found.texts},
+        read_blocks=lambda: iter(()),
+    )
+    assert "no tracks in it" in fail(capsys, song, "--library", empty)
+    (tmp_path / "empty").mkdir()
+    line = fail(capsys, song, "--library", str(tmp_path / "empty"), "--outputs", str(tmp_path))
+    assert "no audio file in this folder" in line
+
+
+def test_weights_that_are_missing_are_one_line(
+    songs: Path,
+    library: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from genreclf.models import MusicnnEmbedding
+
+    monkeypatch.setenv("GENRECLF_CACHE", str(tmp_path))
+    features = MusicnnEmbedding()
+    identity, described = identify_features(features), describe_features(features)
+    embedded = change(library, tmp_path / "a.npz", features=described, identity=identity)
+    line = "needs the weights of musicnn: type genreclf download model=musicnn"
+    song, outputs = str(songs / "0.flac"), str(tmp_path)
+    assert line in fail(capsys, song, "--library", str(songs), "--outputs", outputs)
+    assert line in fail(capsys, song, "--library", embedded)
+
+
+def test_wrong_usage_has_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["a.mp3"], ["a.mp3", "--library", "b", "--top", "0"]):
+        with pytest.raises(SystemExit) as raised:
+            similar.main(arguments)
+        assert raised.value.code == 2
+    assert "--top" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_is_embedded_once(
+    musicnn_weights: Path,
+    songs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(songs / "0.flac"), "--library", str(songs), "--outputs", str(tmp_path)]
+    assert similar.main([*given, "--format", "json"]) == 0
+    output = capsys.readouterr()
+    (first, *others) = json.loads(output.out)["similar"]
+    assert first["same_recording"]
+    assert (first["artist"], first["title"]) == ("The Band", "Song, again")
+    assert "7 tracks, features 200 x 1" in output.err
+    assert len(others) == 5
+    (store,) = tmp_path.glob("stores/*.h5")
+    before = store.stat().st_mtime_ns
+    assert similar.main(given) == 0
+    assert store.stat().st_mtime_ns == before
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_the_same_recording_of_real_music_is_found(
+    musicnn_weights: Path,
+    real_music: Path,
+    tmp_path: Path,
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """072 and 075 are one song; 080 is by the same artist."""
+    for name in ("072", "075", "080", "095"):
+        shutil.copy(real_music / "rock" / f"{name}.mp3", tmp_path / f"{name}.mp3")
+    command("embed", f"data.root={tmp_path}", f"file={tmp_path}/a.npz")
+    song = str(tmp_path / "072.mp3")
+    assert similar.main([song, "--library", f"{tmp_path}/a.npz", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [Path(row["path"]).name for row in rows][:2] == ["075.mp3", "080.mp3"]
+    assert [row["same_recording"] for row in rows] == ["true", "false", "false"]
