@@ -93,6 +93,8 @@ def format_duration(seconds: float) -> str:
         return f"{seconds / 3600:.1f} h"
     if seconds >= 1000:
         return f"{seconds / 60:.1f} min"
+    if seconds < 0.05:
+        return "< 0.1 s"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 

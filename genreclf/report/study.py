@@ -8,6 +8,7 @@ from genreclf.evaluation.runs import PAGE
 from genreclf.files import write_text
 from genreclf.report import (
     study_artists,
+    study_comparison,
     study_data,
     study_enhancement,
     study_final,
@@ -62,14 +63,20 @@ def write_study_report(study: Study, folder: Path) -> Path:
 
 
 def build_report(study: Study, folder: Path) -> Report:
-    """Build all sections; the section of a phase without runs says so."""
+    """Build all sections; the section of a phase without runs says so.
+
+    A study that shares no phase with the paper's is not compared with it.
+    """
     names = [phase.name for phase in study.phases]
+    follows_paper = not PAPER.keys().isdisjoint(names)
+    compared = study.metric is None and any(map(study_notes.has_folds, study.phases))
     sections = [
-        study_head.build_overview_table(study),
+        study_head.build_overview_table(study, follows_paper),
+        *[study_comparison.build_comparison_table(study)] * compared,
         study_head.build_phases_table(study),
         *(build(study) for name, builders in PAPER.items() if name in names for build in builders),
         *(study_notes.build_phase_table(p) for p in study.phases if p.name not in PAPER),
-        study_notes.list_differences(study),
+        *[study_notes.list_differences(study)] * follows_paper,
         study_notes.build_rejected_table(study),
         study_notes.describe_provenance(study, folder),
     ]

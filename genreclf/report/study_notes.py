@@ -54,8 +54,7 @@ def build_phase_table(phase: Phase) -> Section:
     return Section(
         anchor,
         f"Phase {phase.name}",
-        ["The paper has no such phase."],
-        Table(columns, rows) if rows else None,
+        table=Table(columns, rows) if rows else None,
         pictures=pictures,
         notes=cells.list_remarks(phase),
         command=cells.format_command(phase),

@@ -228,6 +228,34 @@ def test_folds_of_a_phase_share_a_row(study: Study, tmp_path: Path) -> None:
     assert found[-1] == "2"
 
 
+def test_configurations_on_folds_are_compared_across_phases(
+    trained: Callable[..., Point], tmp_path: Path
+) -> None:
+    """One table of all that was tested on folds, best first, with paired differences and times."""
+    split = ["split=kfold", "split.folds=2"]
+    phases = []
+    for name, others in (("statistics_folds", ["model=svm"]), ("network_folds", [])):
+        points = []
+        for number in (0, 1):
+            point = trained(name, [*split, f"split.number={number}", *others])
+            points.append(Point([f"split.number={number}", *others], point.folders))
+        phases.append(Phase(name, ["train"], points))
+    report = build_report(Study("encoders", None, [0], [], phases), tmp_path)
+    table = section(report, "comparison").table
+    assert table is not None
+    accuracies = [float(row[2]) for row in table.rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    runs = {phase.name: [run for p in phase.points for run in p.runs] for phase in phases}
+    best, other = (runs[row[0]] for row in table.rows)
+    gap = estimate_difference(other, best, "test")
+    shown = f"{cells.format_points(gap.value)} ({cells.format_bounds(gap, signed=True)})"
+    assert [row[4] for row in table.rows] == [cells.NONE, shown]
+    assert all(row[-1].endswith(" s") for row in table.rows)
+    assert report.headline == f"{table.rows[0][2]} %"
+    assert "protocol" not in [each.anchor for each in report.sections]
+    write_study_report(Study("encoders", None, [0], [], phases), tmp_path)
+
+
 def test_audio_and_store_are_found_from_any_folder_a21(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., str]
 ) -> None:
