@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from genreclf.audio.checks import check_format
+from genreclf.audio.checks import SILENCE, check_format
 from genreclf.audio.sound_files import DecodeError, read_stretches
 
 MIN_SECONDS = 2.0
-SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 LOUDEST = 1e10  # amplitude, above that of 32-bit integers that were stored as floats
 CANCELLED = 0.01  # of the channels' mean power (-20 dB): of opposite channels, coding leaves -24 dB
 RECOVERED = 0.75  # of a sample rate: files of lower rates get a note
