@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genreclf.audio.checks import UNREADABLE, DecodeError, refuse_other_content
+from genreclf.audio.checks import NO_DECODER, UNREADABLE, DecodeError, refuse_other_content
 
 if TYPE_CHECKING:
     from genreclf.audio.sections import Section
@@ -66,7 +66,7 @@ def list_streams(container: Any) -> list[Any]:
         return usable
     if any(each.codec_context for each in streams):
         raise DecodeError("does not decode: it is encrypted (DRM)")
-    raise DecodeError("does not decode: FFmpeg has no decoder for its codec")
+    raise DecodeError(NO_DECODER)
 
 
 def is_encrypted(stream: Any) -> bool:

@@ -135,7 +135,7 @@ class AvReader:
         parts: list[np.ndarray] = []
         empty = True
         for samples in self._read_samples(skip / self._rate if self._rate else 0.0):
-            empty = False
+            empty = empty and not len(samples)
             parts.append(samples[max(0, skip - self._at) :])
             self._at += len(samples)
             if sum(map(len, parts)) >= BLOCK:

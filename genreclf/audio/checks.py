@@ -8,6 +8,7 @@ MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 HEAD = 1 << 10  # bytes that are looked at
 UNREADABLE = "does not decode: neither libsndfile nor FFmpeg can read it"
+NO_DECODER = "does not decode: FFmpeg has no decoder for its codec"
 NO_SAMPLES = "does not decode: there are no samples in it"
 
 # What files that are not audio begin with.

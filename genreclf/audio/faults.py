@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from genreclf.audio.checks import NO_SAMPLES, UNREADABLE, DecodeError
+from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, UNREADABLE, DecodeError
 from genreclf.audio.fields import check_fields
 from genreclf.audio.frames import ends_within_frame
 from genreclf.audio.headers import estimates_duration, is_cut, lacks_index, read_stated_size
+from genreclf.audio.joined import ends_with_other
 from genreclf.audio.sections import Section
 
 TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
@@ -28,6 +29,7 @@ class Progress:
         damaged: number of packets that PyAV could not decode.
         cut: whether the file ends within a packet.
         stopped: whether the rest of the file could not be read.
+        end: about where the audio ended that libsndfile read; None if it read none.
         note: what else the listener should know.
     """
 
@@ -39,6 +41,7 @@ class Progress:
     damaged: int = 0
     cut: bool = False
     stopped: bool = False
+    end: int | None = None
     note: str | None = None
 
     @property
@@ -54,7 +57,7 @@ class Progress:
 
 def explain_failure(section: Section, progress: Progress, error: DecodeError) -> None:
     """Raise a DecodeError with the reason why nothing decodes, if there is one in the file."""
-    if str(error) not in (UNREADABLE, NO_SAMPLES):
+    if str(error) not in (UNREADABLE, NO_DECODER, NO_SAMPLES):
         return
     with section.open() as file:
         check_fields(file, section.size)
@@ -84,7 +87,7 @@ def find_fault(section: Section, progress: Progress) -> str | None:
         return "the file goes on after the audio that its header states, and that is not read"
     with section.open() as file:
         stated = read_stated_size(file, size)
-        if stated is not None and stated > size:
+        if stated is not None and stated > size and not progress.lacks_some:
             progress.stated = seconds * stated / size
         lacks_some = progress.lacks_some and not estimates_duration(file)
         if progress.stated and lacks_some:
@@ -96,6 +99,12 @@ def find_fault(section: Section, progress: Progress) -> str | None:
             )
         if progress.cut or _is_truncated(file, size):
             return "the file ends before its audio does: it is truncated"
+    if (
+        progress.end is not None
+        and not progress.complete
+        and ends_with_other(section, progress.end)
+    ):
+        return "the file goes on after its audio, and that is not read"
     if progress.stopped and progress.stated is None:
         return f"nothing after {seconds:.1f} s can be read: the file is truncated or damaged"
     if progress.damaged > FEW:

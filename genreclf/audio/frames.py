@@ -108,5 +108,6 @@ def _find_chain(data: bytes, measure: Callable[[bytes], int]) -> bool | None:
         while at + HEAD <= len(data) and (size := measure(data[at : at + HEAD])) > 0:
             at, count = at + size, count + 1
         if count >= CHAIN:
-            return at > len(data)
+            begun = 0 < len(data) - at < HEAD and data[begin:].startswith(data[at : at + 2])
+            return begun or at > len(data)
     return None

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+AFTER_AUDIO = (b"pakt", b"info", b"free", b"uuid", b"strg", b"mark", b"regn", b"midi")  # in CAF
 # How a header gives the size of its file: magic, format and place of the number, bytes to add.
 SIZES = (
     (b"RIFF", "<I", 4, 8),
@@ -14,7 +15,12 @@ SIZES = (
     (b"FORM", ">I", 4, 8),  # AIFF
 )
 UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # what a writer to a pipe leaves there
-CHUNKS = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}
+CHUNKS = {  # by what a file begins with: the format of its sizes, and which chunk is the audio
+    b"RIFF": ("<I", b"data"),
+    b"RIFX": (">I", b"data"),
+    b"FORM": (">I", b"SSND"),
+    b"caff": (">q", b"data"),
+}
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # what a WMA file begins with
 LATE = re.compile(  # what files begin with that are searched for behind other bytes
     rb"RIFF.{4}(?:WAVE|AVI )|RIFX.{4}WAVE|RF64.{4}WAVE|riff\x2e\x91\xcf\x11|FORM.{4}AIF[FC]|"
@@ -34,12 +40,13 @@ ELEMENTS = {  # what a cluster holds, and what may follow it
     *(0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x1F43B675, 0x1C53BB6B, 0x1254C367, 0x1043A770),
     *(0x1941A469, 0x114D9B74),
 }
+EBML, SEGMENT = b"\x1aE\xdf\xa3", 0x18538067  # what a Matroska file begins with, and holds
 TS_PACKET = 188  # bytes
 MOST_ELEMENTS = 1 << 14  # that are walked through
 
 
 def read_stated_size(file: BinaryIO, size: int) -> int | None:
-    """Read how many bytes a WAV, AIFF, AU, CAF or WMA file should have, if it says so.
+    """Read how many bytes a file with a header should have, if that says so.
 
     Args:
         file: the file.
@@ -54,13 +61,15 @@ def read_stated_size(file: BinaryIO, size: int) -> int | None:
     if head[:4] == b".snd" and len(head) >= 12:
         start, stated = struct.unpack_from(">II", head, 4)
         return None if stated in UNKNOWN_SIZES else start + stated
+    if head[:4] == EBML:
+        return _read_matroska_size(head + file.read(1024))
     if head[:7] == b"NIST_1A":
         return _read_nist_size(file)
     if head[:4] == b".SoX" and len(head) == 32:
         length, samples = struct.unpack_from("<IQ", head, 4)
         return 4 + length + 4 * samples if samples else None
     for magic, kind, place, added in SIZES:
-        if head[:4] == magic and len(head) == 32:
+        if head[:4] == magic and len(head) >= place + struct.calcsize(kind):
             (stated,) = struct.unpack_from(kind, head, place)
             return None if stated in UNKNOWN_SIZES else stated + added
     return None
@@ -68,15 +77,15 @@ def read_stated_size(file: BinaryIO, size: int) -> int | None:
 
 def _read_caf_size(file: BinaryIO, end: int) -> int | None:
     """Add up the chunks of a CAF file; the size of its audio may be unknown."""
-    at = 8
+    at, has_audio = 8, False
     while at + 12 <= end:
         file.seek(at)
-        head = file.read(12)
-        kind, size = struct.unpack(">4sq", head)
-        if (gap := head.find(b"caff\0\1")) >= 0:  # another file
-            return at + gap
+        kind, size = struct.unpack(">4sq", file.read(12))
+        if has_audio and kind not in AFTER_AUDIO:
+            return at
         if size < 0 or not kind.isalnum():
             return None
+        has_audio = has_audio or kind == b"data"
         at += 12 + size
     return at
 
@@ -116,9 +125,8 @@ def find_late_start(file: BinaryIO) -> int:
     return skip + found.start() if found else 0
 
 
-def skip_id3(file: BinaryIO) -> int:
-    """Return where the ID3v2 tags end that a file begins with; 0 if there are none."""
-    at = 0
+def skip_id3(file: BinaryIO, at: int = 0) -> int:
+    """Return where the ID3v2 tags end that begin at `at`; that is `at` if there are none."""
     while True:
         file.seek(at)
         head = file.read(10)
@@ -143,7 +151,7 @@ def is_cut(file: BinaryIO, size: int) -> bool:
         file.seek(size - size % TS_PACKET)
         return file.read(1) == b"G"
     head = head[:4]
-    if head not in (b"OggS", b"\x1aE\xdf\xa3"):
+    if head not in (b"OggS", EBML):
         return False
     file.seek(max(0, size - (TAIL if head == b"OggS" else SEARCHED)))
     tail = file.read()
@@ -161,19 +169,30 @@ def _ends_within_element(tail: bytes) -> bool:
     for _ in range(MOST_ELEMENTS):
         if at >= len(tail):
             return at > len(tail)
-        width = 9 - tail[at].bit_length()
-        kind = int.from_bytes(tail[at : at + width])
-        at += width
+        kind, size, at = _read_element(tail, at)
         if kind not in ELEMENTS:
             return False
-        if at >= len(tail):
-            return True
-        width = 9 - tail[at].bit_length()
-        length = int.from_bytes(tail[at : at + width]) & ((1 << 7 * width) - 1)
-        at += width
         if kind != int.from_bytes(CLUSTER):  # the elements in it follow
-            at += length
+            at += size
     return False
+
+
+def _read_element(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return type and size of an element of Matroska, and where its contents begin."""
+    numbers, width = [], 1
+    for _ in range(2):
+        width = 9 - data[at].bit_length() if at < len(data) else 1
+        numbers.append(int.from_bytes(data[at : at + width]))
+        at += width
+    return numbers[0], numbers[1] & ((1 << 7 * width) - 1), at
+
+
+def _read_matroska_size(head: bytes) -> int | None:
+    """Return the size of a Matroska file; None if its writer did not know it."""
+    _, size, at = _read_element(head, 0)
+    kind, length, begin = _read_element(head, at + size)
+    unknown = length + 1 == 1 << 7 * (begin - at - size - 4)
+    return None if kind != SEGMENT or unknown else begin + length
 
 
 def lacks_index(file: BinaryIO, size: int) -> bool:
@@ -197,11 +216,19 @@ def read_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
         at = at + size if size >= 8 else end  # 0: up to the end
 
 
-def read_chunks(file: BinaryIO, end: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, place and stated size of the contents of each chunk of a WAV or AIFF file."""
-    at = 12
-    while at + 8 <= end:
+def read_chunks(file: BinaryIO, end: int, sizes: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, place and stated size of the contents of each chunk of a WAV, AIFF or CAF file.
+
+    Args:
+        file: the file.
+        end: how many bytes it has.
+        sizes: format of the sizes.
+    """
+    width = struct.calcsize(sizes)
+    at = 12 if width == 4 else 8
+    while 0 <= at <= end - 4 - width:
         file.seek(at)
-        kind, size = struct.unpack(order + "4sI", file.read(8))
-        yield kind, at + 8, size
-        at += 8 + size + size % 2
+        kind, (size,) = file.read(4), struct.unpack(sizes, file.read(width))
+        at += 4 + width
+        yield kind, at, size
+        at += size + (size % 2 if width == 4 else 0)

@@ -22,8 +22,10 @@ from genreclf.audio.checks import (
 )
 from genreclf.audio.checks import DecodeError as DecodeError
 from genreclf.audio.faults import MIN_BYTES, Progress, explain_failure, find_fault
+from genreclf.audio.fields import check_fields
 from genreclf.audio.headers import find_late_start
-from genreclf.audio.sections import Section, find_sections, holds_several_streams
+from genreclf.audio.joined import find_later_files, find_sections, holds_several_streams
+from genreclf.audio.sections import Section
 
 GAIN = 0.2  # s that PyAV must read more than libsndfile to be asked
 UNREAD = 4096  # bytes; so few after the end of the audio hold no more of it
@@ -109,7 +111,7 @@ def _read_sections(
     for number, section in enumerate(sections, 1):
         progress = Progress(first.rate, first.channels)
         try:
-            yield from _read_section(section, duration, progress)
+            yield from _read_section(section, duration, progress, sections)
             fault = find_fault(section, progress)
             first = first if first.done else progress
         except DecodeError as error:
@@ -123,9 +125,9 @@ def _read_sections(
 
 
 def _read_section(
-    section: Section, duration: float, progress: Progress
+    section: Section, duration: float, progress: Progress, sections: list[Section]
 ) -> Generator[tuple[np.ndarray, int]]:
-    """Yield libsndfile's samples, then those that only PyAV reads."""
+    """Yield libsndfile's samples, then those that only PyAV reads; list files that follow."""
     failed = holds_several_streams(section)
     if not failed:
         try:
@@ -133,6 +135,11 @@ def _read_section(
         except soundfile.LibsndfileError:
             failed = True
     if progress.complete:
+        return
+    later = find_later_files(section, progress.end) if progress.end else []
+    if later:
+        sections += later
+        progress.complete = True
         return
     if failed or not progress.done or _has_more(section, progress.seconds + GAIN):
         if not progress.done:
@@ -149,7 +156,11 @@ def _read_with_libsndfile(
     section: Section, duration: float, progress: Progress
 ) -> Generator[tuple[np.ndarray, int]]:
     with section.open() as file, _Stream(file) as sound:
-        check_format(sound.samplerate, sound.channels)
+        try:
+            check_format(sound.samplerate, sound.channels)
+        except DecodeError:
+            check_fields(file, section.size)  # libsndfile takes 0 Hz for 1 Hz
+            raise
         if progress.rate and (sound.samplerate, sound.channels) != (
             progress.rate,
             progress.channels,
@@ -163,6 +174,8 @@ def _read_with_libsndfile(
             progress.done += len(samples)
             yield samples, sound.samplerate
         progress.cut = sound.format == "VOC" and "truncated file" in sound.extra_info
+        if sound.format in ("FLAC", "OGG"):
+            progress.end = file.tell()
         unread = section.size - file.tell()
         progress.complete = unread <= UNREAD and not progress.lacks_some
 
@@ -205,7 +218,7 @@ def _read_with_pyav(section: Section, progress: Progress) -> Generator[tuple[np.
     with AvReader(section, progress.rate, progress.channels) as reader:
         try:
             for samples, rate in reader.read_blocks(skip=progress.done):
-                progress.rate = rate
+                progress.rate, progress.end = rate, None
                 progress.channels = samples.shape[1]
                 progress.done += len(samples)
                 yield samples, rate

@@ -447,24 +447,3 @@ def test_joined_flac_files_decode_to_the_end(tmp_path: Path) -> None:
     waveform, notes = read(path)
     assert notes == []
     np.testing.assert_allclose(waveform, np.concatenate(parts).mean(axis=1), atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
-@pytest.mark.parametrize("tag", [b"", b"ID3\3\0" + bytes(6000), b"APETAGEX" + bytes(6000)])
-def test_audio_beyond_the_stated_size_is_read(tmp_path: Path, name: str, tag: bytes) -> None:
-    """The size of the whole is right, and that of the audio is half of it; a tag is no audio."""
-    path = tmp_path / name
-    soundfile.write(path, make_music(8), RATE)
-    content = bytearray(path.read_bytes())
-    if tag:
-        content += tag
-    else:
-        place = max(content.find(b"data"), content.find(b"SSND")) + 4
-        order = "<" if name == "a.wav" else ">"
-        (size,) = struct.unpack_from(order + "I", content, place)
-        struct.pack_into(order + "I", content, place, size // 2)
-    path.write_bytes(content)
-    waveform, notes = read(path)
-    assert abs(len(waveform) - 8 * RATE) < 10
-    stated = ["the header states less audio than there is: all of it is used"]
-    assert notes == ([] if tag else stated)
