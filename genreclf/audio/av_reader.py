@@ -1,82 +1,79 @@
-"""Sound files that libsndfile does not read, or not to their end, read with PyAV.
-
-PyAV is FFmpeg's libraries in this process. They are kept to the one file: its name is never taken
-for a protocol, and formats that refer to other files or to the network, such as playlists, are
-refused.
-"""
+"""Sound files that libsndfile does not read, or not to their end, read with PyAV."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from genreclf.audio.checks import DecodeError, check_format, refuse_other_content
-from genreclf.audio.headers import find_late_start, lacks_index
+from genreclf.audio.av_files import list_streams, open_container, read_duration
+from genreclf.audio.checks import (
+    NO_SAMPLES,
+    SILENCE,
+    DecodeError,
+    check_format,
+    refuse_other_content,
+)
+from genreclf.audio.frames import is_incomplete
 
 if TYPE_CHECKING:
     import av
 
-# Formats of one file that holds audio itself.
-FORMATS = (
-    "aa,aac,aax,ac3,ac4,act,adx,aea,aiff,amr,amrnb,amrwb,ape,aptx,aptx_hd,asf,ast,au,avi,bonk,caf,"
-    "codec2,dfpwm,dsf,dss,dts,dtshd,eac3,flac,flv,gsm,hca,iamf,iff,ilbc,ircam,kvag,laf,lc3,loas,"
-    "matroska,mlp,mmf,mov,mp4,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,osq,paf,pvf,qcp,"
-    "qoa,rka,rm,rso,sbc,shn,sln,sol,sox,tak,truehd,tta,voc,vqf,w64,wav,wavarc,wsd,wtv,wv,wve,xwma"
-)
-# Their header says how long they are. For others FFmpeg estimates it from the bit rate.
-STATES_DURATION = {
-    *("aiff", "ape", "asf", "au", "caf", "dsf", "flac", "flv", "matroska", "mov", "mpc", "mpc8"),
-    *("ogg", "tak", "tta", "w64", "wav", "wv"),
-}
-ENCRYPTED = {"drms", "enca", "aavd", "drmi"}  # tags of codecs
+    from genreclf.audio.sections import Section
+
 SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}  # of integer samples
 BLOCK = 1 << 16  # samples that are yielded together, at least
 EXACT = ("mp3", "flac", "wav")  # formats whose packets can be skipped; times of others are rounded
 WARM_UP = 10.0  # s that are decoded before the first samples that are wanted, and dropped
+AUDITION = 600.0  # s in which the first of several streams must have a sound
+SIZED = ("wav", "w64", "aiff", "au", "caf")  # read in blocks of any size, so the last may be short
+ANY_FAULT = ("amr",)  # formats whose last packet is cut if it does not decode
 
 
 class AvReader:
-    """The first audio stream of a file, or the one that is marked as default.
+    """An audio stream of a file: the first that is not silent, or the one marked as default.
 
     Args:
-        path: the file.
+        section: the file.
         sample_rate: sample rate of the result in Hz; None for that of the first samples.
         channels: number of channels of the result; None for that of the first samples.
+        index: number of the stream in the file; None to choose one.
 
     Attributes:
         stated: seconds of audio according to the header; None if it says nothing.
         damaged: number of packets that did not decode, so far.
+        cut: whether the file ends within the last packet that was read.
+        stopped: whether the rest of the file could not be read.
+        note: why it is not the first stream that is read, or None.
 
     Raises:
         DecodeError: FFmpeg cannot read it, or it has no audio.
     """
 
     def __init__(
-        self, path: Path, sample_rate: int | None = None, channels: int | None = None
+        self,
+        section: Section,
+        sample_rate: int | None = None,
+        channels: int | None = None,
+        index: int | None = None,
     ) -> None:
-        self.damaged, self._rate = 0, sample_rate or 0
-        self._path, self._channels = path, channels
+        self.damaged, self.cut, self.stopped = 0, False, False
+        self._rate = sample_rate or 0
+        self.note: str | None = None
+        self._section, self._channels = section, channels
         self._at = 0  # number of the next sample
         self._resampler: av.AudioResampler | None = None
         self._resampled: tuple[int, str, str] | None = None  # rate, layout, format of its input
-        self._container = _open(path)
+        self._container = open_container(section)
         try:
-            self._stream = self._choose_stream()
+            self._stream = self._choose_stream(index)
         except DecodeError:
             self._container.close()
             raise
         self._stream.codec_context.thread_count = 1  # other processes have the other cores
-        stream, container, self.stated = self._stream, self._container, None
-        if STATES_DURATION.intersection(container.format.name.split(",")):
-            if stream.duration and stream.time_base:
-                self.stated = float(stream.duration * stream.time_base)
-            elif container.duration and not container.streams.video:
-                self.stated = container.duration / 1e6
+        self.stated = read_duration(self._container, self._stream)
 
     def __enter__(self) -> Self:
         return self
@@ -84,21 +81,37 @@ class AvReader:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
-    def _choose_stream(self) -> Any:
-        from av.stream import Disposition
+    def _choose_stream(self, index: int | None) -> Any:
+        """Return the stream of this number, or the first one in which something is heard."""
+        if index is not None:
+            return self._container.streams[index]
+        streams = list_streams(self._container)
+        if len(streams) == 1:
+            return streams[0]
+        for place, stream in enumerate(streams):
+            with AvReader(self._section, index=stream.index) as other:
+                if other.is_audible():
+                    if place:
+                        self.note = (
+                            f"the first audio stream is silent: stream {stream.index} of "
+                            f"{len(self._container.streams)} is used"
+                        )
+                    return stream
+        return streams[0]
 
-        streams = list(self._container.streams.audio)
-        if not streams:
-            found = self._container.streams.video
-            raise DecodeError(f"does not decode: {'only pictures' if found else 'no audio'} in it")
-        marked = [each for each in streams if Disposition.default in each.disposition]
-        stream = (marked or streams)[0]
-        context = stream.codec_context
-        if context is None:
-            raise DecodeError("does not decode: FFmpeg has no decoder for its codec")
-        if context.codec_tag in ENCRYPTED:
-            raise DecodeError("does not decode: it is encrypted (DRM)")
-        return stream
+    def is_audible(self) -> bool:
+        """Whether any sample of the first minutes is above -80 dB of full scale."""
+        done = 0
+        try:
+            for samples, rate in self.read_blocks():
+                done += len(samples)
+                if np.abs(samples).max(initial=0) >= SILENCE:
+                    return True
+                if done > AUDITION * rate:
+                    break
+        except DecodeError:
+            pass
+        return False
 
     def has_more_than(self, seconds: float) -> bool:
         """Whether the packets are longer than that in total; ends the reading without decoding."""
@@ -122,7 +135,7 @@ class AvReader:
         parts: list[np.ndarray] = []
         empty = True
         for samples in self._read_samples(skip / self._rate if self._rate else 0.0):
-            empty = False
+            empty = empty and not len(samples)
             parts.append(samples[max(0, skip - self._at) :])
             self._at += len(samples)
             if sum(map(len, parts)) >= BLOCK:
@@ -131,16 +144,23 @@ class AvReader:
         if parts:
             yield np.concatenate(parts), self._rate
         if empty:
-            refuse_other_content(self._path)
-            raise DecodeError("does not decode: there are no samples in it")
+            refuse_other_content(self._section.path)
+            raise DecodeError(NO_SAMPLES)
 
     def _read_packets(self) -> Iterator[av.Packet]:
         from av.error import FFmpegError
 
+        last = None
         try:
-            yield from self._container.demux(self._stream)
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    last = packet
+                    self.cut = packet.is_corrupt and self._container.format.name not in SIZED
+                yield packet
         except (FFmpegError, OSError):  # the rest cannot be read
-            self.damaged += 1
+            self.stopped = True
+        if last is not None and is_incomplete(self._stream.codec_context.name, bytes(last)):
+            self.cut = True
 
     def _read_samples(self, wanted: float) -> Iterator[np.ndarray]:
         """Yield samples (n, channels), at the latest from `wanted` seconds on."""
@@ -162,6 +182,7 @@ class AvReader:
                 frames: Any = packet.decode()
             except (FFmpegError, OSError, ValueError):
                 self.damaged += 1
+                self.cut = self.cut or self._container.format.name in ANY_FAULT
                 continue
             for frame in frames:
                 if jumping and base is not None and frame.time is not None:
@@ -216,28 +237,3 @@ class AvReader:
         if channels != wanted:
             return np.repeat(samples.mean(axis=1, keepdims=True), wanted, axis=1)
         return samples
-
-
-def _open(path: Path) -> Any:
-    import av
-    from av import logging
-    from av.error import FFmpegError
-
-    logging.set_level(logging.PANIC)  # what matters is reported here
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-    name = f"file:{path.absolute()}"
-    settings: Any = {"metadata_errors": "replace"}
-    try:
-        return av.open(name, options=options, **settings)
-    except (FFmpegError, OSError, ValueError):
-        with contextlib.suppress(FFmpegError, OSError, ValueError):
-            if late := find_late_start(path):
-                kind, skipped = late
-                options["skip_initial_bytes"] = str(skipped)
-                return av.open(name, format=kind, options=options, **settings)
-        if lacks_index(path):
-            raise DecodeError(
-                "does not decode: it ends before its index (moov), so it is truncated"
-            ) from None
-        refuse_other_content(path)
-        raise DecodeError("does not decode: neither libsndfile nor FFmpeg can read it") from None

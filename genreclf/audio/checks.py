@@ -7,7 +7,11 @@ from genreclf.files import explain_irregular
 
 MIN_RATE, MAX_RATE = 4_000, 800_000  # Hz; what a header says beyond this is no audio
 MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB
+SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 HEAD = 1 << 10  # bytes that are looked at
+UNREADABLE = "does not decode: neither libsndfile nor FFmpeg can read it"
+NO_DECODER = "does not decode: FFmpeg has no decoder for its codec"
+NO_SAMPLES = "does not decode: there are no samples in it"
 
 # What files that are not audio begin with.
 SIGNATURES = {
@@ -26,10 +30,10 @@ SIGNATURES = {
     "a PDF document": rb"%PDF-",
     "a playlist": rb"#EXTM3U|ffconcat version|\[playlist\]",
     "metadata of macOS (AppleDouble)": rb"\x00\x05\x16[\x00\x07]",
-    "a program": rb"\x7fELF|MZ.{60}|#!",
+    "a program": rb"\x7fELF|MZ.{60}|#! ?/",
     "an HDF5 file": rb"\x89HDF\r\n",
     "a NumPy array": rb"\x93NUMPY",
-    "a MIDI file, which holds notes instead of sound": rb"MThd",
+    "a MIDI file, which holds notes instead of sound": rb"MThd|RIFF....RMID",
     "a Git LFS pointer: run git lfs pull": rb"version https://git-lfs",
 }
 

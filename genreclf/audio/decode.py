@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from genreclf.audio.checks import check_format
+from genreclf.audio.checks import SILENCE, check_format
 from genreclf.audio.sound_files import DecodeError, read_stretches
 
 MIN_SECONDS = 2.0
-SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 LOUDEST = 1e10  # amplitude, above that of 32-bit integers that were stored as floats
 CANCELLED = 0.01  # of the channels' mean power (-20 dB): of opposite channels, coding leaves -24 dB
 RECOVERED = 0.75  # of a sample rate: files of lower rates get a note
@@ -59,9 +58,10 @@ def read_audio(
     Raises:
         DecodeError: the file does not decode, is shorter than 2 s, or is silent (peak under 1e-4).
     """
+    notes = [] if notes is None else notes
     with contextlib.closing(read_stretches(Path(path), duration, notes)) as stretches:
         samples, native_rate = next(stretches, (np.empty((0, 1), np.float32), 1))
-    _check_length(len(samples) / native_rate)
+    _check_length(len(samples) / native_rate, notes)
     waveform = _mix_down(samples)
     if not _measure_audible(waveform, native_rate):
         raise DecodeError("silent: no sample above -80 dB of full scale")
@@ -94,6 +94,7 @@ def read_windows(
     Raises:
         DecodeError: for the reasons of `read_audio`, at the first or a later window.
     """
+    notes = [] if notes is None else notes
     stretches = read_stretches(Path(path), duration, notes)
     yield from _make_windows(stretches, sample_rate, duration, overlap, notes, keep_silent)
 
@@ -137,8 +138,8 @@ def _make_windows(
     keep_silent: bool = False,
 ) -> Iterator[AudioWindow]:
     """Resample the windows of samples (n, channels), and skip the silent ones."""
-    silent = True
-    for start, waveform, rate in _cut_windows(stretches, duration, overlap):
+    silent, notes = True, [] if notes is None else notes
+    for start, waveform, rate in _cut_windows(stretches, duration, overlap, notes):
         if audible := _measure_audible(waveform, rate):
             if silent:
                 _note_missing_band(rate, sample_rate, notes)
@@ -151,7 +152,7 @@ def _make_windows(
 
 
 def _cut_windows(
-    stretches: Iterable[tuple[np.ndarray, int]], duration: float, overlap: float
+    stretches: Iterable[tuple[np.ndarray, int]], duration: float, overlap: float, notes: list[str]
 ) -> Iterator[tuple[float, np.ndarray, int]]:
     """Yield start (s), mono samples and rate of each window; extend the last one backwards."""
     first, end, rate = 0, 0, 1  # end: where the last window ends; the buffer begins before it
@@ -168,15 +169,17 @@ def _cut_windows(
         first, buffer = first + keep, buffer[keep:]
     total, size = first + len(buffer), int(duration * rate)
     if not end:
-        _check_length(total / rate)
+        _check_length(total / rate, notes)
         yield 0.0, buffer, rate
     elif total - end >= MIN_SECONDS * rate:
         yield (total - size) / rate, buffer[total - size - first :], rate
 
 
-def _check_length(seconds: float) -> None:
+def _check_length(seconds: float, notes: list[str]) -> None:
+    """Raise DecodeError if there is too little audio, with the notes, which may say why."""
     if seconds < MIN_SECONDS:
-        raise DecodeError(f"too short: {seconds:.2f} s of audio decode, {MIN_SECONDS:g} s needed")
+        reason = f"too short: {seconds:.2f} s of audio decode, {MIN_SECONDS:g} s needed"
+        raise DecodeError("; ".join([reason, *notes]))
 
 
 def _measure_audible(waveform: np.ndarray, rate: int) -> float:
@@ -193,8 +196,8 @@ def _measure_audible(waveform: np.ndarray, rate: int) -> float:
     return float(lengths[peaks >= SILENCE].sum() / rate)
 
 
-def _note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str] | None) -> None:
-    if notes is not None and sample_rate and native_rate < RECOVERED * sample_rate:
+def _note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str]) -> None:
+    if sample_rate and native_rate < RECOVERED * sample_rate:
         notes.append(
             f"sampled at {native_rate} Hz, so it lacks the band above {native_rate // 2} Hz that "
             "the model was trained with"

@@ -1,11 +1,11 @@
 """What the bytes of a file say about how much audio it should hold."""
 
-import os
+import re
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
+AFTER_AUDIO = (b"pakt", b"info", b"free", b"uuid", b"strg", b"mark", b"regn", b"midi")  # in CAF
 # How a header gives the size of its file: magic, format and place of the number, bytes to add.
 SIZES = (
     (b"RIFF", "<I", 4, 8),
@@ -15,127 +15,194 @@ SIZES = (
     (b"FORM", ">I", 4, 8),  # AIFF
 )
 UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # what a writer to a pipe leaves there
-STARTS = {  # what files begin with, and FFmpeg's name of the format
-    b"RIFF": "wav",
-    b"RF64": "wav",
-    b"riff\x2e\x91\xcf\x11": "w64",
-    b"FORM": "aiff",
-    b".snd": "au",
-    b"caff\0\x01": "caf",
-    b"OggS\0\x02": "ogg",
-    b"fLaC\0": "flac",
+CHUNKS = {  # by what a file begins with: the format of its sizes, and which chunk is the audio
+    b"RIFF": ("<I", b"data"),
+    b"RIFX": (">I", b"data"),
+    b"FORM": (">I", b"SSND"),
+    b"caff": (">q", b"data"),
 }
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # what a WMA file begins with
+LATE = re.compile(  # what files begin with that are searched for behind other bytes
+    rb"RIFF.{4}(?:WAVE|AVI )|RIFX.{4}WAVE|RF64.{4}WAVE|riff\x2e\x91\xcf\x11|FORM.{4}AIF[FC]|"
+    rb"\.snd\x00{2}|caff\x00\x01|OggS\x00\x02|fLaC\x00|.{4}ftyp|\x1aE\xdf\xa3|TTA1[\x01\x02]\x00|"
+    rb"wvpk.{4}[\x02-\x10]\x04|FLV\x01|#!AMR|\.RMF\x00|MPCKSH|MAC |Creative Voice File|"
+    + re.escape(ASF),
+    re.DOTALL,
+)
+ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with its size
 SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
 TAIL = 1 << 16  # bytes; the largest page of Ogg
 LAST_PAGE = 4  # flag of a page of Ogg
-MOST_TRAILING = 1 << 12  # bytes at the end of a file that are not worth a note
+LIVE = 1  # flag of a WMA file whose writer did not know its size
 XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins
+CLUSTER = b"\x1f\x43\xb6\x75"  # the element of Matroska that holds audio
+ELEMENTS = {  # what a cluster holds, and what may follow it
+    *(0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x1F43B675, 0x1C53BB6B, 0x1254C367, 0x1043A770),
+    *(0x1941A469, 0x114D9B74),
+}
+EBML, SEGMENT = b"\x1aE\xdf\xa3", 0x18538067  # what a Matroska file begins with, and holds
+TS_PACKET = 188  # bytes
+MOST_ELEMENTS = 1 << 14  # that are walked through
 
 
-def read_stated_size(path: Path) -> int | None:
-    """Read how many bytes a WAV, AIFF, AU or CAF file should have; None if it does not say."""
-    with path.open("rb") as file:
-        head = file.read(32)
+def read_stated_size(file: BinaryIO, size: int) -> int | None:
+    """Read how many bytes a file with a header should have, if that says so.
+
+    Args:
+        file: the file.
+        size: how many bytes it has.
+    """
+    file.seek(0)
+    head = file.read(32)
     if head[:4] == b"caff":
-        return _read_caf_size(path)
+        return _read_caf_size(file, size)
+    if head[:16] == ASF:
+        return _read_asf_size(file)
     if head[:4] == b".snd" and len(head) >= 12:
-        start, size = struct.unpack_from(">II", head, 4)
-        return None if size in UNKNOWN_SIZES else start + size
+        start, stated = struct.unpack_from(">II", head, 4)
+        return None if stated in UNKNOWN_SIZES else start + stated
+    if head[:4] == EBML:
+        return _read_matroska_size(head + file.read(1024))
+    if head[:7] == b"NIST_1A":
+        return _read_nist_size(file)
+    if head[:4] == b".SoX" and len(head) == 32:
+        length, samples = struct.unpack_from("<IQ", head, 4)
+        return 4 + length + 4 * samples if samples else None
     for magic, kind, place, added in SIZES:
-        if head[:4] == magic and len(head) == 32:
-            (size,) = struct.unpack_from(kind, head, place)
-            return None if size in UNKNOWN_SIZES else size + added
+        if head[:4] == magic and len(head) >= place + struct.calcsize(kind):
+            (stated,) = struct.unpack_from(kind, head, place)
+            return None if stated in UNKNOWN_SIZES else stated + added
     return None
 
 
-def _read_caf_size(path: Path) -> int | None:
+def _read_caf_size(file: BinaryIO, end: int) -> int | None:
     """Add up the chunks of a CAF file; the size of its audio may be unknown."""
-    at, end = 8, path.stat().st_size
-    with path.open("rb") as file:
-        while at + 12 <= end:
-            file.seek(at)
-            (size,) = struct.unpack(">4xq", file.read(12))
-            if size < 0:
-                return None
-            at += 12 + size
+    at, has_audio = 8, False
+    while at + 12 <= end:
+        file.seek(at)
+        kind, size = struct.unpack(">4sq", file.read(12))
+        if has_audio and kind not in AFTER_AUDIO:
+            return at
+        if size < 0 or not kind.isalnum():
+            return None
+        has_audio = has_audio or kind == b"data"
+        at += 12 + size
     return at
 
 
-def find_late_start(path: Path) -> tuple[str, int] | None:
-    """Find where audio begins after something else, such as a tag in the wrong place.
+def _read_asf_size(file: BinaryIO) -> int | None:
+    """Read the size of a WMA file from its File Properties object."""
+    file.seek(0)
+    head = file.read(TAIL)
+    at = head.find(ASF_FILE)
+    if at < 0 or at + 92 > len(head):
+        return None
+    (size,) = struct.unpack_from("<Q", head, at + 40)
+    (flags,) = struct.unpack_from("<I", head, at + 88)
+    return None if flags & LIVE or size in UNKNOWN_SIZES else size
 
-    Returns:
-        FFmpeg's name of the format, and the number of bytes before it; None if there is none.
+
+def _read_nist_size(file: BinaryIO) -> int | None:
+    """Read the size of a SPHERE file, as corpora of speech use, from the lines of its header."""
+    file.seek(0)
+    lines = [line.split(maxsplit=2) for line in file.read(1024).decode("latin1").splitlines()]
+    found = {line[0]: line[2] for line in lines if len(line) == 3}
+    try:
+        sizes = [int(found[name]) for name in ("sample_count", "sample_n_bytes")]
+        return 1024 + sizes[0] * sizes[1] * int(found.get("channel_count", "1"))
+    except (KeyError, ValueError):
+        return None
+
+
+def find_late_start(file: BinaryIO) -> int:
+    """Find how many bytes precede the audio, such as a tag in the wrong place; 0 if none is found.
+
+    MPEG audio needs no such search, for decoders look for its first frame themselves.
     """
-    with path.open("rb") as file:
-        head = file.read(SEARCHED)
-    found = {head.find(magic, 1): name for magic, name in STARTS.items()}
-    places = sorted(place for place in found if place > 0)
-    return (found[places[0]], places[0]) if places else None
+    skip = skip_id3(file)
+    file.seek(skip)
+    found = LATE.search(file.read(SEARCHED), 0 if skip else 1)
+    return skip + found.start() if found else 0
 
 
-def estimates_duration(path: Path) -> bool:
-    """Whether decoders estimate how long an MPEG file is, because its first frame does not say."""
-    with path.open("rb") as file:
+def skip_id3(file: BinaryIO, at: int = 0) -> int:
+    """Return where the ID3v2 tags end that begin at `at`; that is `at` if there are none."""
+    while True:
+        file.seek(at)
         head = file.read(10)
-        while head[:3] == b"ID3" and len(head) == 10:
-            size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-            file.seek(size, os.SEEK_CUR)
-            head = file.read(10)
-        head += file.read(XING)
+        if head[:3] != b"ID3" or len(head) < 10:
+            return at
+        at += 10 + sum(byte << 7 * (3 - place) for place, byte in enumerate(head[6:]))
+
+
+def estimates_duration(file: BinaryIO) -> bool:
+    """Whether decoders estimate how long an MPEG file is, because its first frame does not say."""
+    file.seek(skip_id3(file))
+    head = file.read(XING)
     is_mpeg = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
     return is_mpeg and not any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))
 
 
-def find_fault(path: Path) -> str | None:
-    """Find a sign that the file is cut, or that a second one follows which no decoder reads."""
-    size, stated = path.stat().st_size, read_stated_size(path)
-    with path.open("rb") as file:
-        magic = file.read(4)
-        if stated is not None and stated < size:
-            file.seek(stated + stated % 2)
-            return _report_second(file.read(4) == magic)
-        if magic == b"OggS":
-            file.seek(max(0, size - TAIL))
-            tail = file.read(TAIL)
-            last = tail.rfind(b"OggS")
-            if 0 <= last < len(tail) - 5 and not tail[last + 5] & LAST_PAGE:
-                return "the file ends before its last page: it is truncated"
-        if magic in (b"RIFF", b"RIFX") and _ends_before(file, size, magic == b"RIFX"):
-            return "the file goes on after the audio that its header states, and that is not read"
-        kinds = list(_read_boxes(file, size))
-    return _report_second(kinds.count(b"ftyp") > 1)
+def is_cut(file: BinaryIO, size: int) -> bool:
+    """Whether an Ogg file lacks its last page, or a Matroska or MPEG-TS file ends within a part."""
+    file.seek(0)
+    head = file.read(2 * TS_PACKET + 1)
+    if head[::TS_PACKET] == b"GGG":
+        file.seek(size - size % TS_PACKET)
+        return file.read(1) == b"G"
+    head = head[:4]
+    if head not in (b"OggS", EBML):
+        return False
+    file.seek(max(0, size - (TAIL if head == b"OggS" else SEARCHED)))
+    tail = file.read()
+    if head == b"OggS":
+        last = tail.rfind(b"OggS\0")
+        return 0 <= last < len(tail) - 5 and not tail[last + 5] & LAST_PAGE
+    return _ends_within_element(tail)
 
 
-def _ends_before(file: BinaryIO, end: int, is_big_endian: bool) -> bool:
-    """Whether something that is no chunk follows the audio of a WAV file."""
-    at, after_audio = 12, False
-    while at + MOST_TRAILING < end:
-        file.seek(at)
-        kind, size = struct.unpack(">4sI" if is_big_endian else "<4sI", file.read(8))
-        is_chunk = kind.isascii() and kind.decode("ascii").isprintable() and at + 8 + size <= end
-        if after_audio and not is_chunk:
-            return True
-        if not is_chunk or (kind == b"data" and size in UNKNOWN_SIZES):
+def _ends_within_element(tail: bytes) -> bool:
+    """Whether the last cluster of a Matroska file, or what follows it, is cut."""
+    at = tail.rfind(CLUSTER)
+    if at < 0:
+        return False
+    for _ in range(MOST_ELEMENTS):
+        if at >= len(tail):
+            return at > len(tail)
+        kind, size, at = _read_element(tail, at)
+        if kind not in ELEMENTS:
             return False
-        after_audio = after_audio or kind == b"data"
-        at += 8 + size + size % 2
+        if kind != int.from_bytes(CLUSTER):  # the elements in it follow
+            at += size
     return False
 
 
-def lacks_index(path: Path) -> bool:
+def _read_element(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return type and size of an element of Matroska, and where its contents begin."""
+    numbers, width = [], 1
+    for _ in range(2):
+        width = 9 - data[at].bit_length() if at < len(data) else 1
+        numbers.append(int.from_bytes(data[at : at + width]))
+        at += width
+    return numbers[0], numbers[1] & ((1 << 7 * width) - 1), at
+
+
+def _read_matroska_size(head: bytes) -> int | None:
+    """Return the size of a Matroska file; None if its writer did not know it."""
+    _, size, at = _read_element(head, 0)
+    kind, length, begin = _read_element(head, at + size)
+    unknown = length + 1 == 1 << 7 * (begin - at - size - 4)
+    return None if kind != SEGMENT or unknown else begin + length
+
+
+def lacks_index(file: BinaryIO, size: int) -> bool:
     """Whether an MP4 file ends before the index (moov), without which nothing decodes."""
-    with path.open("rb") as file:
-        kinds = list(_read_boxes(file, path.stat().st_size))
+    kinds = [kind for kind, _ in read_boxes(file, size)]
     return b"ftyp" in kinds and b"moov" not in kinds
 
 
-def _report_second(found: bool) -> str | None:
-    return "a second file follows in the same file, and is not read" if found else None
-
-
-def _read_boxes(file: BinaryIO, end: int) -> Iterator[bytes]:
-    """Yield the types of the outermost boxes of an MP4 file, or nothing."""
+def read_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
+    """Yield type and place of each of the outermost boxes of an MP4 file, or nothing."""
     at = 0
     while at + 8 <= end:
         file.seek(at)
@@ -143,7 +210,25 @@ def _read_boxes(file: BinaryIO, end: int) -> Iterator[bytes]:
         size, kind = struct.unpack_from(">I4s", head)
         if at == 0 and kind != b"ftyp":
             return
-        yield kind
+        yield kind, at
         if size == 1 and len(head) == 16:
             (size,) = struct.unpack_from(">Q", head, 8)
         at = at + size if size >= 8 else end  # 0: up to the end
+
+
+def read_chunks(file: BinaryIO, end: int, sizes: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, place and stated size of the contents of each chunk of a WAV, AIFF or CAF file.
+
+    Args:
+        file: the file.
+        end: how many bytes it has.
+        sizes: format of the sizes.
+    """
+    width = struct.calcsize(sizes)
+    at = 12 if width == 4 else 8
+    while 0 <= at <= end - 4 - width:
+        file.seek(at)
+        kind, (size,) = file.read(4), struct.unpack(sizes, file.read(width))
+        at += 4 + width
+        yield kind, at, size
+        at += size + (size % 2 if width == 4 else 0)

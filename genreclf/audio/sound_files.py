@@ -1,33 +1,38 @@
 """The samples of sound files as stored: all of them, or a note about what is missing.
 
 libsndfile reads most files, and fastest. It stops early where a file holds more than its header or
-its first stream says: an MP3 file of variable bit rate without a Xing header, files that were
-joined, a WAV file whose writer never filled in its size. PyAV then goes on from there, as it does
-where libsndfile fails.
+its first stream says: an MP3 file of variable bit rate without a Xing header, or a WAV file whose
+writer never filled in its size. PyAV then goes on from there, as it does where libsndfile fails.
+Files that were joined are read one after the other, at the sample rate of the first.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from genreclf.audio.av_reader import AvReader
+from genreclf.audio.checks import (
+    NO_SAMPLES,
+    UNREADABLE,
+    check_file,
+    check_format,
+    refuse_other_content,
+)
 from genreclf.audio.checks import DecodeError as DecodeError
-from genreclf.audio.checks import check_file, check_format, refuse_other_content
-from genreclf.audio.headers import estimates_duration, find_fault, read_stated_size
+from genreclf.audio.faults import MIN_BYTES, Progress, explain_failure, find_fault
+from genreclf.audio.fields import check_fields
+from genreclf.audio.headers import find_late_start
+from genreclf.audio.joined import find_later_files, find_sections, holds_several_streams
+from genreclf.audio.sections import Section
 
-TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
 GAIN = 0.2  # s that PyAV must read more than libsndfile to be asked
 UNREAD = 4096  # bytes; so few after the end of the audio hold no more of it
 BLOCK = 60  # s that are read together, at most
-MIN_BYTES = 10  # per second of audio beyond FIRST: silence in FLAC takes twice as many
 FIRST = 3600.0  # s
 STEP = 0.5  # s that are read in one call
-BUFFER = 1 << 16  # bytes
 MOST_FRAMES = 1 << 50  # libsndfile's number is far above if a header does not say
-FEW = 2  # packets that decoders reject without damage, such as the header of an MP3 file
 
 
 def read_stretches(
@@ -79,62 +84,88 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-@dataclass
-class _Progress:
-    """How far a file has been read.
-
-    Attributes:
-        rate: sample rate in Hz; None before the first samples.
-        channels: number of channels; None before the first samples.
-        done: number of samples that were read.
-        stated: seconds that the file should have; None if it does not say.
-        complete: whether libsndfile read all that is there.
-        damaged: number of packets that PyAV could not decode.
-    """
-
-    rate: int | None = None
-    channels: int | None = None
-    done: int = 0
-    stated: float | None = None
-    complete: bool = False
-    damaged: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that were read."""
-        return self.done / self.rate if self.rate else 0.0
-
-    @property
-    def lacks_some(self) -> bool:
-        """Whether the file should have more than what was read."""
-        return self.stated is not None and 0.999 * self.stated - self.seconds > TOLERANCE
-
-
 def _read_blocks(
     path: Path, duration: float, notes: list[str]
 ) -> Generator[tuple[np.ndarray, int]]:
-    """Yield samples (n, channels) and their rate: libsndfile's, then what only PyAV reads."""
-    progress, failed = _Progress(), False
+    """Yield samples (n, channels) and their rate; of a file that begins late, too."""
     try:
-        yield from _read_with_libsndfile(path, duration, progress)
-    except soundfile.LibsndfileError:
-        failed = True
-    if not progress.complete and (failed or _has_more(path, progress.seconds + GAIN)):
-        if not progress.done:
-            refuse_other_content(path, by_signature=True)
+        yield from _read_sections(find_sections(path), duration, notes)
+        return
+    except DecodeError as error:
+        with path.open("rb") as file:
+            start = find_late_start(file) if str(error) in (UNREADABLE, NO_SAMPLES) else 0
+        if not start:
+            raise
+        reason = error
+    try:
+        yield from _read_sections(find_sections(path, start), duration, notes)
+    except DecodeError:
+        raise reason from None
+
+
+def _read_sections(
+    sections: list[Section], duration: float, notes: list[str]
+) -> Generator[tuple[np.ndarray, int]]:
+    """Yield samples (n, channels) and their rate, the same for all files that were joined."""
+    first, failed = Progress(), 0
+    for number, section in enumerate(sections, 1):
+        progress = Progress(first.rate, first.channels)
         try:
-            yield from _read_with_pyav(path, progress)
-        except DecodeError:
-            if not progress.done:
+            yield from _read_section(section, duration, progress, sections)
+            fault = find_fault(section, progress)
+            first = first if first.done else progress
+        except DecodeError as error:
+            failed += 1
+            if failed == len(sections):
                 raise
-    notes += _find_faults(path, progress)
+            fault = str(error)
+        if fault and len(sections) > 1:
+            fault = f"of {len(sections)} files in this one, number {number}: {fault}"
+        notes += [fault] if fault else []
+
+
+def _read_section(
+    section: Section, duration: float, progress: Progress, sections: list[Section]
+) -> Generator[tuple[np.ndarray, int]]:
+    """Yield libsndfile's samples, then those that only PyAV reads; list files that follow."""
+    failed = holds_several_streams(section)
+    if not failed:
+        try:
+            yield from _read_with_libsndfile(section, duration, progress)
+        except soundfile.LibsndfileError:
+            failed = True
+    if progress.complete:
+        return
+    later = find_later_files(section, progress.end) if progress.end else []
+    if later:
+        sections += later
+        progress.complete = True
+        return
+    if failed or not progress.done or _has_more(section, progress.seconds + GAIN):
+        if not progress.done:
+            refuse_other_content(section.path, by_signature=True)
+        try:
+            yield from _read_with_pyav(section, progress)
+        except DecodeError as error:
+            if not progress.done:
+                explain_failure(section, progress, error)
+                raise
 
 
 def _read_with_libsndfile(
-    path: Path, duration: float, progress: _Progress
+    section: Section, duration: float, progress: Progress
 ) -> Generator[tuple[np.ndarray, int]]:
-    with path.open("rb", BUFFER) as file, _Stream(file) as sound:
-        check_format(sound.samplerate, sound.channels)
+    with section.open() as file, _Stream(file) as sound:
+        try:
+            check_format(sound.samplerate, sound.channels)
+        except DecodeError:
+            check_fields(file, section.size)  # libsndfile takes 0 Hz for 1 Hz
+            raise
+        if progress.rate and (sound.samplerate, sound.channels) != (
+            progress.rate,
+            progress.channels,
+        ):
+            return  # it cannot convert
         progress.rate, progress.channels = sound.samplerate, sound.channels
         if sound.frames < MOST_FRAMES:
             progress.stated = sound.frames / sound.samplerate
@@ -142,7 +173,10 @@ def _read_with_libsndfile(
         while len(samples := _read_block(sound, size)):
             progress.done += len(samples)
             yield samples, sound.samplerate
-        unread = path.stat().st_size - file.tell()
+        progress.cut = sound.format == "VOC" and "truncated file" in sound.extra_info
+        if sound.format in ("FLAC", "OGG"):
+            progress.end = file.tell()
+        unread = section.size - file.tell()
         progress.complete = unread <= UNREAD and not progress.lacks_some
 
 
@@ -170,38 +204,25 @@ def _read_block(sound: soundfile.SoundFile, size: int) -> np.ndarray:
     return block[:done]
 
 
-def _has_more(path: Path, seconds: float) -> bool:
+def _has_more(section: Section, seconds: float) -> bool:
     """Whether PyAV would read more than that."""
     try:
-        with AvReader(path) as reader:
+        with AvReader(section) as reader:
             return reader.has_more_than(seconds)
     except DecodeError:
         return False
 
 
-def _read_with_pyav(path: Path, progress: _Progress) -> Generator[tuple[np.ndarray, int]]:
+def _read_with_pyav(section: Section, progress: Progress) -> Generator[tuple[np.ndarray, int]]:
     """Go on where libsndfile stopped, at its sample rate and with its number of channels."""
-    with AvReader(path, progress.rate, progress.channels) as reader:
-        for samples, rate in reader.read_blocks(skip=progress.done):
-            progress.rate = rate
-            progress.done += len(samples)
-            yield samples, rate
-        progress.damaged = reader.damaged
-        progress.stated = progress.stated or reader.stated
-
-
-def _find_faults(path: Path, progress: _Progress) -> list[str]:
-    """Say how much is missing, or which other sign of damage there is."""
-    size, stated_size = path.stat().st_size, read_stated_size(path)
-    if stated_size is not None and stated_size > size:
-        progress.stated = progress.seconds * stated_size / size
-    if progress.lacks_some and not estimates_duration(path):
-        return [
-            f"only {progress.seconds:.1f} of {progress.stated:.1f} s decode: the file is truncated "
-            "or damaged"
-        ]
-    if fault := find_fault(path):
-        return [fault]
-    if progress.damaged > FEW:
-        return [f"{progress.damaged} damaged packets are left out"]
-    return []
+    with AvReader(section, progress.rate, progress.channels) as reader:
+        try:
+            for samples, rate in reader.read_blocks(skip=progress.done):
+                progress.rate, progress.end = rate, None
+                progress.channels = samples.shape[1]
+                progress.done += len(samples)
+                yield samples, rate
+        finally:
+            progress.damaged, progress.cut = reader.damaged, reader.cut
+            progress.stopped, progress.note = reader.stopped, reader.note
+            progress.stated = progress.stated or reader.stated

@@ -1,0 +1,112 @@
+"""What is wrong with a file of which less decodes than it should hold, or nothing."""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, UNREADABLE, DecodeError
+from genreclf.audio.fields import check_fields
+from genreclf.audio.frames import ends_within_frame
+from genreclf.audio.headers import estimates_duration, is_cut, lacks_index, read_stated_size
+from genreclf.audio.joined import ends_with_other
+from genreclf.audio.sections import Section
+
+TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
+MIN_BYTES = 10  # per second of audio beyond FIRST: silence in FLAC takes twice as many
+LONGEST = 48 * 3600.0  # s beyond MIN_BYTES; no header that states more is believed
+FEW = 2  # packets that decoders reject without damage, such as the header of an MP3 file
+
+
+@dataclass
+class Progress:
+    """How far a file has been read.
+
+    Attributes:
+        rate: sample rate in Hz; None before the first samples.
+        channels: number of channels; None before the first samples.
+        done: number of samples that were read.
+        stated: seconds that the file should have; None if it does not say.
+        complete: whether libsndfile read all that is there.
+        damaged: number of packets that PyAV could not decode.
+        cut: whether the file ends within a packet.
+        stopped: whether the rest of the file could not be read.
+        end: about where the audio ended that libsndfile read; None if it read none.
+        note: what else the listener should know.
+    """
+
+    rate: int | None = None
+    channels: int | None = None
+    done: int = 0
+    stated: float | None = None
+    complete: bool = False
+    damaged: int = 0
+    cut: bool = False
+    stopped: bool = False
+    end: int | None = None
+    note: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that were read."""
+        return self.done / self.rate if self.rate else 0.0
+
+    @property
+    def lacks_some(self) -> bool:
+        """Whether the file should have more than what was read."""
+        return self.stated is not None and 0.999 * self.stated - self.seconds > TOLERANCE
+
+
+def explain_failure(section: Section, progress: Progress, error: DecodeError) -> None:
+    """Raise a DecodeError with the reason why nothing decodes, if there is one in the file."""
+    if str(error) not in (UNREADABLE, NO_DECODER, NO_SAMPLES):
+        return
+    with section.open() as file:
+        check_fields(file, section.size)
+        if lacks_index(file, section.size):
+            raise DecodeError(
+                "does not decode: it ends before its index (moov), so it is truncated"
+            ) from error
+        if progress.cut or _is_truncated(file, section.size):
+            raise DecodeError("does not decode: it is truncated") from error
+
+
+def _is_truncated(file: BinaryIO, size: int) -> bool:
+    stated = read_stated_size(file, size)
+    return (
+        (stated is not None and stated > size)
+        or is_cut(file, size)
+        or ends_within_frame(file, size)
+    )
+
+
+def find_fault(section: Section, progress: Progress) -> str | None:
+    """Say how much is missing, or what else the listener should know."""
+    size, seconds = section.size, progress.seconds
+    if section.patches and progress.complete:
+        return "the header states less audio than there is: all of it is used"
+    if section.patches:
+        return "the file goes on after the audio that its header states, and that is not read"
+    with section.open() as file:
+        stated = read_stated_size(file, size)
+        if stated is not None and stated > size and not progress.lacks_some:
+            progress.stated = seconds * stated / size
+        lacks_some = progress.lacks_some and not estimates_duration(file)
+        if progress.stated and lacks_some:
+            if progress.stated > LONGEST + size / MIN_BYTES:
+                return f"its header is damaged: it states {progress.stated / 3600:.0f} h of audio"
+            return (
+                f"only {seconds:.1f} of {progress.stated:.1f} s decode: the file is truncated or "
+                "damaged"
+            )
+        if progress.cut or _is_truncated(file, size):
+            return "the file ends before its audio does: it is truncated"
+    if (
+        progress.end is not None
+        and not progress.complete
+        and ends_with_other(section, progress.end)
+    ):
+        return "the file goes on after its audio, and that is not read"
+    if progress.stopped and progress.stated is None:
+        return f"nothing after {seconds:.1f} s can be read: the file is truncated or damaged"
+    if progress.damaged > FEW:
+        return f"{progress.damaged} damaged packets are left out"
+    return progress.note

@@ -1,0 +1,113 @@
+"""Whether a stream of frames, such as an MP3 file, ends within a frame: then it was cut.
+
+Such files have no header that says how long they are, but each frame says how many bytes it has.
+"""
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from genreclf.audio.headers import skip_id3
+
+TAIL = 1 << 16  # bytes at the end of the file that are looked at
+HEAD = 16  # bytes of a frame that tell its size
+CHAIN = 3  # frames, each of which begins where the last one ends: that is no coincidence
+SYNC = 1 << 12  # bytes at the beginning of the file in which the first frame begins
+LAYER_1 = tuple(range(32, 449, 32))
+LAYER_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
+LAYER_3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+LOW_1 = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
+LOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+MPEG_RATES = (44100, 48000, 32000)  # Hz
+AC3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+
+
+def measure_mpeg(head: bytes) -> int:
+    """Return the bytes of an MPEG audio frame (MP1, MP2, MP3); 0 if this is none."""
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    bits, rate = head[2] >> 4, head[2] >> 2 & 3
+    if head[0] != 0xFF or head[1] < 0xE0 or version == 1 or layer == 4 or rate == 3:
+        return 0
+    if not 1 <= bits <= 14:  # 0: of a rate that the frame does not say
+        return 0
+    high = version == 3
+    tables = (LAYER_1, LAYER_2, LAYER_3) if high else (LOW_1, LOW, LOW)
+    kbits, padding = tables[layer - 1][bits - 1], head[2] >> 1 & 1
+    hertz = MPEG_RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
+    if layer == 1:
+        return 4 * (12_000 * kbits // hertz + padding)
+    return (144_000 if high or layer == 2 else 72_000) * kbits // hertz + padding
+
+
+def measure_adts(head: bytes) -> int:
+    """Return the bytes of a frame of raw AAC; 0 if this is none."""
+    if head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return 0
+    return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+
+
+def measure_loas(head: bytes) -> int:
+    """Return the bytes of a frame of AAC in LOAS, as in broadcasts; 0 if this is none."""
+    if head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
+        return 0
+    return ((head[1] & 0x1F) << 8 | head[2]) + 3
+
+
+def measure_ac3(head: bytes) -> int:
+    """Return the bytes of a frame of AC-3 or E-AC-3; 0 if this is none."""
+    rate, size = head[4] >> 6, head[4] & 63
+    if head[:2] != b"\x0b\x77":
+        return 0
+    if head[5] >> 3 > 10:
+        return 2 * (((head[2] & 7) << 8 | head[3]) + 1)
+    if rate == 3 or size // 2 >= len(AC3):
+        return 0
+    kbits = AC3[size // 2]
+    return 2 * (2 * kbits, kbits * 320 // 147 + size % 2, 3 * kbits)[rate]
+
+
+def measure_dts(head: bytes) -> int:
+    """Return the bytes of a frame of DTS; 0 if this is none."""
+    return (int.from_bytes(head[4:8]) >> 4 & 0x3FFF) + 1 if head[:4] == b"\x7f\xfe\x80\1" else 0
+
+
+CODECS = {
+    **dict.fromkeys(("mp1", "mp2", "mp3", "mp3float"), measure_mpeg),
+    **dict.fromkeys(("ac3", "eac3"), measure_ac3),
+    "dts": measure_dts,
+}
+KINDS = (measure_mpeg, measure_adts, measure_loas, measure_ac3, measure_dts)
+
+
+def is_incomplete(codec: str, packet: bytes) -> bool:
+    """Whether a packet lacks some of the bytes of its frame, which is of FFmpeg's codec."""
+    measure = CODECS.get(codec)
+    return measure is not None and len(packet) >= HEAD and measure(packet) > len(packet)
+
+
+def ends_within_frame(file: BinaryIO, size: int) -> bool:
+    """Whether the last frame of a file of `size` bytes lacks some of its bytes."""
+    start = skip_id3(file)
+    file.seek(start)
+    first = file.read(SYNC)
+    file.seek(max(start, size - TAIL))
+    tail = file.read()
+    for measure in KINDS:
+        if _find_chain(first, measure) is not None:
+            return _find_chain(tail, measure) is True
+    return False
+
+
+def _find_chain(data: bytes, measure: Callable[[bytes], int]) -> bool | None:
+    """Follow frames from the first one to the last.
+
+    Returns:
+        Whether the last one is longer than what is left; None if there are no frames.
+    """
+    for begin in range(len(data) - HEAD):
+        at, count = begin, 0
+        while at + HEAD <= len(data) and (size := measure(data[at : at + HEAD])) > 0:
+            at, count = at + size, count + 1
+        if count >= CHAIN:
+            begun = 0 < len(data) - at < HEAD and data[begin:].startswith(data[at : at + 2])
+            return begun or at > len(data)
+    return None

@@ -1,0 +1,213 @@
+"""The files that a file consists of: one as a rule, several if files were joined.
+
+Most decoders stop where the first of joined files ends: WAV, AIFF and MP4 files state their size,
+and the next link of an Ogg chain may have another sample rate. So each part is decoded as a file of
+its own. Formats without a header, such as MP3, need no such care.
+"""
+
+import mmap
+import os
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from genreclf.audio.headers import (
+    CHUNKS,
+    LATE,
+    UNKNOWN_SIZES,
+    read_boxes,
+    read_chunks,
+    read_stated_size,
+    skip_id3,
+)
+from genreclf.audio.sections import BUFFER, Section
+
+TAIL = 1 << 16  # bytes; the largest page of Ogg
+BEGINS = 2  # flag of the first page of an Ogg stream
+HEAD = 32  # bytes
+MOST_FILES = 1000  # in one; if there are more, it is not what it seems
+APE_FOOTER, ID3V1 = 32, 128  # bytes
+NEAR = 1 << 14  # bytes that decoders read ahead, at most
+MOST_SIZE = 0xFFFFFFFE
+MOST_TRAILING = 1 << 12  # bytes after the stated audio that are not worth reading
+NO_AUDIO = rb"ID3|TAG|APETAGEX|LYRICSBEGIN|<\?x|.{0,2}(\x00{16}|(.)\2{15})"  # tags, padding
+FLAGS = b"".join(rb"\x%02x" % flag for flag in range(256) if flag & 8)  # of a first block
+# What files begin with whose decoders stop at the end of the first: its first bytes, and a pattern.
+STARTS = {
+    b"TTA1": rb"TTA1[\x01\x02]\x00.\x00[\x08\x10\x18\x20]\x00",
+    b"wvpk": rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}(?!\x00{4}).{5}[" + FLAGS + b"]",
+    b"FLV\1": rb"FLV\x01[\x01\x04\x05]\x00{3}\x09",
+    b"Crea": rb"Creative Voice File\x1a",
+    b"MPCK": rb"MPCKSH",
+    b"#!AM": rb"#!AMR(-WB)?\n",
+    b"\x30\x26\xb2\x75": re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")),  # ASF
+    b"\xb7\xd8\x00\x20": re.escape(bytes.fromhex("b7d800203749da11a64e0007e95ead8d")),  # WTV
+}
+
+
+def find_sections(path: Path, start: int = 0) -> list[Section]:
+    """Find the files that were joined to one, from `start` on; as a rule, it is a single one."""
+    with path.open("rb") as file:
+        if not start:
+            file.seek(tags := skip_id3(file))
+            start = tags if LATE.match(file.read(32)) else 0
+        file.seek(start)
+        magic = file.read(4)
+        if magic == b"OggS" and _changes_stream(file, start):
+            starts = _find_links(file, start)
+        elif magic in STARTS:
+            starts = _find_all(file, STARTS[magic], start)
+        else:
+            starts = [start]
+            while (next_start := _find_next(Section(path, starts[-1]))) is not None:
+                starts.append(starts[-1] + next_start)
+    if len(starts) > MOST_FILES:
+        return [Section(path, starts[0])]
+    return [
+        _correct_size(Section(path, start, stop))
+        for start, stop in zip(starts, [*starts[1:], None], strict=True)
+    ]
+
+
+def _find_next(section: Section) -> int | None:
+    """Find where the next file begins after one that states its size or that of its parts."""
+    with section.open() as file:
+        magic = file.read(8)
+        if magic[4:] == b"ftyp":
+            starts = (at for kind, at in read_boxes(file, section.size) if at and kind == b"ftyp")
+            return next(starts, None)
+        stated = read_stated_size(file, section.size)
+        if stated is None or stated >= section.size:
+            return None
+        for place in (stated, stated + 1):  # a pad byte
+            file.seek(place)
+            head = file.read(32)
+            if head[8:12] != b"AVIX" and (head[:4] == magic[:4] or LATE.match(head)):
+                return place
+    return None
+
+
+def _changes_stream(file: BinaryIO, start: int) -> bool:
+    """Whether the last page of an Ogg file is of another stream than the first."""
+    file.seek(start)
+    head = file.read(18)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(start, size - TAIL))
+    tail = file.read()
+    last = tail.rfind(b"OggS\0")
+    return last >= 0 and tail[last + 14 : last + 18] != head[14:18]  # their serial numbers
+
+
+def _find_links(file: BinaryIO, start: int) -> list[int]:
+    """Find where the links of an Ogg chain begin: with the first pages of one or more streams."""
+    starts, end = [], -1
+    for at in _find_all(file, rb"OggS\x00[\x02\x03\x06\x07]", start):
+        if at != end:
+            starts.append(at)
+        file.seek(at + 26)
+        count = file.read(1)[0]
+        end = at + 27 + count + sum(file.read(count))
+    return starts
+
+
+def holds_several_streams(section: Section) -> bool:
+    """Whether an Ogg file begins with more than one stream, of which libsndfile reads the first."""
+    with section.open() as file:
+        head = file.read(27)
+        if len(head) < 27 or head[:4] != b"OggS":
+            return False
+        file.seek(sum(file.read(head[26])), os.SEEK_CUR)
+        following = file.read(6)
+    return following[:4] == b"OggS" and bool(following[5] & BEGINS)
+
+
+def _find_all(file: BinaryIO, pattern: bytes, start: int) -> list[int]:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = re.compile(pattern, re.DOTALL).finditer(content, start + 1)
+        return [start, *(each.start() for each in found)]
+
+
+def find_later_files(section: Section, end: int) -> list[Section]:
+    """Find the files that follow one of FLAC or Ogg, the audio of which ends at `end` or before."""
+    with section.path.open("rb") as file:
+        file.seek(section.start)
+        magic = file.read(4)
+        begin = max(section.start, section.start + end - BUFFER)
+        if magic == b"fLaC":
+            _, *starts = _find_all(file, rb"fLaC[\x00\x80]\x00\x00\x22", begin)
+        else:
+            _, *starts = _find_links(file, begin)
+    starts = [at for at in starts if at < section.start + section.size]
+    stops = [*starts[1:], section.stop]
+    return [Section(section.path, *each) for each in zip(starts, stops, strict=False)]
+
+
+def ends_with_other(section: Section, end: int) -> bool:
+    """Whether something that is neither a tag nor padding follows audio that ends at `end`."""
+    begin = max(0, end - NEAR)
+    with section.open() as file:
+        file.seek(begin)
+        near, rest = file.read(end - begin + HEAD), file.read(MOST_TRAILING)
+        found = re.search(NO_AUDIO, near, re.DOTALL)
+        if found and found[0] == b"ID3":
+            return section.size - skip_id3(file, begin + found.start()) > MOST_TRAILING
+    return not found and len(set(rest)) > 1
+
+
+def _correct_size(section: Section) -> Section:
+    """Make the size that a file states for its audio what it is.
+
+    What follows the audio of a WAV, AIFF or CAF file is no chunk if more audio follows; and what
+    follows a whole file may be a tag, which is not read.
+    """
+    with section.open() as file:
+        magic, end = file.read(4), section.size
+        stated = read_stated_size(file, end)
+        if stated is not None and stated < end:
+            file.seek(stated)
+            if re.match(NO_AUDIO, file.read(HEAD), re.DOTALL):
+                return Section(section.path, section.start, section.start + stated)
+        if section.stop is None and (tag := _find_tag(file, end)) is not None:
+            return Section(section.path, section.start, section.start + tag)
+        patches = _find_patches(file, end, *CHUNKS[magic]) if magic in CHUNKS else {}
+    return Section(section.path, section.start, section.stop, patches)
+
+
+def _find_tag(file: BinaryIO, end: int) -> int | None:
+    """Find where an APE or ID3v2 tag begins that the file ends with."""
+    file.seek(max(0, end - APE_FOOTER - ID3V1))
+    tail = file.read()
+    if tail[-ID3V1:][:3] == b"TAG":
+        tail, end = tail[:-ID3V1], end - ID3V1
+    ape = tail[-APE_FOOTER:]
+    if ape[:8] == b"APETAGEX":
+        size, _, flags = struct.unpack_from("<III", ape, 12)
+        start = end - size - (APE_FOOTER if flags >> 31 else 0)
+    elif tail[-10:-7] == b"3DI":
+        start = end - 20 - sum(byte << 7 * (3 - place) for place, byte in enumerate(tail[-4:]))
+    else:
+        return None
+    return start if start > 0 else None
+
+
+def _find_patches(file: BinaryIO, end: int, sizes: str, audio: bytes) -> dict[int, bytes]:
+    """Make the sizes in the header of a file larger if they are too small."""
+    width = struct.calcsize(sizes)
+    after = None  # place of the size of the audio, once that was found
+    for kind, at, size in read_chunks(file, end, sizes):
+        is_chunk = all(32 <= byte < 127 for byte in kind) and 0 <= size <= end - at
+        if after is not None and not is_chunk:
+            file.seek(at - 4 - width)
+            following = file.read(MOST_TRAILING)
+            if len(following) < MOST_TRAILING or re.match(NO_AUDIO, following, re.DOTALL):
+                return {}
+            places = [after] if width == 8 else [4, after]
+            return {
+                place: struct.pack(sizes, min(end - place - width, MOST_SIZE)) for place in places
+            }
+        if not is_chunk or (kind == audio and size in UNKNOWN_SIZES):
+            return {}
+        if kind == audio:
+            after = at - width
+    return {}

@@ -1,0 +1,170 @@
+"""Files that were joined, and what else follows audio or precedes it."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from encode import RATE, TONES, encode, make_music, run_ffmpeg
+
+from genreclf.audio import joined, sound_files
+
+CODECS = {
+    "a.m4a": "aac",
+    "lossless.m4a": "alac",
+    "a.wv": "wavpack",
+    "a.tta": "tta",
+    "a.wma": "wmav2",
+    "a.flv": "libmp3lame",
+    "a.mka": "flac",
+    "a.voc": "pcm_u8",
+    "a.opus": "libopus",
+}
+WRITTEN = ["a.wav", "a.aiff", "a.caf", "a.w64", "a.au", "a.rf64", "a.flac", "a.ogg"]
+
+
+def make(path: Path, seconds: float = 4, channels: int = 2, rate: int = RATE) -> bytes:
+    """Write music in the format of a file name; the codec is that of the table above."""
+    if path.name in CODECS:
+        rate = 48000 if path.suffix == ".opus" else rate
+        more = {"bit_rate": 128_000} if path.suffix == ".wma" else {}
+        encode(path, make_music(seconds, channels, rate), CODECS[path.name], rate, **more)
+    else:
+        soundfile.write(path, make_music(seconds, channels, rate), rate)
+    return path.read_bytes()
+
+
+def read(path: Path) -> tuple[np.ndarray, float, list[str]]:
+    """Read all samples; return them, their seconds, and the notes."""
+    notes: list[str] = []
+    stretches = list(sound_files.read_stretches(path, 60, notes))
+    samples = np.concatenate([each for each, _ in stretches])
+    return samples, len(samples) / stretches[0][1], notes
+
+
+@pytest.mark.parametrize("name", [*CODECS, *WRITTEN])
+def test_joined_files_are_read_one_after_the_other_b4(tmp_path: Path, name: str) -> None:
+    """B4: `cat a b > c` loses nothing, whether or not decoders read on behind the first."""
+    content = make(tmp_path / name)
+    (tmp_path / name).write_bytes(3 * content)
+    _, seconds, notes = read(tmp_path / name)
+    assert seconds == pytest.approx(12, abs=0.25)
+    assert notes == []
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".wav", ".flac", ".aiff"])
+def test_joined_files_may_have_other_rates_and_channels_b4(tmp_path: Path, suffix: str) -> None:
+    """B4: the second link of an Ogg chain was lost, and no player plays it at the wrong pitch."""
+    parts = [
+        make(tmp_path / f"{rate}{suffix}", 4, channels, rate)
+        for rate, channels in ((RATE, 2), (22050, 1), (48000, 2))
+    ]
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(b"".join(parts))
+    samples, seconds, notes = read(path)
+    assert notes == []
+    assert samples.shape[1] == 2
+    assert seconds == pytest.approx(12, abs=0.1)
+    for second in (1, 6, 10):
+        spectrum = np.abs(np.fft.rfft(samples[second * RATE :][:RATE, 0]))
+        strongest = {*np.argsort(spectrum)[-20:]}
+        assert all({int(tone), int(tone) + 1} & strongest for tone in TONES)
+
+
+def test_links_of_several_codecs_are_read_b4(tmp_path: Path) -> None:
+    """B4: Vorbis, Opus and FLAC in one Ogg chain, as a radio station may send them."""
+    soundfile.write(tmp_path / "a.wav", make_music(4), RATE)
+    content = b""
+    for codec in ("libvorbis", "libopus", "flac"):
+        run_ffmpeg("-i", tmp_path / "a.wav", "-c:a", codec, "-f", "ogg", tmp_path / "a.ogg")
+        content += (tmp_path / "a.ogg").read_bytes()
+    (tmp_path / "a.ogg").write_bytes(content)
+    _, seconds, notes = read(tmp_path / "a.ogg")
+    assert seconds == pytest.approx(12, abs=0.1)
+    assert notes == []
+
+
+def test_what_is_wrong_with_a_joined_file_is_said_of_it(tmp_path: Path) -> None:
+    """The first is whole, the second is cut, and of the third only the header is left."""
+    first, second = make(tmp_path / "a.ogg"), make(tmp_path / "b.ogg", 4, 1, 22050)
+    path = tmp_path / "c.ogg"
+    path.write_bytes(first + second[: len(second) // 2] + second[:58])
+    _, seconds, notes = read(path)
+    assert 4.5 < seconds < 7.5
+    assert notes == [
+        "of 3 files in this one, number 2: the file ends before its audio does: it is truncated",
+        "of 3 files in this one, number 3: does not decode: it is truncated",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg"])
+def test_another_format_behind_the_audio_is_mentioned_b4(tmp_path: Path, name: str) -> None:
+    """B4: nothing tells where an MP3 file begins, so it is not read, but not ignored either."""
+    content = make(tmp_path / name)
+    song = encode(tmp_path / "a.mp3", make_music(4), "libmp3lame").read_bytes()
+    (tmp_path / name).write_bytes(content + song)
+    _, seconds, notes = read(tmp_path / name)
+    assert seconds == pytest.approx(4, abs=0.1)
+    assert notes == ["the file goes on after its audio, and that is not read"]
+
+
+COVER = b"\xff\xd8\xff\xe0" + np.random.default_rng(0).bytes(300_000)
+ITEM = struct.pack("<II", len(COVER) + 10, 2) + b"Cover Art\0a.jpg\0\0\0\0\0" + COVER
+APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, len(ITEM) + 32, 1, 1 << 31)
+ID3 = b"ID3\3\0\0" + bytes(len(COVER) + 10 >> shift & 127 for shift in (21, 14, 7, 0))
+FOOTER = b"3DI" + ID3[3:]
+ID3 += b"APIC" + struct.pack(">IH", len(COVER), 0) + COVER
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.m4a", "a.wv", "a.tta", *WRITTEN])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", APE + ITEM + APE), (b"", ID3 + FOOTER), (b"", b"TAG" + bytes(125)), (ID3, b"")],
+    ids=("APE", "ID3 behind", "ID3v1", "ID3"),
+)
+def test_tags_are_no_audio(tmp_path: Path, name: str, before: bytes, after: bytes) -> None:
+    """A cover in front or behind is neither played nor mentioned, and costs no audio."""
+    path = tmp_path / name
+    path.write_bytes(before + make(path) + after)
+    _, seconds, notes = read(path)
+    assert seconds == pytest.approx(4, abs=0.1)
+    assert notes == []
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.wma", "a.mka", "a.flv", "a.tta", "a.wv", "a.caf"])
+def test_audio_of_any_format_is_found_behind_other_bytes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(np.random.default_rng(0).bytes(3000) + make(path))
+    _, seconds, notes = read(path)
+    assert seconds == pytest.approx(4, abs=0.1)
+    assert notes == []
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.caf"])
+def test_audio_beyond_the_stated_size_is_read(tmp_path: Path, name: str) -> None:
+    """The size of the whole is right, and that of the audio is half of it."""
+    content = bytearray(make(tmp_path / name, 8))
+    place = max(content.find(b"data"), content.find(b"SSND")) + 4
+    sizes = {"a.wav": "<I", "a.aiff": ">I", "a.caf": ">q"}[name]
+    (size,) = struct.unpack_from(sizes, content, place)
+    struct.pack_into(sizes, content, place, size // 2)
+    (tmp_path / name).write_bytes(content)
+    _, seconds, notes = read(tmp_path / name)
+    assert seconds == pytest.approx(8, abs=0.01)
+    assert notes == ["the header states less audio than there is: all of it is used"]
+
+
+def test_padding_behind_audio_is_no_audio(tmp_path: Path) -> None:
+    """Zeros, which a program or a disk left behind a WAV file."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(make(path) + bytes(400_000))
+    assert read(path)[1:] == (4, [])
+
+
+def test_a_file_of_countless_headers_is_one_file(tmp_path: Path) -> None:
+    """Thousands of files of no audio would take minutes to try."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(make(path) + (b"RIFF\4\0\0\0WAVE" * 2000))
+    assert len(joined.find_sections(path)) == 1
+    assert read(path)[1] == pytest.approx(4)
