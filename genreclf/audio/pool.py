@@ -279,9 +279,10 @@ def _explain_no_start(code: int | None) -> str:
 
 def _describe_end(code: int | None, computing: str = "") -> str:
     """Say how a process ended, by its exit code, and what it was doing."""
-    what = f"computing {computing}" if computing else "the decoder"
     if code == -KILLED:
-        return f"{what} was killed (signal {KILLED}): out of memory?"
-    if code is not None and code < 0:
-        return f"{what} crashed (signal {-code})"
-    return f"{what} ended its process (exit status {code})"
+        text = f"the decoder was killed (signal {KILLED}): out of memory?"
+    elif code is not None and code < 0:
+        text = f"the decoder crashed (signal {-code})"
+    else:
+        text = f"the decoder ended its process (exit status {code})"
+    return text.replace("the decoder", f"computing {computing}") if computing else text

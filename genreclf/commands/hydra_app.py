@@ -137,9 +137,11 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     except ValueError as error:
         if "Only one of --run" in str(error):
             _fail("-m runs a sweep and --cfg prints the config: leave out one of them")
-        if "Config group override" not in str(error):
+        if "Config group override" in str(error):
+            _fail("a group has no option null; most groups have one called none (see --help)")
+        if not was_raised_by_launcher(error):
             raise
-        _fail("a group has no option null; most groups have one called none (see --help)")
+        _fail(f"hydra/launcher: {explain_error(error)}")
     except OSError as error:
         if error.errno is None or error.errno not in DISK_ERRORS:
             raise

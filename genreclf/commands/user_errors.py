@@ -18,6 +18,7 @@ from genreclf.commands.config_keys import explain_refusal, list_keys, suggest_ke
 from genreclf.commands.instantiation import accepts_argument, locate_target
 from genreclf.commands.own_parts import make_importable
 from genreclf.errors import InputError, format_error
+from genreclf.files import format_path
 
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
 MISTYPED = r"Could not override '([^']+)'"  # in Hydra's error
@@ -28,6 +29,8 @@ def explain_error(error: BaseException) -> str:
     """Describe an error in one line for the user."""
     if isinstance(error, MemoryError):  # outside training, which reports its own
         return "memory ran out; end other programs, or use fewer processes: workers=1 num_workers=0"
+    if isinstance(error, UnicodeEncodeError):  # Ray keeps the command line as UTF-8
+        return f"it takes only names that are UTF-8, not {format_path(error.object)}"
     # Ray and submitit report an error in a job as the text of its traceback.
     raised = re.findall(r"^[\w.]+(?:Error|Exception): (.+)$", str(error), re.MULTILINE)
     text = raised[-1] if raised else format_error(error)

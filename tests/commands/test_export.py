@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from genreclf.commands import export
+from genreclf.commands.export import NOTES
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.metrics import fit_temperature
 from genreclf.evaluation.runs import Predictions
 from genreclf.models import AttentiveCNN
 from genreclf.models.checkpoint import load_checkpoint
-from genreclf.models.model_files import read_seen_tracks
+from genreclf.models.model_files import PRETRAINED, read_seen_tracks
 from genreclf.training.finetune import copy_weights
 
 pytestmark = pytest.mark.slow  # each trains and tests a model
@@ -51,6 +52,15 @@ def test_the_folder_gives_the_net_its_logits_divided_by_the_temperature(
     assert f"temperature of {cooling:.3f}" in card
     assert "data.root=..." in card
     assert "| Ambient |" in card
+    with (folder / "README.md").open("a") as file:
+        file.write("\n## Unknown\n\nMeasured by hand.\n")
+    for _ in range(2):  # is kept, each time
+        command("export", checkpoint, f"folder={folder}", "title=Again")
+    again = (folder / "README.md").read_text()
+    assert again.startswith("# Again\n")
+    assert again.endswith(f"{NOTES}\n\n## Unknown\n\nMeasured by hand.\n")
+    assert again.count("by hand") == 1
+    assert NOTES in (PRETRAINED / "README.md").read_text()
 
 
 def test_evaluation_and_prediction_take_the_folder(

@@ -201,3 +201,12 @@ except KeyboardInterrupt:
         preexec_fn=heed_ctrl_c,
     )
     assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+def test_a_name_that_a_launcher_cannot_take_is_one_line_c1() -> None:
+    """C1: Ray keeps the command line as UTF-8, which a path need not be."""
+    error = UnicodeEncodeError("utf-8", "data.root=caf\udce9", 13, 14, "surrogates not allowed")
+    assert (
+        user_errors.explain_error(error)
+        == "it takes only names that are UTF-8, not data.root=caf\\xe9"
+    )

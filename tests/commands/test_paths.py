@@ -285,17 +285,21 @@ def test_commands_work_with_such_paths_b2(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "packed"])
+@pytest.mark.parametrize("name", [NASTY, "caf\udce9\nline:~=,'\"$x"])
+@pytest.mark.parametrize("launcher", ["basic", "packed", "joblib"])
 def test_a_sweep_keeps_such_paths_b2(
-    command: Callable[..., str], nasty: Path, tmp_path: Path, launcher: str
+    command: Callable[..., str], nasty: Path, tmp_path: Path, launcher: str, name: str
 ) -> None:
     """B2: Hydra writes the overrides of each job again, and a launcher hands them on."""
-    small = ["data=folder", f"data.root={nasty.name}", "data.duration=2.5", *TINY]
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    nasty.rename(name)
+    small = ["data=folder", f"data.root={name}", "data.duration=2.5", *TINY]
     trained = ["model=efficient_cnn", "trainer.max_epochs=1", f"outputs={tmp_path / 'a, b #1'}"]
     command("train", "-m", f"hydra/launcher={launcher}", *small, *trained, "seed=1,2")
     results = sorted((tmp_path / "a, b #1" / "train").glob("*/result.json"))
     recorded = [json.loads(path.read_text()) for path in results]
-    assert [each["config"]["data"]["root"] for each in recorded] == [NASTY, NASTY]
+    assert [each["config"]["data"]["root"] for each in recorded] == [name, name]
     assert sorted(each["config"]["seed"] for each in recorded) == [1, 2]
 
 
