@@ -130,7 +130,7 @@ def test_each_command_has_the_path_in_its_config_b2(
     for name in names:
         Path(name).mkdir()
     options = {"data.root": "data=folder", "data.path": "data=table", "data.lists": "data=gtzan"}
-    options["features.checkpoint"] = "features=embedding"
+    options |= {"features.checkpoint": "features=embedding", "features.model": "features=onnx"}
     keys = [key for key in list_path_keys(config) if not key.startswith("distillation.")]
     if config == "spectrogram":  # its data are only a duration
         keys = [key for key in keys if not key.startswith("data.")]
