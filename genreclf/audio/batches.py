@@ -5,14 +5,17 @@ So workers only decode, and the process that wants the features computes them, o
 is one. A class whose attribute `batched` is true has a method `compute_batch`.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
-from genreclf.audio.pool import Event
-from genreclf.audio.workers import Decoding, Row
+from genreclf.audio.pool import Event, map_in_order
+from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.workers import Decoding, Row, extract
 
 CLIPS = 16  # per batch
 
@@ -24,27 +27,44 @@ def choose_work(features: Any) -> Any:
     return Decoding(features.sample_rate, features.duration)
 
 
-def compute_rows(features: Any, decoded: Iterator[Any]) -> Iterator[Row]:
-    """Compute the rows of decoded clips, in their order.
+def extract_in_order(
+    paths: Iterable[str], features: Any, workers: int
+) -> Generator[Row, None, None]:
+    """Yield the features and decoded seconds of each file in order, or why it has none.
 
     Args:
-        features: batched features.
-        decoded: what `extract` gave for `Decoding`, or the DecodeError of a file.
+        paths: the files.
+        features: what is computed of each.
+        workers: number of processes that decode, and compute features that are not batched.
 
     Raises:
-        InputError: the features are not what they declare.
+        InputError: the processes do not start, or the features are not what they declare.
     """
-    while some := [*itertools.islice(decoded, CLIPS)]:
-        clips = [each[0] for each in some if isinstance(each, tuple)]
-        computed = iter(features.compute_batch(clips) if clips else ())
-        for each in some:
-            if not isinstance(each, tuple):
-                yield str(each)
-                continue
-            try:
-                yield check_values(features, next(computed)), each[1]
-            except NotFiniteError:
-                yield f"features={features.name} are not finite numbers"
+    decoded = map_in_order(partial(extract, features=choose_work(features)), paths, workers)
+    with contextlib.closing(decoded):  # without this, an error would leave processes behind
+        if not is_batched(features):
+            yield from map(_tell, decoded)
+            return
+        while some := [*itertools.islice(decoded, CLIPS)]:
+            yield from _compute_rows(features, some)
+
+
+def _tell(row: Any) -> Row:
+    return str(row) if isinstance(row, DecodeError) else row
+
+
+def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
+    """Compute the rows of what `extract` gave for `Decoding`."""
+    clips = [each[0] for each in decoded if isinstance(each, tuple)]
+    computed = iter(features.compute_batch(clips) if clips else ())
+    for each in decoded:
+        if not isinstance(each, tuple):
+            yield _tell(each)
+            continue
+        try:
+            yield check_values(features, next(computed)), each[1]
+        except NotFiniteError:
+            yield f"features={features.name} are not finite numbers"
 
 
 def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
