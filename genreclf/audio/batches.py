@@ -12,10 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
 from genreclf.audio.pool import Event, map_in_order
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.workers import Decoding, Row, extract
+from genreclf.errors import InputError, report_own_failure
 
 CLIPS = 16  # per batch
 
@@ -56,7 +59,7 @@ def _tell(row: Any) -> Row:
 def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
     """Compute the rows of what `extract` gave for `Decoding`."""
     clips = [each[0] for each in decoded if isinstance(each, tuple)]
-    computed = iter(features.compute_batch(clips) if clips else ())
+    computed = iter(_compute_batch(features, clips) if clips else ())
     for each in decoded:
         if not isinstance(each, tuple):
             yield _tell(each)
@@ -72,10 +75,26 @@ def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
     arrived = [event for event in events if not event.ended]
     if not arrived or not is_batched(features):
         return [*events]
-    computed = iter(features.compute_batch([event.value.features for event in arrived]))
+    computed = iter(_compute_batch(features, [event.value.features for event in arrived]))
     return [
         event
         if event.ended
         else event._replace(value=replace(event.value, features=next(computed)))
         for event in events
     ]
+
+
+def _compute_batch(features: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
+    """Compute the features of clips: waveforms (samples,) and their sample rates.
+
+    Raises:
+        InputError: the user's own code fails, or gives another number of results.
+    """
+    with report_own_failure(f"features={features.name}: computing them"):
+        computed = [np.asarray(each) for each in features.compute_batch(clips)]
+    if len(computed) != len(clips):
+        raise InputError(
+            f"features={features.name}: compute_batch gives {len(computed)} results for "
+            f"{len(clips)} clips; correct {type(features).__qualname__}"
+        )
+    return computed
