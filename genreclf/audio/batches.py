@@ -5,14 +5,20 @@ So workers only decode, and the process that wants the features computes them, o
 is one. A class whose attribute `batched` is true has a method `compute_batch`.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
-from genreclf.audio.pool import Event
-from genreclf.audio.workers import Decoding, Row
+from genreclf.audio.pool import Event, map_in_order
+from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.workers import Decoding, Row, extract
+from genreclf.errors import InputError, report_own_failure
 
 CLIPS = 16  # per batch
 
@@ -24,27 +30,44 @@ def choose_work(features: Any) -> Any:
     return Decoding(features.sample_rate, features.duration)
 
 
-def compute_rows(features: Any, decoded: Iterator[Any]) -> Iterator[Row]:
-    """Compute the rows of decoded clips, in their order.
+def extract_in_order(
+    paths: Iterable[str], features: Any, workers: int
+) -> Generator[Row, None, None]:
+    """Yield the features and decoded seconds of each file in order, or why it has none.
 
     Args:
-        features: batched features.
-        decoded: what `extract` gave for `Decoding`, or the DecodeError of a file.
+        paths: the files.
+        features: what is computed of each.
+        workers: number of processes that decode, and compute features that are not batched.
 
     Raises:
-        InputError: the features are not what they declare.
+        InputError: the processes do not start, or the features are not what they declare.
     """
-    while some := [*itertools.islice(decoded, CLIPS)]:
-        clips = [each[0] for each in some if isinstance(each, tuple)]
-        computed = iter(features.compute_batch(clips) if clips else ())
-        for each in some:
-            if not isinstance(each, tuple):
-                yield str(each)
-                continue
-            try:
-                yield check_values(features, next(computed)), each[1]
-            except NotFiniteError:
-                yield f"features={features.name} are not finite numbers"
+    decoded = map_in_order(partial(extract, features=choose_work(features)), paths, workers)
+    with contextlib.closing(decoded):  # without this, an error would leave processes behind
+        if not is_batched(features):
+            yield from map(_tell, decoded)
+            return
+        while some := [*itertools.islice(decoded, CLIPS)]:
+            yield from _compute_rows(features, some)
+
+
+def _tell(row: Any) -> Row:
+    return str(row) if isinstance(row, DecodeError) else row
+
+
+def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
+    """Compute the rows of what `extract` gave for `Decoding`."""
+    clips = [each[0] for each in decoded if isinstance(each, tuple)]
+    computed = iter(_compute_batch(features, clips) if clips else ())
+    for each in decoded:
+        if not isinstance(each, tuple):
+            yield _tell(each)
+            continue
+        try:
+            yield check_values(features, next(computed)), each[1]
+        except NotFiniteError:
+            yield f"features={features.name} are not finite numbers"
 
 
 def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
@@ -52,10 +75,26 @@ def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
     arrived = [event for event in events if not event.ended]
     if not arrived or not is_batched(features):
         return [*events]
-    computed = iter(features.compute_batch([event.value.features for event in arrived]))
+    computed = iter(_compute_batch(features, [event.value.features for event in arrived]))
     return [
         event
         if event.ended
         else event._replace(value=replace(event.value, features=next(computed)))
         for event in events
     ]
+
+
+def _compute_batch(features: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
+    """Compute the features of clips: waveforms (samples,) and their sample rates.
+
+    Raises:
+        InputError: the user's own code fails, or gives another number of results.
+    """
+    with report_own_failure(f"features={features.name}: computing them"):
+        computed = [np.asarray(each) for each in features.compute_batch(clips)]
+    if len(computed) != len(clips):
+        raise InputError(
+            f"features={features.name}: compute_batch gives {len(computed)} results for "
+            f"{len(clips)} clips; correct {type(features).__qualname__}"
+        )
+    return computed

@@ -52,6 +52,7 @@ KINDS = {
     "features.window": (NUMBER,),
     "classes": (TEXTS, TEXT),
     "fill": (NUMBER,),
+    "init.frozen": (TEXTS,),
     "scheduler.mode": (TEXT,),
     "model.gamma": (NUMBER, TEXT),
     "model.kernels": (KERNELS,),

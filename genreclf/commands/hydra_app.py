@@ -232,6 +232,7 @@ def _quiet_lightning() -> None:
         ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
         ".*does not have many workers.*",  # a batch is read in a few milliseconds
         ".*LeafSpec.*is deprecated.*",
+        ".*in eval mode at the start of training.*",  # init.frozen
         "Glyph .* missing from font.*",  # figures show a box; a run has hundreds of these lines
     ):
         warnings.filterwarnings("ignore", message)

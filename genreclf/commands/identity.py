@@ -143,6 +143,8 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     add(config, "")
     if flat.get("cache") != "float16":  # other caches do not change values
         flat.pop("cache", None)
+    if not flat.get("init.frozen"):  # added later
+        flat.pop("init.frozen", None)
     return flat
 
 

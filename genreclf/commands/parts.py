@@ -71,6 +71,7 @@ def make_parts(config: DictConfig) -> Parts:
         progress_bar=plain["trainer"].get("enable_progress_bar") is not False,
         trust=[*plain["trust"], *list_code([plain["model"], plain["features"]])],
         config=plain,
+        frozen=plain["init"].get("frozen") or [] if "init" in plain else [],
         **{name: plain[name] for name in SETTINGS},
     )
     check_used(parts.make_model(classes=2))

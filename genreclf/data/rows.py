@@ -5,19 +5,15 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genreclf.audio.batches import choose_work, compute_rows
+from genreclf.audio.batches import extract_in_order
 from genreclf.audio.content import UNREADABLE
 from genreclf.audio.descriptions import identify_features
-from genreclf.audio.own_features import is_batched
-from genreclf.audio.pool import map_in_order
-from genreclf.audio.sound_files import DecodeError
-from genreclf.audio.workers import Row, extract
+from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import Store
 from genreclf.errors import InputError
@@ -111,17 +107,14 @@ def extract_rows(
     if copied := sum(content in known for _, content in pending):
         log.info("%d of %d tracks are copied from other stores", copied, len(pending))
     paths = (track.path for track, content in pending if content not in known)
-    work = partial(extract, features=choose_work(features))
-    extracted: Any = map_in_order(work, paths, workers)
+    extracted = extract_in_order(paths, features, workers)
     with contextlib.closing(extracted):  # without this, an error would leave processes behind
-        found_rows = compute_rows(features, extracted) if is_batched(features) else extracted
         for _, content in pending:
             if content in known:
                 store, row = known[content]
                 yield store.read([row])[0], float(store.durations[row])
             else:
-                found = next(found_rows)
-                yield str(found) if isinstance(found, DecodeError) else found
+                yield next(extracted)
 
 
 def _open_stores(folder: Path, identity: Mapping[str, Any]) -> list[Store]:

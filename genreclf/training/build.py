@@ -1,6 +1,6 @@
 """Builds what Lightning trains, the data module and the classifier, from the parts of a run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,7 @@ class Parts:
         progress_bar: whether training shows a progress bar.
         trust: what a checkpoint may import besides genreclf (`genreclf.trust`).
         config: the resolved config, which result.json and the loggers record.
+        frozen: names of the layers that keep their pretrained weights.
     """
 
     features: Features
@@ -115,6 +116,7 @@ class Parts:
     progress_bar: bool
     trust: list[str]
     config: dict[str, Any]
+    frozen: Sequence[str] = ()
 
 
 def check_size(least: int, features: Features, shape: tuple[int, int]) -> None:
@@ -145,6 +147,7 @@ def load_pretrained(parts: Parts, bins: int | None = None) -> finetune.TrainedMo
         parts.normalise,
         bins,
         parts.trust,
+        parts.frozen,
     )
 
 
@@ -237,6 +240,8 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     description["last_layer"] = find_last_layer(model, len(store.classes), clips)
     if parts.fast:
         model = fused.fuse(model)
+    if pretrained is not None:
+        finetune.freeze(model, parts.frozen)
     if parts.compile:
         if turns.get_member():  # the networks of a pack differ, but have their code in common
             torch._dynamo.config.recompile_limit = RECOMPILATIONS

@@ -255,7 +255,7 @@ class Classifier(pl.LightningModule):
         try:
             head = self.embedding_head or nn.Identity()
             trained = [*self.net.parameters(), *head.parameters(), *self.loss.parameters()]
-            optimizer = self._make_optimizer(trained)
+            optimizer = self._make_optimizer([each for each in trained if each.requires_grad])
             scheduler = self._make_scheduler(optimizer)
             check_schedule(optimizer, scheduler)
             return {"optimizer": optimizer, "lr_scheduler": scheduler}

@@ -1,6 +1,7 @@
 """Fine-tuning: pretrained weights as the initial weights of a run (`init=...`)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 from genreclf.audio.descriptions import describe_features
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
+from genreclf.models.encoders import musicnn_weights
+from genreclf.models.encoders.musicnn_features import MusicnnMel
 from genreclf.protocols import Features
 from genreclf.training.normalisation import require_pretrained
+from genreclf.training.sources import MUSICNN
 
 
 def load_pretrained(
@@ -21,11 +25,13 @@ def load_pretrained(
     normalise: Callable[..., nn.Module],
     bins: int | None = None,
     trust: Sequence[str] = (),
+    frozen: Sequence[str] = (),
 ) -> TrainedModel | None:
     """Load the model whose weights are fine-tuned; None for random weights.
 
     Args:
-        checkpoint: checkpoint with the weights; None for random weights.
+        checkpoint: checkpoint with the weights, or "musicnn" for its published ones; None for
+            random weights.
         make_model: `make_model(classes=n)` makes a network like the one that the run trains.
         settings: the settings of this network, with `_target_`.
         features: the features of the run.
@@ -33,9 +39,11 @@ def load_pretrained(
             partial of it.
         bins: number of bins of the features; None if the data does not exist yet.
         trust: packages, besides genreclf, from which the checkpoint's model may be imported.
+        frozen: names of the layers that keep these weights.
 
     Raises:
-        InputError: there is no such checkpoint, or its model or features are different.
+        InputError: there is no such checkpoint, its model or features are different, or it has no
+            such layers.
     """
     inherited = getattr(normalise, "func", normalise) is require_pretrained
     if checkpoint is None:
@@ -47,7 +55,10 @@ def load_pretrained(
             "init uses the normalisation of the pretrained model: leave out normalise=..., and "
             "experiments that set it (init=pretrained includes the recipe of experiment=best)"
         )
-    pretrained = load_checkpoint(checkpoint, trust)
+    if checkpoint == MUSICNN:
+        pretrained = _load_musicnn(getattr(features, "duration", 30.0))
+    else:
+        pretrained = load_checkpoint(checkpoint, trust)
     for name, own, theirs in (
         ("features", describe_features(features), describe_features(pretrained.features)),
         (
@@ -66,7 +77,16 @@ def load_pretrained(
             f"init.checkpoint={checkpoint} was trained on features of {pretrained.bins} bins; "
             f"these have {bins}"
         )
+    find_frozen(pretrained.net, frozen)
     return pretrained
+
+
+def _load_musicnn(duration: float) -> TrainedModel:
+    """Load musicnn with its published weights; which tracks it has seen is not known."""
+    settings = {"_target_": "genreclf.models.Musicnn"}
+    features, net = MusicnnMel(duration), musicnn_weights.load_published()
+    bins = features.shape[0]
+    return TrainedModel(net, [*musicnn_weights.TAGS], features, bins, None, model=settings)
 
 
 def _list_defaults(model: nn.Module) -> dict[str, Any]:
@@ -100,3 +120,36 @@ def copy_weights(
             )
         weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
     model.load_state_dict(weights, strict=False)
+
+
+def find_frozen(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Find the layers of these names.
+
+    Raises:
+        InputError: there is none of this name, or no other layer is left to be trained.
+    """
+    layers = dict(model.named_modules())
+    if unknown := [name for name in names if name not in layers or not name]:
+        children = ", ".join(name for name, _ in model.named_children())
+        raise InputError(f"init.frozen: no layer {unknown[0]} in this model; it has {children}")
+    found = [layers[name] for name in names]
+    kept = {parameter for layer in found for parameter in layer.parameters()}
+    if found and kept >= {*model.parameters()}:
+        raise InputError("init.frozen: no layer is left to be trained; leave some out")
+    return found
+
+
+def freeze(model: nn.Module, names: Sequence[str]) -> None:
+    """Keep the weights of layers, and the statistics of their batch norms, as they are.
+
+    Raises:
+        InputError: as `find_frozen`.
+    """
+    for layer in find_frozen(model, names):
+        layer.requires_grad_(False).eval()
+        for module in layer.modules():
+            module.train = partial(_stay, module)  # Lightning switches to training at each epoch
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

@@ -163,7 +163,7 @@ def test_a_path_is_neither_empty_nor_a_pipe_in_any_key_of_any_command(
 def list_keys_to_try(config: str) -> list[tuple[str, list[str]]]:
     """List the keys of a command that hold paths, each with the option that has it."""
     options = {"data.root": "data=folder", "data.path": "data=table", "data.lists": "data=gtzan"}
-    options["features.checkpoint"] = "features=embedding"
+    options |= {"features.checkpoint": "features=embedding", "features.model": "features=onnx"}
     keys = [key for key in list_path_keys(config) if not key.startswith("distillation.")]
     if config == "spectrogram":  # its data are only a duration
         keys = [key for key in keys if not key.startswith("data.")]

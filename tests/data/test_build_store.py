@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from conftest import heed_ctrl_c
 
-import genreclf.data.rows as rows_module
-from genreclf.audio import decode
+from genreclf.audio import batches, decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store
 from genreclf.data.datasets import Folder, Npz, Synthetic
@@ -61,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(Path(path).name)
             yield function(path)
 
-    monkeypatch.setattr(rows_module, "map_in_order", extract_here)
+    monkeypatch.setattr(batches, "map_in_order", extract_here)
     return names
 
 

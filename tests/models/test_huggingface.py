@@ -174,6 +174,26 @@ def test_what_a_short_clip_is_filled_up_with_is_not_averaged(tmp_path: Path) -> 
     np.testing.assert_allclose(found[:, 0], states[0, :100].mean(dim=0), atol=1e-5)
 
 
+def test_fewer_windows_are_computed_together_where_memory_is_short(
+    wav2vec2: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, clips = HuggingFaceEmbedding(wav2vec2, window=2.0), [(make_noise(10.0), RATE)]
+    expected = features.compute_batch(clips)
+    encoder = features._load("cpu")
+    forward, most = encoder.net.forward, 2
+
+    def run_out(input_values: torch.Tensor, **settings: Any) -> Any:
+        if len(input_values) > most:
+            raise torch.OutOfMemoryError
+        return forward(input_values, **settings)
+
+    monkeypatch.setattr(encoder.net, "forward", run_out)
+    np.testing.assert_allclose(features.compute_batch(clips)[0], expected[0], atol=1e-6)
+    most = 0
+    with pytest.raises(InputError, match=r"a window of 2 s needs more memory than the GPU has"):
+        features.compute_batch(clips)
+
+
 def test_short_and_silent_clips_have_features(wav2vec2: str) -> None:
     for clip in (make_noise(1), np.zeros(3 * RATE, np.float32)):
         assert np.isfinite(compute_features(HuggingFaceEmbedding(wav2vec2), clip, RATE)).all()

@@ -80,7 +80,14 @@ class HuggingFaceEncoder:
         except InputError:
             raise
         except torch.OutOfMemoryError:
-            raise
+            if len(windows) == 1:
+                raise InputError(
+                    f"{self.where}: a window of {self.seconds:g} s needs more memory than the GPU "
+                    "has; set a shorter features.window, or compute on the CPU: "
+                    "CUDA_VISIBLE_DEVICES="
+                ) from None
+            halves = np.array_split(windows, 2)
+            return np.concatenate([self.embed(half) for half in halves])
         except Exception as error:
             raise InputError(describe_failure(self.where, error)) from error
         return values.float().cpu().numpy()

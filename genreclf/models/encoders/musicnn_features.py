@@ -78,6 +78,35 @@ class MusicnnFrames(MusicnnEmbedding):
         return compute_units(cut_patches(compute_mel(waveform))[: self.shape[1]]).T
 
 
+@dataclasses.dataclass(frozen=True)
+class MusicnnMel:
+    """musicnn's input, to train the network on: log10(10000 x + 1) of the mel power x.
+
+    A clip shorter than a patch of 3 s is repeated.
+    """
+
+    duration: float = 30.0  # s; longer clips are cut, shorter ones end in silence
+
+    name: ClassVar[str] = "musicnn_mel"
+    sample_rate: ClassVar[int] = SAMPLE_RATE
+    version: ClassVar[int] = 1
+    unit: ClassVar[str] = "log10 of power"
+    bin_axis: ClassVar[str] = "frequency"
+    silence: ClassVar[tuple[float, ...]] = (0.0,)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(bands, frames) of every clip."""
+        return BANDS, 1 + max(int(self.duration * SAMPLE_RATE), SHORTEST) // HOP_LENGTH
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Compute float32 features (bands, frames) of a waveform (samples,) at 16 kHz."""
+        return compute_mel(waveform)
+
+
 def compute_tags(waveform: np.ndarray) -> dict[str, float]:
     """Compute the probability of each of musicnn's 50 tags, averaged over patches of 3 s.
 

@@ -15,6 +15,7 @@ from genreclf.files import locate_cache
 from genreclf.models.encoders.digests import digest_tensors
 
 if TYPE_CHECKING:
+    from genreclf.models.encoders.musicnn import Musicnn
     from genreclf.models.encoders.musicnn_inference import MusicnnInference
 
 COMMAND = "genreclf download model=musicnn"
@@ -67,9 +68,8 @@ def read_weights() -> dict[str, np.ndarray]:
     return weights
 
 
-@lru_cache(maxsize=1)
-def load_network() -> MusicnnInference:
-    """Load the network with the published weights for inference, once per process.
+def load_published() -> Musicnn:
+    """Load the network with the published weights, which can be trained further.
 
     Raises:
         InputError: as `read_weights`.
@@ -77,9 +77,20 @@ def load_network() -> MusicnnInference:
     import torch
 
     from genreclf.models.encoders.musicnn import Musicnn
-    from genreclf.models.encoders.musicnn_inference import MusicnnInference
 
     net = Musicnn(len(TAGS), units=UNITS)
     weights = {name: torch.from_numpy(values) for name, values in read_weights().items()}
     net.load_state_dict(weights, strict=False)  # without the numbers of batches of the batch norms
-    return MusicnnInference(net.eval())
+    return net.eval()
+
+
+@lru_cache(maxsize=1)
+def load_network() -> MusicnnInference:
+    """Load the network with the published weights for inference, once per process.
+
+    Raises:
+        InputError: as `read_weights`.
+    """
+    from genreclf.models.encoders.musicnn_inference import MusicnnInference
+
+    return MusicnnInference(load_published())
