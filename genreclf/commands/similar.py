@@ -124,15 +124,21 @@ def _build_features(library: "Library", trust: Sequence[str]) -> Any:
     from genreclf.data.store import format_identity
 
     try:
-        features = build_features(dict(library.features), trust)
-        if not callable(features):
+        built = build_features(dict(library.features), trust)
+        if not callable(built):
             raise InputError("its embeddings did not come from audio, so no file can be compared")
+        features: Any = built
         if (identity := identify_features(features)) != dict(library.identity):
             raise InputError(
                 f"its embeddings were made by {format_identity(dict(library.identity))}, this "
                 f"installation has {format_identity(identity)}: write it again with genreclf embed"
             )
         check_features(features)
+        if tuple(features.shape) != (library.size, 1):
+            raise InputError(
+                f"its embeddings have {library.size} values, but features={features.name} have "
+                f"{features.shape[0]}: write it again with genreclf embed"
+            )
     except InputError as error:
         raise InputError(f"{library.name}: {error}") from None
     return features

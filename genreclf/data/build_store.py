@@ -179,7 +179,7 @@ def _write(plan: StorePlan, workers: int) -> None:
     with StoreWriter(plan.path, *arguments) as writer:
         _write_rows(
             writer,
-            extract_rows(plan.tracks, contents, features, writer.done, workers, plan.path.parent),
+            extract_rows(plan.tracks, contents, features, writer.done, workers, plan.path),
         )
         writer.finish(Scaling(silence=get_silence(features)))
 

@@ -16,6 +16,7 @@ from genreclf.audio.descriptions import identify_features
 from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import Store
+from genreclf.data.store_writer import PARTIAL, UnfinishedRows, name_partial
 from genreclf.errors import InputError
 from genreclf.protocols import FeatureDataset
 
@@ -83,11 +84,12 @@ def extract_rows(
     features: Any,
     done: int,
     workers: int,
-    folder: Path,
+    path: Path,
 ) -> Iterator[Row]:
     """Yield rows in the order of the tracks.
 
-    Rows that another store already has, for the same audio and features, are copied from there.
+    Rows that another store already has, for the same audio and features, are copied from there,
+    even if it was interrupted before it was finished.
 
     Args:
         tracks: all tracks of the store.
@@ -95,14 +97,15 @@ def extract_rows(
         features: the stored features.
         done: how many tracks have a row already.
         workers: number of processes that extract features.
-        folder: the folder of the other stores.
+        path: the store; the others are in the same folder.
 
     Raises:
         InputError: the processes do not start, or features are not what they declare.
     """
-    stores = _open_stores(folder, identify_features(features))
+    identity = identify_features(features)
+    stores = _open_stores(path.parent, identity)
     _warn_of_order(stores, tracks)
-    known = _find_rows(stores, set(contents[done:]))
+    known = _find_rows([*_open_unfinished(path, identity), *stores], set(contents[done:]))
     pending = list(zip(tracks, contents, strict=True))[done:]
     if copied := sum(content in known for _, content in pending):
         log.info("%d of %d tracks are copied from other stores", copied, len(pending))
@@ -126,6 +129,16 @@ def _open_stores(folder: Path, identity: Mapping[str, Any]) -> list[Store]:
     return [store for store in stores if store.source.identity == identity]
 
 
+def _open_unfinished(path: Path, identity: Mapping[str, Any]) -> list[UnfinishedRows]:
+    """Open the stores of these features that were interrupted, except the one at `path`."""
+    found = []
+    for other in sorted(path.parent.glob(f"*{PARTIAL}")):
+        if other != name_partial(path):
+            with contextlib.suppress(OSError, KeyError, ValueError):  # damaged, or being written
+                found.append(UnfinishedRows(other))
+    return [rows for rows in found if rows.identity == identity]
+
+
 def _warn_of_order(stores: Sequence[Store], tracks: Sequence[Track]) -> None:
     """Warn if a dataset lists its tracks in another order than before: it must always be one."""
     ids = [track.id for track in tracks]
@@ -142,9 +155,11 @@ def _warn_of_order(stores: Sequence[Store], tracks: Sequence[Track]) -> None:
                 return
 
 
-def _find_rows(stores: Sequence[Store], wanted: set[str]) -> dict[str, tuple[Store, int]]:
+def _find_rows(
+    stores: Sequence[Store | UnfinishedRows], wanted: set[str]
+) -> dict[str, tuple[Store | UnfinishedRows, int]]:
     """Find rows of stores that were made from this audio."""
-    found: dict[str, tuple[Store, int]] = {}
+    found: dict[str, tuple[Store | UnfinishedRows, int]] = {}
     for store in stores:
         rows = enumerate(store.contents)
         found |= {content: (store, row) for row, content in rows if content in wanted}

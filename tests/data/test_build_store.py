@@ -20,6 +20,7 @@ from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store
 from genreclf.data.datasets import Folder, Npz, Synthetic
 from genreclf.data.store import Store
+from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
 
 MEL = Mel(duration=2.5, n_mels=16, n_fft=1024, hop_length=1024)
@@ -298,6 +299,36 @@ def test_an_interrupted_extraction_goes_on(
     assert len(store) == 2 * 12 * 12
     assert len(set(store.row_sha1)) == 2 * 12  # every copy alike
     assert not partial.exists()
+
+
+def test_rows_of_an_interrupted_store_are_copied_if_the_data_changed(
+    music: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed extraction is not lost because a file was added or removed before the next."""
+    root, accept = tmp_path / "some", StoreWriter.accept
+    shutil.copytree(music / "Rock", root / "Rock")
+    shutil.copytree(music / "Folk", root / "Folk")
+
+    def stop(self: StoreWriter, *row: Any) -> None:
+        if self.done == 10:
+            raise KeyboardInterrupt
+        accept(self, *row)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreWriter, "accept", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_store(Folder(root, 2.5), MEL, outputs=tmp_path, workers=1)
+    assert len([*tmp_path.glob("stores/*.partial")]) == 1
+    removed = min((root / "Folk").glob("*.mp3"))
+    removed.unlink()
+    shutil.copy(music / "Rock" / "01-01.mp3", root / "Folk" / "new.mp3")
+    decoded.clear()
+    store = build_store(Folder(root, 2.5), MEL, outputs=tmp_path, workers=1)
+    assert len(store) == 24
+    assert len(decoded) == 24 - 9
+    whole = build_store(Folder(root, 2.5), MEL, outputs=tmp_path / "new", workers=1)
+    assert store.row_sha1 == whole.row_sha1
+    assert np.array_equal(store.durations, whole.durations)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from genreclf.audio.descriptions import describe_features, identify_features
-from genreclf.data import Npz, Track, library_files
+from genreclf.data import Npz, Track, library_formats
 from genreclf.data.library import Library, convert_store
 from genreclf.data.library_files import check_writable, read_library, write_library
 from genreclf.data.store import Store
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_b11(
     library: Library, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B11: any name of a file survives, also if its bytes are not UTF-8."""
-    monkeypatch.setattr(library_files, "BLOCK", 3)  # other blocks than those that were written
+    monkeypatch.setattr(library_formats, "BLOCK", 3)  # other blocks than those that were written
     write_library(tmp_path / name, library)
     found = read_library(tmp_path / name)
     assert np.array_equal(read_rows(found), read_rows(library))

@@ -1,0 +1,223 @@
+"""The two formats of files of embeddings, Parquet and npz: see `library_files`."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genreclf.data.datasets.arrays import DAMAGE, open_archive, read_array
+from genreclf.data.datasets.track import MISSING
+from genreclf.data.library import BLOCK, TEXTS, Library
+from genreclf.errors import InputError
+from genreclf.files import format_path, write_atomically
+
+VERSION = 1
+IN_NPZ = {"track_id": "track_ids", "genre": "labels", "embedding": "features"}  # other names
+NAME = "genreclf"  # of the description
+
+
+class Content(NamedTuple):
+    """What a file holds, as `library.Library` has it, with paths as they were escaped."""
+
+    texts: dict[str, list[str]]
+    durations: np.ndarray
+    size: int
+    described: Mapping[str, Any]
+    read_blocks: Callable[[], Iterator[np.ndarray]]
+
+
+def write_parquet(
+    path: Path, library: Library, columns: Mapping[str, list[str]], described: str
+) -> None:
+    """Write a Parquet file, with a row group for each block of embeddings.
+
+    Args:
+        path: the file; it is replaced once the new one is complete.
+        library: embeddings and durations.
+        columns: the texts, valid UTF-8.
+        described: JSON that identifies the features.
+
+    Raises:
+        InputError: pyarrow is missing.
+    """
+    pyarrow, parquet = import_parquet(path)
+    embedding = pyarrow.list_(pyarrow.float32(), library.size)
+    fields = [(name, pyarrow.string()) for name in TEXTS]
+    fields += [("duration", pyarrow.float32()), ("embedding", embedding)]
+    schema = pyarrow.schema(fields, metadata={NAME: described})
+    names = [*TEXTS, "duration"]
+    with (
+        write_atomically(path, "wb") as file,
+        parquet.ParquetWriter(
+            file,
+            schema,
+            use_dictionary=names,
+            compression={**dict.fromkeys(names, "SNAPPY"), "embedding.list.element": "NONE"},
+        ) as writer,
+    ):
+        start = 0
+        for block in library.read_blocks():
+            rows = slice(start, start + len(block))
+            values = pyarrow.array(np.ascontiguousarray(block, np.float32).ravel())
+            arrays = [pyarrow.array(columns[name][rows], pyarrow.string()) for name in TEXTS]
+            arrays += [
+                pyarrow.array(library.durations[rows]),
+                pyarrow.FixedSizeListArray.from_arrays(values, library.size),
+            ]
+            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
+            start += len(block)
+
+
+def write_npz(
+    path: Path, library: Library, columns: Mapping[str, list[str]], described: str
+) -> None:
+    """Write an archive as `numpy.savez` does, but the embeddings block by block.
+
+    The arguments are those of `write_parquet`.
+    """
+    texts = {name: np.array(column, dtype=np.str_) for name, column in columns.items()}
+    for name in ("artist", "album"):  # data=npz refuses these texts
+        texts[name] = np.where(np.isin(texts[name], sorted(MISSING)), "", texts[name])
+    if not any(columns["genre"]):
+        del texts["genre"]
+    arrays = {**texts, "duration": library.durations, NAME: np.array(described)}
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (len(library), library.size)}
+    with (
+        write_atomically(path, "wb") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            archive.writestr(f"{IN_NPZ.get(name, name)}.npy", content.getvalue())
+        member = zipfile.ZipInfo("features.npy")  # stored as it is: numbers hardly shrink
+        with archive.open(member, "w", force_zip64=True) as stream:
+            np.lib.format.write_array_header_2_0(stream, shape)
+            for block in library.read_blocks():
+                stream.write(np.ascontiguousarray(block, "<f4").tobytes())
+
+
+def read_parquet(path: Path) -> Content:
+    """Read a Parquet file that `write_parquet` wrote.
+
+    Raises:
+        InputError: it is damaged, or was not written by this version; or pyarrow is missing.
+    """
+    pyarrow, parquet = import_parquet(path)
+    try:
+        with parquet.ParquetFile(path, memory_map=True) as file:
+            schema = file.schema_arrow
+            described = (schema.metadata or {}).get(NAME.encode())
+            found = parse_description(path, described)
+            size = schema.field("embedding").type.list_size
+            table = file.read(columns=[*TEXTS, "duration"])
+        texts = {name: table[name].to_pylist() for name in TEXTS}
+        durations = table["duration"].to_numpy()
+    except (OSError, KeyError, AttributeError, pyarrow.ArrowException) as error:
+        raise describe_damage(path, error) from None
+
+    def read_blocks() -> Iterator[np.ndarray]:
+        try:
+            with parquet.ParquetFile(path, memory_map=True) as file:
+                for batch in file.iter_batches(BLOCK, columns=["embedding"]):
+                    values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+                    yield values.reshape(-1, size)
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
+            raise describe_damage(path, error) from None
+
+    return Content(texts, durations, size, found, read_blocks)
+
+
+def read_npz(path: Path) -> Content:
+    """Read an archive that `write_npz` wrote.
+
+    Raises:
+        InputError: it is damaged, or was not written by this version.
+    """
+    with path.open("rb") as content, open_archive(path, content) as archive:
+        described = read_array(archive, path, NAME).item() if NAME in archive else None
+        found = parse_description(path, described)
+        count = len(read_array(archive, path, "track_ids"))
+        texts = {}
+        for name in TEXTS:
+            stored = IN_NPZ.get(name, name)
+            known = name != "genre" or stored in archive
+            texts[name] = read_array(archive, path, stored).tolist() if known else [""] * count
+        durations = read_array(archive, path, "duration")
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("features.npy") as stream:
+            shape, _ = _read_header(stream)
+    except (KeyError, *DAMAGE) as error:
+        raise describe_damage(path, error) from None
+
+    def read_blocks() -> Iterator[np.ndarray]:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open("features.npy") as stream:
+                (rows, size), dtype = _read_header(stream)
+                for start in range(0, rows, BLOCK):
+                    count = min(BLOCK, rows - start)
+                    values = stream.read(count * size * dtype.itemsize)
+                    yield np.frombuffer(values, dtype).reshape(count, size)
+        except (KeyError, *DAMAGE) as error:
+            raise describe_damage(path, error) from None
+
+    if len(shape) != 2 or shape[0] != count:
+        raise describe_damage(path, f"features of shape {shape} for {count} tracks")
+    return Content(texts, durations, shape[1], found, read_blocks)
+
+
+def _read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Read shape and type of an array in a .npy stream."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, in_columns, dtype = read[np.lib.format.read_magic(stream)](stream)
+    if in_columns or dtype.kind != "f":
+        raise ValueError("the embeddings are no rows of numbers")
+    return shape, dtype
+
+
+def parse_description(path: Path, described: bytes | str | None) -> dict[str, Any]:
+    """Parse the JSON that identifies the features.
+
+    Raises:
+        InputError: there is none, or it is of another version or damaged.
+    """
+    if described is None:
+        raise InputError(f"{format_path(path)}: not written by genreclf embed")
+    try:
+        found = json.loads(described)
+        if found["version"] != VERSION:
+            raise InputError(
+                f"{format_path(path)}: written by another version of genreclf; write it again with "
+                "genreclf embed"
+            )
+        if not isinstance(found["features"], dict) or not isinstance(found["identity"], dict):
+            raise ValueError("features and identity are needed")
+    except (ValueError, KeyError, TypeError) as error:
+        raise describe_damage(path, error) from None
+    return found
+
+
+def describe_damage(path: Path, error: object) -> InputError:
+    """Make the error of a file that cannot be read."""
+    reason = " ".join(str(error).split())
+    return InputError(f"{format_path(path)}: not a readable file of embeddings ({reason})")
+
+
+def import_parquet(path: Path) -> tuple[Any, Any]:
+    """Import pyarrow and pyarrow.parquet; InputError if they are not installed."""
+    try:
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError(
+            f"{format_path(path)}: Parquet needs pyarrow; pip install 'genreclf[parquet]', or use "
+            "a file that ends in .npz"
+        ) from None
+    return pyarrow, parquet
