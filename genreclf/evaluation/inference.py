@@ -22,6 +22,7 @@ from torch import Tensor
 
 from genreclf.audio.own_features import check_available
 from genreclf.errors import InputError
+from genreclf.evaluation.genre_map import GenreMap
 from genreclf.evaluation.inputs import (
     AudioInput,
     check_audio,
@@ -31,10 +32,13 @@ from genreclf.evaluation.inputs import (
     stream_input,
     stream_inputs,
 )
+from genreclf.evaluation.two_inputs import TwoInputs
+from genreclf.evaluation.vocabulary import Vocabulary
 from genreclf.evaluation.windows import FileWindows, compute_files
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.models.embedding import compute_embedding
 from genreclf.models.fused import fuse
+from genreclf.models.model_files import TAGS
 from genreclf.models.novelty import THRESHOLD
 
 UNKNOWN = "unknown"  # instead of a genre
@@ -57,7 +61,8 @@ class Prediction:
 
     Args:
         path: path of the file, as given; empty for a waveform.
-        scores: probability of each genre, highest first; empty if there is an error.
+        scores: probability of each genre, highest first; empty if there is an error. They add up
+            to 1, except those of musicnn's tags: several may apply to a track, or none.
         timeline: the windows in order; silent ones are left out.
         error: why there are no scores, such as "no such file"; empty if there are.
         notes: remarks about the file, each a line, such as that it is truncated.
@@ -65,6 +70,9 @@ class Prediction:
             less so, as a mean over the windows, weighted as the scores are. None if there is an
             error or the model cannot tell.
         threshold: the novelty above which the genre is "unknown".
+        tags: probability of each label that is not a genre, such as a mood, highest first; empty
+            for models that know only genres.
+        vocabulary: what the genres and tags are called, such as "musicnn's 50 tags".
     """
 
     path: str
@@ -74,6 +82,8 @@ class Prediction:
     notes: list[str] = field(default_factory=list)
     novelty: float | None = None
     threshold: float = THRESHOLD
+    tags: dict[str, float] = field(default_factory=dict)
+    vocabulary: str = ""
 
     @property
     def is_unknown(self) -> bool:
@@ -87,24 +97,35 @@ class Prediction:
 
 
 def load(
-    checkpoint: str | os.PathLike[str] = "pretrained",
+    checkpoint: str | os.PathLike[str] = TAGS,
     device: str | torch.device = "auto",
     trust: Sequence[str] = (),
+    genre_map: GenreMap | None = None,
 ) -> "Model":
     """Load a trained model to predict the genres of audio.
 
     Args:
-        checkpoint: "pretrained" for the model that comes with genreclf, the folder of a run (for
-            its best checkpoint), a folder from `genreclf export`, or a checkpoint file.
+        checkpoint: "tags" for musicnn, whose 50 tags include 31 genres; "fma8" (or "pretrained")
+            for the model that comes with genreclf, with eight genres of FMA; the folder of a run
+            (for its best checkpoint), a folder from `genreclf export`, or a checkpoint file.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one.
         trust: packages, such as ["mypackage"], whose code the checkpoint may run if its model or
             features are not part of genreclf. Name only packages whose authors you trust.
+        genre_map: genres of your own and the labels of the model that each stands for, such as
+            {"Rock": ["rock", "punk"], "Club": "House"}; the path of a YAML file of such lines; or
+            "fma", which maps musicnn's tags to genres of FMA.
 
     Raises:
-        InputError: there is no such checkpoint or device, the checkpoint is damaged, or its model
-            belongs to a package that is not trusted.
+        InputError: there is no such checkpoint or device, the checkpoint is damaged, its model
+            belongs to a package that is not trusted, the weights of musicnn have not been
+            downloaded, or the map does not fit the model.
     """
-    return Model(load_checkpoint(os.fspath(checkpoint), trust), device)
+    name, chosen = os.fspath(checkpoint), choose_device(device)
+    if name != TAGS:
+        return Model(load_checkpoint(name, trust), chosen, genre_map)
+    from genreclf.models.encoders.musicnn_tagger import load_tagger
+
+    return Model(load_tagger(), chosen, genre_map)
 
 
 class Model:
@@ -113,20 +134,31 @@ class Model:
     Args:
         trained: the network and what it was trained on; it is moved to the device.
         device: the device, as for `load`.
+        genre_map: genres of your own, as for `load`.
 
     Attributes:
         trained: the network, its normalisation and what it was trained on.
-        classes: names of the genres, in the order of the network's outputs.
+        classes: names of the genres, in the order of the network's outputs or of the map.
+        vocabulary: what the answers are made of: `name`, `genres`, `tags`.
         features: the input of the network, such as a `genreclf.audio.MelFrames`.
         device: the `torch.device` on which it runs.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or the map does not fit the model.
     """
 
-    def __init__(self, trained: TrainedModel, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self,
+        trained: TrainedModel,
+        device: str | torch.device = "auto",
+        genre_map: GenreMap | None = None,
+    ) -> None:
         self.device = choose_device(device)
-        self.trained, self.classes, self.features = trained, trained.classes, trained.features
+        self.trained, self.features = trained, trained.features
+        self.vocabulary = Vocabulary.choose(trained, genre_map)
+        self.classes = self.vocabulary.genres
+        rated = trained.novelty_input
+        self._inputs = TwoInputs(trained.features, rated) if rated is not None else None
         self._net = fuse(trained.net).eval().to(self.device)
         self._normalise = trained.normalise.to(self.device)
 
@@ -169,7 +201,7 @@ class Model:
             raise InputError(f"threshold={threshold}: a number from 0 to 1 is needed")
         if isinstance(audio, str | os.PathLike) or is_waveform(audio):
             checked = check_audio(audio)
-            batches = stream_input(checked, self.features, overlap)
+            batches = stream_input(checked, self._inputs or self.features, overlap)
             (found,) = compute_files(batches, self._score)
             return self._summarise(checked if isinstance(checked, str) else "", found, threshold)
         if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
@@ -212,7 +244,7 @@ class Model:
         self, audio: Iterable[AudioInput], overlap: float, threshold: float
     ) -> Iterator[Prediction]:
         paths: dict[int, str] = {}
-        batches = stream_inputs(audio, self.features, overlap, paths)
+        batches = stream_inputs(audio, self._inputs or self.features, overlap, paths)
         several = operator.length_hint(audio, 2) > 1
         score = partial(self._score, few=FEW if several else 2)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
@@ -236,11 +268,13 @@ class Model:
         return values
 
     def _score(self, rows: Sequence[np.ndarray], few: int = 2) -> np.ndarray:
-        """Compute scores and, as a last column, the novelty (0 if the model has none)."""
-        scores = self._compute(rows, self._score_batch, few)
+        """Compute scores of genres, of tags, and the novelty (0 if the model has none)."""
+        if not rows:
+            return np.empty((0, 0), np.float32)
+        rows, rated = self._inputs.divide(rows) if self._inputs else (rows, rows)
+        scores = self.vocabulary.combine(self._compute(rows, self._score_batch, few))
         rate = self.trained.novelty
-        novelty = rate.rate(rows) if rate and rows else np.zeros(len(rows))
-        return np.column_stack([scores, novelty]) if rows else scores
+        return np.column_stack([scores, rate.rate(rated) if rate else np.zeros(len(rated))])
 
     def _embed(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         return self._compute(rows, self._embed_batch)
@@ -250,24 +284,39 @@ class Model:
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def _score_batch(self, features: Tensor) -> Tensor:
-        return self._net(features).softmax(dim=1)
+        logits = self._net(features)
+        return logits.sigmoid() if self.trained.multi_label else logits.softmax(dim=1)
 
     def _embed_batch(self, features: Tensor) -> Tensor:
-        return compute_embedding(self._net, len(self.classes), features)
+        return compute_embedding(self._net, len(self.trained.classes), features)
 
     def _summarise(self, path: str, found: FileWindows, threshold: float) -> Prediction:
         """Make the prediction of a file from the scores and the novelty of its windows."""
+        names, tags = self.classes, self.vocabulary.tags
         if error := found.error:
-            return Prediction(path, {}, [], error, found.notes)
+            return Prediction(path, {}, [], error, found.notes, vocabulary=self.vocabulary.name)
         rated = self.trained.novelty is not None
         timeline = []
         for span, (*own, strange) in zip(found.spans, found.values, strict=True):
-            best = int(np.argmax(own))
-            genre = UNKNOWN if rated and strange > threshold else self.classes[best]
+            best = int(np.argmax(own[: len(names)]))
+            genre = UNKNOWN if rated and strange > threshold else names[best]
             novelty = float(strange) if rated else None
             timeline.append(TimelineEntry(*span, genre, float(own[best]), novelty))
         *mean, strange = found.average()
-        order = np.argsort(-np.array(mean), kind="stable")
-        scores = {self.classes[i]: float(mean[i]) for i in order}
-        novelty = float(strange) if rated else None
-        return Prediction(path, scores, timeline, "", found.notes, novelty, threshold)
+        return Prediction(
+            path,
+            _sort_scores(names, mean[: len(names)]),
+            timeline,
+            "",
+            found.notes,
+            float(strange) if rated else None,
+            threshold,
+            _sort_scores(tags, mean[len(names) :]),
+            self.vocabulary.name,
+        )
+
+
+def _sort_scores(names: list[str], scores: list[float]) -> dict[str, float]:
+    """Sort scores: highest first, equal ones as they come."""
+    order = np.argsort(-np.array(scores), kind="stable")
+    return {names[int(i)]: float(scores[int(i)]) for i in order}

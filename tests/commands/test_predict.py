@@ -124,7 +124,8 @@ def test_the_table_shows_the_likeliest_genres_and_where_they_change(
 ) -> None:
     assert predict.main([str(files), "--checkpoint", checkpoint, "--top", "2"]) == 1
     out, err = capfd.readouterr()
-    first, second = out.splitlines()
+    vocabulary, first, second = out.splitlines()
+    assert vocabulary == "vocabulary: 4 genres: Ambient, Dance, Folk, Rock"
     assert first.startswith(str(files / "a.mp3"))
     assert first.count(" %") == 2
     assert first.partition(".mp3")[2].split() == second.partition(".MP3")[2].split()

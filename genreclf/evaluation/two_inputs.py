@@ -1,0 +1,59 @@
+"""The inputs of a network and of a novelty score that rates other features, from one window.
+
+Without PyTorch, as the processes that decode import it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import soxr
+
+from genreclf.audio.own_features import compute_features
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoInputs:
+    """Features of the same window, one after the other.
+
+    Args:
+        first: the input of the network.
+        second: what the novelty score rates; a window is decoded at its sample rate.
+    """
+
+    first: Any
+    second: Any
+
+    name: ClassVar[str] = "two_inputs"
+    padded: ClassVar[bool] = False
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waveforms it takes."""
+        return self.second.sample_rate
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the waveforms it takes, at most."""
+        return self.first.duration
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(1, values) of every clip."""
+        return 1, sum(bins * frames for bins, frames in (self.first.shape, self.second.shape))
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Compute float32 (1, values) of a waveform (samples,)."""
+        resampled = soxr.resample(waveform, sample_rate, self.first.sample_rate, quality="HQ")
+        first = compute_features(self.first, resampled, self.first.sample_rate)
+        second = compute_features(self.second, waveform, sample_rate)
+        return np.concatenate([first.ravel(), second.ravel()])[None]
+
+    def divide(self, rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Divide rows into the features of both kinds, each (bins, frames)."""
+        size = int(np.prod(self.first.shape))
+        return (
+            [row[0, :size].reshape(self.first.shape) for row in rows],
+            [row[0, size:].reshape(self.second.shape) for row in rows],
+        )
