@@ -45,8 +45,8 @@ def read_genre_map(given: GenreMap, labels: Sequence[str]) -> dict[str, list[str
         The labels of each genre, spelled as the model spells them.
 
     Raises:
-        InputError: there is no such file, it is not such a map, a label is not one of the model's,
-            or it belongs to two genres.
+        InputError: there is no such file, it is not such a map, has a single genre, a label is not
+            one of the model's, or it belongs to two genres.
     """
     if isinstance(given, Mapping):
         return _check_map(given, labels, "genre_map")
@@ -64,18 +64,22 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
         """Refuses a key that occurs twice, of which YAML would take the last."""
 
     def build_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        pairs = [(loader.construct_object(key), value) for key, value in node.value]  # pyright: ignore
-        keys = [str(key) for key, _ in pairs]
-        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
-            raise InputError(f"map={path}: {twice[0]} is there twice; write all its labels once")
-        return {key: loader.construct_object(value, deep=True) for key, value in pairs}  # pyright: ignore
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)  # pyright: ignore
+            if not isinstance(key, str):
+                raise InputError(f"map={path}: {key!r} is not a name; write it in quotes")
+            if key in found:
+                raise InputError(f"map={path}: {key} is there twice; write all its labels once")
+            found[key] = loader.construct_object(value_node, deep=True)  # pyright: ignore
+        return found
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, build_mapping)
     try:
         return yaml.load(locate_path(path).read_text(encoding="utf-8-sig"), Loader)
     except OSError as error:
         raise InputError(f"map={path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or error
@@ -110,6 +114,10 @@ def _check_map(given: Any, labels: Sequence[str], where: str) -> dict[str, list[
                 )
             owners[own] = genre
             found.setdefault(genre, []).append(own)
+    if len(found) == 1:
+        raise InputError(
+            f"{where}: two genres or more are needed; all music would be {next(iter(found))}"
+        )
     return found
 
 

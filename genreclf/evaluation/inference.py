@@ -43,6 +43,7 @@ from genreclf.models.novelty import THRESHOLD
 
 UNKNOWN = "unknown"  # instead of a genre
 FEW = 16  # windows that are computed on one core while workers decode on the others
+SEVERAL = 2  # windows that are worth several cores
 
 
 class TimelineEntry(NamedTuple):
@@ -62,7 +63,7 @@ class Prediction:
     Args:
         path: path of the file, as given; empty for a waveform.
         scores: probability of each genre, highest first; empty if there is an error. They add up
-            to 1, except those of musicnn's tags: several may apply to a track, or none.
+            to 1, except those of musicnn's tags without a map: several may apply, or none.
         timeline: the windows in order; silent ones are left out.
         error: why there are no scores, such as "no such file"; empty if there are.
         notes: remarks about the file, each a line, such as that it is truncated.
@@ -246,28 +247,30 @@ class Model:
         paths: dict[int, str] = {}
         batches = stream_inputs(audio, self._inputs or self.features, overlap, paths)
         several = operator.length_hint(audio, 2) > 1
-        score = partial(self._score, few=FEW if several else 2)
+        score = partial(self._score, few=FEW if several else SEVERAL)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
             for number, found in enumerate(compute_files(batches, score)):
                 yield self._summarise(paths.pop(number), found, threshold)
 
     def _compute(
-        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = 2
+        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = SEVERAL
     ) -> np.ndarray:
         """Compute results, float32 (len(rows), size), of features (bins, frames).
 
-        Fewer than `few` are computed on one core: several would only wait for each other.
+        Fewer than `few` are computed on one core: several would only wait for each other, unless
+        the network divides its work itself.
         """
         if not rows:
             return np.empty((0, 0), np.float32)
-        with torch.inference_mode(), threadpool_limits(1 if len(rows) < few else None):
+        limit = len(rows) < few and not getattr(self._net, "divides_work", False)
+        with torch.inference_mode(), threadpool_limits(1 if limit else None):
             batch = torch.from_numpy(np.stack(rows)).to(self.device)
             values = compute(self._normalise(batch)).float().cpu().numpy()
         if not np.isfinite(values).all() and not self._has_finite_weights():
             raise InputError("the model's results are not finite numbers: its weights are damaged")
         return values
 
-    def _score(self, rows: Sequence[np.ndarray], few: int = 2) -> np.ndarray:
+    def _score(self, rows: Sequence[np.ndarray], few: int = SEVERAL) -> np.ndarray:
         """Compute scores of genres, of tags, and the novelty (0 if the model has none)."""
         if not rows:
             return np.empty((0, 0), np.float32)

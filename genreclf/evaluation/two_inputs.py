@@ -19,19 +19,15 @@ class TwoInputs:
 
     Args:
         first: the input of the network.
-        second: what the novelty score rates; a window is decoded at its sample rate.
+        second: what the novelty score rates.
     """
 
     first: Any
     second: Any
 
     name: ClassVar[str] = "two_inputs"
+    sample_rate: ClassVar[None] = None  # the file's own: each resamples once, as it does alone
     padded: ClassVar[bool] = False
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz of the waveforms it takes."""
-        return self.second.sample_rate
 
     @property
     def duration(self) -> float:
@@ -45,10 +41,14 @@ class TwoInputs:
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 (1, values) of a waveform (samples,)."""
-        resampled = soxr.resample(waveform, sample_rate, self.first.sample_rate, quality="HQ")
-        first = compute_features(self.first, resampled, self.first.sample_rate)
-        second = compute_features(self.second, waveform, sample_rate)
-        return np.concatenate([first.ravel(), second.ravel()])[None]
+        values = []
+        for features in (self.first, self.second):
+            rate = features.sample_rate
+            samples = waveform
+            if rate != sample_rate:
+                samples = soxr.resample(waveform, sample_rate, rate, quality="HQ")
+            values.append(compute_features(features, samples, rate).ravel())
+        return np.concatenate(values)[None]
 
     def divide(self, rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Divide rows into the features of both kinds, each (bins, frames)."""

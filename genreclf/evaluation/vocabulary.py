@@ -9,6 +9,8 @@ import numpy as np
 from genreclf.evaluation.genre_map import FMA, GenreMap, read_genre_map
 from genreclf.models.checkpoint import TrainedModel
 
+LEAST = 1e-12  # probability of a genre
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -20,8 +22,10 @@ class Vocabulary:
         tags: names of what else may apply, such as moods.
         sources: for each genre, then each tag: the numbers of the model's classes that count for
             it.
-        multi_label: as in `TrainedModel`. The probability of a genre with several classes is their
-            sum; if they can all apply at the same time, it is the highest.
+        multi_label: as in `TrainedModel`. The score of a genre with several classes is their sum;
+            if they can all apply at the same time, it is the highest.
+        mapped: whether the genres are those of a map. Their scores are then shares, which add up to
+            1: how likely each is for music of one of them (make bench-tags).
         left_out: genres of the model that a map does not use.
     """
 
@@ -30,6 +34,7 @@ class Vocabulary:
     tags: list[str]
     sources: list[list[int]]
     multi_label: bool = False
+    mapped: bool = False
     left_out: Sequence[str] = ()
 
     @classmethod
@@ -46,7 +51,7 @@ class Vocabulary:
         others = set(trained.no_genres)
         genres = {label: [label] for label in trained.classes if label not in others}
         title = trained.vocabulary or f"{len(genres)} genres: {', '.join(genres)}"
-        left_out: list[str] = []
+        left_out: Sequence[str] = ()
         if genre_map is not None:
             genres, own = read_genre_map(genre_map, trained.classes), genres
             title = f"{_name_map(genre_map, len(genres))}, from {title.partition(':')[0]}"
@@ -57,12 +62,17 @@ class Vocabulary:
         numbers = {label: number for number, label in enumerate(trained.classes)}
         sources = [[numbers[label] for label in named] for named in genres.values()]
         sources += [[numbers[label]] for label in tags]
-        return cls(title, [*genres], tags, sources, trained.multi_label, left_out)
+        mapped = genre_map is not None
+        return cls(title, [*genres], tags, sources, trained.multi_label, mapped, left_out)
 
     def combine(self, scores: np.ndarray) -> np.ndarray:
         """Combine scores (n, classes) to those of the genres and tags, (n, genres + tags)."""
         unite = np.max if self.multi_label else np.sum
-        return np.stack([unite(scores[:, own], axis=1) for own in self.sources], axis=1)
+        found = np.stack([unite(scores[:, own], axis=1) for own in self.sources], axis=1)
+        if self.mapped:
+            genres = np.maximum(found[:, : len(self.genres)], LEAST)
+            found[:, : len(self.genres)] = genres / genres.sum(axis=1, keepdims=True)
+        return found
 
 
 def _name_map(given: GenreMap, count: int) -> str:

@@ -31,13 +31,14 @@ LOWEST = 1e-7  # probability, whose logit is finite
 
 
 class MusicnnTagger(nn.Module):
-    """musicnn for `MusicnnMel`: its probabilities and units are averaged over audible patches.
+    """musicnn for `MusicnnMel`: averages over patches, weighted by their audible frames.
 
     Args:
         net: the trained network.
     """
 
     embedding_size = UNITS
+    divides_work = True  # among threads of its own
 
     def __init__(self, net: Musicnn) -> None:
         super().__init__()
@@ -52,21 +53,24 @@ class MusicnnTagger(nn.Module):
             embedded: also return the mean of the units before the tags, (batch, 200).
         """
         patches = features.unflatten(2, (-1, PATCH)).transpose(1, 2)
-        audible = (patches > 0).flatten(2).any(dim=2)  # (batch, patches)
-        audible[:, 0] |= ~audible.any(dim=1)
-        heard = patches[audible]
+        audible = (patches > 0).any(dim=2).float().mean(dim=2)  # (batch, patches): share of frames
+        audible[:, 0] += (audible.amax(dim=1) == 0).float()  # a clip without any has one, too
+        heard = audible > 0
         if features.device.type == "cpu":
-            units = embed_in_threads(self._faster[0], heard)
+            units = embed_in_threads(self._faster[0], patches[heard])
         else:
-            units = self.net.embed(self.net.pool(heard))
-        counts = audible.sum(dim=1).tolist()
-        scores = torch.stack(
-            [each.mean(dim=0) for each in self.net.tags(units).sigmoid().split(counts)]
-        )
+            units = self.net.embed(self.net.pool(patches[heard]))
+        weights = (audible / audible.sum(dim=1, keepdim=True))[heard]
+        counts = heard.sum(dim=1).tolist()
+        scores = add_up(self.net.tags(units).sigmoid(), weights, counts)
         logits = scores.clamp(LOWEST, 1 - LOWEST).logit()
-        if not embedded:
-            return logits
-        return logits, torch.stack([each.mean(dim=0) for each in units.split(counts)])
+        return (logits, add_up(units, weights, counts)) if embedded else logits
+
+
+def add_up(rows: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
+    """Add up rows (patches, size) with their weights, a number of patches for each clip."""
+    weighted = rows * weights[:, None]
+    return torch.stack([each.sum(dim=0) for each in weighted.split(counts)])
 
 
 def embed_in_threads(net: MusicnnInference, patches: Tensor) -> Tensor:
