@@ -88,7 +88,8 @@ def test_a_map_gives_the_users_genres(
     path.write_text("Rap: [hiphop]\nLoud: rock\n")
     assert predict.main([str(fma_clip), "--map", str(path)]) == 1
     assert capfd.readouterr().err == (
-        f"genreclf: --map {path}: Rap: the model has no label hiphop; did you mean Hip-Hop or pop?\n"
+        f"genreclf: --map {path}: Rap: the model has no label hiphop; did you mean Hip-Hop or "
+        "pop?\n"
     )
 
 
