@@ -162,7 +162,7 @@ def _make_parser() -> argparse.ArgumentParser:
         type=_parse_positive,
         metavar="N",
         help="how many genres, and how many tags that are no genres, to show for each file "
-        "(default: 3 in a table, all in json and csv)",
+        "(default: 3 in a table, of tags those of at least 10 %%; all in json and csv)",
     )
     parser.add_argument(
         "--overlap",
