@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
-    from genreclf.evaluation.inference import Prediction
+    from genreclf.evaluation.prediction import Prediction
 
 WIDEST = 60  # characters of a path in a table of aligned columns
 LIKELY = 0.1  # probability of a tag in a table
@@ -60,7 +60,7 @@ def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction],
             report_remark(prediction.path, prediction.error)
             return
         if not named and prediction.vocabulary:
-            print(f"vocabulary: {prediction.vocabulary}")
+            print(f"vocabulary: {escape(prediction.vocabulary)}")
             named = True
         column = max(map(len, prediction.scores))
         best = itertools.islice(prediction.scores.items(), top or 3)

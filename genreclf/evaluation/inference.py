@@ -11,9 +11,8 @@ import contextlib
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -32,69 +31,18 @@ from genreclf.evaluation.inputs import (
     stream_input,
     stream_inputs,
 )
+from genreclf.evaluation.prediction import Prediction, summarise_windows
 from genreclf.evaluation.two_inputs import TwoInputs
 from genreclf.evaluation.vocabulary import Vocabulary
-from genreclf.evaluation.windows import FileWindows, compute_files
+from genreclf.evaluation.windows import compute_files
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.models.embedding import compute_embedding
 from genreclf.models.fused import fuse
 from genreclf.models.model_files import TAGS
 from genreclf.models.novelty import THRESHOLD
 
-UNKNOWN = "unknown"  # instead of a genre
 FEW = 16  # windows that are computed on one core while workers decode on the others
 SEVERAL = 2  # windows that are worth several cores
-
-
-class TimelineEntry(NamedTuple):
-    """The most likely genre of one window, or "unknown"."""
-
-    start: float  # s
-    end: float  # s
-    genre: str
-    score: float  # the probability of the most likely one
-    novelty: float | None = None  # as in `Prediction`
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The genres of a file or waveform.
-
-    Args:
-        path: path of the file, as given; empty for a waveform.
-        scores: probability of each genre, highest first; empty if there is an error. They add up
-            to 1, except those of musicnn's tags without a map: several may apply, or none.
-        timeline: the windows in order; silent ones are left out.
-        error: why there are no scores, such as "no such file"; empty if there are.
-        notes: remarks about the file, each a line, such as that it is truncated.
-        novelty: how unlike the training data it is, 0 to 1: the share of held-out tracks that were
-            less so, as a mean over the windows, weighted as the scores are. None if there is an
-            error or the model cannot tell.
-        threshold: the novelty above which the genre is "unknown".
-        tags: probability of each label that is not a genre, such as a mood, highest first; empty
-            for models that know only genres.
-        vocabulary: what the genres and tags are called, such as "musicnn's 50 tags".
-    """
-
-    path: str
-    scores: dict[str, float]
-    timeline: list[TimelineEntry]
-    error: str = ""
-    notes: list[str] = field(default_factory=list)
-    novelty: float | None = None
-    threshold: float = THRESHOLD
-    tags: dict[str, float] = field(default_factory=dict)
-    vocabulary: str = ""
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it is unlike the training data: speech, noise, or music far from every genre."""
-        return self.novelty is not None and self.novelty > self.threshold
-
-    @property
-    def genre(self) -> str:
-        """The most likely genre, or "unknown"; empty if there is an error."""
-        return UNKNOWN if self.is_unknown else next(iter(self.scores), "")
 
 
 def load(
@@ -158,7 +106,7 @@ class Model:
         self.trained, self.features = trained, trained.features
         self.vocabulary = Vocabulary.choose(trained, genre_map)
         self.classes = self.vocabulary.genres
-        rated = trained.novelty_input
+        self._rated, rated = trained.novelty is not None, trained.novelty_input
         self._inputs = TwoInputs(trained.features, rated) if rated is not None else None
         self._net = fuse(trained.net).eval().to(self.device)
         self._normalise = trained.normalise.to(self.device)
@@ -204,7 +152,8 @@ class Model:
             checked = check_audio(audio)
             batches = stream_input(checked, self._inputs or self.features, overlap)
             (found,) = compute_files(batches, self._score)
-            return self._summarise(checked if isinstance(checked, str) else "", found, threshold)
+            path = checked if isinstance(checked, str) else ""
+            return summarise_windows(path, found, self.vocabulary, self._rated, threshold)
         if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
             raise InputError(
                 "predict: a path, (waveform, sample_rate) or an iterable of these is needed, not "
@@ -219,7 +168,7 @@ class Model:
             audio: a path, or a tuple of a waveform and its sample rate in Hz, as for `predict`.
 
         Returns:
-            float32 (size,), the mean over the windows; 608 numbers for "pretrained".
+            float32 (size,), the mean over the windows; 608 numbers for "fma8", 200 for "tags".
 
         Raises:
             InputError: the audio does not decode, is silent or is shorter than 2 s; or for the
@@ -250,7 +199,9 @@ class Model:
         score = partial(self._score, few=FEW if several else SEVERAL)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
             for number, found in enumerate(compute_files(batches, score)):
-                yield self._summarise(paths.pop(number), found, threshold)
+                yield summarise_windows(
+                    paths.pop(number), found, self.vocabulary, self._rated, threshold
+                )
 
     def _compute(
         self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = SEVERAL
@@ -292,34 +243,3 @@ class Model:
 
     def _embed_batch(self, features: Tensor) -> Tensor:
         return compute_embedding(self._net, len(self.trained.classes), features)
-
-    def _summarise(self, path: str, found: FileWindows, threshold: float) -> Prediction:
-        """Make the prediction of a file from the scores and the novelty of its windows."""
-        names, tags = self.classes, self.vocabulary.tags
-        if error := found.error:
-            return Prediction(path, {}, [], error, found.notes, vocabulary=self.vocabulary.name)
-        rated = self.trained.novelty is not None
-        timeline = []
-        for span, (*own, strange) in zip(found.spans, found.values, strict=True):
-            best = int(np.argmax(own[: len(names)]))
-            genre = UNKNOWN if rated and strange > threshold else names[best]
-            novelty = float(strange) if rated else None
-            timeline.append(TimelineEntry(*span, genre, float(own[best]), novelty))
-        *mean, strange = found.average()
-        return Prediction(
-            path,
-            _sort_scores(names, mean[: len(names)]),
-            timeline,
-            "",
-            found.notes,
-            float(strange) if rated else None,
-            threshold,
-            _sort_scores(tags, mean[len(names) :]),
-            self.vocabulary.name,
-        )
-
-
-def _sort_scores(names: list[str], scores: list[float]) -> dict[str, float]:
-    """Sort scores: highest first, equal ones as they come."""
-    order = np.argsort(-np.array(scores), kind="stable")
-    return {names[int(i)]: float(scores[int(i)]) for i in order}

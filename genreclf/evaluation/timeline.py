@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:  # it imports PyTorch
-    from genreclf.evaluation.inference import TimelineEntry
+    from genreclf.evaluation.prediction import TimelineEntry
 
 MOST = 8  # segments
 SHORTEST = 1 / 20  # of the whole timeline

@@ -23,7 +23,7 @@ from genreclf.data import Folder
 from genreclf.data.build_store import build_store
 from genreclf.errors import InputError
 from genreclf.evaluation import inputs
-from genreclf.evaluation.inference import Prediction, TimelineEntry
+from genreclf.evaluation.prediction import Prediction, TimelineEntry
 from genreclf.models.checkpoint import load_checkpoint
 
 RATE = 22050
@@ -421,7 +421,7 @@ def test_names_beyond_the_terminals_encoding_b11(
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     if kind == "table":
-        lines = done.stdout.decode("cp1252").splitlines()
+        _, *lines = done.stdout.decode("cp1252").splitlines()
         starts = [r"\u65e5\u672c.mp3", r"latin1 \udce9.mp3", r"line\nbreak \x1b[31m.mp3"]
         assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
     elif kind == "json":

@@ -10,7 +10,7 @@ import pytest
 
 from genreclf.commands import predict
 from genreclf.errors import InputError
-from genreclf.evaluation.inference import Prediction, TimelineEntry
+from genreclf.evaluation.prediction import Prediction, TimelineEntry
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.model_files import PRETRAINED, digest_checkpoint, locate_checkpoint
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from genreclf.evaluation.inference import TimelineEntry
+from genreclf.evaluation.prediction import TimelineEntry
 from genreclf.evaluation.timeline import find_segments
 
 
