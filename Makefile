@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce bench bench-gpu bench-launchers docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean bench-formats bench-library bench-similar bench-unknown fuzz novelty
+.PHONY: help demo reproduce bench bench-gpu bench-launchers docs pretrained ablations test test-fast test-lowest test-examples coverage lint typecheck clean bench-formats bench-library bench-predict bench-similar bench-tags bench-unknown fuzz novelty
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,12 @@ bench-launchers: $(READY)  ## Run the demo's grid with joblib and packed: time a
 
 bench-unknown: $(READY)  ## Measure how often music and other sounds are called unknown: MUSIC=folder
 	$(BIN)/python tests/bench/unknown.py $(MUSIC) $(BENCH)
+
+bench-tags: $(READY)  ## Compare tags, fma8 and both on folders of FMA's genres: MUSIC=folder
+	$(BIN)/python tests/bench/tags.py $(if $(MUSIC),$(MUSIC),$(error bench-tags: MUSIC=folder is needed)) $(BENCH)
+
+bench-predict: $(READY)  ## Measure the CPU time of genreclf predict, and its limit: MUSIC=folder
+	$(BIN)/python tests/bench/predict_speed.py $(if $(MUSIC),$(MUSIC),$(error bench-predict: MUSIC=folder is needed)) $(BENCH)
 
 bench-formats: $(READY)  ## Measure how audio formats change the bundled model's answers: FOLDER=music
 	$(BIN)/python tests/bench/formats.py $(if $(FOLDER),$(FOLDER),$(error bench-formats: FOLDER=music is needed)) $(BENCH)

@@ -2,7 +2,7 @@
 
     import genreclf
 
-    model = genreclf.load("pretrained")
+    model = genreclf.load("tags")
     model.predict("song.mp3").genre
 
 The public names are imported on first use, so `import genreclf` loads neither PyTorch nor NumPy.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import agreement
 import numpy as np
+import predict_speed
 import pytest
 import reference
 import sides
@@ -17,6 +18,7 @@ from measure import Side, compute_ratio, measure_in_turn
 
 from genreclf.audio import decode
 from genreclf.audio.features import Mel
+from genreclf.models.encoders.musicnn_tagger import load_tagger
 
 BENCH = Path(__file__).parent / "bench"
 
@@ -121,3 +123,24 @@ def test_the_benchmark_of_formats_encodes_and_compares(tmp_path: Path) -> None:
     for name in ("FLAC 24 bit", "FLAC at 192 kHz", "FLAC 5.1", "FLAC, 20 dB quieter"):
         assert lines[name]["largest change of a score"] < 0.02
     assert lines["FLAC at 8 kHz"]["largest change of a score"] > 0.02
+
+
+@pytest.mark.slow
+def test_models_are_compared_on_folders_of_genres(musicnn_weights: Path, real_music: Path) -> None:
+    """`make bench-tags`, on a few clips of each genre."""
+    command = [sys.executable, str(BENCH / "tags.py"), str(real_music), "--limit", "10"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("40 clips, ")
+    assert any(line.startswith("| tags, max | ") for line in lines)
+    assert any(line.startswith("chosen by the other folds, among all genres: ") for line in lines)
+
+
+def test_the_operations_of_musicnn_are_those_of_its_layers(musicnn_weights: Path) -> None:
+    """Two vertical kinds of filters over all positions, three horizontal ones, three layers."""
+    vertical = sum(204 * height * 7 * (96 - height + 1) for height in (67, 38))
+    horizontal = 51 * (128 + 64 + 32) * 96
+    middle = 7 * 64 * (561 + 64 + 64)
+    expected = 2 * 10 * 187 * (vertical + horizontal + middle)
+    clip = torch.rand(1, 96, 1870)
+    assert predict_speed.count_operations(load_tagger().net, clip) == expected  # pyright: ignore

@@ -15,7 +15,7 @@ from mutagen.flac import FLAC
 from mutagen.mp3 import MP3
 from mutagen.ogg import OggFileType
 
-from genreclf.audio.av_reader import FORMATS
+from genreclf.audio.av_files import FORMATS
 from genreclf.audio.pool import map_in_order
 from genreclf.audio.sound_files import DecodeError
 

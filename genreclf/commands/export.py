@@ -20,8 +20,10 @@ from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.evaluation.provenance import shorten_commit
 from genreclf.models.model_files import (
+    BUNDLED,
     CARD,
     PRETRAINED,
+    TAGS,
     WEIGHTS,
     read_checkpoint,
     write_exported,
@@ -38,9 +40,9 @@ def run(config: DictConfig) -> None:
     path = Path(str(config.checkpoint))
     path = path / files.BEST if path.is_dir() else path
     finished = runs.Run.read(path.parent)
-    if str(config.folder) == "pretrained":
+    if str(config.folder) in (*BUNDLED, TAGS):
         raise InputError(
-            "folder=pretrained: this name stands for the model that comes with genreclf; choose "
+            f"folder={config.folder}: this name stands for a model of genreclf itself; choose "
             "another folder"
         )
     folder = Path(str(config.folder or Path(config.outputs, "export", path.parent.name)))

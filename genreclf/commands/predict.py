@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         return _predict(options)
     except InputError as error:
         text = re.sub(r"trust=\[([^\]]+)\]", lambda named: _name_flags(named[1]), str(error))
+        text = re.sub(r"(?<![\w.])(checkpoint|map)=(?=\S)", r"--\1 ", text)
         print(f"genreclf: {text}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # as in `genreclf predict ... | head`
@@ -63,7 +64,14 @@ def _predict(options: argparse.Namespace) -> int:
     start_forkserver(for_many=len(files) > FEW)  # gets ready while this process imports PyTorch
     import genreclf
 
-    model = genreclf.load(options.checkpoint, options.device, options.trust)
+    model = genreclf.load(options.checkpoint, options.device, options.trust, options.map)
+    if left_out := model.vocabulary.left_out:
+        named = [*left_out[:FEW], *[f"{len(left_out) - FEW} more"] * (len(left_out) > FEW)]
+        print(
+            f"genreclf: --map {options.map} leaves out {', '.join(named)}; such music gets the "
+            "nearest of your genres",
+            file=sys.stderr,
+        )
     threshold = _choose_threshold(options.threshold, model)
     failed = 0
     write = WRITERS[options.format](files, options.top)
@@ -124,10 +132,17 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint",
-        default="pretrained",
+        default="tags",
         metavar="MODEL",
-        help="best.ckpt or folder of a run, or folder written by genreclf export "
-        "(default: pretrained, the model that comes with genreclf)",
+        help="tags (the default: musicnn, trained on a million songs, whose 50 tags include 31 "
+        "genres), fma8 (the model that comes with genreclf: eight genres of FMA), best.ckpt or "
+        "folder of a run, or folder written by genreclf export",
+    )
+    parser.add_argument(
+        "--map",
+        metavar="FILE",
+        help="YAML file of genres of your own: on each line a genre and the model's labels that it "
+        "stands for, such as Rock: [rock, punk]; or fma, for the genres of FMA from tags",
     )
     parser.add_argument(
         "--device",
@@ -146,7 +161,8 @@ def _make_parser() -> argparse.ArgumentParser:
         "--top",
         type=_parse_positive,
         metavar="N",
-        help="how many genres to show for each file (default: 3 in a table, all in json and csv)",
+        help="how many genres, and how many tags that are no genres, to show for each file "
+        "(default: 3 in a table, of tags those of at least 10 %%; all in json and csv)",
     )
     parser.add_argument(
         "--overlap",

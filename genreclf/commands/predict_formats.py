@@ -21,9 +21,10 @@ from rich.cells import cell_len
 from genreclf.files import format_path
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
-    from genreclf.evaluation.inference import Prediction
+    from genreclf.evaluation.prediction import Prediction
 
 WIDEST = 60  # characters of a path in a table of aligned columns
+LIKELY = 0.1  # probability of a tag in a table
 
 
 def set_encoding(kind: str) -> None:
@@ -50,27 +51,40 @@ def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction],
     from genreclf.evaluation.timeline import find_segments  # imports NumPy
 
     width = min(WIDEST, max(cell_len(format_path(file)) for file in files))
+    named = False
 
     def write(prediction: Prediction) -> None:
+        nonlocal named
         for note in prediction.notes:
             report_remark(prediction.path, note)
         if prediction.error:
             report_remark(prediction.path, prediction.error)
             return
+        if not named and prediction.vocabulary:
+            print(f"vocabulary: {format_path(prediction.vocabulary)}")
+            named = True
         column = max(map(cell_len, prediction.scores))
         best = itertools.islice(prediction.scores.items(), top or 3)
         cells = [f" {pad(name, column)} {100 * score:3.0f} %" for name, score in best]
         if prediction.is_unknown:
             nearest = ", ".join(" ".join(cell.split()) for cell in cells)
             cells = [f" unknown (nearest: {nearest})"]
+        elif tags := _choose_tags(prediction, top or 3):
+            cells.append(f" + {', '.join(tags)}")
         print(pad(format_path(prediction.path), width), *cells)
-        segments = find_segments(prediction.timeline)
+        segments = find_segments(prediction.timeline, len(prediction.scores))
         if len(segments) > 1:
             changes = [f"{format_clock(at)} {genre}," for at, genre in segments]
             changes = [f"({changes[0]}", *changes[1:-1], f"{changes[-1][:-1]})"]
             print(_wrap(changes, width + 2))
 
     return write
+
+
+def _choose_tags(prediction: Prediction, most: int) -> list[str]:
+    """Choose the likeliest tags that are no genres, among those that are likely at all."""
+    likely = [tag for tag, score in prediction.tags.items() if score >= LIKELY]
+    return likely[:most]
 
 
 def format_clock(seconds: float) -> str:
@@ -102,10 +116,12 @@ def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], 
             print(json.dumps({"path": path, "error": prediction.error, "notes": notes}))
             return
         found = {
+            "vocabulary": prediction.vocabulary,
             "genre": prediction.genre,
             "unknown": prediction.is_unknown,
             "novelty": prediction.novelty,
             "scores": dict(itertools.islice(prediction.scores.items(), top)),
+            "tags": dict(itertools.islice(prediction.tags.items(), top)),
             "notes": notes,
             "timeline": [window._asdict() for window in prediction.timeline],
         }
@@ -115,18 +131,21 @@ def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], 
 
 
 def write_csv(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
-    """Write one row per file and genre."""
+    """Write one row per file and genre, then one per tag that is no genre."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "genre", "score", "error", "notes", "novelty", "unknown"])
+    columns = ["path", "genre", "score", "error", "notes", "novelty", "unknown"]
+    writer.writerow([*columns, "kind", "vocabulary"])
 
     def write(prediction: Prediction) -> None:
         path, notes = prediction.path, "; ".join(prediction.notes)
         if prediction.error:
-            writer.writerow([path, "", "", prediction.error, notes, "", ""])
+            writer.writerow([path, "", "", prediction.error, notes, "", "", "", ""])
         novelty = "" if prediction.novelty is None else f"{prediction.novelty:.6f}"
         unknown = str(prediction.is_unknown).lower() if novelty else ""
-        for genre, score in itertools.islice(prediction.scores.items(), top):
-            writer.writerow([path, genre, f"{score:.6f}", "", notes, novelty, unknown])
+        for kind, scores in (("genre", prediction.scores), ("tag", prediction.tags)):
+            for label, score in itertools.islice(scores.items(), top):
+                row = [path, label, f"{score:.6f}", "", notes, novelty, unknown]
+                writer.writerow([*row, kind, prediction.vocabulary])
 
     return write
 

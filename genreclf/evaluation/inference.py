@@ -11,9 +11,8 @@ import contextlib
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from genreclf.audio.own_features import check_available
 from genreclf.errors import InputError
+from genreclf.evaluation.genre_map import GenreMap
 from genreclf.evaluation.inputs import (
     AudioInput,
     check_audio,
@@ -31,80 +31,50 @@ from genreclf.evaluation.inputs import (
     stream_input,
     stream_inputs,
 )
-from genreclf.evaluation.windows import FileWindows, compute_files
+from genreclf.evaluation.prediction import Prediction, summarise_windows
+from genreclf.evaluation.two_inputs import TwoInputs
+from genreclf.evaluation.vocabulary import Vocabulary
+from genreclf.evaluation.windows import compute_files
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.models.embedding import compute_embedding
 from genreclf.models.fused import fuse
+from genreclf.models.model_files import TAGS
 from genreclf.models.novelty import THRESHOLD
 
-UNKNOWN = "unknown"  # instead of a genre
 FEW = 16  # windows that are computed on one core while workers decode on the others
-
-
-class TimelineEntry(NamedTuple):
-    """The most likely genre of one window, or "unknown"."""
-
-    start: float  # s
-    end: float  # s
-    genre: str
-    score: float  # the probability of the most likely one
-    novelty: float | None = None  # as in `Prediction`
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The genres of a file or waveform.
-
-    Args:
-        path: path of the file, as given; empty for a waveform.
-        scores: probability of each genre, highest first; empty if there is an error.
-        timeline: the windows in order; silent ones are left out.
-        error: why there are no scores, such as "no such file"; empty if there are.
-        notes: remarks about the file, each a line, such as that it is truncated.
-        novelty: how unlike the training data it is, 0 to 1: the share of held-out tracks that were
-            less so, as a mean over the windows, weighted as the scores are. None if there is an
-            error or the model cannot tell.
-        threshold: the novelty above which the genre is "unknown".
-    """
-
-    path: str
-    scores: dict[str, float]
-    timeline: list[TimelineEntry]
-    error: str = ""
-    notes: list[str] = field(default_factory=list)
-    novelty: float | None = None
-    threshold: float = THRESHOLD
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it is unlike the training data: speech, noise, or music far from every genre."""
-        return self.novelty is not None and self.novelty > self.threshold
-
-    @property
-    def genre(self) -> str:
-        """The most likely genre, or "unknown"; empty if there is an error."""
-        return UNKNOWN if self.is_unknown else next(iter(self.scores), "")
+SEVERAL = 2  # windows that are worth several cores
 
 
 def load(
-    checkpoint: str | os.PathLike[str] = "pretrained",
+    checkpoint: str | os.PathLike[str] = TAGS,
     device: str | torch.device = "auto",
     trust: Sequence[str] = (),
+    genre_map: GenreMap | None = None,
 ) -> "Model":
     """Load a trained model to predict the genres of audio.
 
     Args:
-        checkpoint: "pretrained" for the model that comes with genreclf, the folder of a run (for
-            its best checkpoint), a folder from `genreclf export`, or a checkpoint file.
+        checkpoint: "tags" for musicnn, whose 50 tags include 31 genres; "fma8" (or "pretrained")
+            for the model that comes with genreclf, with eight genres of FMA; the folder of a run
+            (for its best checkpoint), a folder from `genreclf export`, or a checkpoint file.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one.
         trust: packages, such as ["mypackage"], whose code the checkpoint may run if its model or
             features are not part of genreclf. Name only packages whose authors you trust.
+        genre_map: genres of your own and the labels of the model that each stands for, such as
+            {"Rock": ["rock", "punk"], "Club": "House"}; the path of a YAML file of such lines; or
+            "fma", which maps musicnn's tags to genres of FMA.
 
     Raises:
-        InputError: there is no such checkpoint or device, the checkpoint is damaged, or its model
-            belongs to a package that is not trusted.
+        InputError: there is no such checkpoint or device, the checkpoint is damaged, its model
+            belongs to a package that is not trusted, the weights of musicnn have not been
+            downloaded, or the map does not fit the model.
     """
-    return Model(load_checkpoint(os.fspath(checkpoint), trust), device)
+    name, chosen = os.fspath(checkpoint), choose_device(device)
+    if name != TAGS:
+        return Model(load_checkpoint(name, trust), chosen, genre_map)
+    from genreclf.models.encoders.musicnn_tagger import load_tagger
+
+    return Model(load_tagger(), chosen, genre_map)
 
 
 class Model:
@@ -113,20 +83,31 @@ class Model:
     Args:
         trained: the network and what it was trained on; it is moved to the device.
         device: the device, as for `load`.
+        genre_map: genres of your own, as for `load`.
 
     Attributes:
         trained: the network, its normalisation and what it was trained on.
-        classes: names of the genres, in the order of the network's outputs.
+        classes: names of the genres, in the order of the network's outputs or of the map.
+        vocabulary: what the answers are made of: `name`, `genres`, `tags`.
         features: the input of the network, such as a `genreclf.audio.MelFrames`.
         device: the `torch.device` on which it runs.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or the map does not fit the model.
     """
 
-    def __init__(self, trained: TrainedModel, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self,
+        trained: TrainedModel,
+        device: str | torch.device = "auto",
+        genre_map: GenreMap | None = None,
+    ) -> None:
         self.device = choose_device(device)
-        self.trained, self.classes, self.features = trained, trained.classes, trained.features
+        self.trained, self.features = trained, trained.features
+        self.vocabulary = Vocabulary.choose(trained, genre_map)
+        self.classes = self.vocabulary.genres
+        self._rated, rated = trained.novelty is not None, trained.novelty_input
+        self._inputs = TwoInputs(trained.features, rated) if rated is not None else None
         self._net = fuse(trained.net).eval().to(self.device)
         self._normalise = trained.normalise.to(self.device)
 
@@ -169,9 +150,10 @@ class Model:
             raise InputError(f"threshold={threshold}: a number from 0 to 1 is needed")
         if isinstance(audio, str | os.PathLike) or is_waveform(audio):
             checked = check_audio(audio)
-            batches = stream_input(checked, self.features, overlap)
+            batches = stream_input(checked, self._inputs or self.features, overlap)
             (found,) = compute_files(batches, self._score)
-            return self._summarise(checked if isinstance(checked, str) else "", found, threshold)
+            path = checked if isinstance(checked, str) else ""
+            return summarise_windows(path, found, self.vocabulary, self._rated, threshold)
         if hasattr(audio, "__array__") or not isinstance(audio, Iterable):
             raise InputError(
                 "predict: a path, (waveform, sample_rate) or an iterable of these is needed, not "
@@ -186,7 +168,7 @@ class Model:
             audio: a path, or a tuple of a waveform and its sample rate in Hz, as for `predict`.
 
         Returns:
-            float32 (size,), the mean over the windows; 608 numbers for "pretrained".
+            float32 (size,), the mean over the windows; 608 numbers for "fma8", 200 for "tags".
 
         Raises:
             InputError: the audio does not decode, is silent or is shorter than 2 s; or for the
@@ -212,35 +194,41 @@ class Model:
         self, audio: Iterable[AudioInput], overlap: float, threshold: float
     ) -> Iterator[Prediction]:
         paths: dict[int, str] = {}
-        batches = stream_inputs(audio, self.features, overlap, paths)
+        batches = stream_inputs(audio, self._inputs or self.features, overlap, paths)
         several = operator.length_hint(audio, 2) > 1
-        score = partial(self._score, few=FEW if several else 2)
+        score = partial(self._score, few=FEW if several else SEVERAL)
         with contextlib.closing(batches):  # without this, an error would leave processes behind
             for number, found in enumerate(compute_files(batches, score)):
-                yield self._summarise(paths.pop(number), found, threshold)
+                yield summarise_windows(
+                    paths.pop(number), found, self.vocabulary, self._rated, threshold
+                )
 
     def _compute(
-        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = 2
+        self, rows: Sequence[np.ndarray], compute: Callable[[Tensor], Tensor], few: int = SEVERAL
     ) -> np.ndarray:
         """Compute results, float32 (len(rows), size), of features (bins, frames).
 
-        Fewer than `few` are computed on one core: several would only wait for each other.
+        Fewer than `few` are computed on one core: several would only wait for each other, unless
+        the network divides its work itself.
         """
         if not rows:
             return np.empty((0, 0), np.float32)
-        with torch.inference_mode(), threadpool_limits(1 if len(rows) < few else None):
+        limit = len(rows) < few and not getattr(self._net, "divides_work", False)
+        with torch.inference_mode(), threadpool_limits(1 if limit else None):
             batch = torch.from_numpy(np.stack(rows)).to(self.device)
             values = compute(self._normalise(batch)).float().cpu().numpy()
         if not np.isfinite(values).all() and not self._has_finite_weights():
             raise InputError("the model's results are not finite numbers: its weights are damaged")
         return values
 
-    def _score(self, rows: Sequence[np.ndarray], few: int = 2) -> np.ndarray:
-        """Compute scores and, as a last column, the novelty (0 if the model has none)."""
-        scores = self._compute(rows, self._score_batch, few)
+    def _score(self, rows: Sequence[np.ndarray], few: int = SEVERAL) -> np.ndarray:
+        """Compute scores of genres, of tags, and the novelty (0 if the model has none)."""
+        if not rows:
+            return np.empty((0, 0), np.float32)
+        rows, rated = self._inputs.divide(rows) if self._inputs else (rows, rows)
+        scores = self.vocabulary.combine(self._compute(rows, self._score_batch, few))
         rate = self.trained.novelty
-        novelty = rate.rate(rows) if rate and rows else np.zeros(len(rows))
-        return np.column_stack([scores, novelty]) if rows else scores
+        return np.column_stack([scores, rate.rate(rated) if rate else np.zeros(len(rated))])
 
     def _embed(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         return self._compute(rows, self._embed_batch)
@@ -250,24 +238,8 @@ class Model:
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def _score_batch(self, features: Tensor) -> Tensor:
-        return self._net(features).softmax(dim=1)
+        logits = self._net(features)
+        return logits.sigmoid() if self.trained.multi_label else logits.softmax(dim=1)
 
     def _embed_batch(self, features: Tensor) -> Tensor:
-        return compute_embedding(self._net, len(self.classes), features)
-
-    def _summarise(self, path: str, found: FileWindows, threshold: float) -> Prediction:
-        """Make the prediction of a file from the scores and the novelty of its windows."""
-        if error := found.error:
-            return Prediction(path, {}, [], error, found.notes)
-        rated = self.trained.novelty is not None
-        timeline = []
-        for span, (*own, strange) in zip(found.spans, found.values, strict=True):
-            best = int(np.argmax(own))
-            genre = UNKNOWN if rated and strange > threshold else self.classes[best]
-            novelty = float(strange) if rated else None
-            timeline.append(TimelineEntry(*span, genre, float(own[best]), novelty))
-        *mean, strange = found.average()
-        order = np.argsort(-np.array(mean), kind="stable")
-        scores = {self.classes[i]: float(mean[i]) for i in order}
-        novelty = float(strange) if rated else None
-        return Prediction(path, scores, timeline, "", found.notes, novelty, threshold)
+        return compute_embedding(self._net, len(self.trained.classes), features)

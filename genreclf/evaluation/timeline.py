@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:  # it imports PyTorch
-    from genreclf.evaluation.inference import TimelineEntry
+    from genreclf.evaluation.prediction import TimelineEntry
 
 MOST = 8  # segments
 SHORTEST = 1 / 20  # of the whole timeline
 LEAST = 1e-3  # probability, so that no window outweighs more than its neighbours
 
 
-def find_segments(timeline: Sequence[TimelineEntry]) -> list[tuple[float, str]]:
+def find_segments(timeline: Sequence[TimelineEntry], classes: int = 0) -> list[tuple[float, str]]:
     """Divide a timeline into segments of one genre each: their start in seconds, and the genre.
+
+    Args:
+        timeline: the windows in order.
+        classes: number of genres that the model knows, over which it spread the probability that is
+            left; 0 for those of the timeline.
+
+    Returns:
+        The segments in order.
 
     The sequence of genres is the likeliest one (Viterbi) if each change costs a penalty. The
     penalty is the least that leaves at most 8 segments, none shorter than a twentieth of the whole;
@@ -25,7 +33,7 @@ def find_segments(timeline: Sequence[TimelineEntry]) -> list[tuple[float, str]]:
     genres = list(dict.fromkeys(window.genre for window in timeline))
     own = np.array([genres.index(window.genre) for window in timeline])
     scores = np.array([window.score for window in timeline])
-    others = (1 - scores) / max(1, len(genres) - 1)
+    others = np.minimum(scores, (1 - scores) / max(1, max(classes, len(genres)) - 1))
     levels = np.repeat(others[:, None], len(genres), axis=1)
     levels[np.arange(len(own)), own] = scores
     levels = np.log(np.maximum(levels, LEAST))

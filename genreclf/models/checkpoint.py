@@ -15,7 +15,7 @@ from torch import nn
 from genreclf.audio.descriptions import build_features
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.models.model_files import read_model_files
+from genreclf.models.model_files import PRETRAINED, locate_checkpoint, read_model_files
 from genreclf.models.normalise import Normalise
 from genreclf.models.novelty import Novelty
 from genreclf.models.own_code import list_changed_code
@@ -39,6 +39,11 @@ class TrainedModel:
         model: settings of the network, with `_target_`.
         novelty: rates how unlike the training data features are; None if the checkpoint does not
             say, like those of early versions and of runs with few tracks.
+        novelty_input: the features that it rates; None for those of the network.
+        multi_label: whether several classes may apply to a track, so that each has a probability of
+            its own (sigmoid); otherwise the probabilities add up to 1 (softmax).
+        no_genres: classes that are not genres, such as moods.
+        vocabulary: what the classes are called together; empty for those of a user's model.
     """
 
     net: nn.Module
@@ -50,6 +55,10 @@ class TrainedModel:
     normalise: nn.Module = field(default_factory=nn.Identity)
     model: dict[str, Any] = field(default_factory=dict)
     novelty: Novelty | None = None
+    novelty_input: Any = None
+    multi_label: bool = False
+    no_genres: Sequence[str] = ()
+    vocabulary: str = ""
 
     @property
     def takes_audio(self) -> bool:
@@ -62,7 +71,8 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
 
     Args:
         path: a checkpoint of `genreclf train`, the folder of its run (for its best checkpoint), a
-            folder of `genreclf export`, or "pretrained" for the model that comes with the package.
+            folder of `genreclf export`, or "fma8" (or "pretrained") for the model that comes with
+            the package.
         trust: packages, besides genreclf, from which it may import model and features.
 
     Raises:
@@ -93,6 +103,7 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
             _build_normalise(weights),
             described["model"],
             Novelty.read(described["novelty"]) if described.get("novelty") else None,
+            vocabulary="FMA's 8 genres" if locate_checkpoint(path).resolve() == PRETRAINED else "",
         )
     except InputError as error:
         raise InputError(f"checkpoint={path}: {error}") from None

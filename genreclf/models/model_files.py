@@ -26,7 +26,9 @@ NOVELTY = "novelty.safetensors"  # of an exported model, if its novelty score wa
 NOVELTY_DIGEST = "novelty_sha256"  # in the description; null if there is no such file
 TRAINED_ON = "trained_on."  # and a key: names of an exported model's tensors of hashes
 SHA1 = 20  # bytes
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+BUNDLED = ("fma8", "pretrained")  # its names
+TAGS = "tags"  # the name of musicnn, which is no checkpoint
 
 
 def read_model_files(path: str | Path) -> dict[str, Any]:
@@ -189,8 +191,17 @@ def _save_sorted(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def locate_checkpoint(path: str | Path) -> Path:
-    """Find the checkpoint file, or the folder of `genreclf export`."""
-    place = PRETRAINED if str(path) == "pretrained" else Path(path)
+    """Find the checkpoint file, or the folder of `genreclf export`.
+
+    Raises:
+        InputError: the path is "tags", which stands for musicnn in predictions alone.
+    """
+    if str(path) == TAGS:
+        raise InputError(
+            "checkpoint=tags: musicnn's tags are for genreclf predict and genreclf.load; choose "
+            "fma8 or a checkpoint, or train on musicnn: features=musicnn model=linear"
+        )
+    place = PRETRAINED if str(path) in BUNDLED else Path(path)
     if (place / BEST).is_file() and not (place / DESCRIPTION).exists():
         return place / BEST
     return place

@@ -130,7 +130,7 @@ def main() -> None:
     songs = find_songs(given.folder, given.songs)
     if not songs or not formats:
         parser.error(f"no {'songs in ' + str(given.folder) if formats else 'such formats'}")
-    model = genreclf.load(device="cpu")
+    model = genreclf.load("fma8", "cpu")
     with tempfile.TemporaryDirectory() as place:
         found = [compare(song, formats, model, Path(place)) for song in songs]
     lines = summarise(formats, found)

@@ -82,7 +82,16 @@ def main() -> None:
         write_library(library, songs)
         write_oddities(library / "odd", songs[0])
         files = [path for path in library.rglob("*") if path.is_file()]
-        command = [sys.executable, "-m", "genreclf", "predict", str(library), "--format", "json"]
+        command = [
+            sys.executable,
+            "-m",
+            "genreclf",
+            "predict",
+            str(library),
+            "--checkpoint",
+            "fma8",
+        ]
+        command += ["--format", "json"]
         with answers.open("wb") as file:
             found: dict[str, Any] = measure(command, dict(os.environ), file, accepted=(1,))
         lines = [json.loads(line) for line in answers.read_text().splitlines()]

@@ -187,12 +187,13 @@ def test_a_net_of_another_version_is_refused(command: Command, run: Path, tmp_pa
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("name", ["pretrained", "fma8", "tags"])
 def test_the_name_of_the_packages_net_is_no_folder(
-    command: Command, run: Path, capsys: pytest.CaptureFixture[str]
+    name: str, command: Command, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        command("export", f"checkpoint={run / 'best.ckpt'}", "folder=pretrained")
-    assert "stands for the model that comes with genreclf" in capsys.readouterr().err
+        command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={name}")
+    assert "stands for a model of genreclf itself" in capsys.readouterr().err
 
 
 def test_a_setting_that_a_net_is_older_than_has_its_default(

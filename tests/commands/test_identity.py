@@ -88,6 +88,10 @@ def test_what_was_chosen_counts(digest: Callable[..., str], overrides: list[str]
     assert digest(*overrides) != digest()
 
 
+def test_both_names_of_the_bundled_model_are_one_run(digest: Callable[..., str]) -> None:
+    assert digest("init=fma8") == digest("init=pretrained")
+
+
 def test_data_and_files_count_by_content(digest: Callable[..., str]) -> None:
     assert digest(data="other") != digest()
     assert digest(init="weights") != digest()

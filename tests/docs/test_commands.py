@@ -220,9 +220,15 @@ def shrink(name: str, arguments: list[str]) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in OURS if is_run(c)], ids=str)
 def test_command_runs(
-    command: Command, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    command: Command,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     name, *arguments = command.words[1:]
+    if name == "predict" and "--checkpoint" not in arguments:
+        request.getfixturevalue("musicnn_weights")
     monkeypatch.chdir(place)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -252,8 +258,14 @@ PYTHON = [block for page in PAGES for block in read_blocks(page) if block.langua
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.page.stem)
 def test_python_block_runs(
-    block: Block, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    block: Block,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if 'load("tags")' in block.text:
+        request.getfixturevalue("musicnn_weights")
     monkeypatch.chdir(place)
     if "results.csv" in block.text:  # a real one
         shutil.copy(ROOT / "docs" / "results" / "emotify.csv", tmp_path / "results.csv")

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from genreclf.evaluation.inference import TimelineEntry
+from genreclf.evaluation.prediction import TimelineEntry
 from genreclf.evaluation.timeline import find_segments
 
 
@@ -26,6 +26,14 @@ def test_the_timeline_of_a_mix_is_a_few_segments() -> None:
     segments = find_segments(make_timeline(heard, 0.6))
     assert [genre for _, genre in segments] == ["R", "J", "P"]
     np.testing.assert_allclose([at for at, _ in segments], [0, 3600, 7800], atol=200)
+
+
+def test_the_scores_of_tags_need_not_add_up() -> None:
+    """The likeliest of 31 genres may have 20 %; the other of two in the timeline is less likely."""
+    assert find_segments(make_timeline("RRRJRRR" * 8 + "J" * 20, 0.2), 31) == [
+        (0, "R"),
+        (1680, "J"),
+    ]
 
 
 def test_segments_are_neither_many_nor_short() -> None:

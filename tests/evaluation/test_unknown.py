@@ -53,7 +53,7 @@ SOUNDS: dict[str, Callable[[], np.ndarray]] = {
 
 @pytest.fixture(scope="module")
 def model() -> genreclf.Model:
-    return genreclf.load(device="cpu")
+    return genreclf.load("fma8", "cpu")
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
@@ -100,20 +100,20 @@ def test_predict_writes_unknown_in_all_formats(
     """B17: the table, JSON and CSV say unknown, keep the scores, and heed --threshold."""
     path = str(tmp_path / "noise.wav")
     soundfile.write(path, nonmusic.make_noise(0)[: 10 * nonmusic.RATE], nonmusic.RATE)
-    assert predict.main([path]) == 0
+    assert predict.main([path, "--checkpoint", "fma8"]) == 0
     assert "unknown (nearest: " in capfd.readouterr().out
-    assert predict.main([path, "--format", "json"]) == 0
+    assert predict.main([path, "--checkpoint", "fma8", "--format", "json"]) == 0
     line = json.loads(capfd.readouterr().out)
     assert (line["genre"], line["unknown"], len(line["scores"])) == ("unknown", True, 8)
     assert line["novelty"] > THRESHOLD
-    assert predict.main([path, "--format", "csv", "--top", "1"]) == 0
+    assert predict.main([path, "--checkpoint", "fma8", "--format", "csv", "--top", "1"]) == 0
     (row,) = csv.DictReader(io.StringIO(capfd.readouterr().out))
     assert row["unknown"] == "true"
     assert float(row["novelty"]) > THRESHOLD
-    assert predict.main([path, "--format", "json", "--threshold", "1"]) == 0
+    assert predict.main([path, "--checkpoint", "fma8", "--format", "json", "--threshold", "1"]) == 0
     assert json.loads(capfd.readouterr().out)["unknown"] is False
     with pytest.raises(SystemExit):
-        predict.main([path, "--threshold", "2"])
+        predict.main([path, "--checkpoint", "fma8", "--threshold", "2"])
     assert "from 0 to 1" in capfd.readouterr().err
 
 
@@ -124,7 +124,7 @@ def test_an_exported_model_without_a_novelty_score_still_predicts(
     folder = tmp_path / "old"
     shutil.copytree(PRETRAINED, folder, ignore=shutil.ignore_patterns(NOVELTY))
     samples = nonmusic.make_noise(0)[: 10 * nonmusic.RATE].astype(np.float32)
-    found = genreclf.load(folder, device="cpu").predict((samples, nonmusic.RATE))
+    found = genreclf.load(folder, "cpu").predict((samples, nonmusic.RATE))
     assert (found.novelty, found.is_unknown, found.timeline[0].novelty) == (None, False, None)
     soundfile.write(tmp_path / "noise.wav", samples, nonmusic.RATE)
     given = [str(tmp_path / "noise.wav"), "--checkpoint", str(folder)]

@@ -40,7 +40,7 @@ def test_it_is_the_embedding_of_the_model(seconds: float) -> None:
     clip, features = make_noise(seconds), ModelEmbedding(duration=60.0)
     found = compute_features(features, clip, RATE)
     assert (features.shape, features.sample_rate) == ((608, 1), RATE)
-    expected = genreclf.load(device="cpu").embed((clip, RATE))
+    expected = genreclf.load("fma8", "cpu").embed((clip, RATE))
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -45,7 +45,7 @@ def test_it_is_small_knows_its_features_and_has_a_card() -> None:
 def test_predict_takes_it_unless_told_otherwise(
     fma_clip: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert predict.main([str(fma_clip), "--format", "json"]) == 0
+    assert predict.main([str(fma_clip), "--checkpoint", "fma8", "--format", "json"]) == 0
     line = json.loads(capfd.readouterr().out)
     assert line["genre"] == "Hip-Hop"
     assert list(line["scores"]) != GENRES
@@ -59,7 +59,7 @@ def test_a_clip_and_its_row_give_the_same_scores(fma_clip: Path, fma_rows: Path)
     trained = load_checkpoint("pretrained")
     with torch.no_grad():
         scores = trained.net(trained.normalise(torch.from_numpy(row)[None])).softmax(dim=1)[0]
-    prediction = genreclf.load(device="cpu").predict(fma_clip)
+    prediction = genreclf.load("fma8", "cpu").predict(fma_clip)
     of_clip = [prediction.scores[genre] for genre in trained.classes]
     np.testing.assert_allclose(of_clip, scores.numpy(), atol=0.01)
 
@@ -89,7 +89,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 def test_one_song_gets_one_answer_b1(tmp_path: Path, song: np.ndarray, version: str) -> None:
     """B1: neither sample rate, bits, channels nor loudness change a score by .02."""
     rate, channels, gain, codec, kind = VERSIONS[version]
-    model = genreclf.load(device="cpu")
+    model = genreclf.load("fma8", "cpu")
     expected = model.predict((song, RATE)).scores
     samples = np.repeat(gain * soxr.resample(song, RATE, rate, "VHQ")[:, None], channels, axis=1)
     suffix = {"flac": "flac", "alac": "m4a", "wavpack": "wv"}[codec]
@@ -101,7 +101,7 @@ def test_one_song_gets_one_answer_b1(tmp_path: Path, song: np.ndarray, version: 
 
 def test_real_songs_get_one_answer_b1(real_music: Path, tmp_path: Path) -> None:
     """B1: the same with real music."""
-    model = genreclf.load(device="cpu")
+    model = genreclf.load("fma8", "cpu")
     for clip in sorted(real_music.glob("*/*.mp3"))[::90]:
         waveform, rate = decode.read_audio(clip, None, 30)
         expected = model.predict((waveform, rate)).scores

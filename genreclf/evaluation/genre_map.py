@@ -1,0 +1,131 @@
+"""Maps from a model's labels to other genres: FMA's, or the user's own.
+
+A map names each genre with the labels that it stands for. As YAML:
+
+    Rock: [rock, punk, metal]
+    Club: [House, dance, electronic]
+    Rap: Hip-Hop
+"""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genreclf.errors import InputError
+from genreclf.files import locate_path
+
+FMA = "fma"
+TO_FMA = {  # musicnn's tags for the genres of FMA Small; it has none for International
+    "Electronic": ("electronic", "electronica", "electro", "House", "dance", "chillout"),
+    "Experimental": ("experimental",),
+    "Folk": ("folk",),
+    "Hip-Hop": ("Hip-Hop",),
+    "Instrumental": ("instrumental",),
+    "Pop": ("pop", "indie pop"),
+    "Rock": (
+        *("rock", "alternative rock", "classic rock", "hard rock", "indie rock"),
+        *("Progressive rock", "punk", "metal", "heavy metal"),
+    ),
+}
+SHOWN = 60  # labels in a message
+
+GenreMap = Mapping[str, str | Sequence[str]] | str | os.PathLike[str]
+
+
+def read_genre_map(given: GenreMap, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Read a map, and check it against the labels of a model.
+
+    Args:
+        given: a mapping of each genre to a label or several; the path of a YAML file of one; or
+            "fma" for musicnn's tags that correspond to genres of FMA.
+        labels: the labels of the model. Upper and lower case need not match.
+
+    Returns:
+        The labels of each genre, spelled as the model spells them.
+
+    Raises:
+        InputError: there is no such file, it is not such a map, has a single genre, a label is not
+            one of the model's, or it belongs to two genres.
+    """
+    if isinstance(given, Mapping):
+        return _check_map(given, labels, "genre_map")
+    if str(given) == FMA:
+        if "Electronic" in labels and "Hip-Hop" in labels and "International" in labels:
+            raise InputError("map=fma: this model's genres are FMA's already; leave it out")
+        return _check_map(TO_FMA, labels, "map=fma")
+    return _check_map(_read_yaml(given), labels, f"map={given}")
+
+
+def _read_yaml(path: str | os.PathLike[str]) -> Any:
+    import yaml  # takes longer to import than the rest
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that occurs twice, of which YAML would take the last."""
+
+    def build_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)  # pyright: ignore
+            if not isinstance(key, str):
+                raise InputError(f"map={path}: {key!r} is not a name; write it in quotes")
+            if key in found:
+                raise InputError(f"map={path}: {key} is there twice; write all its labels once")
+            found[key] = loader.construct_object(value_node, deep=True)  # pyright: ignore
+        return found
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, build_mapping)
+    try:
+        return yaml.load(locate_path(path).read_text(encoding="utf-8-sig"), Loader)
+    except OSError as error:
+        raise InputError(f"map={path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or error
+        raise InputError(f"map={path}{place}: not YAML ({' '.join(str(reason).split())})") from None
+
+
+def _check_map(given: Any, labels: Sequence[str], where: str) -> dict[str, list[str]]:
+    if not isinstance(given, Mapping) or not given:
+        raise InputError(
+            f"{where}: a genre and its labels are needed on each line, such as Rock: [rock, punk]"
+        )
+    known = {label.casefold(): label for label in labels}
+    found: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    for genre, named in given.items():
+        if not isinstance(genre, str) or not genre.strip():
+            raise InputError(f"{where}: {genre!r} is not a name; write it in quotes")
+        several = [named] if isinstance(named, str) else named
+        if not isinstance(several, list | tuple) or not several:
+            raise InputError(
+                f"{where}: {genre} has no labels; write one or more, such as {genre}: [{labels[0]}]"
+            )
+        for label in several:
+            if not isinstance(label, str):
+                raise InputError(f"{where}: {genre}: {label!r} is not a name; write it in quotes")
+            own = known.get(label.strip().casefold())
+            if own is None:
+                raise InputError(f"{where}: {genre}: {_explain_unknown(label, labels)}")
+            if owner := owners.get(own):
+                raise InputError(
+                    f"{where}: {own} is in {owner} and in {genre}; leave it in one of them"
+                )
+            owners[own] = genre
+            found.setdefault(genre, []).append(own)
+    if len(found) == 1:
+        raise InputError(
+            f"{where}: two genres or more are needed; all music would be {next(iter(found))}"
+        )
+    return found
+
+
+def _explain_unknown(label: str, labels: Sequence[str]) -> str:
+    lower = {each.casefold(): each for each in labels}
+    near = difflib.get_close_matches(label.casefold(), lower, 3)
+    if near:
+        return (
+            f"the model has no label {label}; did you mean {' or '.join(lower[n] for n in near)}?"
+        )
+    return f"the model has no label {label}; it has {', '.join(labels[:SHOWN])}"

@@ -1,0 +1,127 @@
+"""Maps from a model's labels to FMA's genres or the user's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import genreclf
+from genreclf.errors import InputError
+from genreclf.evaluation.genre_map import TO_FMA, read_genre_map
+from genreclf.evaluation.vocabulary import Vocabulary
+from genreclf.models.checkpoint import TrainedModel
+from genreclf.models.encoders.musicnn_tagger import NO_GENRES
+from genreclf.models.encoders.musicnn_weights import TAGS
+
+FMA = ["Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop"]
+FMA.append("Rock")
+
+
+def make_model(classes: Sequence[str], multi_label: bool, no_genres: Sequence[str] = ()) -> Any:
+    """A model of which only the classes matter."""
+    parts: Any = None
+    return TrainedModel(
+        parts, [*classes], parts, 0, None, multi_label=multi_label, no_genres=no_genres
+    )
+
+
+def test_a_map_names_genres_with_one_label_or_several(tmp_path: Path) -> None:
+    path = tmp_path / "genres.yaml"
+    path.write_text("# mine\nRock: [ROCK, punk]\nRap: hip-hop\n'80s': [80s]\n", encoding="utf-8")
+    expected = {"Rock": ["rock", "punk"], "Rap": ["Hip-Hop"], "80s": ["80s"]}
+    assert read_genre_map(path, TAGS) == expected
+    assert read_genre_map({"Rock": ("ROCK", "punk"), "Rap": "Hip-Hop", "80s": "80s"}, TAGS) == (
+        expected
+    )
+
+
+def test_the_map_to_fma_fits_musicnn() -> None:
+    assert read_genre_map("fma", TAGS) == {genre: [*tags] for genre, tags in TO_FMA.items()}
+    assert {*FMA} - {*TO_FMA} == {"International"}
+    assert not {tag for named in TO_FMA.values() for tag in named} & {*NO_GENRES}
+    with pytest.raises(InputError, match="this model's genres are FMA's already"):
+        read_genre_map("fma", FMA)
+    with pytest.raises(InputError, match="the model has no label electronica"):
+        read_genre_map("fma", ["Electronic", "Jazz"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "a genre and its labels are needed on each line, such as Rock"),
+        ("{}", "a genre and its labels are needed"),
+        ("- rock", "a genre and its labels are needed"),
+        ("rock", "a genre and its labels are needed"),
+        ("Rock: []\nPop: pop", "Rock has no labels; write one or more"),
+        ("Rock:\nPop: pop", "Rock has no labels"),
+        ("Rock: {rock: 1}\nPop: pop", "Rock has no labels"),
+        ("Rock: [rok]\nPop: pop", r"Rock: the model has no label rok; did you mean rock\?"),
+        ("Polka: polka\nPop: pop", "no label polka; .*"),
+        ("Xyzzy: xyzzy\nPop: pop", "no label xyzzy; it has rock, pop, alternative"),
+        ("Rock: rock\nRock: punk", r"map=.*: Rock is there twice; write all its labels once"),
+        ("A: rock\nB: [Rock]", "rock is in A and in B; leave it in one of them"),
+        ("A: [rock, rock]\nB: pop", "rock is in A and in A"),
+        ("Rock: [rock, punk]", "two genres or more are needed; all music would be Rock"),
+        ("80: [80s]\nPop: pop", "80 is not a name; write it in quotes"),
+        ("no: rock\nPop: pop", "False is not a name; write it in quotes"),
+        ("A: [rock, 80]\nB: pop", "A: 80 is not a name; write it in quotes"),
+        ("Rock: [rock", r"genres.yaml, line \d: not YAML"),
+        ("Rock: !!python/object:os.system rock", "not YAML"),
+        ("? [a]\n: rock", r"\['a'\] is not a name"),
+        ("A: &x [*x]", "not YAML"),
+        ("Rock: \udcff", "not YAML"),
+    ],
+)
+def test_a_wrong_map_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    path = tmp_path / "genres.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=line) as caught:
+        read_genre_map(path, TAGS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_map_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.yaml", tmp_path):
+        with pytest.raises(InputError, match=f"map={path}: "):
+            read_genre_map(path, TAGS)
+
+
+def test_probabilities_add_up_unless_labels_can_all_apply() -> None:
+    scores, given = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), {"A": ["x", "y"], "B": "z"}
+    single = Vocabulary.choose(make_model("xyz", multi_label=False), given)
+    np.testing.assert_allclose(single.combine(scores), [[0.8, 0.2], [0.3, 0.7]])
+    several = Vocabulary.choose(make_model("xyz", multi_label=True), given)
+    np.testing.assert_allclose(several.combine(scores), [[5 / 7, 2 / 7], [2 / 9, 7 / 9]])
+
+
+def test_scores_of_a_map_are_shares_and_what_it_leaves_out_is_listed() -> None:
+    model = make_model(["a", "b", "c", "sad"], True, no_genres=["sad"])
+    plain = Vocabulary.choose(model)
+    assert (plain.genres, plain.tags, plain.left_out) == (["a", "b", "c"], ["sad"], ())
+    assert plain.name == "3 genres: a, b, c"
+    scores = np.array([[0.2, 0.6, 0.9, 0.3]])
+    np.testing.assert_array_equal(plain.combine(scores), scores)
+    mapped = Vocabulary.choose(model, {"One": "a", "Two": "B"})
+    assert (mapped.tags, mapped.left_out) == (["sad"], ["c"])
+    assert mapped.name == "2 genres of your map, from 3 genres"
+    np.testing.assert_allclose(mapped.combine(scores), [[0.25, 0.75, 0.3]])
+    moods = Vocabulary.choose(model, {"One": ["a", "b", "c"], "Sad": "sad"})
+    assert (moods.tags, moods.left_out) == ([], [])
+    np.testing.assert_allclose(mapped.combine(np.zeros((1, 4))), [[0.5, 0.5, 0]])
+
+
+def test_the_bundled_model_takes_a_map(music: Path) -> None:
+    clip = next(music.rglob("*.mp3"))
+    plain = genreclf.load("fma8", "cpu").predict(clip, threshold=1)
+    given = {"Loud": ["Rock", "Hip-Hop", "Electronic", "Pop"]}
+    given["Calm"] = ["folk", "instrumental", "international", "experimental"]
+    model = genreclf.load("fma8", "cpu", genre_map=given)
+    found = model.predict(clip, threshold=1)
+    assert model.classes == ["Loud", "Calm"]
+    assert found.scores["Loud"] == pytest.approx(sum(plain.scores[g] for g in given["Loud"]))
+    assert sum(found.scores.values()) == pytest.approx(1)
+    assert found.timeline[0].genre == found.genre
+    assert found.vocabulary == "2 genres of your map, from FMA's 8 genres"
+    assert np.array_equal(model.embed(clip), genreclf.load("fma8", "cpu").embed(clip))
