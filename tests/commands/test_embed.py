@@ -124,6 +124,7 @@ def test_mistakes_are_a_line_before_anything_is_decoded(
     assert not list(tmp_path.rglob("*.h5*"))
 
 
+@pytest.mark.slow
 def test_tracks_without_genres_are_not_trained_on(
     command: Callable[..., str], music: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
