@@ -189,7 +189,13 @@ def _save_sorted(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def locate_checkpoint(path: str | Path) -> Path:
-    """Find the checkpoint file, or the folder of `genreclf export`."""
+    """Find the checkpoint file, or the folder of `genreclf export`.
+
+    Raises:
+        InputError: the path is empty, which would stand for the current folder.
+    """
+    if not str(path):
+        raise InputError("checkpoint=: the path is empty")
     place = PRETRAINED if str(path) == "pretrained" else Path(path)
     if (place / BEST).is_file() and not (place / DESCRIPTION).exists():
         return place / BEST
