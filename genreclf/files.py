@@ -92,7 +92,7 @@ def locate_path(path: str | os.PathLike[str]) -> Path:
         InputError: the path is empty, which would stand for the current folder.
     """
     if not os.fspath(path):
-        raise InputError("the path is empty; for the current folder, type .")
+        raise InputError("the path is empty; the current folder is .")
     expanded = expand_home(path)
     return find_path(expanded) or expanded
 

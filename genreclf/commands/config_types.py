@@ -145,7 +145,7 @@ def check_types(config: DictConfig, hydra_config: Any) -> None:
 def _check_path(key: str, path: str) -> None:
     """Refuse a path that cannot be meant: an empty one stands for the current folder in Python."""
     if not path.strip():
-        raise InputError(f"{key}={path}: the path is empty; for the current folder, type {key}=.")
+        raise InputError(f"{key}={path}: the path is empty; the current folder is .")
     fault = explain_irregular(path)
     if fault.endswith("not a file") and not fault.startswith("a folder"):  # reading may never end
         raise InputError(f"{key}={format_path(path)}: {fault}")

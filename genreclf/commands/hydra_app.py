@@ -199,9 +199,11 @@ def _arrange_arguments(arguments: list[str]) -> list[str]:
 
 
 def _refuse_dashes(arguments: list[str]) -> None:
-    """Refuse --model x, where model=x is meant; exit with status 2."""
+    """Refuse --model x, where model=x is meant, and an empty path; exit with status 2."""
     for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, _, value = text.partition("=")
+        if option in ("--config-dir", "-cd") and not (value or following):
+            _fail(f"{option}: the path is empty; the current folder is .", 2)
         if not text.startswith("--") or any(each.startswith(option) for each in OPTIONS):
             continue
         if not value and following and not following.startswith("-") and "=" not in following:

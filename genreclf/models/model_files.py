@@ -194,8 +194,11 @@ def locate_checkpoint(path: str | Path) -> Path:
     """Find the checkpoint file, or the folder of `genreclf export`.
 
     Raises:
-        InputError: the path is "tags", which stands for musicnn in predictions alone.
+        InputError: the path is empty, which would stand for the current folder, or "tags", which
+            stands for musicnn in predictions alone.
     """
+    if not str(path):
+        raise InputError("checkpoint=: the path is empty")
     if str(path) == TAGS:
         raise InputError(
             "checkpoint=tags: musicnn's tags are for genreclf predict and genreclf.load; choose "

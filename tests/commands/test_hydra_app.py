@@ -120,6 +120,8 @@ def test_a_setting_with_dashes_is_wrong_usage_d20(capsys: pytest.CaptureFixture[
         (["--model", "svm"], "there is no option --model; settings have no dashes: model=svm"),
         (["--batch-size=4", "-m"], "settings have no dashes: batch_size=4"),
         (["--fast"], "settings have no dashes: fast=..."),
+        (["--config-dir", ""], "--config-dir: the path is empty"),
+        (["-cd", "", "seed=1"], "-cd: the path is empty"),
     ):
         with pytest.raises(SystemExit) as exit_:
             hydra_app._refuse_dashes(given)

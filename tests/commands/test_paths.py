@@ -130,8 +130,9 @@ def test_each_command_has_the_path_in_its_config_b2(
     names = ["Don't, R&B #1 = [日本] {a:1} (x) $y\\", "caf\udce9\n~"]
     for name in names:
         Path(name).mkdir()
+    tried = list_keys_to_try(config)
     with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
-        for key, option in list_keys_to_try(config):
+        for key, option in tried:
             for name in names:
                 arguments = quote_paths([*option, f"{key}={name}"], config)
                 found = OmegaConf.select(hydra.compose(config, arguments), key)
@@ -145,8 +146,9 @@ def test_a_path_is_neither_empty_nor_a_pipe_in_any_key_of_any_command(
     """An empty path stood for the current folder; reading a named pipe never ended (C6)."""
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
+    tried = list_keys_to_try(config)
     with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
-        for key, option in list_keys_to_try(config):
+        for key, option in tried:
             for value, reason in (("", "the path is empty"), ("pipe", "a named pipe, not a file")):
                 several = PATH not in find_kinds(key, None)
                 typed = f"{key}=['{value}']" if several else f"{key}={value}"

@@ -14,6 +14,7 @@ from encode import RATE, encode, make_music
 import genreclf
 from genreclf.audio import decode
 from genreclf.commands import predict
+from genreclf.errors import InputError
 from genreclf.models import count_parameters
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.model_files import PRETRAINED
@@ -38,8 +39,12 @@ def test_it_is_small_knows_its_features_and_has_a_card() -> None:
         "expected calibration error",
         "Limits",
         "experiment",
+        "52.4 %",  # on the official test part, measured elsewhere
+        "## Unknown",
     ):
         assert said in card
+    with pytest.raises(InputError, match="the path is empty"):
+        load_checkpoint("")
 
 
 def test_predict_takes_it_unless_told_otherwise(
