@@ -498,10 +498,10 @@ def test_a_crash_costs_one_line_in_predict_and_prepare_c4(
     store = build_store(Folder(root, 2.5), features, outputs=tmp_path)
     assert len(store) == 48
     (rejected,) = store.rejected
-    assert rejected["reason"] == "the decoder ended its process (exit status 7)"
+    assert rejected["reason"] == "computing features=mel ended its process (exit status 7)"
     model.features = features
     paths = sorted(map(str, root.glob("*/*")))
     found = list(model.predict(paths))
     assert [prediction.path for prediction in found] == paths
     errors = {Path(each.path).name: each.error for each in found if each.error}
-    assert errors == {"quiet.wav": "the decoder ended its process (exit status 7)"}
+    assert errors == {"quiet.wav": "computing features=mel ended its process (exit status 7)"}

@@ -164,7 +164,7 @@ def test_bad_files_are_listed_never_used(music: Path, tmp_path: Path) -> None:
     reasons = {track["track_id"]: track["reason"] for track in store.rejected}
     bad = {"Rock/cut.mp3", "Rock/garbage.mp3", "Folk/empty.wav", "Folk/nowhere.mp3"}
     assert set(reasons) == bad
-    assert "no such file" in reasons["Folk/nowhere.mp3"]
+    assert "a link to a file that does not exist" in reasons["Folk/nowhere.mp3"]
     assert "too short" in reasons["Rock/cut.mp3"]
     assert "does not decode" in reasons["Rock/garbage.mp3"]
     assert "empty" in reasons["Folk/empty.wav"]
