@@ -6,7 +6,13 @@ from typing import BinaryIO
 from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, UNREADABLE, DecodeError
 from genreclf.audio.fields import check_fields
 from genreclf.audio.frames import ends_within_frame
-from genreclf.audio.headers import estimates_duration, is_cut, lacks_index, read_stated_size
+from genreclf.audio.headers import (
+    estimates_duration,
+    is_cut,
+    lacks_beginning,
+    lacks_index,
+    read_stated_size,
+)
 from genreclf.audio.joined import ends_with_other
 from genreclf.audio.sections import Section
 
@@ -65,6 +71,8 @@ def explain_failure(section: Section, progress: Progress, error: DecodeError) ->
             raise DecodeError(
                 "does not decode: it ends before its index (moov), so it is truncated"
             ) from error
+        if lacks_beginning(file, section.size):
+            raise DecodeError("does not decode: its beginning is missing") from error
         if progress.cut or _is_truncated(file, section.size):
             raise DecodeError("does not decode: it is truncated") from error
 
@@ -99,11 +107,7 @@ def find_fault(section: Section, progress: Progress) -> str | None:
             )
         if progress.cut or _is_truncated(file, size):
             return "the file ends before its audio does: it is truncated"
-    if (
-        progress.end is not None
-        and not progress.complete
-        and ends_with_other(section, progress.end)
-    ):
+    if progress.end and not progress.complete and ends_with_other(section, progress.end):
         return "the file goes on after its audio, and that is not read"
     if progress.stopped and progress.stated is None:
         return f"nothing after {seconds:.1f} s can be read: the file is truncated or damaged"

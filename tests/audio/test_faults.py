@@ -88,6 +88,15 @@ def test_a_file_that_is_cut_before_its_first_samples_is_truncated_c11(
         decode.read_audio(path, None, 30)
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.m4a"])
+def test_a_file_without_its_beginning_says_so_c11(tmp_path: Path, name: str) -> None:
+    """C11: the end of a file is audio, but what is needed to decode it is lost."""
+    content = make(tmp_path / name, "")
+    (tmp_path / name).write_bytes(content[len(content) // 3 :])
+    with pytest.raises(DecodeError, match="does not decode: its beginning is missing"):
+        decode.read_audio(tmp_path / name, None, 30)
+
+
 def put(kind: str, mark: bytes, place: int, value: float | bytes) -> Callable[[bytearray], None]:
     """Return what overwrites a field at a place after a mark."""
 
