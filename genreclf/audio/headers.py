@@ -157,7 +157,11 @@ def is_cut(file: BinaryIO, size: int) -> bool:
     tail = file.read()
     if head == b"OggS":
         last = tail.rfind(b"OggS\0")
-        return 0 <= last < len(tail) - 5 and not tail[last + 5] & LAST_PAGE
+        page = tail[last:] if last >= 0 else b""
+        if len(page) < 27 or len(page) < 27 + page[26]:
+            return last >= 0
+        length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+        return length > len(page) or not page[5] & LAST_PAGE
     return _ends_within_element(tail)
 
 
@@ -202,7 +206,7 @@ def lacks_beginning(file: BinaryIO, size: int) -> bool:
     at = page.find(b"OggS\0")
     file.seek(max(0, size - SEARCHED))
     is_ogg = 0 <= at < len(page) - 5 and not page[at + 5] & FIRST_PAGE
-    return is_ogg or (page[4:8] != b"ftyp" and b"moov\0\0\0\x6cmvhd" in file.read())
+    return is_ogg or (b"ftyp" not in page and b"moov\0\0\0\x6cmvhd" in file.read())
 
 
 def lacks_index(file: BinaryIO, size: int) -> bool:

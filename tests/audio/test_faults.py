@@ -63,6 +63,15 @@ def test_a_stream_that_ends_within_a_frame_is_truncated_c11(tmp_path: Path, name
     assert "truncated" in notes[0]
 
 
+@pytest.mark.parametrize("name", ["a.flac", "a.wv", "a.ogg", "a.wav", "a.tta"])
+def test_a_small_part_that_is_missing_is_mentioned_c11(tmp_path: Path, name: str) -> None:
+    """C11: of a lossless file every sample is stated; of the last page of Ogg, the size."""
+    content = make(tmp_path / name, "")
+    (tmp_path / name).write_bytes(content[: int(0.97 * len(content))])
+    (note,) = read(tmp_path / name)[1]
+    assert "truncated" in note
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.flac", "a.ogg", "a.m4a", "a.wma"])
 def test_what_is_left_of_a_truncated_file_may_be_too_short_c11(tmp_path: Path, name: str) -> None:
     """C11: "too short" alone would make one think that the music is."""
