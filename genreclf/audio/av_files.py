@@ -25,6 +25,7 @@ STATES_DURATION = {
     *("aiff", "ape", "au", "caf", "dsf", "flac", "flv", "matroska", "mov", "mpc", "mpc8"),
     *("ogg", "rm", "tak", "tta", "w64", "wav", "wv"),
 }
+LOSSLESS = ("ape", "flac", "tak", "tta", "wv")  # those that state it in samples
 ENCRYPTED = {"drms", "enca", "aavd", "drmi"}  # tags of codecs
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from genreclf.audio.av_files import list_streams, open_container, read_duration
+from genreclf.audio.av_files import LOSSLESS, list_streams, open_container, read_duration
 from genreclf.audio.checks import (
     NO_SAMPLES,
     SILENCE,
@@ -43,6 +43,7 @@ class AvReader:
 
     Attributes:
         stated: seconds of audio according to the header; None if it says nothing.
+        is_lossless: whether the format states its exact number of samples.
         damaged: number of packets that did not decode, so far.
         cut: whether the file ends within the last packet that was read.
         stopped: whether the rest of the file could not be read.
@@ -74,6 +75,7 @@ class AvReader:
             raise
         self._stream.codec_context.thread_count = 1  # other processes have the other cores
         self.stated = read_duration(self._container, self._stream)
+        self.is_lossless = self._container.format.name in LOSSLESS
 
     def __enter__(self) -> Self:
         return self

@@ -6,11 +6,18 @@ from typing import BinaryIO
 from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, UNREADABLE, DecodeError
 from genreclf.audio.fields import check_fields
 from genreclf.audio.frames import ends_within_frame
-from genreclf.audio.headers import estimates_duration, is_cut, lacks_index, read_stated_size
+from genreclf.audio.headers import (
+    estimates_duration,
+    is_cut,
+    lacks_beginning,
+    lacks_index,
+    read_stated_size,
+)
 from genreclf.audio.joined import ends_with_other
 from genreclf.audio.sections import Section
 
 TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
+PRECISE = 0.02  # s, the same for lossless formats
 MIN_BYTES = 10  # per second of audio beyond FIRST: silence in FLAC takes twice as many
 LONGEST = 48 * 3600.0  # s beyond MIN_BYTES; no header that states more is believed
 FEW = 2  # packets that decoders reject without damage, such as the header of an MP3 file
@@ -25,6 +32,7 @@ class Progress:
         channels: number of channels; None before the first samples.
         done: number of samples that were read.
         stated: seconds that the file should have; None if it does not say.
+        is_lossless: whether the format states its exact number of samples.
         complete: whether libsndfile read all that is there.
         damaged: number of packets that PyAV could not decode.
         cut: whether the file ends within a packet.
@@ -37,6 +45,7 @@ class Progress:
     channels: int | None = None
     done: int = 0
     stated: float | None = None
+    is_lossless: bool = False
     complete: bool = False
     damaged: int = 0
     cut: bool = False
@@ -52,7 +61,10 @@ class Progress:
     @property
     def lacks_some(self) -> bool:
         """Whether the file should have more than what was read."""
-        return self.stated is not None and 0.999 * self.stated - self.seconds > TOLERANCE
+        if self.stated is None:
+            return False
+        most = PRECISE if self.is_lossless else TOLERANCE
+        return 0.999 * self.stated - self.seconds > most
 
 
 def explain_failure(section: Section, progress: Progress, error: DecodeError) -> None:
@@ -65,6 +77,8 @@ def explain_failure(section: Section, progress: Progress, error: DecodeError) ->
             raise DecodeError(
                 "does not decode: it ends before its index (moov), so it is truncated"
             ) from error
+        if lacks_beginning(file, section.size):
+            raise DecodeError("does not decode: its beginning is missing") from error
         if progress.cut or _is_truncated(file, section.size):
             raise DecodeError("does not decode: it is truncated") from error
 
@@ -98,12 +112,8 @@ def find_fault(section: Section, progress: Progress) -> str | None:
                 "damaged"
             )
         if progress.cut or _is_truncated(file, size):
-            return "the file ends before its audio does: it is truncated"
-    if (
-        progress.end is not None
-        and not progress.complete
-        and ends_with_other(section, progress.end)
-    ):
+            return "the end of the file is missing: it is truncated"
+    if progress.end and not progress.complete and ends_with_other(section, progress.end):
         return "the file goes on after its audio, and that is not read"
     if progress.stopped and progress.stated is None:
         return f"nothing after {seconds:.1f} s can be read: the file is truncated or damaged"

@@ -3,15 +3,16 @@
 Such files have no header that says how long they are, but each frame says how many bytes it has.
 """
 
+import re
 from collections.abc import Callable
 from typing import BinaryIO
 
 from genreclf.audio.headers import skip_id3
 
 TAIL = 1 << 16  # bytes at the end of the file that are looked at
-HEAD = 16  # bytes of a frame that tell its size
+HEAD = 8  # bytes of a frame that tell its size
 CHAIN = 3  # frames, each of which begins where the last one ends: that is no coincidence
-SYNC = 1 << 12  # bytes at the beginning of the file in which the first frame begins
+SYNC = 1 << 15  # bytes at the beginning of the file in which the first frame begins
 LAYER_1 = tuple(range(32, 449, 32))
 LAYER_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
 LAYER_3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -75,7 +76,13 @@ CODECS = {
     **dict.fromkeys(("ac3", "eac3"), measure_ac3),
     "dts": measure_dts,
 }
-KINDS = (measure_mpeg, measure_adts, measure_loas, measure_ac3, measure_dts)
+KINDS = (  # what a frame begins with, and the function that measures it
+    (rb"\xff[\xe2-\xff]", measure_mpeg),
+    (rb"\xff[\xf0\xf1\xf8\xf9]", measure_adts),
+    (rb"\x56[\xe0-\xff]", measure_loas),
+    (rb"\x0b\x77", measure_ac3),
+    (rb"\x7f\xfe\x80\x01", measure_dts),
+)
 
 
 def is_incomplete(codec: str, packet: bytes) -> bool:
@@ -91,23 +98,23 @@ def ends_within_frame(file: BinaryIO, size: int) -> bool:
     first = file.read(SYNC)
     file.seek(max(start, size - TAIL))
     tail = file.read()
-    for measure in KINDS:
-        if _find_chain(first, measure) is not None:
-            return _find_chain(tail, measure) is True
+    for kind in KINDS:
+        if _find_chain(first, *kind) is not None:
+            return _find_chain(tail, *kind) is True
     return False
 
 
-def _find_chain(data: bytes, measure: Callable[[bytes], int]) -> bool | None:
+def _find_chain(data: bytes, sync: bytes, measure: Callable[[bytes], int]) -> bool | None:
     """Follow frames from the first one to the last.
 
     Returns:
         Whether the last one is longer than what is left; None if there are no frames.
     """
-    for begin in range(len(data) - HEAD):
-        at, count = begin, 0
+    for candidate in re.finditer(sync, data):
+        at, count = candidate.start(), 0
         while at + HEAD <= len(data) and (size := measure(data[at : at + HEAD])) > 0:
             at, count = at + size, count + 1
         if count >= CHAIN:
-            begun = 0 < len(data) - at < HEAD and data[begin:].startswith(data[at : at + 2])
-            return begun or at > len(data)
+            begun = 0 < len(data) - at < HEAD and re.match(sync, data[at:])
+            return bool(begun) or at > len(data)
     return None

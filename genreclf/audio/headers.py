@@ -32,7 +32,7 @@ LATE = re.compile(  # what files begin with that are searched for behind other b
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with its size
 SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
 TAIL = 1 << 16  # bytes; the largest page of Ogg
-LAST_PAGE = 4  # flag of a page of Ogg
+FIRST_PAGE, LAST_PAGE = 2, 4  # flags of a page of Ogg
 LIVE = 1  # flag of a WMA file whose writer did not know its size
 XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins
 CLUSTER = b"\x1f\x43\xb6\x75"  # the element of Matroska that holds audio
@@ -157,7 +157,11 @@ def is_cut(file: BinaryIO, size: int) -> bool:
     tail = file.read()
     if head == b"OggS":
         last = tail.rfind(b"OggS\0")
-        return 0 <= last < len(tail) - 5 and not tail[last + 5] & LAST_PAGE
+        page = tail[last:] if last >= 0 else b""
+        if len(page) < 27 or len(page) < 27 + page[26]:
+            return last >= 0
+        length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+        return length > len(page) or not page[5] & LAST_PAGE
     return _ends_within_element(tail)
 
 
@@ -193,6 +197,16 @@ def _read_matroska_size(head: bytes) -> int | None:
     kind, length, begin = _read_element(head, at + size)
     unknown = length + 1 == 1 << 7 * (begin - at - size - 4)
     return None if kind != SEGMENT or unknown else begin + length
+
+
+def lacks_beginning(file: BinaryIO, size: int) -> bool:
+    """Whether what is left of a file is the end of an Ogg or MP4 file."""
+    file.seek(0)
+    page = file.read(TAIL)
+    at = page.find(b"OggS\0")
+    file.seek(max(0, size - SEARCHED))
+    is_ogg = 0 <= at < len(page) - 5 and not page[at + 5] & FIRST_PAGE
+    return is_ogg or (b"ftyp" not in page and b"moov\0\0\0\x6cmvhd" in file.read())
 
 
 def lacks_index(file: BinaryIO, size: int) -> bool:

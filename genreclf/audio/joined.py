@@ -180,15 +180,17 @@ def _find_tag(file: BinaryIO, end: int) -> int | None:
     tail = file.read()
     if tail[-ID3V1:][:3] == b"TAG":
         tail, end = tail[:-ID3V1], end - ID3V1
-    ape = tail[-APE_FOOTER:]
+    ape, kind = tail[-APE_FOOTER:], b"ID3"
     if ape[:8] == b"APETAGEX":
         size, _, flags = struct.unpack_from("<III", ape, 12)
-        start = end - size - (APE_FOOTER if flags >> 31 else 0)
+        has_header = flags >> 31
+        start, kind = end - size - APE_FOOTER * has_header, b"APETAGEX" * has_header
     elif tail[-10:-7] == b"3DI":
         start = end - 20 - sum(byte << 7 * (3 - place) for place, byte in enumerate(tail[-4:]))
     else:
         return None
-    return start if start > 0 else None
+    file.seek(max(0, start))
+    return start if start > 0 and file.read(len(kind)) == kind else None
 
 
 def _find_patches(file: BinaryIO, end: int, sizes: str, audio: bytes) -> dict[int, bytes]:

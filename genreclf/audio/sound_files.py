@@ -167,6 +167,7 @@ def _read_with_libsndfile(
         ):
             return  # it cannot convert
         progress.rate, progress.channels = sound.samplerate, sound.channels
+        progress.is_lossless = sound.format == "FLAC"
         if sound.frames < MOST_FRAMES:
             progress.stated = sound.frames / sound.samplerate
         size = max(1, int(min(duration, BLOCK) * sound.samplerate))
@@ -216,6 +217,7 @@ def _has_more(section: Section, seconds: float) -> bool:
 def _read_with_pyav(section: Section, progress: Progress) -> Generator[tuple[np.ndarray, int]]:
     """Go on where libsndfile stopped, at its sample rate and with its number of channels."""
     with AvReader(section, progress.rate, progress.channels) as reader:
+        progress.is_lossless = progress.is_lossless or reader.is_lossless
         try:
             for samples, rate in reader.read_blocks(skip=progress.done):
                 progress.rate, progress.end = rate, None

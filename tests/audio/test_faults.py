@@ -63,6 +63,15 @@ def test_a_stream_that_ends_within_a_frame_is_truncated_c11(tmp_path: Path, name
     assert "truncated" in notes[0]
 
 
+@pytest.mark.parametrize("name", ["a.flac", "a.wv", "a.ogg", "a.wav", "a.tta"])
+def test_a_small_part_that_is_missing_is_mentioned_c11(tmp_path: Path, name: str) -> None:
+    """C11: of a lossless file every sample is stated; of the last page of Ogg, the size."""
+    content = make(tmp_path / name, "")
+    (tmp_path / name).write_bytes(content[: int(0.97 * len(content))])
+    (note,) = read(tmp_path / name)[1]
+    assert "truncated" in note
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.flac", "a.ogg", "a.m4a", "a.wma"])
 def test_what_is_left_of_a_truncated_file_may_be_too_short_c11(tmp_path: Path, name: str) -> None:
     """C11: "too short" alone would make one think that the music is."""
@@ -86,6 +95,15 @@ def test_a_file_that_is_cut_before_its_first_samples_is_truncated_c11(
     path.write_bytes(content[:size])
     with pytest.raises(DecodeError, match="truncated"):
         decode.read_audio(path, None, 30)
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.m4a"])
+def test_a_file_without_its_beginning_says_so_c11(tmp_path: Path, name: str) -> None:
+    """C11: the end of a file is audio, but what is needed to decode it is lost."""
+    content = make(tmp_path / name, "")
+    (tmp_path / name).write_bytes(content[len(content) // 3 :])
+    with pytest.raises(DecodeError, match="does not decode: its beginning is missing"):
+        decode.read_audio(tmp_path / name, None, 30)
 
 
 def put(kind: str, mark: bytes, place: int, value: float | bytes) -> Callable[[bytearray], None]:

@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_joined_file_is_said_of_it(tmp_path: Path) -> None:
     _, seconds, notes = read(path)
     assert 4.5 < seconds < 7.5
     assert notes == [
-        "of 3 files in this one, number 2: the file ends before its audio does: it is truncated",
+        "of 3 files in this one, number 2: the end of the file is missing: it is truncated",
         "of 3 files in this one, number 3: does not decode: it is truncated",
     ]
 

@@ -292,7 +292,7 @@ def test_truncated_files_without_a_length_are_mentioned_c11(tmp_path: Path) -> N
     soundfile.write(path, make_music(9), RATE)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    assert read(path)[1] == ["the file ends before its audio does: it is truncated"]
+    assert read(path)[1] == ["the end of the file is missing: it is truncated"]
 
 
 def test_a_truncated_m4a_file_says_so_c11(tmp_path: Path) -> None:
