@@ -7,7 +7,7 @@ temperature) is chosen on four of five folds by artist and tested on the fifth.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from genreclf.audio.tags import read_tags
 from genreclf.evaluation.genre_map import TO_FMA
 from genreclf.evaluation.intervals import Count, estimate_share
 from genreclf.evaluation.metrics import compute_calibration_error, fit_temperature
+from genreclf.evaluation.vocabulary import TEMPERATURE
 
 UNITE: dict[str, Callable[..., np.ndarray]] = {
     "max": partial(np.max, axis=1),
@@ -70,6 +71,9 @@ def main() -> None:
         mapped = map_tags(scores, labels_of_tags, fma8.classes, name)
         candidates[f"tags, {name}"] = mapped
         candidates[f"both, {name}"] = (own + mapped / mapped.sum(axis=1, keepdims=True)) / 2
+    for genre in ("Rock", ""):
+        mapped = map_tags(scores, labels_of_tags, fma8.classes, "max", move_indie(genre))
+        candidates[f"tags, max, indie in {genre or 'none'}"] = mapped
     among = sorted(set(labels.tolist()))
     print_accuracies(candidates, labels, among, parts)
     print_choice(candidates, labels, among, parts)
@@ -78,14 +82,26 @@ def main() -> None:
 
 
 def map_tags(
-    scores: np.ndarray, tags: Sequence[str], classes: Sequence[str], unite: str
+    scores: np.ndarray,
+    tags: Sequence[str],
+    classes: Sequence[str],
+    unite: str,
+    genres: Mapping[str, Sequence[str]] = TO_FMA,
 ) -> np.ndarray:
     """Map scores (n, tags) to the genres of FMA, (n, classes); none for International."""
     found = np.full((len(scores), len(classes)), 1e-9)
-    for genre, named in TO_FMA.items():
+    for genre, named in genres.items():
         columns = [tags.index(tag) for tag in named]
         found[:, classes.index(genre)] = UNITE[unite](scores[:, columns])
     return found
+
+
+def move_indie(to: str) -> dict[str, list[str]]:
+    """Map "indie", which may be pop or rock, to another genre; "" for none."""
+    genres = {genre: [tag for tag in named if tag != "indie"] for genre, named in TO_FMA.items()}
+    if to:
+        genres[to].append("indie")
+    return genres
 
 
 def restrict(scores: np.ndarray, labels: np.ndarray, among: list[int]) -> tuple[np.ndarray, ...]:
@@ -147,8 +163,9 @@ def print_calibration(
     candidates: dict[str, np.ndarray], labels: np.ndarray, among: list[int], parts: list[np.ndarray]
 ) -> None:
     """Print the expected calibration error: as it is, as shares, with a temperature of others."""
-    print("\n| scores | among | calibration error | as shares | with a temperature | it |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    temperature = f"with a temperature of {TEMPERATURE}"
+    print(f"\n| scores | among | calibration error | as shares | {temperature} | of others | it |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for name in ("fma8", "tags, max", "both, max"):
         for where, genres in (("all genres", [*range(8)]), ("the folders'", among)):
             scores, own = restrict(candidates[name], labels, genres)
@@ -159,7 +176,10 @@ def print_calibration(
                 used.append(fit_temperature(own[others], shares[others]))
                 powers = shares[part] ** (1 / used[-1])
                 cooled[part] = powers / powers.sum(axis=1, keepdims=True)
-            errors = [compute_calibration_error(own, each) for each in (scores, shares, cooled)]
+            fixed = shares ** (1 / TEMPERATURE)
+            fixed /= fixed.sum(axis=1, keepdims=True)
+            each_form = (scores, shares, fixed, cooled)
+            errors = [compute_calibration_error(own, each) for each in each_form]
             row = " | ".join(f"{error:.3f}" for error in errors)
             print(f"| {name} | {where} | {row} | {min(used):.2f} to {max(used):.2f} |")
 
