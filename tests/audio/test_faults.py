@@ -178,6 +178,17 @@ def test_an_impossible_length_is_not_believed_c3(tmp_path: Path, name: str) -> N
     assert note.startswith("its header is damaged: it states ")
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.aac", "a.mp3", "a.ogg", "a.flac"])
+def test_a_few_bytes_too_many_or_too_few_are_no_fault(tmp_path: Path, name: str) -> None:
+    """A newline at the end, and programs that count the header of 44 bytes twice."""
+    path = tmp_path / name
+    content = bytearray(make(path, ""))
+    if name == "a.wav":
+        put("<I", b"RIFF", 4, len(content) + 36)(content)
+    path.write_bytes(content + b"\n" * (name != "a.wav"))
+    assert read(path) == (pytest.approx(6, abs=0.1), [])
+
+
 def test_an_au_file_without_a_length_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.au"
     content = bytearray(make(path, ""))
