@@ -29,6 +29,7 @@ EXACT = ("mp3", "flac", "wav")  # formats whose packets can be skipped; times of
 WARM_UP = 10.0  # s that are decoded before the first samples that are wanted, and dropped
 AUDITION = 600.0  # s in which the first of several streams must have a sound
 SIZED = ("wav", "w64", "aiff", "au", "caf")  # read in blocks of any size, so the last may be short
+FEW_BYTES = 4096  # behind the audio, which hold no more of it
 ANY_FAULT = ("amr",)  # formats whose last packet is cut if it does not decode
 
 
@@ -159,8 +160,9 @@ class AvReader:
                     last = packet
                     self.cut = packet.is_corrupt and self._container.format.name not in SIZED
                 yield packet
-        except (FFmpegError, OSError):  # the rest cannot be read
-            self.stopped = True
+        except (FFmpegError, IndexError, OSError):  # the rest cannot be read
+            read = 0 if last is None or last.pos is None else last.pos + last.size
+            self.stopped = self._section.size - read > FEW_BYTES
         if last is not None and is_incomplete(self._stream.codec_context.name, bytes(last)):
             self.cut = True
 

@@ -17,6 +17,7 @@ from genreclf.audio.joined import ends_with_other
 from genreclf.audio.sections import Section
 
 TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
+MISCOUNT = 64  # bytes by which programs err that write headers; or .5 %
 PRECISE = 0.02  # s, the same for lossless formats
 MIN_BYTES = 10  # per second of audio beyond FIRST: silence in FLAC takes twice as many
 LONGEST = 48 * 3600.0  # s beyond MIN_BYTES; no header that states more is believed
@@ -86,7 +87,7 @@ def explain_failure(section: Section, progress: Progress, error: DecodeError) ->
 def _is_truncated(file: BinaryIO, size: int) -> bool:
     stated = read_stated_size(file, size)
     return (
-        (stated is not None and stated > size)
+        (stated is not None and stated - size > max(MISCOUNT, size // 200))
         or is_cut(file, size)
         or ends_within_frame(file, size)
     )

@@ -195,8 +195,9 @@ def _read_matroska_size(head: bytes) -> int | None:
     """Return the size of a Matroska file; None if its writer did not know it."""
     _, size, at = _read_element(head, 0)
     kind, length, begin = _read_element(head, at + size)
-    unknown = length + 1 == 1 << 7 * (begin - at - size - 4)
-    return None if kind != SEGMENT or unknown else begin + length
+    if kind != SEGMENT or length + 1 == 1 << 7 * (begin - at - size - 4):  # all bits are set
+        return None
+    return begin + length
 
 
 def lacks_beginning(file: BinaryIO, size: int) -> bool:

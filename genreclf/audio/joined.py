@@ -170,7 +170,11 @@ def _correct_size(section: Section) -> Section:
                 return Section(section.path, section.start, section.start + stated)
         if section.stop is None and (tag := _find_tag(file, end)) is not None:
             return Section(section.path, section.start, section.start + tag)
-        patches = _find_patches(file, end, *CHUNKS[magic]) if magic in CHUNKS else {}
+        patches = {}
+        if magic == b"RF64":
+            patches = _find_rf64_patches(file, end)
+        elif magic in CHUNKS:
+            patches = _find_patches(file, end, *CHUNKS[magic])
     return Section(section.path, section.start, section.stop, patches)
 
 
@@ -200,9 +204,7 @@ def _find_patches(file: BinaryIO, end: int, sizes: str, audio: bytes) -> dict[in
     for kind, at, size in read_chunks(file, end, sizes):
         is_chunk = all(32 <= byte < 127 for byte in kind) and 0 <= size <= end - at
         if after is not None and not is_chunk:
-            file.seek(at - 4 - width)
-            following = file.read(MOST_TRAILING)
-            if len(following) < MOST_TRAILING or re.match(NO_AUDIO, following, re.DOTALL):
+            if not _may_be_audio(file, at - 4 - width):
                 return {}
             places = [after] if width == 8 else [4, after]
             return {
@@ -213,3 +215,24 @@ def _find_patches(file: BinaryIO, end: int, sizes: str, audio: bytes) -> dict[in
         if kind == audio:
             after = at - width
     return {}
+
+
+def _find_rf64_patches(file: BinaryIO, end: int) -> dict[int, bytes]:
+    """Make the sizes of an RF64 file larger, which are in its first chunk (ds64)."""
+    file.seek(28)
+    (stated,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+    for kind, at, _ in read_chunks(file, end, "<I"):
+        if kind == b"data" and 0 < stated < end - at:
+            file.seek(at + stated)
+            following = file.read(4)
+            if following.strip().isalnum() or not _may_be_audio(file, at + stated):
+                return {}
+            return {20: struct.pack("<Q", end - 8), 28: struct.pack("<Q", end - at)}
+    return {}
+
+
+def _may_be_audio(file: BinaryIO, at: int) -> bool:
+    """Whether what begins there is long enough for audio, and no tag or padding."""
+    file.seek(at)
+    following = file.read(MOST_TRAILING)
+    return len(following) == MOST_TRAILING and not re.match(NO_AUDIO, following, re.DOTALL)

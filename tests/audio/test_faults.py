@@ -1,5 +1,6 @@
 """What is wrong with a file is said, with the true reason, and nothing is said of a whole one."""
 
+import contextlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,27 @@ def test_an_impossible_length_is_not_believed_c3(tmp_path: Path, name: str) -> N
     seconds, (note,) = read(path)
     assert seconds == pytest.approx(6, abs=0.1)
     assert note.startswith("its header is damaged: it states ")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aac", "a.mp3", "a.ogg", "a.flac"])
+def test_a_few_bytes_too_many_or_too_few_are_no_fault(tmp_path: Path, name: str) -> None:
+    """A newline at the end, and programs that count the header of 44 bytes twice."""
+    path = tmp_path / name
+    content = bytearray(make(path, ""))
+    if name == "a.wav":
+        put("<I", b"RIFF", 4, len(content) + 36)(content)
+    path.write_bytes(content + b"\n" * (name != "a.wav"))
+    assert read(path) == (pytest.approx(6, abs=0.1), [])
+
+
+def test_a_matroska_file_without_its_segment_is_answered(tmp_path: Path) -> None:
+    """Its header is damaged; what decodes is used, and nothing else happens."""
+    path = tmp_path / "a.mka"
+    content = bytearray(make(path, ""))
+    put("4s", b"\x18\x53\x80\x67", 0, b"\xff\xff\0\0")(content)
+    path.write_bytes(content)
+    with contextlib.suppress(DecodeError):
+        read(path)
 
 
 def test_an_au_file_without_a_length_is_whole(tmp_path: Path) -> None:

@@ -141,12 +141,13 @@ def test_audio_of_any_format_is_found_behind_other_bytes(tmp_path: Path, name: s
     assert notes == []
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.caf"])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.caf", "a.rf64"])
 def test_audio_beyond_the_stated_size_is_read(tmp_path: Path, name: str) -> None:
     """The size of the whole is right, and that of the audio is half of it."""
     content = bytearray(make(tmp_path / name, 8))
     place = max(content.find(b"data"), content.find(b"SSND")) + 4
-    sizes = {"a.wav": "<I", "a.aiff": ">I", "a.caf": ">q"}[name]
+    sizes = {"a.wav": "<I", "a.aiff": ">I", "a.caf": ">q", "a.rf64": "<Q"}[name]
+    place = 28 if name == "a.rf64" else place
     (size,) = struct.unpack_from(sizes, content, place)
     struct.pack_into(sizes, content, place, size // 2)
     (tmp_path / name).write_bytes(content)
