@@ -12,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from genreclf.audio.av_reader import FORMATS
+from genreclf.audio.av_files import FORMATS
 from genreclf.audio.checks import DecodeError, check_file
 from genreclf.audio.search import EXTENSIONS, Skipped, find_audio_files
 from genreclf.data.datasets import FMA, Folder, Npz, Table
