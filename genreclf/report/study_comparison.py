@@ -20,14 +20,12 @@ class Tested(NamedTuple):
     """The finished runs of one configuration, on several folds and with all seeds.
 
     Args:
-        phase: the phase that trained them.
-        settings: the overrides that distinguish them from others, such as `model=svm`.
+        name: the phase that trained them, and the overrides that distinguish them from others.
         runs: in the order of the phase's points.
         accuracy: on all folds, with its interval.
     """
 
-    phase: str
-    settings: str
+    name: str
     runs: list[Run]
     accuracy: Estimate
 
@@ -38,10 +36,10 @@ def rank_tested(study: Study) -> list[Tested]:
     for phase in filter(study_notes.has_folds, study.phases):
         for points in study_notes.merge_folds(phase).values():
             if runs := [run for point in points for run in point.runs]:
-                settings = " ".join(
-                    text for text in list_settings(runs[0].result) if not text.startswith("phase=")
-                )
-                found.append(Tested(phase.name, settings, runs, estimate_accuracy(runs, "test")))
+                settings = list_settings(runs[0].result)
+                others = [text for text in settings if not text.startswith("phase=")]
+                name = " ".join([phase.name, *others])
+                found.append(Tested(name, runs, estimate_accuracy(runs, "test")))
     return sorted(found, key=lambda each: -each.accuracy.value)
 
 
@@ -49,22 +47,21 @@ def build_comparison_table(study: Study) -> Section:
     """Build the table of all configurations, the most accurate first."""
     ranked = rank_tested(study)
     columns = [
-        Column("phase"),
-        Column("settings", text=True),
+        Column("phase and settings"),
         Column("accuracy on all folds, %", MEASURED),
         Column("95 % interval", MEASURED),
-        Column("minus the first row, points", MEASURED),
+        Column("minus the first, points", MEASURED),
         Column("by fold, %", MEASURED),
         Column("seeds", MEASURED),
         Column("parameters", MEASURED),
-        Column("training time of a run", MEASURED),
+        Column("time of a run", MEASURED),
     ]
     title, text = "Comparison on the folds", ["The most accurate first. Differences are paired."]
     if not ranked:
         return Section("comparison", title, ["Not run yet."])
     notes = [
-        "Training times depend on the machine and do not include the extraction of features, which "
-        "all runs share."
+        "Times are those of training; they depend on the machine and "
+        "do not include the extraction of features, which all runs share."
     ]
     rows = [_make_row(each, ranked[0]) for each in ranked]
     return Section("comparison", title, text, Table(columns, rows), notes=notes)
@@ -76,8 +73,7 @@ def _make_row(tested: Tested, best: Tested) -> list[str]:
         found = estimate_difference(tested.runs, best.runs, "test")
         gap = f"{cells.format_points(found.value)} ({cells.format_bounds(found, signed=True)})"
     return [
-        tested.phase,
-        tested.settings or "defaults",
+        tested.name,
         cells.format_percent(tested.accuracy.value),
         cells.format_bounds(tested.accuracy),
         gap,

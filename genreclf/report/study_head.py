@@ -69,7 +69,7 @@ def _describe_comparison(study: Study) -> tuple[str, str]:
     best = ranked[0]
     lead = (
         f"on all folds: the highest accuracy of {len(ranked)} that are compared, 95 % interval "
-        f"{cells.format_bounds(best.accuracy)} % ({best.settings or best.phase})."
+        f"{cells.format_bounds(best.accuracy)} % ({best.name})."
     )
     return f"{cells.format_percent(best.accuracy.value)} %", lead
 
@@ -204,8 +204,10 @@ def build_phases_table(study: Study) -> Section:
             f"“{study.tested}” without training it again."
         )
     rows = [_make_phase_row(phase, study.metric) for phase in study.phases]
-    title = "The phases" if study.metric is None else "What each phase chose"
-    return Section("phases", title, [text], Table(columns, rows))
+    if study.metric is None:
+        columns, rows = [columns[0], *columns[4:]], [[row[0], *row[4:]] for row in rows]
+        return Section("phases", "The phases", [text], Table(columns, rows))
+    return Section("phases", "What each phase chose", [text], Table(columns, rows))
 
 
 def _make_phase_row(phase: Phase, metric: str | None) -> list[str]:
@@ -216,9 +218,7 @@ def _make_phase_row(phase: Phase, metric: str | None) -> list[str]:
     total, chosen = phase.count_runs(), phase.chosen
     count = f"{phase.count_finished()} of {total}" if total else cells.NONE
     accuracy = [cells.NONE] * 2
-    if metric is None and runs:
-        name = "compared, not chosen"
-    elif chosen is None or not chosen.runs:
+    if chosen is None or not chosen.runs:
         name = cells.describe_pending(phase) or "unfinished"
     else:
         name, accuracy = chosen.name or "nothing varied", cells.format_measured(chosen)

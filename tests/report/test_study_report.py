@@ -243,15 +243,15 @@ def test_configurations_on_folds_are_compared_across_phases(
     report = build_report(Study("encoders", None, [0], [], phases), tmp_path)
     table = section(report, "comparison").table
     assert table is not None
-    accuracies = [float(row[2]) for row in table.rows]
+    accuracies = [float(row[1]) for row in table.rows]
     assert accuracies == sorted(accuracies, reverse=True)
     runs = {phase.name: [run for p in phase.points for run in p.runs] for phase in phases}
-    best, other = (runs[row[0]] for row in table.rows)
+    best, other = (runs[row[0].split()[0]] for row in table.rows)
     gap = estimate_difference(other, best, "test")
     shown = f"{cells.format_points(gap.value)} ({cells.format_bounds(gap, signed=True)})"
-    assert [row[4] for row in table.rows] == [cells.NONE, shown]
+    assert [row[3] for row in table.rows] == [cells.NONE, shown]
     assert all(row[-1].endswith(" s") for row in table.rows)
-    assert report.headline == f"{table.rows[0][2]} %"
+    assert report.headline == f"{table.rows[0][1]} %"
     assert "protocol" not in [each.anchor for each in report.sections]
     write_study_report(Study("encoders", None, [0], [], phases), tmp_path)
 
