@@ -5,7 +5,7 @@ tracks (Lee and others 2018 take that of the network's embedding), as a share of
 Noise, hum and speech are farther from music there than in an embedding: a network that was trained
 to tell genres apart maps noise into the midst of them. Noise is like music in most numbers of a
 summary, and unlike it in the few that describe its texture, so these count more. A short clip, or
-one without high frequencies, is farther from the mean than a whole one; half of that is allowed
+one without high frequencies, is farther from the mean than a whole one; 40 % of that is allowed
 for.
 """
 
