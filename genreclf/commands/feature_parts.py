@@ -10,6 +10,7 @@ from genreclf.commands.config_keys import suggest_key
 from genreclf.errors import InputError
 
 NAME = "name"  # of the option whose settings a part changes
+NO_PARTS = ("concat", "precomputed", "waveform")  # no numbers to describe a clip by
 
 
 def expand_parts(config: DictConfig, config_name: str) -> None:
@@ -44,7 +45,9 @@ def _expand(part: Any, config_name: str) -> Any:
     try:
         composed = compose_default(config_name, (("features", option),)).features
     except HydraException as error:
-        known = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
+        # Hydra lists the options, then where it searched.
+        lines = (line.strip() for line in str(error).splitlines() if line.startswith("\t"))
+        known = [line for line in lines if "=" not in line and line not in NO_PARTS]
         hint = f"; there are {', '.join(known)}" if known else f": {error}"
         raise InputError(f"features.parts: there is no option features={option}{hint}") from None
     settings: Any = OmegaConf.to_container(composed)

@@ -63,8 +63,9 @@ def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction],
         if not named and prediction.vocabulary:
             print(f"vocabulary: {format_path(prediction.vocabulary)}")
             named = True
-        column = max(map(cell_len, prediction.scores))
-        best = itertools.islice(prediction.scores.items(), top or 3)
+        shown = {format_path(name): score for name, score in prediction.scores.items()}
+        column = max(map(cell_len, shown))
+        best = itertools.islice(shown.items(), top or 3)
         cells = [f" {pad(name, column)} {100 * score:3.0f} %" for name, score in best]
         if prediction.is_unknown:
             nearest = ", ".join(" ".join(cell.split()) for cell in cells)
@@ -74,7 +75,7 @@ def write_table(files: Sequence[str], top: int | None) -> Callable[[Prediction],
         print(pad(format_path(prediction.path), width), *cells)
         segments = find_segments(prediction.timeline, len(prediction.scores))
         if len(segments) > 1:
-            changes = [f"{format_clock(at)} {genre}," for at, genre in segments]
+            changes = [f"{format_clock(at)} {format_path(genre)}," for at, genre in segments]
             changes = [f"({changes[0]}", *changes[1:-1], f"{changes[-1][:-1]})"]
             print(_wrap(changes, width + 2))
 

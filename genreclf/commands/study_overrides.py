@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands import compose
@@ -95,7 +96,17 @@ def list_overrides(
 def compose_first_run(phase: str, sweep: Sweep, overrides: list[str]) -> DictConfig:
     """Compose the config of the first run of a phase."""
     first = [values[0] for values in sweep.values()]
-    return compose.compose_run([f"phase={phase}", *first, *drop_swept(overrides, sweep)])
+    try:
+        return compose.compose_run([f"phase={phase}", *first, *drop_swept(overrides, sweep)])
+    except ConfigCompositionException as error:
+        missing = [key for key in sweep if f"Could not override '{key}'." in str(error)]
+        if not missing:
+            raise
+        group = missing[0].partition(".")[0]
+        raise InputError(
+            f"phase {phase} varies {missing[0]}, which does not exist with the {group} that was "
+            f"chosen; leave {group}=... out"
+        ) from None
 
 
 def list_sweep_options(run: DictConfig) -> list[str]:

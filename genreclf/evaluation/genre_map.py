@@ -16,6 +16,7 @@ from genreclf.errors import InputError
 from genreclf.files import locate_path
 
 FMA = "fma"
+UNKNOWN = "unknown"  # what a prediction says instead of a genre
 TO_FMA = {  # musicnn's tags for the genres of FMA Small; it has none for International
     # "indie" may be pop or rock; make bench-tags says where it is right more often.
     "Electronic": ("electronic", "electronica", "electro", "House", "dance", "chillout"),
@@ -98,6 +99,11 @@ def _check_map(given: Any, labels: Sequence[str], where: str) -> dict[str, list[
     for genre, named in given.items():
         if not isinstance(genre, str) or not genre.strip():
             raise InputError(f"{where}: {genre!r} is not a name; write it in quotes")
+        if genre.strip().casefold() == UNKNOWN:
+            raise InputError(
+                f"{where}: {genre} stands for music that is unlike the training data; choose "
+                "another name"
+            )
         several = [named] if isinstance(named, str) else named
         if not isinstance(several, list | tuple) or not several:
             raise InputError(

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from genreclf.evaluation.genre_map import UNKNOWN
 from genreclf.evaluation.vocabulary import Vocabulary
 from genreclf.evaluation.windows import FileWindows
 from genreclf.models.novelty import THRESHOLD
-
-UNKNOWN = "unknown"  # instead of a genre
 
 
 class TimelineEntry(NamedTuple):

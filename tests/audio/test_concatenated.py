@@ -133,7 +133,7 @@ def test_a_classifier_on_them_predicts(
     ("parts", "line"),
     [
         ("mel", "features.parts=mel: a list is needed: [mel]"),
-        ("[mell]", "there is no option features=mell; there are chroma, concat, embedding"),
+        ("[mell]", "there is no option features=mell; there are chroma, embedding, huggingface"),
         ("[[mel]]", "a list of texts or of groups of settings is needed"),
         ("[{name: mel, n_mel: 3}]", "features=mel has no setting n_mel; did you mean n_mels?"),
         ("[{name: mel, n_mels: 0}]", "features.n_mels=0: set a number above 0"),
@@ -152,3 +152,4 @@ def test_wrong_parts_are_one_line(
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
     assert line in error[0]
+    assert "provider=" not in error[0]

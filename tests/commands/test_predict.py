@@ -420,6 +420,16 @@ def test_columns_of_the_table_are_aligned_on_the_screen(
     assert lines[5].startswith(r"\u202egpj.mp3")
 
 
+def test_genres_cannot_break_a_line_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    genres = ["\x1b[31mred", "a\nb"]
+    timeline = [TimelineEntry(30 * n, 30 * n + 30, genre, 1.0) for n, genre in enumerate(genres)]
+    write = predict.WRITERS["table"](["a.mp3"], None)
+    write(Prediction("a.mp3", dict.fromkeys(genres, 0.5), timeline * 4, "", []))
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert output.splitlines()[0].startswith(r"a.mp3  \x1b[31mred")
+
+
 PREDICT = [sys.executable, "-m", "genreclf", "predict"]
 NAMES = ["日本.mp3", os.fsdecode(b"latin1 \xe9.mp3"), "line\nbreak \x1b[31m.mp3"]
 

@@ -67,6 +67,7 @@ def test_the_map_to_fma_fits_musicnn() -> None:
         ("80: [80s]\nPop: pop", "80 is not a name; write it in quotes"),
         ("no: rock\nPop: pop", "False is not a name; write it in quotes"),
         ("A: [rock, 80]\nB: pop", "A: 80 is not a name; write it in quotes"),
+        ("Unknown: rock\nPop: pop", "Unknown stands for music that is unlike the training data"),
         ("Rock: [rock", r"genres.yaml, line \d: not YAML"),
         ("Rock: !!python/object:os.system rock", "not YAML"),
         ("? [a]\n: rock", r"\['a'\] is not a name"),

@@ -79,6 +79,10 @@ def options(tmp_path: Path) -> Path:
             "study.phase_overrides.rate: optimizer.lr=1: this phase varies optimizer.lr itself",
         ),
         ("+study.phase_overrides.rate=['modle=svm']", "Could not override 'modle'"),
+        (
+            "study=encoders split=artist",
+            "phase statistics_folds varies split.number, which does not exist with the split that",
+        ),
         ("study=misspelled", "study.metrics: "),
         ("study=stale", "study.phase_overrides.width: the phases of this study are rate"),
         ("hydra/sweeper=basic", "hydra/sweeper: the phases of a study say what varies"),
