@@ -77,7 +77,7 @@ def _search(options: argparse.Namespace) -> int:
                 continue
             levels = row[:, :, 0]
             found = find_neighbours(path, library, standard, levels, options.top, cores)
-            write(path, [_describe(each, library) for each in found])
+            write(path, _describe(found, library))
             sys.stdout.flush()
     return 1 if failed else 0
 
@@ -144,14 +144,21 @@ def _build_features(library: "Library", trust: Sequence[str]) -> Any:
     return features
 
 
-def _describe(found: "Neighbour", library: "Library") -> ShownTrack:
-    from genreclf.audio.tags import read_tags
+def _describe(found: Sequence["Neighbour"], library: "Library") -> list[ShownTrack]:
+    from genreclf.audio.tags import read_all_tags
     from genreclf.data.datasets.track import repair_text
 
-    texts = {name: column[found.row] for name, column in library.texts.items()}
-    if not texts["title"] and texts["path"]:  # the store of a folder has no titles
-        texts["title"] = repair_text(read_tags(texts["path"])["title"])
-    return ShownTrack(similarity=found.similarity, same_recording=found.same_recording, **texts)
+    described = [
+        {name: column[each.row] for name, column in library.texts.items()} for each in found
+    ]
+    untitled = [texts for texts in described if not texts["title"] and texts["path"]]
+    tags = read_all_tags([texts["path"] for texts in untitled])  # a folder's store has no titles
+    for texts, read in zip(untitled, tags, strict=True):
+        texts["title"] = repair_text(read["title"])
+    return [
+        ShownTrack(similarity=each.similarity, same_recording=each.same_recording, **texts)
+        for each, texts in zip(found, described, strict=True)
+    ]
 
 
 def _make_parser() -> argparse.ArgumentParser:
