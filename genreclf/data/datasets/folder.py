@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from genreclf.audio import search
-from genreclf.audio.tags import Tags, read_all_tags
+from genreclf.audio.tags import Tags, describe_damaged, read_all_tags
 from genreclf.data.datasets.track import Track, check_genre_list, repair_text
 from genreclf.data.spelling import (
     check_renamed,
@@ -135,12 +135,7 @@ class Folder:
         tags = read_all_tags([path for _, path in files], damaged)
         tracks = [self._make_track(*file, each) for file, each in zip(files, tags, strict=True)]
         if damaged:
-            log.warning(
-                "data.root: tags that cannot be read are ignored, in %d of %d files; the first: %s",
-                len(damaged),
-                len(tracks),
-                format_path(damaged[0]),
-            )
+            log.warning("data.root: %s", describe_damaged(damaged, len(tracks)))
         return tracks
 
     def _make_track(self, genre: str, path: Path, tags: Tags) -> Track:
