@@ -4,15 +4,20 @@ import argparse
 import contextlib
 import logging
 import os
-import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genreclf.commands.predict import FEW, _find_modules_here, _name_flags, _parse_positive
+from genreclf.commands.plain_options import (
+    add_format,
+    add_trust,
+    locate_typed,
+    parse_positive,
+    run_command,
+    start_processes,
+)
 from genreclf.commands.predict_formats import set_encoding
 from genreclf.commands.similar_formats import WRITERS, ShownTrack
 from genreclf.errors import InputError
@@ -28,33 +33,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 if all files have an answer, 1 if some have none."""
     options = _make_parser().parse_args(arguments)
     set_encoding(options.format)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return _search(options)
-    except InputError as error:
-        text = re.sub(r"trust=\[([^\]]+)\]", lambda named: _name_flags(named[1]), str(error))
-        print(f"genreclf: {text}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # as in `genreclf similar ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("genreclf: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return run_command(_search, options)
 
 
 def _search(options: argparse.Namespace) -> int:
     from genreclf.files import locate_path
 
-    files = [
-        typed if os.path.lexists(typed) else str(locate_path(typed)) for typed in options.files
-    ]
-    _find_modules_here(options.trust)
-    from genreclf.audio.processes import start_forkserver
-
-    start_forkserver(for_many=len(files) > FEW)  # gets ready while this process reads the library
+    files = [*map(locate_typed, options.files)]
+    start_processes(options.trust, len(files))
     library = _open_library(locate_path(options.library), options)
     features = _build_features(library, options.trust)
 
@@ -178,7 +164,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--top",
-        type=_parse_positive,
+        type=parse_positive,
         default=TOP,
         metavar="N",
         help=f"how many tracks to show for each file (default: {TOP})",
@@ -189,15 +175,6 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where the embeddings of a folder are kept (default: outputs)",
     )
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package whose code may compute the library's embeddings if they are not from "
-        "genreclf: an installed one, or a module of the current folder",
-    )
-    parser.add_argument(
-        "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
-    )
+    add_trust(parser, "may compute the library's embeddings")
+    add_format(parser, WRITERS)
     return parser

@@ -19,6 +19,7 @@ from genreclf.commands import similar
 from genreclf.data.library import Library
 from genreclf.data.library_files import read_library, write_library
 from genreclf.data.similarity import Neighbour
+from genreclf.errors import InputError
 
 RATE = 22050
 
@@ -185,6 +186,19 @@ def test_weights_that_are_missing_are_one_line(
     song, outputs = str(songs / "0.flac"), str(tmp_path)
     assert line in fail(capsys, song, "--library", str(songs), "--outputs", outputs)
     assert line in fail(capsys, song, "--library", embedded)
+
+
+def test_options_are_named_as_similar_takes_them(
+    songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of a full disk said outputs=..., which similar does not know."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("the disk is full; choose another: outputs=... or trust=[a.B]")
+
+    monkeypatch.setattr(similar, "_open_library", refuse)
+    line = fail(capsys, str(songs / "0.flac"), "--library", str(tmp_path))
+    assert line == "genreclf: the disk is full; choose another: --outputs ... or --trust a.B"
 
 
 def test_wrong_usage_has_status_2(capsys: pytest.CaptureFixture[str]) -> None:
