@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,16 +43,14 @@ def _search(options: argparse.Namespace) -> int:
     library = _open_library(locate_path(options.library), options)
     features = _build_features(library, options.trust)
 
+    from genreclf.audio.batches import extract_levels_in_order
     from genreclf.audio.cores import count_available_cores
-    from genreclf.audio.pool import map_in_order
     from genreclf.audio.sound_files import DecodeError
-    from genreclf.audio.workers import extract_levels
     from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
 
     standard, failed, cores = fit_standard(library), 0, count_available_cores()
     write = WRITERS[options.format](files)
-    embed = partial(extract_levels, features=features, levels=LEVELS)
-    rows: Any = map_in_order(embed, files, min(len(files), cores))
+    rows = extract_levels_in_order(files, features, LEVELS, min(len(files), cores))
     with contextlib.closing(rows):
         for path, row in zip(files, rows, strict=True):
             if isinstance(row, DecodeError):
