@@ -306,3 +306,15 @@ def test_a_large_library_is_searched_in_linear_time(make: Make, tmp_path: Path) 
         patch.setattr(os, "scandir", count)
         assert len(find(folder)) == 200
     assert len(looked_up) == len(set(looked_up)) == 202
+
+
+@pytest.mark.parametrize("kind", [Folder, Files])
+def test_the_root_is_resolved_once(
+    make: Make, kind: type[Folder | Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each file, it takes as long as to read its tags from a network disk."""
+    folder, resolved = make("rock/a.mp3", "rock/b.mp3", "rock/c.mp3"), []
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path: resolved.append(path) or resolve(path))
+    assert len(kind(folder).tracks()) == 3
+    assert resolved == [folder]
