@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from genreclf.audio.headers import (
+    ASF,
     CHUNKS,
     LATE,
+    TAIL,
     UNKNOWN_SIZES,
     read_boxes,
     read_chunks,
@@ -23,7 +25,6 @@ from genreclf.audio.headers import (
 )
 from genreclf.audio.sections import BUFFER, Section
 
-TAIL = 1 << 16  # bytes; the largest page of Ogg
 PAGE_HEADER = 27  # bytes of a page of Ogg before its table; the last one is the table's length
 BEGINS = 2  # flag of the first page of an Ogg stream
 HEAD = 32  # bytes
@@ -42,7 +43,7 @@ STARTS = {
     b"Crea": rb"Creative Voice File\x1a",
     b"MPCK": rb"MPCKSH",
     b"#!AM": rb"#!AMR(-WB)?\n",
-    b"\x30\x26\xb2\x75": re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")),  # ASF
+    ASF[:4]: re.escape(ASF),
     b"\xb7\xd8\x00\x20": re.escape(bytes.fromhex("b7d800203749da11a64e0007e95ead8d")),  # WTV
 }
 
