@@ -17,7 +17,7 @@ import numpy as np
 from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
 from genreclf.audio.pool import Event, map_in_order
 from genreclf.audio.sound_files import DecodeError
-from genreclf.audio.workers import Decoding, Row, extract
+from genreclf.audio.workers import Decoding, Row, amplify, extract, extract_levels
 from genreclf.errors import InputError, report_own_failure
 
 CLIPS = 16  # per batch
@@ -52,6 +52,41 @@ def extract_in_order(
             yield from _compute_rows(features, some)
 
 
+def extract_levels_in_order(
+    paths: Iterable[str], features: Any, levels: Sequence[float], workers: int
+) -> Generator[np.ndarray | DecodeError, None, None]:
+    """Yield the features of each file in order as if it were louder or quieter.
+
+    Args:
+        paths: the files.
+        features: what is computed of each.
+        levels: dB by which a file is amplified each time.
+        workers: number of processes that decode, and compute features that are not batched.
+
+    Yields:
+        float32 (levels, bins, frames), or why a file has none.
+
+    Raises:
+        InputError: the processes do not start, or the features are not what they declare.
+    """
+    if not is_batched(features):
+        yield from map_in_order(
+            partial(extract_levels, features=features, levels=levels), paths, workers
+        )
+        return
+    decoded = map_in_order(partial(extract, features=choose_work(features)), paths, workers)
+    with contextlib.closing(decoded):
+        for row in decoded:
+            if isinstance(row, str | DecodeError):
+                yield DecodeError(str(row))
+                continue
+            (waveform, rate), _ = row
+            clips = [(each, rate) for each in amplify(waveform, levels)]
+            computed = _compute_batch(features, clips)
+            failed = (each for each in computed if isinstance(each, DecodeError))
+            yield next(failed, None) or np.stack([*map(np.asarray, computed)])
+
+
 def _tell(row: Any) -> Row:
     return str(row) if isinstance(row, DecodeError) else row
 
@@ -59,37 +94,51 @@ def _tell(row: Any) -> Row:
 def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
     """Compute the rows of what `extract` gave for `Decoding`."""
     clips = [each[0] for each in decoded if isinstance(each, tuple)]
-    computed = iter(_compute_batch(features, clips) if clips else ())
+    computed = iter(_compute_batch(features, clips))
     for each in decoded:
         if not isinstance(each, tuple):
             yield _tell(each)
             continue
-        try:
-            yield check_values(features, next(computed)), each[1]
-        except NotFiniteError:
-            yield f"features={features.name} are not finite numbers"
+        values = next(computed)
+        yield str(values) if isinstance(values, DecodeError) else (values, each[1])
 
 
 def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
-    """Compute the features of decoded windows; without batched features, return the events."""
-    arrived = [event for event in events if not event.ended]
-    if not arrived or not is_batched(features):
-        return [*events]
-    computed = iter(_compute_batch(features, [event.value.features for event in arrived]))
-    return [
-        event
-        if event.ended
-        else event._replace(value=replace(event.value, features=next(computed)))
-        for event in events
-    ]
+    """Compute the features of decoded windows; without batched features, return the events.
 
-
-def _compute_batch(features: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
-    """Compute the features of clips: waveforms (samples,) and their sample rates.
+    A window whose features are not finite numbers becomes an event with an error.
 
     Raises:
-        InputError: the user's own code fails, or gives another number of results.
+        InputError: the features are not what they declare.
     """
+    if not is_batched(features):
+        return [*events]
+    clips = [event.value.features for event in events if not event.ended]
+    computed, found = iter(_compute_batch(features, clips)), []
+    for event in events:
+        if event.ended:
+            found.append(event)
+        elif isinstance(values := next(computed), DecodeError):
+            found.append(Event(event.number, error=values))
+        else:
+            found.append(event._replace(value=replace(event.value, features=values)))
+    return found
+
+
+def _compute_batch(
+    features: Any, clips: Sequence[tuple[np.ndarray, int]]
+) -> list[np.ndarray | DecodeError]:
+    """Compute the features of clips: waveforms (samples,) and their sample rates.
+
+    Returns:
+        For each clip float32 (bins, frames), or a DecodeError if they are not finite numbers.
+
+    Raises:
+        InputError: the user's own code fails, gives another number of results, or values that are
+            not what the features declare.
+    """
+    if not clips:
+        return []
     with report_own_failure(f"features={features.name}: computing them"):
         computed = [np.asarray(each) for each in features.compute_batch(clips)]
     if len(computed) != len(clips):
@@ -97,4 +146,10 @@ def _compute_batch(features: Any, clips: Sequence[tuple[np.ndarray, int]]) -> li
             f"features={features.name}: compute_batch gives {len(computed)} results for "
             f"{len(clips)} clips; correct {type(features).__qualname__}"
         )
-    return computed
+    checked: list[np.ndarray | DecodeError] = []
+    for values in computed:
+        try:
+            checked.append(check_values(features, values))
+        except NotFiniteError:
+            checked.append(DecodeError(f"features={features.name} are not finite numbers"))
+    return checked

@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO
 
-from genreclf.audio.headers import skip_id3
+from genreclf.audio.headers import TAIL, skip_id3
 
-TAIL = 1 << 16  # bytes at the end of the file that are looked at
 HEAD = 8  # bytes of a frame that tell its size
 CHAIN = 3  # frames, each of which begins where the last one ends: that is no coincidence
 SYNC = 1 << 15  # bytes at the beginning of the file in which the first frame begins

@@ -31,7 +31,7 @@ LATE = re.compile(  # what files begin with that are searched for behind other b
 )
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with its size
 SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
-TAIL = 1 << 16  # bytes; the largest page of Ogg
+TAIL = 1 << 16  # bytes at an end of the file that are looked at; the largest page of Ogg
 FIRST_PAGE, LAST_PAGE = 2, 4  # flags of a page of Ogg
 LIVE = 1  # flag of a WMA file whose writer did not know its size
 XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from genreclf.audio.headers import (
+    ASF,
     CHUNKS,
     LATE,
+    TAIL,
     UNKNOWN_SIZES,
     read_boxes,
     read_chunks,
@@ -23,7 +25,7 @@ from genreclf.audio.headers import (
 )
 from genreclf.audio.sections import BUFFER, Section
 
-TAIL = 1 << 16  # bytes; the largest page of Ogg
+PAGE_HEADER = 27  # bytes of a page of Ogg before its table; the last one is the table's length
 BEGINS = 2  # flag of the first page of an Ogg stream
 HEAD = 32  # bytes
 MOST_FILES = 1000  # in one; if there are more, it is not what it seems
@@ -41,7 +43,7 @@ STARTS = {
     b"Crea": rb"Creative Voice File\x1a",
     b"MPCK": rb"MPCKSH",
     b"#!AM": rb"#!AMR(-WB)?\n",
-    b"\x30\x26\xb2\x75": re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")),  # ASF
+    ASF[:4]: re.escape(ASF),
     b"\xb7\xd8\x00\x20": re.escape(bytes.fromhex("b7d800203749da11a64e0007e95ead8d")),  # WTV
 }
 
@@ -105,21 +107,23 @@ def _find_links(file: BinaryIO, start: int) -> list[int]:
     for at in _find_all(file, rb"OggS\x00[\x02\x03\x06\x07]", start):
         if at != end:
             starts.append(at)
-        file.seek(at + 26)
-        count = file.read(1)[0]
-        end = at + 27 + count + sum(file.read(count))
+        file.seek(at)
+        header = file.read(PAGE_HEADER)
+        if len(header) < PAGE_HEADER:  # cut off
+            break
+        end = at + PAGE_HEADER + header[-1] + sum(file.read(header[-1]))
     return starts
 
 
 def holds_several_streams(section: Section) -> bool:
     """Whether an Ogg file begins with more than one stream, of which libsndfile reads the first."""
     with section.open() as file:
-        head = file.read(27)
-        if len(head) < 27 or head[:4] != b"OggS":
+        head = file.read(PAGE_HEADER)
+        if len(head) < PAGE_HEADER or head[:4] != b"OggS":
             return False
-        file.seek(sum(file.read(head[26])), os.SEEK_CUR)
+        file.seek(sum(file.read(head[-1])), os.SEEK_CUR)
         following = file.read(6)
-    return following[:4] == b"OggS" and bool(following[5] & BEGINS)
+    return len(following) == 6 and following[:4] == b"OggS" and bool(following[5] & BEGINS)
 
 
 def _find_all(file: BinaryIO, pattern: bytes, start: int) -> list[int]:

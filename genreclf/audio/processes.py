@@ -203,10 +203,12 @@ def lift_limits(name: str) -> Iterator[None]:
     """
     before = measure_memory() if _stages.results else 0
     _stages.tell(name)
-    yield
-    if _stages.results:
-        _stages.held += max(0, measure_memory() - before)
-    _stages.tell("")
+    try:
+        yield
+    finally:
+        if _stages.results:
+            _stages.held += max(0, measure_memory() - before)
+        _stages.tell("")
 
 
 def measure_memory() -> int:

@@ -17,33 +17,9 @@ EXTENSIONS = (
     *(".asf", ".amr", ".awb", ".wv", ".ape", ".mpc", ".mpp", ".mp+", ".tta", ".tak", ".shn"),
     *(".dsf", ".dff", ".mlp", ".thd", ".ra", ".rm", ".oma", ".omg", ".aa3", ".gsm", ".m4p", ".aax"),
     *(".aa", ".f4a", ".f4b", ".3ga", ".isma", ".ogx", ".m2a", ".ec3", ".ac4", ".dtshd"),
-    *(
-        ".truehd",
-        ".aea",
-        ".adx",
-        ".hca",
-        ".afc",
-        ".aptx",
-        ".aptxhd",
-        ".sbc",
-        ".msbc",
-        ".lc3",
-        ".lbc",
-        ".c2",
-    ),
-    *(
-        ".loas",
-        ".latm",
-        ".amrnb",
-        ".amrwb",
-        ".qcp",
-        ".dss",
-        ".bonk",
-        ".rka",
-        ".osq",
-        ".qoa",
-        ".mac",
-    ),
+    *(".truehd", ".aea", ".adx", ".hca", ".afc", ".aptx", ".aptxhd", ".sbc", ".msbc", ".lc3"),
+    *(".lbc", ".c2", ".loas", ".latm", ".amrnb", ".amrwb", ".qcp", ".dss", ".bonk", ".rka"),
+    *(".osq", ".qoa", ".mac"),
     *(".apl", ".vqf", ".vqe", ".vql", ".laf", ".iamf", ".ircam", ".sf", ".sox", ".sln", ".pvf"),
     *(".paf", ".ast", ".wve", ".wsd", ".rso", ".mmf", ".dfpwm", ".vag", ".xwma"),
 )
@@ -51,16 +27,9 @@ SHOWN = ", ".join((*EXTENSIONS[:10], "..."))  # for messages
 KNOWN = frozenset(EXTENSIONS)
 # Folders that operating systems and storage devices create; compared without case.
 SYSTEM = {
-    *(
-        "__macosx",
-        "@eadir",
-        "@recycle",
-        "@recently-snapshot",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-    ),
-    *("recycler", "system volume information", "lost+found", "network trash folder"),
+    *("__macosx", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+    "network trash folder",
 }
 LINK_TO_FOLDER = "a link to a folder that is searched anyway"
 HIDDEN = "hidden, or made by the system"

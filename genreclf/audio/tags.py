@@ -18,6 +18,7 @@ from mutagen.ogg import OggFileType
 from genreclf.audio.av_files import FORMATS
 from genreclf.audio.pool import map_in_order
 from genreclf.audio.sound_files import DecodeError
+from genreclf.files import format_path
 
 # mutagen's names for each tag, and those of formats for which it has no common names: ID3 frames
 # (WAV, AIFF) and Windows Media.
@@ -55,6 +56,14 @@ def read_all_tags(paths: Sequence[str | Path], failed: list[str] | None = None) 
     if failed is not None:
         failed += [str(path) for path, tags in zip(paths, found, strict=True) if tags is None]
     return [tags or dict.fromkeys(NAMES, "") for tags in found]
+
+
+def describe_damaged(damaged: Sequence[str], count: int) -> str:
+    """Say in a line that the tags of some of `count` files are damaged."""
+    return (
+        f"tags that cannot be read are ignored, in {len(damaged)} of {count} files; the first: "
+        f"{format_path(damaged[0])}"
+    )
 
 
 class _TooMuchError(Exception):

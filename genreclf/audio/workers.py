@@ -100,11 +100,16 @@ def extract_levels(
     with _explain_failure():
         waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
     rows = []
-    for level in levels:
-        scaled = waveform * np.float32(10 ** (level / 20))
+    for scaled in amplify(waveform, levels):
         rows.append(_compute(features, scaled, rate, path))
         yield
     return np.stack(rows)
+
+
+def amplify(waveform: np.ndarray, levels: Sequence[float]) -> Iterator[np.ndarray]:
+    """Yield a waveform amplified by each of some levels in dB."""
+    for level in levels:
+        yield waveform * np.float32(10 ** (level / 20))
 
 
 def extract_windows(

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from genreclf.audio.tags import read_tags
+from genreclf.audio.tags import read_all_tags
 from genreclf.commands.instantiation import instantiate
 from genreclf.commands.stores import build_config_store
 from genreclf.data.datasets.track import repair_text
@@ -27,7 +27,7 @@ def run(config: DictConfig) -> None:
         if frames > 1:
             raise InputError(f"features={features.name}: {explain_frames(bins, frames)}")
     store = build_config_store(config, list_rejected=True)
-    titles = [repair_text(read_tags(audio)["title"]) if audio else "" for audio in store.paths]
+    titles = [repair_text(tags["title"]) for tags in read_all_tags(store.paths)]
     library = convert_store(store, titles)
     write_library(path, library)
     log.info("%d embeddings of %d values", len(library), library.size)

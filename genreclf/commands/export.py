@@ -55,6 +55,7 @@ def run(config: DictConfig) -> None:
         raise InputError(
             f"folder={folder}: it already has another {CARD}; choose an empty or new folder"
         )
+    notes = _keep_notes(folder / CARD)
     checkpoint = read_checkpoint(path)
     predictions = finished.predictions
     temperature = metrics.fit_temperature(predictions.labels, predictions.scores)
@@ -81,16 +82,24 @@ def run(config: DictConfig) -> None:
         after=metrics.compute_calibration_error(predictions.labels, calibrated),
         reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
-    write_exported(folder, checkpoint, card.rstrip() + _keep_notes(folder / CARD))
+    write_exported(folder, checkpoint, card.rstrip() + notes)
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
 
 
 def _keep_notes(card: Path) -> str:
-    """Return the end of a card, where notes are kept that someone has written by hand."""
-    notes = ""
-    if card.exists():
-        notes = card.read_text(encoding="utf-8").partition(NOTES)[2].strip()
+    """Return the end of a card, where notes are kept that someone has written by hand.
+
+    Raises:
+        InputError: the card cannot be read, so its notes would be lost.
+    """
+    try:
+        written = card.read_text(encoding="utf-8") if card.exists() else ""
+    except UnicodeDecodeError as error:
+        raise InputError(f"{card}: not UTF-8 ({error.reason}): save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{card}: {error.strerror}") from None
+    notes = written.partition(NOTES)[2].strip()
     if notes:
         log.warning("%s: what follows %r is kept; check that it is still true", card, NOTES)
     return f"\n\n{NOTES}\n" + f"\n{notes}\n" * bool(notes)

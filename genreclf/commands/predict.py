@@ -4,69 +4,54 @@ import argparse
 import contextlib
 import math
 import os
-import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genreclf.commands.plain_options import (
+    add_format,
+    add_trust,
+    locate_typed,
+    parse_positive,
+    run_command,
+    start_processes,
+)
 from genreclf.commands.predict_formats import WRITERS, set_encoding
 from genreclf.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
     from genreclf.evaluation.inference import Model
 
-FEW = 8  # files, for which workers need not have imported librosa, which few features use
+LABELS_SHOWN = 8  # of those that --map leaves out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 if all files were predicted, 1 if some were not."""
     options = _make_parser().parse_args(arguments)
     set_encoding(options.format)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return _predict(options)
-    except InputError as error:
-        text = re.sub(r"trust=\[([^\]]+)\]", lambda named: _name_flags(named[1]), str(error))
-        text = re.sub(r"(?<![\w.])(checkpoint|map)=(?=\S)", r"--\1 ", text)
-        print(f"genreclf: {text}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # as in `genreclf predict ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("genreclf: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return run_command(_predict, options)
 
 
 def _predict(options: argparse.Namespace) -> int:
     from genreclf.audio.search import SHOWN, Skipped, find_audio_files
-    from genreclf.files import locate_path
 
     skipped = Skipped()
     files = [
         file
-        for path in (
-            typed if os.path.lexists(typed) else str(locate_path(typed)) for typed in options.paths
-        )
+        for path in map(locate_typed, options.paths)
         for file in sorted(map(str, find_audio_files(path, skipped))) or [path]
     ]
     for line in skipped.describe():
         print(f"genreclf: {line}", file=sys.stderr)
-    _find_modules_here(options.trust)
-    from genreclf.audio.processes import start_forkserver
-
-    start_forkserver(for_many=len(files) > FEW)  # gets ready while this process imports PyTorch
+    start_processes(options.trust, len(files))
     import genreclf
 
     model = genreclf.load(options.checkpoint, options.device, options.trust, options.map)
     if left_out := model.vocabulary.left_out:
-        named = [*left_out[:FEW], *[f"{len(left_out) - FEW} more"] * (len(left_out) > FEW)]
+        named = [*left_out[:LABELS_SHOWN]]
+        if more := len(left_out) - len(named):
+            named.append(f"{more} more")
         print(
             f"genreclf: --map {options.map} leaves out {', '.join(named)}; such music gets the "
             "nearest of your genres",
@@ -100,24 +85,6 @@ def _choose_threshold(given: float | None, model: "Model") -> float:
     return THRESHOLD if given is None else given
 
 
-def _find_modules_here(trust: Sequence[str]) -> None:
-    """Let Python find trusted modules in the current folder that are not installed."""
-    tops = {name.partition(".")[0] for name in trust}
-    if any(_is_here(top) and find_spec(top) is None for top in tops if top.isidentifier()):
-        sys.path.append(str(Path.cwd()))
-        known = os.environ.get("PYTHONPATH")  # of the processes that decode
-        os.environ["PYTHONPATH"] = os.pathsep.join([*([known] if known else []), str(Path.cwd())])
-
-
-def _is_here(module: str) -> bool:
-    return Path(f"{module}.py").is_file() or any(Path(module).glob("**/*.py"))
-
-
-def _name_flags(trusted: str) -> str:
-    """Name the options that stand for trust=[...] of the other commands."""
-    return " ".join(f"--trust {name}" for name in trusted.split(","))
-
-
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "genreclf predict",
@@ -149,17 +116,10 @@ def _make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto (a GPU if there is one; the default), cpu, cuda, cuda:1, ...",
     )
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package whose code the model may run if it is not part of genreclf: an installed "
-        "one, or a module of the current folder",
-    )
+    add_trust(parser, "the model may run")
     parser.add_argument(
         "--top",
-        type=_parse_positive,
+        type=parse_positive,
         metavar="N",
         help="how many genres, and how many tags that are no genres, to show for each file "
         "(default: 3 in a table, of tags those of at least 10 %%; all in json and csv)",
@@ -179,9 +139,7 @@ def _make_parser() -> argparse.ArgumentParser:
         help="a file is unknown if it is less like the training data than this share of held-out "
         "music, from 0 to 1 (default: 0.95; 1: no file is unknown)",
     )
-    parser.add_argument(
-        "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
-    )
+    add_format(parser, WRITERS)
     return parser
 
 
@@ -205,12 +163,6 @@ def _parse_number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _parse_positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 is needed")
-    return int(text)
 
 
 @contextlib.contextmanager

@@ -4,15 +4,19 @@ import argparse
 import contextlib
 import logging
 import os
-import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genreclf.commands.predict import FEW, _find_modules_here, _name_flags, _parse_positive
+from genreclf.commands.plain_options import (
+    add_format,
+    add_trust,
+    locate_typed,
+    parse_positive,
+    run_command,
+    start_processes,
+)
 from genreclf.commands.predict_formats import set_encoding
 from genreclf.commands.similar_formats import WRITERS, ShownTrack
 from genreclf.errors import InputError
@@ -28,46 +32,25 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 if all files have an answer, 1 if some have none."""
     options = _make_parser().parse_args(arguments)
     set_encoding(options.format)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return _search(options)
-    except InputError as error:
-        text = re.sub(r"trust=\[([^\]]+)\]", lambda named: _name_flags(named[1]), str(error))
-        print(f"genreclf: {text}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # as in `genreclf similar ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("genreclf: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return run_command(_search, options)
 
 
 def _search(options: argparse.Namespace) -> int:
     from genreclf.files import locate_path
 
-    files = [
-        typed if os.path.lexists(typed) else str(locate_path(typed)) for typed in options.files
-    ]
-    _find_modules_here(options.trust)
-    from genreclf.audio.processes import start_forkserver
-
-    start_forkserver(for_many=len(files) > FEW)  # gets ready while this process reads the library
+    files = [*map(locate_typed, options.files)]
+    start_processes(options.trust, len(files))
     library = _open_library(locate_path(options.library), options)
     features = _build_features(library, options.trust)
 
+    from genreclf.audio.batches import extract_levels_in_order
     from genreclf.audio.cores import count_available_cores
-    from genreclf.audio.pool import map_in_order
     from genreclf.audio.sound_files import DecodeError
-    from genreclf.audio.workers import extract_levels
     from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
 
     standard, failed, cores = fit_standard(library), 0, count_available_cores()
     write = WRITERS[options.format](files)
-    embed = partial(extract_levels, features=features, levels=LEVELS)
-    rows: Any = map_in_order(embed, files, min(len(files), cores))
+    rows = extract_levels_in_order(files, features, LEVELS, min(len(files), cores))
     with contextlib.closing(rows):
         for path, row in zip(files, rows, strict=True):
             if isinstance(row, DecodeError):
@@ -77,7 +60,7 @@ def _search(options: argparse.Namespace) -> int:
                 continue
             levels = row[:, :, 0]
             found = find_neighbours(path, library, standard, levels, options.top, cores)
-            write(path, [_describe(each, library) for each in found])
+            write(path, _describe(found, library))
             sys.stdout.flush()
     return 1 if failed else 0
 
@@ -144,14 +127,21 @@ def _build_features(library: "Library", trust: Sequence[str]) -> Any:
     return features
 
 
-def _describe(found: "Neighbour", library: "Library") -> ShownTrack:
-    from genreclf.audio.tags import read_tags
+def _describe(found: Sequence["Neighbour"], library: "Library") -> list[ShownTrack]:
+    from genreclf.audio.tags import read_all_tags
     from genreclf.data.datasets.track import repair_text
 
-    texts = {name: column[found.row] for name, column in library.texts.items()}
-    if not texts["title"] and texts["path"]:  # the store of a folder has no titles
-        texts["title"] = repair_text(read_tags(texts["path"])["title"])
-    return ShownTrack(similarity=found.similarity, same_recording=found.same_recording, **texts)
+    described = [
+        {name: column[each.row] for name, column in library.texts.items()} for each in found
+    ]
+    untitled = [texts for texts in described if not texts["title"] and texts["path"]]
+    tags = read_all_tags([texts["path"] for texts in untitled])  # a folder's store has no titles
+    for texts, read in zip(untitled, tags, strict=True):
+        texts["title"] = repair_text(read["title"])
+    return [
+        ShownTrack(similarity=each.similarity, same_recording=each.same_recording, **texts)
+        for each, texts in zip(found, described, strict=True)
+    ]
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -171,7 +161,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--top",
-        type=_parse_positive,
+        type=parse_positive,
         default=TOP,
         metavar="N",
         help=f"how many tracks to show for each file (default: {TOP})",
@@ -182,15 +172,6 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where the embeddings of a folder are kept (default: outputs)",
     )
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package whose code may compute the library's embeddings if they are not from "
-        "genreclf: an installed one, or a module of the current folder",
-    )
-    parser.add_argument(
-        "--format", choices=list(WRITERS), default="table", help="output format (default: table)"
-    )
+    add_trust(parser, "may compute the library's embeddings")
+    add_format(parser, WRITERS)
     return parser

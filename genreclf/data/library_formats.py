@@ -113,17 +113,22 @@ def read_parquet(path: Path) -> Content:
             schema = file.schema_arrow
             described = (schema.metadata or {}).get(NAME.encode())
             found = parse_description(path, described)
-            size = schema.field("embedding").type.list_size
+            embedding = schema.field("embedding").type
+            size = embedding.list_size
+            if not pyarrow.types.is_floating(embedding.value_type):
+                raise ValueError("the embeddings are no rows of numbers")
             table = file.read(columns=[*TEXTS, "duration"])
-        texts = {name: table[name].to_pylist() for name in TEXTS}
-        durations = table["duration"].to_numpy()
-    except (OSError, KeyError, AttributeError, pyarrow.ArrowException) as error:
+        texts = {name: _check_texts(name, table[name].to_pylist()) for name in TEXTS}
+        durations = _check_durations(table["duration"].to_numpy())
+    except (OSError, KeyError, ValueError, AttributeError, pyarrow.ArrowException) as error:
         raise describe_damage(path, error) from None
 
     def read_blocks() -> Iterator[np.ndarray]:
         try:
             with parquet.ParquetFile(path, memory_map=True) as file:
                 for batch in file.iter_batches(BLOCK, columns=["embedding"]):
+                    if batch.column(0).null_count:
+                        raise ValueError("an embedding is missing")
                     values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
                     yield values.reshape(-1, size)
         except (OSError, ValueError, pyarrow.ArrowException) as error:
@@ -139,16 +144,19 @@ def read_npz(path: Path) -> Content:
         InputError: it is damaged, or was not written by this version.
     """
     with path.open("rb") as content, open_archive(path, content) as archive:
-        described = read_array(archive, path, NAME).item() if NAME in archive else None
+        described = read_array(archive, path, NAME).tolist() if NAME in archive else None
         found = parse_description(path, described)
-        count = len(read_array(archive, path, "track_ids"))
-        texts = {}
-        for name in TEXTS:
-            stored = IN_NPZ.get(name, name)
-            known = name != "genre" or stored in archive
-            texts[name] = read_array(archive, path, stored).tolist() if known else [""] * count
+        stored = {name: IN_NPZ.get(name, name) for name in TEXTS}
+        columns = {
+            name: read_array(archive, path, array).tolist()
+            for name, array in stored.items()
+            if name != "genre" or array in archive
+        }
         durations = read_array(archive, path, "duration")
     try:
+        texts = {name: _check_texts(stored[name], column) for name, column in columns.items()}
+        count = len(_check_durations(durations))
+        texts.setdefault("genre", [""] * count)
         with zipfile.ZipFile(path) as archive, archive.open("features.npy") as stream:
             shape, _ = _read_header(stream)
     except (KeyError, *DAMAGE) as error:
@@ -168,6 +176,18 @@ def read_npz(path: Path) -> Content:
     if len(shape) != 2 or shape[0] != count:
         raise describe_damage(path, f"features of shape {shape} for {count} tracks")
     return Content(texts, durations, shape[1], found, read_blocks)
+
+
+def _check_texts(name: str, column: Any) -> list[str]:
+    if not isinstance(column, list) or not all(isinstance(each, str) for each in column):
+        raise ValueError(f"'{name}' is no column of texts")
+    return column
+
+
+def _check_durations(durations: np.ndarray) -> np.ndarray:
+    if durations.ndim != 1 or durations.dtype.kind != "f" or not np.isfinite(durations).all():
+        raise ValueError("'duration' is no column of numbers")
+    return durations
 
 
 def _read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -48,7 +48,7 @@ def compute_files(
     files: defaultdict[int, FileWindows] = defaultdict(FileWindows)
     turn = 0
     for batch in batches:
-        arrived = [event for event in batch if not event.ended]
+        arrived = [event for event in batch if not event.ended and not event.error]
         rows = compute([event.value.features for event in arrived])
         for event, values in zip(arrived, rows, strict=True):
             file, window = files[event.number], event.value
@@ -56,9 +56,10 @@ def compute_files(
             file.audible.append(window.audible)
             file.values.append(values)
         for event in batch:
+            file = files[event.number]
+            file.failure = file.failure or event.error
             if event.ended:
-                file = files[event.number]
-                file.ended, file.failure, file.notes = True, event.error, event.value or []
+                file.ended, file.notes = True, event.value or []
         while turn in files and files[turn].ended:
             file = files.pop(turn)
             turn += 1

@@ -9,6 +9,7 @@ import soundfile
 from encode import RATE, TONES, encode, make_music, run_ffmpeg
 
 from genreclf.audio import joined, sound_files
+from genreclf.audio.sections import Section
 
 CODECS = {
     "a.m4a": "aac",
@@ -96,6 +97,20 @@ def test_what_is_wrong_with_a_joined_file_is_said_of_it(tmp_path: Path) -> None:
         "of 3 files in this one, number 2: the end of the file is missing: it is truncated",
         "of 3 files in this one, number 3: does not decode: it is truncated",
     ]
+
+
+def test_a_second_file_that_is_cut_anywhere_does_not_cost_the_first(tmp_path: Path) -> None:
+    """A cut within the header of its first page made the whole file undecodable."""
+    first, second = make(tmp_path / "a.ogg", 1), make(tmp_path / "b.ogg", 1, 1, 22050)
+    path = tmp_path / "c.ogg"
+    for size in range(41):
+        path.write_bytes(first + second[:size])
+        _, seconds, notes = read(path)
+        assert seconds == pytest.approx(1, abs=0.1), size
+        assert size < 5 or len(notes) == 1, (size, notes)  # fewer bytes tell nothing
+    for size in range(7):
+        path.write_bytes(first[:58] + b"OggS\0\2"[:size])
+        assert joined.holds_several_streams(Section(path)) == (size == 6)
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg"])

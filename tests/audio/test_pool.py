@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from genreclf.audio import pool
+from genreclf.audio import pool, processes
 from genreclf.audio.pool import Event, map_in_order, run_in_workers
 from genreclf.audio.processes import lift_limits
 from genreclf.audio.sound_files import DecodeError
@@ -210,3 +211,15 @@ def test_processes_that_cannot_start_are_one_line(tmp_path: Path) -> None:
 
     with pytest.raises((InputError, AttributeError)):
         list(map_in_order(local, ["a"], 1))
+
+
+def test_limits_hold_again_after_features_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    received, sent = multiprocessing.Pipe(False)
+    stages = processes._Stages()
+    monkeypatch.setattr(processes, "_stages", stages)
+    stages.begin(7, sent)
+    with pytest.raises(ValueError, match="a mistake"), lift_limits("features=own"):
+        raise ValueError("a mistake")
+    assert [received.recv()[2][0] for _ in range(2)] == ["", "features=own"]
+    assert received.poll()
+    assert received.recv()[:2] == ("stage", 7)

@@ -15,7 +15,7 @@ import pytest
 from genreclf.audio.av_files import FORMATS
 from genreclf.audio.checks import DecodeError, check_file
 from genreclf.audio.search import EXTENSIONS, Skipped, find_audio_files
-from genreclf.data.datasets import FMA, Folder, Npz, Table
+from genreclf.data.datasets import FMA, Files, Folder, Npz, Table
 from genreclf.errors import InputError
 from genreclf.files import explain_irregular, explain_no_folder, format_path, locate_path
 
@@ -208,10 +208,11 @@ def test_only_regular_files_are_found_c6(make: Make) -> None:
         ("gone.mp3", "a link to a folder that does not exist"),
         ("none", "no such folder"),
     ):
-        with pytest.raises(InputError) as error:
-            Folder(rock / name).files()
-        assert str(error.value) == f"data.root={rock / name}: {reason}"
-    for kind in (Folder, Table, Npz, FMA):
+        for kind in (Folder, Files):
+            with pytest.raises(InputError) as error:
+                kind(rock / name).tracks()
+            assert str(error.value) == f"data.root={rock / name}: {reason}"
+    for kind in (Folder, Files, Table, Npz, FMA):
         with pytest.raises(InputError, match="the path is empty"):
             kind("").tracks()
     assert explain_irregular("a\0b.mp3") != ""
@@ -305,3 +306,15 @@ def test_a_large_library_is_searched_in_linear_time(make: Make, tmp_path: Path) 
         patch.setattr(os, "scandir", count)
         assert len(find(folder)) == 200
     assert len(looked_up) == len(set(looked_up)) == 202
+
+
+@pytest.mark.parametrize("kind", [Folder, Files])
+def test_the_root_is_resolved_once(
+    make: Make, kind: type[Folder | Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each file, it takes as long as to read its tags from a network disk."""
+    folder, resolved = make("rock/a.mp3", "rock/b.mp3", "rock/c.mp3"), []
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path: resolved.append(path) or resolve(path))
+    assert len(kind(folder).tracks()) == 3
+    assert resolved == [folder]

@@ -15,6 +15,7 @@ import soundfile
 from conftest import heed_ctrl_c
 from pyarrow import parquet
 
+from genreclf.audio import tags
 from genreclf.data import Npz
 from genreclf.data.library_files import read_library
 
@@ -70,6 +71,19 @@ def test_each_bad_file_costs_a_line(tree: Path, tmp_path: Path) -> None:
         assert reason in line
     assert lines[-1] == f"{tmp_path}/a.npz"
     assert "5 embeddings of 40 values" in lines[-2]
+
+
+def test_titles_are_read_in_one_go(
+    command: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each file without tags, such as these, a process of its own had to read them."""
+    started = []
+    for name in ("1.wav", "2.wav", "3.wav"):
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, 66150), 22050)
+    start = tags.map_in_order
+    monkeypatch.setattr(tags, "map_in_order", lambda *given: started.append(1) or start(*given))
+    command("embed", *EMBEDDING, f"data.root={tmp_path}", f"file={tmp_path}/a.npz")
+    assert len(started) == 2  # for artists and albums, and for titles
 
 
 @pytest.mark.slow

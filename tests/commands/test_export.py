@@ -63,6 +63,19 @@ def test_the_folder_gives_the_net_its_logits_divided_by_the_temperature(
     assert NOTES in (PRETRAINED / "README.md").read_text()
 
 
+def test_a_card_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """The notes on it would be lost; it was a traceback."""
+    card = tmp_path / "README.md"
+    assert export._keep_notes(card) == f"\n\n{NOTES}\n"
+    card.write_bytes(f"{NOTES} caf".encode() + b"\xe9")
+    with pytest.raises(InputError, match=r"README.md: not UTF-8 \(.*\): save it as UTF-8"):
+        export._keep_notes(card)
+    card.unlink()
+    card.mkdir()
+    with pytest.raises(InputError, match=r"README.md: Is a directory"):
+        export._keep_notes(card)
+
+
 def test_evaluation_and_prediction_take_the_folder(
     command: Command, run: Path, tmp_path: Path, music: Path
 ) -> None:

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 import genreclf
 from genreclf.audio import Mel, MelFrames, decode
 from genreclf.audio.workers import extract, extract_windows
-from genreclf.commands import predict
+from genreclf.commands import plain_options, predict
 from genreclf.data import Folder
 from genreclf.data.build_store import build_store
 from genreclf.errors import InputError
@@ -280,9 +280,9 @@ def test_trusted_modules_of_the_current_folder_are_found_b6(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lab_module.py").write_text("")
     (tmp_path / "numpy.py").write_text("")
-    predict._find_modules_here(["numpy", "nowhere"])
+    plain_options.find_modules_here(["numpy", "nowhere"])
     assert str(tmp_path) not in sys.path
-    predict._find_modules_here(["lab_module.Net"])
+    plain_options.find_modules_here(["lab_module.Net"])
     assert sys.path[-1] == str(tmp_path)
     assert os.environ["PYTHONPATH"].split(os.pathsep) == ["before", str(tmp_path)]
 
@@ -293,12 +293,16 @@ def test_what_to_trust_is_said_as_predict_takes_it_b8(
     """B8: the line said trust=[...], which predict does not know."""
 
     def refuse(*_: object) -> None:
-        raise InputError("a.B is not imported; add trust=[a.B,torch.nn.Tanh]")
+        raise InputError(
+            "a.B is not imported; add trust=[a.B,torch.nn.Tanh] or checkpoint=b, "
+            "not /map=c/ or d.device=e"
+        )
 
     monkeypatch.setattr(genreclf, "load", refuse)
     assert predict.main(["a.wav"]) == 1
     assert capsys.readouterr().err == (
-        "genreclf: a.B is not imported; add --trust a.B --trust torch.nn.Tanh\n"
+        "genreclf: a.B is not imported; add --trust a.B --trust torch.nn.Tanh or --checkpoint b, "
+        "not /map=c/ or d.device=e\n"
     )
 
 

@@ -13,10 +13,13 @@ import soundfile
 from encode import make_song, run_ffmpeg
 from test_embed import EMBEDDING
 
+from genreclf.audio import tags
 from genreclf.audio.descriptions import describe_features, identify_features
 from genreclf.commands import similar
 from genreclf.data.library import Library
 from genreclf.data.library_files import read_library, write_library
+from genreclf.data.similarity import Neighbour
+from genreclf.errors import InputError
 
 RATE = 22050
 
@@ -101,6 +104,23 @@ def test_audio_that_is_gone_is_not_compared(
     assert len(output.out.splitlines()) == 7
 
 
+def test_titles_are_read_in_one_go(
+    songs: Path, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each file without tags, such as these, a process of its own had to read them."""
+    found, started = read_library(library), []
+    names = ("1.wav", "2.wav", "3.wav")
+    for name in names:
+        soundfile.write(tmp_path / name, make_song(0, 1), RATE)
+    found.texts["path"][:3] = [str(tmp_path / name) for name in names]
+    found.texts["title"][:] = [""] * 3 + ["Known"] * 4
+    start = tags.map_in_order
+    monkeypatch.setattr(tags, "map_in_order", lambda *given: started.append(1) or start(*given))
+    shown = similar._describe([Neighbour(row, 0.5, False) for row in range(7)], found)
+    assert [each.title for each in shown] == found.texts["title"]
+    assert len(started) == 1
+
+
 def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert similar.main(list(arguments)) == 1
     output = capsys.readouterr()
@@ -166,6 +186,19 @@ def test_weights_that_are_missing_are_one_line(
     song, outputs = str(songs / "0.flac"), str(tmp_path)
     assert line in fail(capsys, song, "--library", str(songs), "--outputs", outputs)
     assert line in fail(capsys, song, "--library", embedded)
+
+
+def test_options_are_named_as_similar_takes_them(
+    songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of a full disk said outputs=..., which similar does not know."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("the disk is full; choose another: outputs=... or trust=[a.B]")
+
+    monkeypatch.setattr(similar, "_open_library", refuse)
+    line = fail(capsys, str(songs / "0.flac"), "--library", str(tmp_path))
+    assert line == "genreclf: the disk is full; choose another: --outputs ... or --trust a.B"
 
 
 def test_wrong_usage_has_status_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,52 @@ def test_what_embed_did_not_write_is_refused_in_a_line(tmp_path: Path, name: str
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("path", np.arange(10)),
+        ("title", np.full((10, 2), "a")),
+        ("track_ids", np.array("a")),
+        ("labels", np.full(10, b"a")),
+        ("duration", np.full(10, "a")),
+        ("duration", np.full(10, np.nan)),
+        ("genreclf", np.array(["{}", "{}"])),
+        ("features", np.full((10, SIZE), "a")),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(
+    library: Library, tmp_path: Path, column: str, values: np.ndarray
+) -> None:
+    write_library(tmp_path / "a.npz", library)
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays = {**archive, column: values}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InputError, match=r"a\.npz: not a readable file of embeddings"):
+        read_library(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("path", pa.array([1] * 10)),
+        ("artist", pa.array([None, *["a"] * 9], pa.string())),
+        ("duration", pa.array([None, *[30.0] * 9], pa.float32())),
+        ("duration", pa.array(["30"] * 10)),
+        ("embedding", pa.array([["a"] * SIZE] * 10, pa.list_(pa.string(), SIZE))),
+        ("embedding", pa.array([None, *[[1.0] * SIZE] * 9], pa.list_(pa.float32(), SIZE))),
+    ],
+)
+def test_columns_of_another_kind_or_with_gaps_are_refused(
+    library: Library, tmp_path: Path, column: str, values: pa.Array
+) -> None:
+    write_library(tmp_path / "a.parquet", library)
+    table = parquet.read_table(tmp_path / "a.parquet")
+    place = table.column_names.index(column)
+    parquet.write_table(table.set_column(place, column, values), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: not a readable file of embeddings"):
+        read_rows(read_library(tmp_path / "a.parquet"))
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.npz"])
 def test_a_file_that_was_cut_off_is_refused(library: Library, tmp_path: Path, name: str) -> None:
     write_library(tmp_path / name, library)

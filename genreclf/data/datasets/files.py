@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 
 from genreclf.audio import search
-from genreclf.audio.tags import read_all_tags
+from genreclf.audio.tags import describe_damaged, read_all_tags
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
-from genreclf.files import format_path, locate_path
+from genreclf.files import explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,8 @@ class Files:
 
     @cached_property
     def _tracks(self) -> list[Track]:
-        if not self.root.is_dir():
-            what = "not a folder" if self.root.exists() else "no such folder"
-            raise InputError(f"data.root={format_path(self.root)}: {what}")
+        if fault := explain_no_folder(self.root):
+            raise InputError(f"data.root={format_path(self.root)}: {fault}")
         skipped = search.Skipped()
         paths = sorted(search.find_audio_files(self.root, skipped))
         for line in skipped.describe():
@@ -70,10 +69,5 @@ class Files:
                 )
             )
         if damaged:
-            log.warning(
-                "data.root: tags that cannot be read are ignored, in %d of %d files; the first: %s",
-                len(damaged),
-                len(tracks),
-                format_path(damaged[0]),
-            )
+            log.warning("data.root: %s", describe_damaged(damaged, len(tracks)))
         return tracks

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from genreclf.audio import search
-from genreclf.audio.tags import Tags, read_all_tags
+from genreclf.audio.tags import describe_damaged, read_all_tags
 from genreclf.data.datasets.track import Track, check_genre_list, repair_text
 from genreclf.data.spelling import (
     check_renamed,
@@ -132,23 +132,20 @@ class Folder:
     def tracks(self) -> list[Track]:
         """List one track per file; its id is the path relative to the root."""
         files, damaged = self.files(), list[str]()
+        root = self.root.resolve()  # once: the disk is asked about each folder of the path
+        tracks = []
         tags = read_all_tags([path for _, path in files], damaged)
-        tracks = [self._make_track(*file, each) for file, each in zip(files, tags, strict=True)]
-        if damaged:
-            log.warning(
-                "data.root: tags that cannot be read are ignored, in %d of %d files; the first: %s",
-                len(damaged),
-                len(tracks),
-                format_path(damaged[0]),
+        for (genre, path), found in zip(files, tags, strict=True):
+            relative = path.relative_to(self.root)
+            tracks.append(
+                Track(
+                    id=relative.as_posix(),
+                    genre=genre,
+                    artist=found["artist"],
+                    album=found["album"],
+                    path=str(root / relative),
+                )
             )
+        if damaged:
+            log.warning("data.root: %s", describe_damaged(damaged, len(tracks)))
         return tracks
-
-    def _make_track(self, genre: str, path: Path, tags: Tags) -> Track:
-        relative = path.relative_to(self.root)
-        return Track(
-            id=relative.as_posix(),
-            genre=genre,
-            artist=tags["artist"],
-            album=tags["album"],
-            path=str(self.root.resolve() / relative),
-        )
