@@ -305,6 +305,13 @@ def test_code_that_comes_with_a_model_runs_only_if_the_user_says_so(
     with pytest.raises(InputError, match=rf"{REMOTE_CODE} is not part of genreclf, .*trust=\["):
         build_features(stored)
     assert build_features(stored, [REMOTE_CODE]) == trusting
+    target = "genreclf.models.HuggingFaceEmbedding"
+    part: dict[str, Any] = {"_target_": target, "_args_": [str(folder), "last", None, 30.0, True]}
+    concatenated = {"_target_": "genreclf.audio.ConcatenatedFeatures", "parts": [part]}
+    positional = {"_target_": "genreclf.audio.ConcatenatedFeatures", "_args_": [[part]]}
+    for settings in (part, concatenated, positional, {**part, "_partial_": True}):
+        with pytest.raises(InputError, match=r"_args_ among the settings in this file; name each"):
+            build_features(settings)
     (folder / "own.py").write_text("another = 1\n")
     with pytest.raises(InputError, match="it contains another model than before"):
         trusting.check_available()
