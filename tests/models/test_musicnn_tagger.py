@@ -15,7 +15,7 @@ from genreclf.audio.decode import read_audio
 from genreclf.errors import InputError
 from genreclf.models import MusicnnEmbedding, compute_tags
 from genreclf.models.encoders.musicnn_inference import MusicnnInference
-from genreclf.models.encoders.musicnn_mel import MusicnnMel
+from genreclf.models.encoders.musicnn_patches import MusicnnPatches
 from genreclf.models.encoders.musicnn_tagger import NO_GENRES, MusicnnTagger, embed_in_threads
 from genreclf.models.encoders.musicnn_weights import TAGS
 
@@ -100,7 +100,7 @@ def test_maps_give_shares_and_keep_other_tags(model: genreclf.Model, fma_clip: P
 
 
 def test_the_input_is_filled_up_with_patches_of_zeros() -> None:
-    features = MusicnnMel()
+    features = MusicnnPatches()
     assert features.shape == (96, 1870)
     whole, short = features(make_noise(30), RATE), features(make_noise(10), RATE)
     assert (whole > 0).any(axis=0).all()
@@ -157,7 +157,7 @@ def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_processes_that_decode_do_without_pytorch() -> None:
     code = (
         "import sys, genreclf.audio.workers, genreclf.evaluation.two_inputs\n"
-        "import genreclf.models.encoders.musicnn_mel\n"
+        "import genreclf.models.encoders.musicnn_patches\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

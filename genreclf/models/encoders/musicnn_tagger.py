@@ -11,7 +11,7 @@ from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.encoders.musicnn import PATCH, Musicnn
 from genreclf.models.encoders.musicnn_features import BANDS
 from genreclf.models.encoders.musicnn_inference import MusicnnInference
-from genreclf.models.encoders.musicnn_mel import MusicnnMel
+from genreclf.models.encoders.musicnn_patches import MusicnnPatches
 from genreclf.models.encoders.musicnn_weights import (
     TAGS,
     UNITS,
@@ -31,7 +31,7 @@ LOWEST = 1e-7  # probability, whose logit is finite
 
 
 class MusicnnTagger(nn.Module):
-    """musicnn for `MusicnnMel`: averages over patches, weighted by their audible frames.
+    """musicnn for `MusicnnPatches`: averages over patches, weighted by their audible frames.
 
     Args:
         net: the trained network.
@@ -49,7 +49,7 @@ class MusicnnTagger(nn.Module):
         """Compute the logits (batch, tags) of the mean probabilities.
 
         Args:
-            features: float32 (batch, 96, frames), of `MusicnnMel`.
+            features: float32 (batch, 96, frames), of `MusicnnPatches`.
             embedded: also return the mean of the units before the tags, (batch, 200).
         """
         patches = features.unflatten(2, (-1, PATCH)).transpose(1, 2)
@@ -117,7 +117,7 @@ def load_tagger() -> TrainedModel:
     return TrainedModel(
         MusicnnTagger(net.eval()).eval(),
         [*TAGS],
-        MusicnnMel(),
+        MusicnnPatches(),
         BANDS,
         trained_on=None,
         novelty=Novelty.read(described["novelty"]),
