@@ -71,17 +71,27 @@ def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
 
 
 def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
-    """Compute the features of decoded windows; without batched features, return the events."""
+    """Compute the features of decoded windows; without batched features, return the events.
+
+    Raises:
+        InputError: as `extract_in_order`. If values are not finite, the event has an error, and
+            zeros in their place.
+    """
     arrived = [event for event in events if not event.ended]
     if not arrived or not is_batched(features):
         return [*events]
     computed = iter(_compute_batch(features, [event.value.features for event in arrived]))
-    return [
-        event
-        if event.ended
-        else event._replace(value=replace(event.value, features=next(computed)))
-        for event in events
-    ]
+    return [event if event.ended else _fill_in(features, event, next(computed)) for event in events]
+
+
+def _fill_in(features: Any, event: Event, values: np.ndarray) -> Event:
+    error = None
+    try:
+        values = check_values(features, values)
+    except NotFiniteError:
+        error = DecodeError(f"features={features.name} are not finite numbers")
+        values = np.zeros(features.shape, np.float32)
+    return event._replace(value=replace(event.value, features=values), error=error)
 
 
 def _compute_batch(features: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:

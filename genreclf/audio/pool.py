@@ -35,7 +35,8 @@ class Event(NamedTuple):
         number: of the item, counted from 0.
         value: what the function yielded or, at the end, returned.
         ended: whether this is the item's last event.
-        error: at the end, why there is no result: a DecodeError if that is due to the item.
+        error: why there is no result: a DecodeError if that is due to the item. Only at the end,
+            except for what is computed of a value later.
     """
 
     number: int

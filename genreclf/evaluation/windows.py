@@ -52,13 +52,15 @@ def compute_files(
         rows = compute([event.value.features for event in arrived])
         for event, values in zip(arrived, rows, strict=True):
             file, window = files[event.number], event.value
+            file.failure = file.failure or event.error
             file.spans.append((window.start, window.end))
             file.audible.append(window.audible)
             file.values.append(values)
         for event in batch:
             if event.ended:
                 file = files[event.number]
-                file.ended, file.failure, file.notes = True, event.error, event.value or []
+                file.ended, file.notes = True, event.value or []
+                file.failure = event.error or file.failure
         while turn in files and files[turn].ended:
             file = files.pop(turn)
             turn += 1

@@ -12,6 +12,7 @@ from genreclf.audio.features import MelFrames
 from genreclf.audio.pool import Event
 from genreclf.audio.workers import Decoding, extract, extract_windows
 from genreclf.errors import InputError
+from genreclf.evaluation.windows import compute_files
 
 RATE = 16_000
 
@@ -82,3 +83,18 @@ def test_missing_results_are_refused(music: Path) -> None:
     path = str(next(music.rglob("*.mp3")))
     with pytest.raises(InputError, match="compute_batch gives 0 results for 1 clips; correct Loud"):
         list(extract_in_order([path], Loudness(lost=1), 1))
+
+
+def test_windows_are_checked_as_files_are(music: Path) -> None:
+    """A file whose features are not finite fails alone; wrong shapes are a mistake of the class."""
+    path, features = str(next(music.rglob("*.mp3"))), Loudness(factor=np.inf)
+    (decoded,) = (each for each in extract_windows(path, choose_work(features)) if each)
+    events = [Event(0, decoded), Event(1, [], ended=True)]
+    found = compute_windows(features, [*events, Event(0, [], ended=True)])
+    first, second = compute_files([found], lambda rows: np.stack(rows)[:, :, 0])
+    assert str(first.failure) == "features=loudness are not finite numbers"
+    assert second.failure is None
+    features = Loudness()
+    features.shape = (3, 1)
+    with pytest.raises(InputError, match=r"values of shape \(2, 1\), but its attribute shape is"):
+        compute_windows(features, events)
