@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nonmusic
@@ -142,6 +143,25 @@ def test_threads_do_not_change_the_result() -> None:
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_failure_leaves_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch would compute on one core for good, in threads that begin later."""
+
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise ValueError("out of memory")
+
+    net = MusicnnInference(make_network())
+    monkeypatch.setattr(net, "pool", fail)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="out of memory"):
+            embed_in_threads(net, torch.rand(5, 96, 187))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """musicnn with its published weights as a model: from spectrograms to tags."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ NO_GENRES = (  # moods, voices, instruments and decades
     *("beautiful", "Mellow", "chill", "sexy", "catchy", "party", "sad", "happy"),
     *("60s", "70s", "80s", "90s", "00s", "oldies"),
 )
+CHANGING = Lock()  # of the number of PyTorch's threads
 LOWEST = 1e-7  # probability, whose logit is finite
 
 
@@ -79,20 +81,23 @@ def embed_in_threads(net: MusicnnInference, patches: Tensor) -> Tensor:
     Each thread computes patches of its own: PyTorch would divide each small operation, which takes
     five times the CPU time.
     """
-    threads = min(torch.get_num_threads(), len(patches))
-    if threads == 1:
-        return net.embed(net.pool(patches))
     inferring = torch.is_inference_mode_enabled()  # in this thread alone
 
     def embed(part: Tensor) -> Tensor:
         with torch.inference_mode(inferring):
             return net.embed(net.pool(part))
 
-    before = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        units = torch.cat([*pool.map(embed, patches.tensor_split(threads))])
-    torch.set_num_threads(before)  # for threads to come
-    return units
+    with CHANGING:  # the number is also that of threads to come
+        before = torch.get_num_threads()
+        threads = min(before, len(patches))
+        if threads > 1:
+            one = {"initializer": torch.set_num_threads, "initargs": (1,)}
+            try:
+                with ThreadPoolExecutor(threads, **one) as pool:
+                    return torch.cat([*pool.map(embed, patches.tensor_split(threads))])
+            finally:
+                torch.set_num_threads(before)
+    return embed(patches)
 
 
 def load_tagger() -> TrainedModel:
