@@ -87,10 +87,20 @@ def run(config: DictConfig) -> None:
 
 
 def _keep_notes(card: Path) -> str:
-    """Return the end of a card, where notes are kept that someone has written by hand."""
+    """Return the end of a card, where notes are kept that someone has written by hand.
+
+    Raises:
+        InputError: the card is not UTF-8.
+    """
     notes = ""
     if card.exists():
-        notes = card.read_text(encoding="utf-8").partition(NOTES)[2].strip()
+        try:
+            notes = card.read_text(encoding="utf-8").partition(NOTES)[2].strip()
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{card}: it is not UTF-8, so its notes cannot be kept; save it as UTF-8, or "
+                "delete it"
+            ) from None
     if notes:
         log.warning("%s: what follows %r is kept; check that it is still true", card, NOTES)
     return f"\n\n{NOTES}\n" + f"\n{notes}\n" * bool(notes)
