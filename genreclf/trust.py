@@ -38,13 +38,18 @@ def build_part(settings: Mapping[str, Any], trust: Sequence[str] = (), **argumen
         arguments: further keyword arguments.
 
     Raises:
-        InputError: the target is not trusted, cannot be imported, or rejects the settings; or one
-            of them is an interpolation.
+        InputError: the target is not trusted, cannot be imported, or rejects the settings; one of
+            them is an interpolation; or a class of genreclf has settings without names.
     """
     refuse_interpolations(settings)
     require_trust(settings, trust)
     target = str(settings.get(TARGET, ""))
     kind = _locate(target, trust)
+    # `require_trust` knows settings that run code by their names, which positional ones lack.
+    if _is_ours(target) and (unnamed := {ARGUMENTS, PARTIAL} & settings.keys()):
+        raise InputError(
+            f"{target}: {min(unnamed)} among the settings in this file; name each setting"
+        )
     given = {
         key: _build_nested(value, trust)
         for key, value in settings.items()
@@ -130,7 +135,7 @@ def find_targets(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 def _locate(target: str, trust: Sequence[str]) -> Any:
     """Import what a target names, if it may be imported."""
     package, _, name = target.rpartition(".")
-    if package in OURS:
+    if _is_ours(target):
         module = import_module(package)
         kind = getattr(module, name) if name in dir(module) else None
         if inspect.isclass(kind):
@@ -172,8 +177,11 @@ def require_trust(settings: Any, trust: Sequence[str]) -> None:
 def list_untrusted(settings: Any, trust: Sequence[str] = ()) -> list[str]:
     """List the code that genreclf does not export and that `trust` does not cover."""
     named = sorted({target for target in list_code(settings) if target})
-    ours = [target for target in named if target.rpartition(".")[0] in OURS]
-    return [target for target in named if target not in ours and not _covers(trust, target)]
+    return [name for name in named if not _is_ours(name) and not _covers(trust, name)]
+
+
+def _is_ours(target: str) -> bool:
+    return target.rpartition(".")[0] in OURS
 
 
 def _covers(trust: Sequence[str], name: str) -> bool:

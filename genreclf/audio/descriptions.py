@@ -5,6 +5,7 @@ features can be used again cover that of `identify_features`.
 """
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,9 +72,17 @@ def identify_features(features: Any) -> dict[str, Any]:
 
 
 def _name_class(kind: type) -> str:
-    """Name a class in full, by the package that exports it if it is one of ours."""
+    """Name a class in full, by the package that exports it if it is one of ours.
+
+    A class that is not exported goes by its module: another one of its name may be exported.
+    """
     ours = (package for package in OURS if kind.__module__.startswith(f"{package}."))
-    return f"{next(ours, kind.__module__)}.{kind.__qualname__}"
+    exporting = (
+        package
+        for package in ours
+        if getattr(sys.modules[package], kind.__qualname__, None) is kind
+    )
+    return f"{next(exporting, kind.__module__)}.{kind.__qualname__}"
 
 
 def build_features(stored: dict[str, Any], trust: Sequence[str] = ()) -> Any:

@@ -6,6 +6,7 @@ from .encoders.musicnn_features import MusicnnEmbedding as MusicnnEmbedding
 from .encoders.musicnn_features import MusicnnFrames as MusicnnFrames
 from .encoders.musicnn_features import MusicnnMel as MusicnnMel
 from .encoders.musicnn_features import compute_tags as compute_tags
+from .encoders.musicnn_patches import MusicnnPatches as MusicnnPatches
 from .encoders.onnx_features import OnnxEmbedding as OnnxEmbedding
 from .encoders.onnx_features import OnnxMelEmbedding as OnnxMelEmbedding
 from .heads import MLP as MLP

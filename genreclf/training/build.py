@@ -236,7 +236,7 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     initialise_lazy(model, data.shape)
     clips = data.compute_features(torch.from_numpy(store.read(data.split["train"][:2])))
     if pretrained is not None:
-        finetune.copy_weights(model, pretrained, store.classes, clips)
+        finetune.copy_weights(model, pretrained, store.classes, clips, parts.frozen)
     description["last_layer"] = find_last_layer(model, len(store.classes), clips)
     if parts.fast:
         model = fused.fuse(model)

@@ -97,7 +97,11 @@ def _list_defaults(model: nn.Module) -> dict[str, Any]:
 
 
 def copy_weights(
-    model: nn.Module, pretrained: TrainedModel, classes: list[str], features: Tensor
+    model: nn.Module,
+    pretrained: TrainedModel,
+    classes: list[str],
+    features: Tensor,
+    frozen: Sequence[str] = (),
 ) -> None:
     """Copy all weights; with other genres, all except those of the last layer.
 
@@ -106,20 +110,47 @@ def copy_weights(
         pretrained: the model that they are from.
         classes: the genres of the network.
         features: (batch, bins, frames) on which the last layer is recognised.
+        frozen: names of the layers that keep these weights.
 
     Raises:
-        InputError: the genres differ, and the network's last layer is not known.
+        InputError: as `find_new_layer`.
     """
     weights = pretrained.net.state_dict()
-    if pretrained.classes != classes:
-        last = find_last_layer(pretrained.net, len(pretrained.classes), features)
-        if last is None:
-            raise InputError(
-                "init: the last layer of this model, which learns other genres, is not known; set "
-                "its attribute last_layer to the name of that layer"
-            )
-        weights = {key: weights[key] for key in weights if not key.startswith(f"{last}.")}
+    if new := find_new_layer(pretrained, classes, features, frozen):
+        weights = {key: weights[key] for key in weights if not key.startswith(f"{new}.")}
     model.load_state_dict(weights, strict=False)
+
+
+def find_new_layer(
+    pretrained: TrainedModel, classes: list[str], features: Tensor, frozen: Sequence[str]
+) -> str | None:
+    """Find the layer that begins with random weights: the last one, if the genres are others.
+
+    Args:
+        pretrained: the model that the other weights are from.
+        classes: the genres to learn.
+        features: (batch, bins, frames) on which the layer is recognised.
+        frozen: names of the layers that are not trained.
+
+    Raises:
+        InputError: the genres differ, and the last layer is not known or not trained.
+    """
+    if pretrained.classes == classes:
+        return None
+    last = find_last_layer(pretrained.net, len(pretrained.classes), features)
+    if last is None:
+        raise InputError(
+            "init: the last layer of this model, which learns other genres, is not known; set "
+            "its attribute last_layer to the name of that layer"
+        )
+    new = {*pretrained.net.get_submodule(last).parameters()}
+    for name, layer in zip(frozen, find_frozen(pretrained.net, frozen), strict=True):
+        if new & {*layer.parameters()}:
+            raise InputError(
+                f"init.frozen: {name} holds the last layer, {last}, which has to learn these "
+                f"genres; leave {name} out"
+            )
+    return last
 
 
 def find_frozen(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:

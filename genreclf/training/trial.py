@@ -29,6 +29,7 @@ from genreclf.training.build import (
 )
 from genreclf.training.checkpoint_files import check_plain
 from genreclf.training.classifier import Classifier
+from genreclf.training.finetune import find_new_layer
 from genreclf.training.losses import fit_loss
 
 TINY_BATCH = 2  # clips
@@ -69,6 +70,8 @@ def try_parts(parts: Parts, classes: Sequence[str], clips: Tensor) -> None:
         try:
             normalise = pretrained.normalise if pretrained else parts.normalise(iter([clips]))
             _try_training(parts, list(classes), clips, normalise)
+            if pretrained:
+                find_new_layer(pretrained, list(classes), clips, parts.frozen)
         except InputError:
             raise
         except Exception as error:

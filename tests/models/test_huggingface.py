@@ -215,6 +215,85 @@ def test_the_files_identify_it_and_not_their_place(wav2vec2: str, tmp_path: Path
         there.check_available()
 
 
+def test_a_model_that_is_replaced_is_loaded_anew(wav2vec2: str, tmp_path: Path) -> None:
+    folder, clip = shutil.copytree(wav2vec2, tmp_path / "copy"), make_noise(2)
+    before = HuggingFaceEmbedding(str(folder))(clip, RATE)
+    model = transformers.AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    model.save_pretrained(folder)
+    after = HuggingFaceEmbedding(str(folder))(clip, RATE)
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_the_weights_that_are_loaded_identify_it(wav2vec2: str, tmp_path: Path) -> None:
+    """Other weights beside them do not, nor do they hide a change."""
+    folder = shutil.copytree(wav2vec2, tmp_path / "copy")
+    here, clip = HuggingFaceEmbedding(str(folder)), make_noise(2)
+    values = here(clip, RATE)
+    (folder / "adapter.safetensors").write_bytes(b"others")
+    (folder / "model.fp16.safetensors").write_bytes(b"others")
+    (folder / "pytorch_model.bin").write_bytes(b"others")
+    assert HuggingFaceEmbedding(str(folder)) == here
+    (folder / "model.safetensors").rename(folder / "first.safetensors")
+    old = HuggingFaceEmbedding(str(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"changed")
+    assert HuggingFaceEmbedding(str(folder)) != old
+    config = json.loads((folder / "config.json").read_text())
+    named = json.dumps({**config, "transformers_weights": "first.safetensors"})
+    (folder / "config.json").write_text(named)
+    chosen = HuggingFaceEmbedding(str(folder))
+    (folder / "pytorch_model.bin").unlink()
+    assert HuggingFaceEmbedding(str(folder)) == chosen
+    np.testing.assert_array_equal(chosen(clip, RATE), values)
+    (folder / "first.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no weights, first\.safetensors, in this folder"):
+        HuggingFaceEmbedding(str(folder))
+
+
+def test_weights_in_several_files_are_those_of_the_index(wav2vec2: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(wav2vec2, tmp_path / "copy")
+    (folder / "model.safetensors").unlink()
+    model = transformers.AutoModel.from_pretrained(wav2vec2)
+    model.save_pretrained(folder, max_shard_size="10KB")
+    parts = sorted(folder.glob("model-*.safetensors"))
+    assert len(parts) > 1
+    here = HuggingFaceEmbedding(str(folder))
+    parts[1].write_bytes(b"changed")
+    assert HuggingFaceEmbedding(str(folder)) != here
+    parts[1].unlink()
+    with pytest.raises(InputError, match=rf"names {parts[1].name}, which is not there"):
+        HuggingFaceEmbedding(str(folder))
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(InputError, match=r"index\.json names no files; download"):
+        HuggingFaceEmbedding(str(folder))
+
+
+def test_an_adapter_is_no_model(wav2vec2: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(wav2vec2, tmp_path / "copy")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"an adapter .* needs a model from elsewhere; merge"):
+        HuggingFaceEmbedding(str(folder))
+
+
+def test_all_code_that_a_model_runs_identifies_it(wav2vec2: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(wav2vec2, tmp_path / "copy")
+    (folder / "layers").mkdir()
+    (folder / "layers" / "own.py").write_text("size = 1\n")
+    here = HuggingFaceEmbedding(str(folder), trust_remote_code=True)
+    (folder / "layers" / "own.py").write_text("size = 2\n")
+    assert HuggingFaceEmbedding(str(folder), trust_remote_code=True) != here
+    for name in ("config.json", "preprocessor_config.json"):
+        text = (folder / name).read_text()
+        other = {"auto_map": {"AutoModel": "other/repository--own.OwnModel"}}
+        (folder / name).write_text(json.dumps({**json.loads(text), **other}))
+        with pytest.raises(InputError, match=rf"auto_map in {name} names code of another repos"):
+            HuggingFaceEmbedding(str(folder), trust_remote_code=True)
+        HuggingFaceEmbedding(str(folder))  # which runs no code
+        (folder / name).write_text(text)
+
+
 def test_a_model_of_the_hub_is_found_once_it_is_downloaded(
     wav2vec2: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +337,7 @@ def test_folders_without_a_model_are_refused(wav2vec2: str, tmp_path: Path) -> N
         HuggingFaceEmbedding(str(tmp_path))
     copy = shutil.copytree(wav2vec2, tmp_path / "copy")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no weights, \*\.safetensors or pytorch_model"):
+    with pytest.raises(InputError, match=r"no weights, model\.safetensors or pytorch_model"):
         HuggingFaceEmbedding(str(copy))
     shutil.copy(Path(wav2vec2, "model.safetensors"), copy)
     (copy / "preprocessor_config.json").unlink()
@@ -305,6 +384,13 @@ def test_code_that_comes_with_a_model_runs_only_if_the_user_says_so(
     with pytest.raises(InputError, match=rf"{REMOTE_CODE} is not part of genreclf, .*trust=\["):
         build_features(stored)
     assert build_features(stored, [REMOTE_CODE]) == trusting
+    target = "genreclf.models.HuggingFaceEmbedding"
+    part: dict[str, Any] = {"_target_": target, "_args_": [str(folder), "last", None, 30.0, True]}
+    concatenated = {"_target_": "genreclf.audio.ConcatenatedFeatures", "parts": [part]}
+    positional = {"_target_": "genreclf.audio.ConcatenatedFeatures", "_args_": [[part]]}
+    for settings in (part, concatenated, positional, {**part, "_partial_": True}):
+        with pytest.raises(InputError, match=r"_args_ among the settings in this file; name each"):
+            build_features(settings)
     (folder / "own.py").write_text("another = 1\n")
     with pytest.raises(InputError, match="it contains another model than before"):
         trusting.check_available()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nonmusic
@@ -15,7 +16,7 @@ from genreclf.audio.decode import read_audio
 from genreclf.errors import InputError
 from genreclf.models import MusicnnEmbedding, compute_tags
 from genreclf.models.encoders.musicnn_inference import MusicnnInference
-from genreclf.models.encoders.musicnn_mel import MusicnnMel
+from genreclf.models.encoders.musicnn_patches import MusicnnPatches
 from genreclf.models.encoders.musicnn_tagger import NO_GENRES, MusicnnTagger, embed_in_threads
 from genreclf.models.encoders.musicnn_weights import TAGS
 
@@ -100,7 +101,7 @@ def test_maps_give_shares_and_keep_other_tags(model: genreclf.Model, fma_clip: P
 
 
 def test_the_input_is_filled_up_with_patches_of_zeros() -> None:
-    features = MusicnnMel()
+    features = MusicnnPatches()
     assert features.shape == (96, 1870)
     whole, short = features(make_noise(30), RATE), features(make_noise(10), RATE)
     assert (whole > 0).any(axis=0).all()
@@ -144,6 +145,25 @@ def test_threads_do_not_change_the_result() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_a_failure_leaves_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch would compute on one core for good, in threads that begin later."""
+
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise ValueError("out of memory")
+
+    net = MusicnnInference(make_network())
+    monkeypatch.setattr(net, "pool", fail)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="out of memory"):
+            embed_in_threads(net, torch.rand(5, 96, 187))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENRECLF_CACHE", str(tmp_path))
     with pytest.raises(InputError) as caught:
@@ -157,7 +177,7 @@ def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_processes_that_decode_do_without_pytorch() -> None:
     code = (
         "import sys, genreclf.audio.workers, genreclf.evaluation.two_inputs\n"
-        "import genreclf.models.encoders.musicnn_mel\n"
+        "import genreclf.models.encoders.musicnn_patches\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -169,8 +169,58 @@ def test_the_file_identifies_it_and_not_its_place(tmp_path: Path) -> None:
         there(make_noise(2.0), RATE)
     mel = save_bands(tmp_path / "mel.onnx", ["b", 96, "n"], -1)
     assert OnnxMelEmbedding(mel) != OnnxMelEmbedding(mel, hop_length=160)
-    (tmp_path / "a.onnx.data").write_bytes(b"weights")  # of a model above 2 GB
-    assert OnnxEmbedding(path) != here
+    (tmp_path / "a.onnx.data").write_bytes(b"of another model")
+    assert OnnxEmbedding(path) == here
+
+
+@pytest.mark.parametrize("name", ["a.onnx.data", "any name", "weights/a.bin"])
+def test_weights_in_a_file_of_any_name_identify_it(tmp_path: Path, name: str) -> None:
+    path = save_power(tmp_path / "a.onnx", ["b", "n"])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    model = onnx.load(path)
+    (times,) = (each for each in model.graph.initializer if each.name == "times")
+    values = onnx.numpy_helper.to_array(times)
+    times.CopyFrom(onnx.numpy_helper.from_array(values, "times"))
+    settings = {"all_tensors_to_one_file": True, "location": name, "size_threshold": 0}
+    onnx.save_model(model, path, save_as_external_data=True, **settings)
+    here, clip = OnnxEmbedding(path), make_noise(2)
+    before = here(clip, RATE)
+    weights = (tmp_path / name).read_bytes()
+    changed = weights.replace(np.float32(4).tobytes(), np.float32(5).tobytes())
+    assert changed != weights
+    (tmp_path / name).write_bytes(changed)
+    with pytest.raises(InputError, match="it contains another model than before"):
+        here.check_available()
+    there = OnnxEmbedding(path)
+    assert there != here
+    assert np.abs(there(clip, RATE) - before).max() > 0
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=rf"its file of weights {Path(name).name}: No such file"):
+        OnnxEmbedding(path)
+
+
+@pytest.mark.parametrize("place", ["attribute", "branch", "function"])
+def test_weights_outside_the_list_of_initial_values_identify_it(tmp_path: Path, place: str) -> None:
+    tensor = onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")
+    onnx.external_data_helper.set_external_data(tensor, "elsewhere")
+    tensor.ClearField("raw_data")
+    node = make_node("Constant", "", "w", value=tensor)
+    made = [onnx.helper.make_tensor_value_info("w", 1, [2])]
+    graph = onnx.helper.make_graph([node], "inner", [], made)
+    functions = []
+    if place == "branch":
+        branches = {"then_branch": graph, "else_branch": graph}
+        graph = onnx.helper.make_graph([make_node("If", "c", "w", **branches)], "g", [], made)
+    elif place == "function":
+        opset = [onnx.helper.make_opsetid("", 18)]
+        functions = [onnx.helper.make_function("own", "F", [], ["w"], [node], opset)]
+        graph = onnx.helper.make_graph([], "g", [], made)
+    path = tmp_path / "a.onnx"
+    path.write_bytes(onnx.helper.make_model(graph, functions=functions).SerializeToString())
+    (tmp_path / "elsewhere").write_bytes(b"1")
+    here = OnnxEmbedding(str(path))
+    (tmp_path / "elsewhere").write_bytes(b"2")
+    assert OnnxEmbedding(str(path)) != here
 
 
 def test_without_onnxruntime_the_extra_is_named(

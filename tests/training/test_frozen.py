@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import genreclf
+from genreclf.audio import MelFrames
 from genreclf.errors import InputError
 from genreclf.models import AttentiveCNN, Musicnn, MusicnnMel
-from genreclf.models.checkpoint import load_checkpoint
+from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.models.encoders.musicnn_features import compute_mel
 from genreclf.models.encoders.musicnn_weights import load_published
-from genreclf.training.finetune import find_frozen, freeze
+from genreclf.training.finetune import find_frozen, find_new_layer, freeze
 
 
 def test_frozen_layers_keep_weights_and_statistics() -> None:
@@ -37,6 +38,31 @@ def test_unknown_layers_and_all_layers_are_refused() -> None:
     ]:
         with pytest.raises(InputError, match=line):
             find_frozen(net, names)
+
+
+def test_the_layer_that_learns_other_genres_is_not_frozen() -> None:
+    net = torch.nn.Sequential()
+    net.first = torch.nn.Linear(4, 4)
+    net.classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    clips = torch.rand(2, 2, 4)
+    pretrained = TrainedModel(net, ["a", "b"], MelFrames(), 2, None)
+    assert find_new_layer(pretrained, ["c", "d"], clips, ["first"]) == "classifier.1"
+    assert find_new_layer(pretrained, ["a", "b"], clips, ["classifier"]) is None
+    for name in ("classifier", "classifier.1"):
+        line = rf"init\.frozen: {name} holds the last layer, classifier\.1, .*leave {name} out"
+        with pytest.raises(InputError, match=line):
+            find_new_layer(pretrained, ["c", "d"], clips, [name])
+
+
+def test_a_frozen_last_layer_is_refused_before_training(
+    train: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train(
+            *("init=pretrained", "features=mel_frames", "features.duration=30"),
+            *("init.frozen=[classifier]", "split=artist"),
+        )
+    assert "init.frozen: classifier holds the last layer" in capsys.readouterr().err
 
 
 def test_musicnn_mel_is_the_input_of_musicnn() -> None:

@@ -171,7 +171,12 @@ def _find_longest(extractor: Any) -> float | None:
 
 @lru_cache(maxsize=2)
 def load_encoder(
-    folder: Path, layer: str | int, window: float | None, trust_remote_code: bool, device: str
+    folder: Path,
+    digest: str,
+    layer: str | int,
+    window: float | None,
+    trust_remote_code: bool,
+    device: str,
 ) -> HuggingFaceEncoder:
-    """Load a model once per process and device: see `HuggingFaceEncoder`."""
+    """Load a model once per process and device; `digest` tells whether it is the same."""
     return HuggingFaceEncoder(folder, layer, window, trust_remote_code, device)

@@ -113,7 +113,6 @@ class HuggingFaceEmbedding(WindowedEmbedding):
         from genreclf.models.encoders.huggingface import load_encoder
 
         self.check_available()
+        settings = self.layer, self.window, self.trust_remote_code
         device = "cuda" if place == "cuda" else "cpu"
-        return load_encoder(
-            locate_model(self.model), self.layer, self.window, self.trust_remote_code, device
-        )
+        return load_encoder(locate_model(self.model), self.digest, *settings, device)

@@ -12,7 +12,10 @@ from genreclf.models.encoders.digests import digest_file
 
 CONFIG = "config.json"
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the second holds the first
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of two formats, transformers takes the first
+ADAPTER = "adapter_config.json"
+INDEX = ".index.json"  # ending of the index of weights in several files
+FORMATS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = tuple(f"{name}{end}" for name in FORMATS for end in ("", INDEX))  # the first is loaded
 CODE = "*.py"
 EXTRA = "features=huggingface needs an extra: pip install 'genreclf[huggingface]'"
 
@@ -28,6 +31,11 @@ def locate_model(model: str) -> Path:
         folder = _find_downloaded(model)
     if not (folder / CONFIG).is_file():
         raise InputError(f"features.model={model}: there is no {CONFIG} in this folder")
+    if (folder / ADAPTER).is_file():
+        raise InputError(
+            f"features.model={model}: an adapter ({ADAPTER}) needs a model from elsewhere; merge "
+            "both and save the result: merge_and_unload() of peft"
+        )
     _list_weights(folder)
     return folder
 
@@ -48,12 +56,35 @@ def _find_downloaded(model: str) -> Path:
 
 
 def digest_model(folder: Path, trust_remote_code: bool) -> str:
-    """Compute a SHA-256 of what determines a model's values: settings, weights and own code."""
+    """Compute a SHA-256 of what determines a model's values: settings, weights and own code.
+
+    Raises:
+        InputError: its weights are missing, or its code is not all in the folder.
+    """
     files = [folder / name for name in (CONFIG, *PREPROCESSING)]
     files += _list_weights(folder)
-    files += folder.glob(CODE) if trust_remote_code else ()
-    digests = [f"{file.name} {digest_file(file)}" for file in sorted(files) if file.is_file()]
+    if trust_remote_code:
+        _check_code(folder)
+        files += folder.rglob(CODE)
+    digests = [
+        f"{file.relative_to(folder).as_posix()} {digest_file(file)}"
+        for file in sorted(files)
+        if file.is_file()
+    ]
     return sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _check_code(folder: Path) -> None:
+    """Check that a model takes its code from its folder: what is elsewhere may change."""
+    for name in (CONFIG, *PREPROCESSING):
+        settings = _read_settings(folder / name)
+        for part in (settings, settings.get("feature_extractor")):
+            named = part.get("auto_map") if isinstance(part, dict) else None
+            if "--" in json.dumps(named):  # between a repository and a module
+                raise InputError(
+                    f"features.model={folder}: auto_map in {name} names code of another "
+                    "repository; put its files into this folder, and leave out what precedes --"
+                )
 
 
 def read_sample_rate(folder: Path) -> int:
@@ -63,11 +94,9 @@ def read_sample_rate(folder: Path) -> int:
         InputError: the files do not state it.
     """
     for name in PREPROCESSING:
-        try:
-            settings: Any = json.loads((folder / name).read_text(encoding="utf-8"))
-            rate = settings.get("feature_extractor", settings)["sampling_rate"]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            continue
+        settings = _read_settings(folder / name)
+        part = settings.get("feature_extractor", settings)
+        rate = part.get("sampling_rate") if isinstance(part, dict) else None
         if isinstance(rate, int) and rate > 0:
             return rate
     raise InputError(
@@ -77,7 +106,35 @@ def read_sample_rate(folder: Path) -> int:
 
 
 def _list_weights(folder: Path) -> list[Path]:
-    found = (sorted(folder.glob(pattern)) for pattern in WEIGHTS)
-    if weights := next(filter(None, found), None):
-        return weights
-    raise InputError(f"features.model={folder}: no weights, {' or '.join(WEIGHTS)}, in this folder")
+    """List the files that transformers takes the weights from; others may lie beside them.
+
+    Raises:
+        InputError: there are none, or some of several are missing.
+    """
+    chosen = _read_settings(folder / CONFIG).get("transformers_weights")
+    names = [chosen] if isinstance(chosen, str) else WEIGHTS
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        needed = " or ".join([chosen] if isinstance(chosen, str) else FORMATS)
+        raise InputError(f"features.model={folder}: no weights, {needed}, in this folder")
+    if not found.name.endswith(INDEX):
+        return [found]
+    parts = _read_settings(found).get("weight_map")
+    files = sorted({str(each) for each in parts.values()}) if isinstance(parts, dict) else []
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing or not files:
+        raise InputError(
+            f"features.model={folder}: {found.name} names "
+            f"{f'{missing[0]}, which is not there' if missing else 'no files'}; download the "
+            "model again"
+        )
+    return [folder / name for name in files]
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """Read a JSON file; empty if it is missing or holds no object, which loading reports."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}

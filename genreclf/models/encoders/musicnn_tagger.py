@@ -1,6 +1,7 @@
 """musicnn with its published weights as a model: from spectrograms to tags."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.encoders.musicnn import PATCH, Musicnn
 from genreclf.models.encoders.musicnn_features import BANDS
 from genreclf.models.encoders.musicnn_inference import MusicnnInference
-from genreclf.models.encoders.musicnn_mel import MusicnnMel
+from genreclf.models.encoders.musicnn_patches import MusicnnPatches
 from genreclf.models.encoders.musicnn_weights import (
     TAGS,
     UNITS,
@@ -27,11 +28,12 @@ NO_GENRES = (  # moods, voices, instruments and decades
     *("beautiful", "Mellow", "chill", "sexy", "catchy", "party", "sad", "happy"),
     *("60s", "70s", "80s", "90s", "00s", "oldies"),
 )
+CHANGING = Lock()  # of the number of PyTorch's threads
 LOWEST = 1e-7  # probability, whose logit is finite
 
 
 class MusicnnTagger(nn.Module):
-    """musicnn for `MusicnnMel`: averages over patches, weighted by their audible frames.
+    """musicnn for `MusicnnPatches`: averages over patches, weighted by their audible frames.
 
     Args:
         net: the trained network.
@@ -49,7 +51,7 @@ class MusicnnTagger(nn.Module):
         """Compute the logits (batch, tags) of the mean probabilities.
 
         Args:
-            features: float32 (batch, 96, frames), of `MusicnnMel`.
+            features: float32 (batch, 96, frames), of `MusicnnPatches`.
             embedded: also return the mean of the units before the tags, (batch, 200).
         """
         patches = features.unflatten(2, (-1, PATCH)).transpose(1, 2)
@@ -79,20 +81,23 @@ def embed_in_threads(net: MusicnnInference, patches: Tensor) -> Tensor:
     Each thread computes patches of its own: PyTorch would divide each small operation, which takes
     five times the CPU time.
     """
-    threads = min(torch.get_num_threads(), len(patches))
-    if threads == 1:
-        return net.embed(net.pool(patches))
     inferring = torch.is_inference_mode_enabled()  # in this thread alone
 
     def embed(part: Tensor) -> Tensor:
         with torch.inference_mode(inferring):
             return net.embed(net.pool(part))
 
-    before = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        units = torch.cat([*pool.map(embed, patches.tensor_split(threads))])
-    torch.set_num_threads(before)  # for threads to come
-    return units
+    with CHANGING:  # the number is also that of threads to come
+        before = torch.get_num_threads()
+        threads = min(before, len(patches))
+        if threads > 1:
+            one = {"initializer": torch.set_num_threads, "initargs": (1,)}
+            try:
+                with ThreadPoolExecutor(threads, **one) as pool:
+                    return torch.cat([*pool.map(embed, patches.tensor_split(threads))])
+            finally:
+                torch.set_num_threads(before)
+    return embed(patches)
 
 
 def load_tagger() -> TrainedModel:
@@ -117,7 +122,7 @@ def load_tagger() -> TrainedModel:
     return TrainedModel(
         MusicnnTagger(net.eval()).eval(),
         [*TAGS],
-        MusicnnMel(),
+        MusicnnPatches(),
         BANDS,
         trained_on=None,
         novelty=Novelty.read(described["novelty"]),

@@ -15,6 +15,7 @@ from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import expand_home
 from genreclf.models.encoders.digests import digest_file
+from genreclf.models.encoders.onnx_files import list_external_files
 from genreclf.models.encoders.windowed import WindowedEmbedding
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 EXTRA = "features=onnx needs an extra: pip install 'genreclf[onnx]'"
 FREE = 10.0  # s, windows of models that take any length
 SHORTEST = 0.1  # s, of a window
-DATA = (".data", "_data")  # endings of files with the weights of large models
 TOP_DB = 80.0  # dB
 
 
@@ -91,11 +91,15 @@ class OnnxEmbedding(WindowedEmbedding):
 
     def _digest_files(self) -> str:
         """Compute the SHA-256 of the file, or of it and those with its weights."""
-        data = [self.path.with_name(self.path.name + ending) for ending in DATA]
         try:
-            digests = [digest_file(file) for file in [self.path, *filter(Path.is_file, data)]]
+            digests = [digest_file(self.path)]
+            for name in list_external_files(self.path, digests[0]):
+                digests.append(digest_file(self.path.parent / name))
         except OSError as error:
-            raise InputError(f"features.model={self.model}: {error.strerror or error}") from None
+            lost = Path(str(error.filename or self.path))
+            other = f"its file of weights {lost.name}: " if lost != self.path else ""
+            reason = error.strerror or error
+            raise InputError(f"features.model={self.model}: {other}{reason}") from None
         return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
     def check_available(self) -> None:

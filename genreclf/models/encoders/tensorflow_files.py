@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.errors import InputError
+from genreclf.models.encoders.protocol_buffers import read_fields, read_number
 
 MAGIC = 0xDB4775248B80FB57  # the last eight bytes of a sorted table
 FOOTER = 48  # bytes
@@ -21,8 +22,6 @@ FLOAT32 = 1  # TensorFlow's number of the type
 DTYPE, SHAPE, SHARD, OFFSET, SIZE = 1, 2, 3, 4, 5  # fields of an entry
 DIMENSION = 2  # field of a shape
 EXTENT = 1  # field of a dimension
-VARINT, LENGTH_DELIMITED = 0, 2  # wire types of Protocol Buffers
-FIXED = {1: 8, 5: 4}  # further wire types, and their sizes in bytes
 
 
 def read_checkpoint(index: Path, data: Path) -> dict[str, np.ndarray]:
@@ -51,14 +50,14 @@ def _read_tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray]]
     root, _ = _read_handle(footer, position)
     for _, place in _read_block(index, *root):
         for name, message in _read_block(index, *_read_handle(place, 0)[0]):
-            numbers, parts = _read_fields(message)
+            numbers, parts = read_fields(message)
             if not name or numbers.get(DTYPE) != FLOAT32:  # without a name: byte order, data files
                 continue
             shape = [
-                _read_fields(dimension)[0].get(EXTENT, 0)
+                read_fields(dimension)[0].get(EXTENT, 0)
                 for field, part in parts
                 if field == SHAPE
-                for inner, dimension in _read_fields(part)[1]
+                for inner, dimension in read_fields(part)[1]
                 if inner == DIMENSION
             ]
             start, size = numbers.get(OFFSET, 0), numbers.get(SIZE, 0)
@@ -70,8 +69,8 @@ def _read_tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray]]
 
 def _read_handle(content: bytes, position: int) -> tuple[tuple[int, int], int]:
     """Read the offset and size of a block, and return the position after both."""
-    offset, position = _read_number(content, position)
-    size, position = _read_number(content, position)
+    offset, position = read_number(content, position)
+    size, position = read_number(content, position)
     return (offset, size), position
 
 
@@ -83,43 +82,10 @@ def _read_block(index: bytes, offset: int, size: int) -> Iterator[tuple[bytes, b
     restarts = int.from_bytes(block[-4:], "little")
     position, end, key = 0, size - 4 - 4 * restarts, b""
     while position < end:
-        shared, position = _read_number(block, position)
-        added, position = _read_number(block, position)
-        length, position = _read_number(block, position)
+        shared, position = read_number(block, position)
+        added, position = read_number(block, position)
+        length, position = read_number(block, position)
         key = key[:shared] + block[position : position + added]
         position += added
         yield key, block[position : position + length]
         position += length
-
-
-def _read_fields(message: bytes) -> tuple[dict[int, int], list[tuple[int, bytes]]]:
-    """Read the fields of a Protocol Buffers message: numbers, and values of other types."""
-    numbers: dict[int, int] = {}
-    parts: list[tuple[int, bytes]] = []
-    position = 0
-    while position < len(message):
-        tag, position = _read_number(message, position)
-        field, kind = tag >> 3, tag & 7
-        if kind == VARINT:
-            numbers[field], position = _read_number(message, position)
-            continue
-        length = FIXED.get(kind, 0)
-        if kind == LENGTH_DELIMITED:
-            length, position = _read_number(message, position)
-        elif kind not in FIXED:
-            raise ValueError(f"a field of unknown type {kind}")
-        parts.append((field, message[position : position + length]))
-        position += length
-    return numbers, parts
-
-
-def _read_number(content: bytes, position: int) -> tuple[int, int]:
-    """Read a number with seven bits per byte, lowest first, and return the position after it."""
-    number = shift = 0
-    while True:
-        byte = content[position]
-        position += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, position
-        shift += 7

@@ -16,7 +16,7 @@ from genreclf.models.encoders.musicnn_features import (
 
 
 @dataclasses.dataclass(frozen=True)
-class MusicnnMel:
+class MusicnnPatches:
     """The patches of 3 s that musicnn takes, one after the other, filled up with patches of zeros.
 
     A patch of zeros alone means that there is no audio, or none that can be heard.
@@ -24,7 +24,7 @@ class MusicnnMel:
 
     duration: float = 30.0  # s; longer clips are cut
 
-    name: ClassVar[str] = "musicnn_mel"
+    name: ClassVar[str] = "musicnn_patches"
     sample_rate: ClassVar[int] = SAMPLE_RATE
     version: ClassVar[int] = 1
     padded: ClassVar[bool] = False
