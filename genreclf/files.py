@@ -148,6 +148,15 @@ def explain_no_folder(path: str | os.PathLike[str]) -> str:
     return reason.replace("not a file", "not a folder").replace(" file", " folder")
 
 
+def make_absolute(path: str) -> str:
+    """Make the path of what exists absolute, so that it is found from any folder.
+
+    Anything else, such as the name of a model, stays as it is.
+    """
+    place = Path(expand_home(path))
+    return str(place.absolute()) if place.exists() else path
+
+
 def format_path(path: str | os.PathLike[str]) -> str:
     r"""Format a path, or a text that holds one, as one line of valid text.
 

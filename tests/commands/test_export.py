@@ -108,13 +108,6 @@ def test_the_command_on_the_card_names_a_folder_of_options_b7() -> None:
     assert export._needs_folder({**ours, "model": "mine"})
 
 
-def test_notes_that_are_not_utf_8_are_one_line(tmp_path: Path) -> None:
-    card = tmp_path / "README.md"
-    card.write_bytes(f"{NOTES}\nMüller\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"README.md: it is not UTF-8, so its notes cannot be"):
-        export._keep_notes(card)
-
-
 def test_damaged_folders_are_named(command: Command, run: Path, tmp_path: Path) -> None:
     folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
     weights = (folder / "model.safetensors").read_bytes()

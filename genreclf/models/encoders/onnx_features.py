@@ -13,7 +13,7 @@ import numpy as np
 from genreclf.audio import filterbank
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.files import expand_home
+from genreclf.files import expand_home, make_absolute
 from genreclf.models.encoders.digests import digest_file
 from genreclf.models.encoders.onnx_files import list_external_files
 from genreclf.models.encoders.windowed import WindowedEmbedding
@@ -66,6 +66,7 @@ class OnnxEmbedding(WindowedEmbedding):
         check_duration(self)
         if not isinstance(self.model, str) or not self.model:
             raise InputError(f"features.model={self.model}: the path of an ONNX file is needed")
+        object.__setattr__(self, "model", make_absolute(self.model))
         self._check_whole("sample_rate")
         window: Any = self.window
         number = isinstance(window, int | float) and not isinstance(window, bool)
