@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from platformdirs import user_cache_path
 
 from genreclf.errors import InputError
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
+# "special" is what may never end when it is read; "dangling" is a link to nothing.
+Kind = Literal["file", "folder", "special", "missing", "dangling", "unreadable"]
 GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
 
 
@@ -117,35 +119,51 @@ def find_path(path: str | os.PathLike[str]) -> Path | None:
     return next((parent / each for each in same if parent), None)
 
 
-def explain_irregular(path: str | os.PathLike[str]) -> str:
-    """Say why a path cannot be read as a file, without opening it; empty if it can."""
+def describe_path(path: str | os.PathLike[str]) -> tuple[Kind, str]:
+    """Find out what is at a path, without opening it.
+
+    Returns:
+        Its kind, and in words what it is, such as "a named pipe"; or what is wrong.
+    """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
-        is_link = os.path.islink(path)  # noqa: PTH114
-        return "a link to a file that does not exist" if is_link else "no such file"
+        return ("dangling", "a link") if os.path.islink(path) else ("missing", "")  # noqa: PTH114
     except (OSError, ValueError) as error:  # a loop of links, a null byte
-        return str(getattr(error, "strerror", None) or error)
-    if stat.S_ISREG(mode):
-        return ""
-    kinds = {
-        stat.S_IFDIR: "a folder, not a file",
-        stat.S_IFIFO: "a named pipe, not a file",
-        stat.S_IFSOCK: "a socket, not a file",
-        stat.S_IFCHR: "a device, not a file",
-        stat.S_IFBLK: "a device, not a file",
+        return "unreadable", str(getattr(error, "strerror", None) or error)
+    kinds: dict[int, tuple[Kind, str]] = {
+        stat.S_IFREG: ("file", "a file"),
+        stat.S_IFDIR: ("folder", "a folder"),
+        stat.S_IFIFO: ("special", "a named pipe"),
+        stat.S_IFSOCK: ("special", "a socket"),
+        stat.S_IFCHR: ("special", "a device"),
+        stat.S_IFBLK: ("special", "a device"),
     }
-    return kinds.get(stat.S_IFMT(mode), "not a regular file")
+    return kinds.get(stat.S_IFMT(mode), ("special", "an object of the system"))
+
+
+def explain_irregular(path: str | os.PathLike[str]) -> str:
+    """Say why a path cannot be read as a file, without opening it; empty if it can."""
+    return _explain_other(path, "file")
 
 
 def explain_no_folder(path: str | os.PathLike[str]) -> str:
     """Say why a path is not a folder that can be listed; empty if it is one."""
-    reason = explain_irregular(path)
-    if not reason:
-        return "a file, not a folder"
-    if reason.startswith("a folder"):
-        return "" if os.access(path, os.R_OK | os.X_OK) else os.strerror(errno.EACCES)
-    return reason.replace("not a file", "not a folder").replace(" file", " folder")
+    fault = _explain_other(path, "folder")
+    return fault or ("" if os.access(path, os.R_OK | os.X_OK) else os.strerror(errno.EACCES))
+
+
+def _explain_other(path: str | os.PathLike[str], wanted: Kind) -> str:
+    """Say why what is at a path is not of the kind that is wanted; empty if it is."""
+    kind, what = describe_path(path)
+    if kind == wanted:
+        return ""
+    reasons = {
+        "missing": f"no such {wanted}",
+        "dangling": f"a link to a {wanted} that does not exist",
+        "unreadable": what,
+    }
+    return reasons.get(kind, f"{what}, not a {wanted}")
 
 
 def make_absolute(path: str) -> str:

@@ -19,6 +19,11 @@ from genreclf.models.encoders.musicnn_weights import COMMAND, locate_weights
 
 CACHE = locate_cache()  # the user's, with the weights that `make` downloads
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+# A spectrum of one frame, which needs neither a download nor PyTorch.
+EMBEDDING = [
+    *("features=mel", "features.n_mels=40", "features.n_fft=32768", "features.hop_length=60000"),
+    "data.duration=2.5",
+]
 # Small enough for many runs: 2.5 s clips, 32 x 54 features.
 TINY = [
     "features.n_mels=32",

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import compose_default
 from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
-from genreclf.files import expand_home, explain_irregular, format_path
+from genreclf.files import describe_path, expand_home, format_path
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
 SETTINGS = "a group of settings"
@@ -146,9 +146,9 @@ def _check_path(key: str, path: str) -> None:
     """Refuse a path that cannot be meant: an empty one stands for the current folder in Python."""
     if not path.strip():
         raise InputError(f"{key}={path}: the path is empty; the current folder is .")
-    fault = explain_irregular(path)
-    if fault.endswith("not a file") and not fault.startswith("a folder"):  # reading may never end
-        raise InputError(f"{key}={format_path(path)}: {fault}")
+    kind, what = describe_path(path)
+    if kind == "special":  # reading may never end
+        raise InputError(f"{key}={format_path(path)}: {what}, not a file")
 
 
 def find_kinds(key: str, default: Any) -> tuple[str, ...]:

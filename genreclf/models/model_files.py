@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.files import BEST, explain_irregular, read_json, write_atomically
+from genreclf.files import BEST, describe_path, read_json, write_atomically
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
@@ -89,9 +89,9 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
     Raises:
         InputError: there is no such file.
     """
-    fault = explain_irregular(path)
-    if fault.endswith("not a file"):  # a named pipe may never end
-        raise InputError(f"checkpoint={path}: {fault}")
+    kind, what = describe_path(path)
+    if kind in ("folder", "special"):  # a named pipe may never end
+        raise InputError(f"checkpoint={path}: {what}, not a file")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")  # about files that the caller refuses

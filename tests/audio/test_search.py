@@ -17,7 +17,13 @@ from genreclf.audio.checks import DecodeError, check_file
 from genreclf.audio.search import EXTENSIONS, Skipped, find_audio_files
 from genreclf.data.datasets import FMA, Files, Folder, Npz, Table
 from genreclf.errors import InputError
-from genreclf.files import explain_irregular, explain_no_folder, format_path, locate_path
+from genreclf.files import (
+    describe_path,
+    explain_irregular,
+    explain_no_folder,
+    format_path,
+    locate_path,
+)
 
 Make = Callable[..., Path]
 
@@ -216,7 +222,22 @@ def test_only_regular_files_are_found_c6(make: Make) -> None:
         with pytest.raises(InputError, match="the path is empty"):
             kind("").tracks()
     assert explain_irregular("a\0b.mp3") != ""
+    names = ("a.mp3", "folder.mp3", "pipe.mp3", "null.mp3", "none", "gone.mp3", "self.mp3")
+    kinds = [describe_path(rock / name)[0] for name in names]
+    assert kinds == [*("file", "folder", "special", "special", "missing", "dangling", "unreadable")]
     assert len(Folder(folder).tracks()) == 4
+
+
+def test_what_the_system_says_of_a_path_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It became "Too many open folders"."""
+
+    def refuse(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        assert describe_path("a") == ("unreadable", "Too many open files")
+        assert explain_no_folder("a") == explain_irregular("a") == "Too many open files"
 
 
 def test_folders_of_the_system_are_skipped_c7(make: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,18 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import heed_ctrl_c
+from conftest import EMBEDDING, heed_ctrl_c
 from pyarrow import parquet
 
 from genreclf.audio import tags
 from genreclf.data import Npz
 from genreclf.data.library_files import read_library
-
-# A spectrum of one frame, which needs neither a download nor PyTorch.
-EMBEDDING = [
-    *("features=mel", "features.n_mels=40", "features.n_fft=32768", "features.hop_length=60000"),
-    "data.duration=2.5",
-]
 
 
 @pytest.fixture
@@ -166,6 +160,7 @@ def test_after_kill_9_it_goes_on(music: Path, tmp_path: Path) -> None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)
+    assert len(changes) >= 5
     assert not (tmp_path / "a.npz").exists()
     done = run(*arguments, f"file={tmp_path}/a.npz")
     assert "continuing after" in done.stdout, done.stderr

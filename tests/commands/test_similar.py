@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import EMBEDDING
 from encode import make_song, run_ffmpeg
-from test_embed import EMBEDDING
 
 from genreclf.audio import tags
 from genreclf.audio.descriptions import describe_features, identify_features
