@@ -70,9 +70,15 @@ def run(config: DictConfig) -> None:
     for name in (f"{last}.weight", f"{last}.bias"):  # and so divide the logits
         if f"net.{name}" in checkpoint["state_dict"]:
             checkpoint["state_dict"][f"net.{name}"] /= temperature
+    described = _describe(checkpoint, finished.result)
+    if described["encoders"]:
+        log.warning(
+            "the model needs what computes its features, which is not in the folder: %s",
+            ", ".join(described["encoders"]),
+        )
     card = render_template(
         "card.md.j2",
-        **_describe(checkpoint, finished.result),
+        **described,
         name=config.title or checkpoint["genreclf"]["model"]["_target_"].rpartition(".")[2],
         folder="pretrained" if folder.resolve() == PRETRAINED else folder,
         notice=config.notice,
@@ -110,6 +116,7 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
     described = checkpoint["genreclf"]
     return {
         "features": {"name": "", **described["features"]},
+        "encoders": _list_encoders(described["features"]),
         "model": described["model"],
         "trust": list_untrusted([described["model"], described["features"]]),
         "classes": described["classes"],
@@ -129,6 +136,19 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
             ]
         ),
     }
+
+
+def _list_encoders(features: dict[str, Any]) -> list[str]:
+    """List what computes the features and is neither in the folder nor part of genreclf."""
+    kind, found = features.get("_target_", "").rpartition(".")[2], []
+    for part in features.get("parts", []):
+        found += _list_encoders(part)
+    if kind.startswith("Musicnn"):
+        found.append("musicnn (genreclf download model=musicnn)")
+    place = features.get("checkpoint" if kind == "ModelEmbedding" else "model")
+    if isinstance(place, str) and place not in BUNDLED:
+        found.append(f"{place} (features={features.get('name') or kind})")
+    return list(dict.fromkeys(found))
 
 
 def _needs_folder(choices: dict[str, str]) -> bool:

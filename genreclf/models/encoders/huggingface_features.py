@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
+from genreclf.files import make_absolute
 from genreclf.models.encoders.huggingface_files import (
     EXTRA,
     digest_model,
@@ -65,6 +66,7 @@ class HuggingFaceEmbedding(WindowedEmbedding):
             raise InputError(
                 f"features.model={self.model}: a folder, or the name of a model, is needed"
             )
+        object.__setattr__(self, "model", make_absolute(self.model))
         if not isinstance(self.trust_remote_code, bool):
             raise InputError("features.trust_remote_code: set true or false")
         number = isinstance(self.window, int | float) and not isinstance(self.window, bool)

@@ -15,7 +15,9 @@ from genreclf.audio.decode import split_waveform
 from genreclf.audio.own_features import check_features, compute_features
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
+from genreclf.files import make_absolute
 from genreclf.models.encoders.digests import digest_tensors
+from genreclf.models.model_files import BUNDLED
 from genreclf.trust import list_untrusted
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class ModelEmbedding:
                 f"features.checkpoint={self.checkpoint}: pretrained, a run's folder or a "
                 "checkpoint is needed"
             )
+        if self.checkpoint not in BUNDLED:
+            object.__setattr__(self, "checkpoint", make_absolute(self.checkpoint))
         check_duration(self)
         if not self.digest:
             object.__setattr__(self, "digest", digest_model(self.checkpoint))
