@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import soxr
 
+from genreclf.audio.decode import resample
 from genreclf.audio.own_features import compute_features
 
 
@@ -43,11 +43,8 @@ class TwoInputs:
         """Compute float32 (1, values) of a waveform (samples,)."""
         values = []
         for features in (self.first, self.second):
-            rate = features.sample_rate
-            samples = waveform
-            if rate != sample_rate:
-                samples = soxr.resample(waveform, sample_rate, rate, quality="HQ")
-            values.append(compute_features(features, samples, rate).ravel())
+            clip = resample(waveform, sample_rate, features.sample_rate)
+            values.append(compute_features(features, *clip).ravel())
         return np.concatenate(values)[None]
 
     def divide(self, rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -19,9 +19,10 @@ from genreclf.errors import InputError
 from genreclf.models import Musicnn, MusicnnEmbedding, MusicnnFrames, compute_tags, count_parameters
 from genreclf.models.encoders import musicnn_features
 from genreclf.models.encoders.musicnn import divide_padding
-from genreclf.models.encoders.musicnn_features import compute_mel, cut_patches
+from genreclf.models.encoders.musicnn_features import PATCH, compute_mel
 from genreclf.models.encoders.musicnn_inference import MusicnnInference
 from genreclf.models.encoders.musicnn_weights import TAGS
+from genreclf.models.encoders.windowed import cut_patches
 from genreclf.models.layers import initialise_lazy
 
 # The best tags of clips of Emotify and of `make_music`, from the authors' graph in TensorFlow 2.19,
@@ -163,7 +164,7 @@ def test_the_input_is_the_mel_power_on_a_logarithmic_scale() -> None:
 )
 def test_clips_are_cut_into_patches(frames: int, starts: list[int]) -> None:
     mel = np.tile(np.arange(frames), (96, 1))
-    assert cut_patches(mel)[:, 0, 0].tolist() == starts
+    assert cut_patches(mel, PATCH)[:, 0, 0].tolist() == starts
 
 
 def test_features_have_the_declared_shape(random_weights: MusicnnInference) -> None:

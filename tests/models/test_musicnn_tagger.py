@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import nonmusic
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from test_musicnn import TENSORFLOW, make_network
 
 import genreclf
-from genreclf.audio.decode import read_audio
+from genreclf.audio.decode import read_audio, resample
 from genreclf.errors import InputError
+from genreclf.evaluation.two_inputs import TwoInputs
 from genreclf.models import MusicnnEmbedding, compute_tags
 from genreclf.models.encoders.musicnn_inference import MusicnnInference
 from genreclf.models.encoders.musicnn_patches import MusicnnPatches
@@ -28,9 +30,9 @@ def model(musicnn_weights: Path) -> genreclf.Model:
     return genreclf.load("tags", "cpu")
 
 
-def make_noise(seconds: float) -> np.ndarray:
+def make_noise(seconds: float, rate: int = RATE) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return rng.uniform(-0.5, 0.5, int(seconds * RATE)).astype(np.float32)
+    return rng.uniform(-0.5, 0.5, int(seconds * rate)).astype(np.float32)
 
 
 def test_the_default_is_tags_and_its_names_are_documented(model: genreclf.Model) -> None:
@@ -143,6 +145,20 @@ def test_threads_do_not_change_the_result() -> None:
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(found, expected)
+
+
+def test_both_inputs_get_the_samples_that_each_gets_alone() -> None:
+    """Of a length that is no whole number of samples at the other rate."""
+    waveform = make_noise(7.123, 48_000)
+    features = SimpleNamespace(name="size", sample_rate=22_050, duration=30.0, shape=(1, 1))
+
+    class Size(SimpleNamespace):
+        def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+            return np.array([[len(waveform)]], np.float32)
+
+    size = Size(**vars(features), padded=False)
+    found = TwoInputs(size, size)(waveform, 48_000)
+    assert found.tolist() == [[len(resample(waveform, 48_000, 22_050)[0])] * 2]
 
 
 def test_a_failure_leaves_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from genreclf.audio.own_features import compute_features
 from genreclf.errors import InputError
 from genreclf.models import OnnxEmbedding, OnnxMelEmbedding
 from genreclf.models.encoders import onnx_features
-from genreclf.models.encoders.musicnn_features import compute_mel, cut_patches
+from genreclf.models.encoders.musicnn_features import PATCH, compute_mel
+from genreclf.models.encoders.windowed import cut_patches
 
 onnx: Any = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -137,7 +138,7 @@ def test_patches_of_mel_bands(tmp_path: Path, shape: list[Any], axis: int) -> No
     features = OnnxMelEmbedding(save_bands(tmp_path / "a.onnx", shape, axis))
     clip = make_noise(11.0)
     found = compute_features(features, clip, RATE)
-    expected = cut_patches(compute_mel(clip)).mean(axis=(0, 2))
+    expected = cut_patches(compute_mel(clip), PATCH).mean(axis=(0, 2))
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
     assert np.isfinite(compute_features(features, clip[:RATE], RATE)).all()  # shorter than a patch
 

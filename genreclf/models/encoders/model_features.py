@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from genreclf.audio.checks import DecodeError
-from genreclf.audio.decode import split_waveform
 from genreclf.audio.own_features import check_features, compute_features
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import make_absolute
 from genreclf.models.encoders.digests import digest_tensors
+from genreclf.models.encoders.windowed import cut_windows
 from genreclf.models.model_files import BUNDLED
 from genreclf.trust import list_untrusted
 
@@ -98,12 +97,7 @@ class ModelEmbedding:
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (values, 1) of a waveform (samples,) at `sample_rate`."""
         trained = self._load()
-        length = trained.features.duration
-        try:
-            windows = [*split_waveform(waveform, sample_rate, sample_rate, length)]
-            clips, weights = [each.samples for each in windows], [each.audible for each in windows]
-        except DecodeError:  # shorter than 2 s or hardly audible
-            clips, weights = [waveform], [1.0]
+        clips, weights = cut_windows(waveform, sample_rate, trained.features.duration)
         rows = np.stack([compute_features(trained.features, clip, sample_rate) for clip in clips])
         return np.average(embed_rows(trained, rows), axis=0, weights=weights)[:, None]
 

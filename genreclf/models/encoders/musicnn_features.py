@@ -14,6 +14,7 @@ from genreclf.models.encoders.musicnn_weights import (
     check_weights,
     load_network,
 )
+from genreclf.models.encoders.windowed import cut_patches
 
 SAMPLE_RATE = 16_000  # Hz
 N_FFT, HOP_LENGTH, BANDS = 512, 256, 96
@@ -58,7 +59,7 @@ class MusicnnEmbedding:
         audible = np.flatnonzero(waveform)
         if len(audible):
             waveform = waveform[: audible[-1] + 1]
-        return compute_units(cut_patches(compute_mel(waveform))).mean(axis=0)[:, None]
+        return compute_units(cut_patches(compute_mel(waveform), PATCH)).mean(axis=0)[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ class MusicnnFrames(MusicnnEmbedding):
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (values, patches) of a waveform (samples,) at 16 kHz."""
-        return compute_units(cut_patches(compute_mel(waveform))[: self.shape[1]]).T
+        return compute_units(cut_patches(compute_mel(waveform), PATCH)[: self.shape[1]]).T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ def compute_tags(waveform: np.ndarray) -> dict[str, float]:
     """
     import torch
 
-    units = compute_units(cut_patches(compute_mel(waveform)))
+    units = compute_units(cut_patches(compute_mel(waveform), PATCH))
     with torch.inference_mode():
         scores = load_network().tags(torch.from_numpy(units)).sigmoid().mean(dim=0)
     return dict(zip(TAGS, scores.tolist(), strict=True))
@@ -138,18 +139,6 @@ def compute_mel(waveform: np.ndarray) -> np.ndarray:
     filters = filterbank.build_mel_filters(SAMPLE_RATE, N_FFT, BANDS)
     power = filterbank.apply_filters(waveform, filters, N_FFT, HOP_LENGTH)
     return np.log10(10_000 * power + 1)
-
-
-def cut_patches(mel: np.ndarray) -> np.ndarray:
-    """Cut (96, frames) into patches (patches, 96, 187).
-
-    If more than half a patch is left at the end, one more patch ends there.
-    """
-    frames = mel.shape[1]
-    starts = [*range(0, frames - PATCH + 1, PATCH)]
-    if frames % PATCH > PATCH // 2:
-        starts.append(frames - PATCH)
-    return np.stack([mel[:, start : start + PATCH] for start in starts])
 
 
 def compute_units(patches: np.ndarray) -> np.ndarray:

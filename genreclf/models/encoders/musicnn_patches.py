@@ -11,8 +11,8 @@ from genreclf.models.encoders.musicnn_features import (
     PATCH,
     SAMPLE_RATE,
     compute_mel,
-    cut_patches,
 )
+from genreclf.models.encoders.windowed import cut_patches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MusicnnPatches:
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (bands, frames) of a waveform (samples,) at 16 kHz."""
-        patches = cut_patches(compute_mel(waveform))
+        patches = cut_patches(compute_mel(waveform), PATCH)
         values = np.zeros(self.shape, np.float32)
         values[:, : len(patches) * PATCH] = np.concatenate([*patches], axis=1)
         return values

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from genreclf.errors import InputError, describe_failure
+from genreclf.models.encoders.windowed import cut_patches
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 BATCH = 16  # inputs at a time, where the file leaves their number open
@@ -215,17 +216,6 @@ def check_front(model: OnnxModel, rank: int, wanted: str) -> None:
     front = model.shape[: max(0, len(model.shape) - rank)]
     if len(model.shape) < rank or len(front) > 2 or any(size != 1 for size in front[1:]):
         raise InputError(f"{model.where}: its input is {model.input.shape}; {wanted}")
-
-
-def cut_patches(mel: np.ndarray, size: int) -> np.ndarray:
-    """Cut (bands, frames) into patches (patches, bands, size); fewer frames are repeated."""
-    frames = mel.shape[1]
-    if frames < size:
-        return np.take(mel, np.arange(size) % frames, axis=1)[None]
-    starts = [*range(0, frames - size + 1, size)]
-    if frames % size > size // 2:
-        starts.append(frames - size)
-    return np.stack([mel[:, start : start + size] for start in starts])
 
 
 @lru_cache(maxsize=4)

@@ -32,6 +32,21 @@ def cut_windows(waveform: np.ndarray, sample_rate: int, seconds: float) -> Windo
     return Windows([each.samples for each in windows], [each.audible for each in windows])
 
 
+def cut_patches(mel: np.ndarray, size: int) -> np.ndarray:
+    """Cut (bands, frames) into patches (patches, bands, size).
+
+    If more than half a patch is left at the end, one more patch ends there. Fewer frames than a
+    patch are repeated.
+    """
+    frames = mel.shape[1]
+    if frames < size:
+        return np.take(mel, np.arange(size) % frames, axis=1)[None]
+    starts = [*range(0, frames - size + 1, size)]
+    if frames % size > size // 2:
+        starts.append(frames - size)
+    return np.stack([mel[:, start : start + size] for start in starts])
+
+
 class Encoder(Protocol):
     """A loaded encoder.
 
