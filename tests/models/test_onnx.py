@@ -271,13 +271,24 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_classifier_on_it_predicts(
-    train: Callable[..., dict[str, Any]], tmp_path: Path, music: Path
+    train: Callable[..., dict[str, Any]],
+    command: Callable[..., str],
+    tmp_path: Path,
+    music: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The file is found from any folder, and an export says that it needs it."""
     path = save_bands(tmp_path / "a.onnx", ["b", 128, 96], -2)
-    result = train("features=onnx_mel", f"features.model={path}", "model=linear")
-    model = genreclf.load(result["folder"], device="cpu")
+    monkeypatch.chdir(tmp_path)
+    result = train("features=onnx_mel", "features.model=a.onnx", "model=linear", "test=false")
+    folder = result["folder"].absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    model = genreclf.load(folder, device="cpu")
     assert model.predict(next(music.rglob("*.mp3"))).genre in model.classes
     assert model.features == OnnxMelEmbedding(path, duration=2.5)
+    exported = command("export", f"checkpoint={folder}", f"folder={tmp_path / 'exported'}")
+    assert "which is not in this folder" in Path(exported, "README.md").read_text()
 
 
 def test_the_model_has_to_be_named(
