@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ LIBRARIES = [
     *("librosa.feature.spectral", "soundfile", "sklearn.model_selection", "sklearn.metrics"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "rich.progress"),
 ]
+THREADED = "onnxruntime"
 SERVER = "GENRECLF_TESTS_FORK_SERVER"  # the variable with the address of the server
 
 
@@ -193,7 +195,20 @@ def run_words(
         runpy.run_module(content, run_name="__main__", alter_sys=True)
 
 
-if __name__ == "__main__":
+def import_libraries() -> None:
+    """Import them, but not ONNX Runtime, which TorchMetrics imports wherever it is installed.
+
+    It starts threads, which a fork does not have and yet waits for at its end.
+    """
+    empty = ModuleType(THREADED)
+    empty.__spec__ = ModuleSpec(THREADED, None)
+    vars(empty)["InferenceSession"] = None
+    sys.modules[THREADED] = empty
     for name in LIBRARIES:
         importlib.import_module(name)
+    del sys.modules[THREADED]
+
+
+if __name__ == "__main__":
+    import_libraries()
     run_words(*serve(sys.argv[1]))
