@@ -23,6 +23,8 @@ NOT_FOR_TRAINING = {("features", "waveform"), ("normalise", "init")}
 # Trained on by tests/models/test_huggingface.py and test_onnx.py.
 NEED_A_MODEL = {("features", name) for name in ("huggingface", "onnx", "onnx_mel")}
 ENCODERS = {("features", name) for name in ("concat", "embedding", "musicnn", "musicnn_frames")}
+OF_ENCODERS = {"concatenated_folds": "concat", "musicnn_folds": "musicnn"}  # phases: features
+ENCODERS |= {("phase", name) for name in OF_ENCODERS}
 
 
 @pytest.mark.slow
@@ -45,7 +47,10 @@ def test_every_option_runs_a_step(
 def test_every_encoder_runs_with_an_svm(
     train: Callable[..., dict[str, Any]], musicnn_weights: Path, group: str, option: str
 ) -> None:
-    result = train(f"{group}={option}", "model=svm", "split=artist")
+    swept = []
+    if group == "phase":
+        swept = [*drop_sweep(option), f"features={OF_ENCODERS[option]}"]
+    result = train(f"{group}={option}", *swept, "model=svm", "split=artist")
     assert 0 <= result["metrics"]["test/accuracy"] <= 1
 
 
