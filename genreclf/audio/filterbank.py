@@ -100,6 +100,14 @@ def apply_filters(clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int) 
     return np.ascontiguousarray(power.T)
 
 
+def compress_power(clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int) -> np.ndarray:
+    """Compute log10(10000 x + 1) of the power x that passes each filter.
+
+    musicnn and Essentia's models take such bands. The result is float32 (filters, frames).
+    """
+    return np.log10(10_000 * apply_filters(clip, filters, n_fft, hop_length) + 1)
+
+
 def compute_levels(
     clip: np.ndarray, filters: Bank, n_fft: int, hop_length: int, top_db: float
 ) -> np.ndarray:

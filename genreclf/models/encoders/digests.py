@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from genreclf.errors import InputError
+
 
 def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
     """Compute the SHA-256 of names, types, shapes and values."""
@@ -15,6 +17,24 @@ def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         digest.update(tensors[name].tobytes())
     return digest.hexdigest()
+
+
+def check_digest(found: str, needed: str, setting: str) -> None:
+    """Check that what computes features is what computed them before.
+
+    Args:
+        found: the digest of what is there now.
+        needed: the digest that stores and checkpoints record.
+        setting: names it in the message, such as "features.model=encoder.onnx".
+
+    Raises:
+        InputError: the digests differ.
+    """
+    if found != needed:
+        raise InputError(
+            f"{setting}: it contains another model than before; put the former one there, or "
+            "compute features with the new one in a new run"
+        )
 
 
 def digest_file(path: Path) -> str:

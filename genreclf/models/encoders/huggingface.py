@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from genreclf.errors import InputError, describe_failure
+from genreclf.models.encoders.windowed import FREE
 
-FREE = 10.0  # s, windows of models that take audio of any length
 STEP, FRAME = 0.010, 0.025  # s, of the spectrogram of models that state its number of frames
 
 

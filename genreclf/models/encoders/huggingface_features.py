@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import make_absolute
+from genreclf.models.encoders.digests import check_digest
 from genreclf.models.encoders.huggingface_files import (
     EXTRA,
     digest_model,
     locate_model,
     read_sample_rate,
 )
-from genreclf.models.encoders.windowed import WindowedEmbedding
+from genreclf.models.encoders.windowed import WindowedEmbedding, check_window
 
 if TYPE_CHECKING:
     from genreclf.models.encoders.huggingface import HuggingFaceEncoder
-
-SHORTEST = 0.1  # s, of a window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +68,7 @@ class HuggingFaceEmbedding(WindowedEmbedding):
         object.__setattr__(self, "model", make_absolute(self.model))
         if not isinstance(self.trust_remote_code, bool):
             raise InputError("features.trust_remote_code: set true or false")
-        number = isinstance(self.window, int | float) and not isinstance(self.window, bool)
-        if self.window is not None and not (number and self.window >= SHORTEST):
-            raise InputError(
-                f"features.window={self.window!r}: at least {SHORTEST:g} s are needed; null is the "
-                "model's own length"
-            )
-        if self.window is not None:
-            object.__setattr__(self, "window", float(self.window))
+        check_window(self, "; null is the model's own length")
         if not self.digest:
             found = digest_model(locate_model(self.model), self.trust_remote_code)
             object.__setattr__(self, "digest", found)
@@ -105,11 +97,8 @@ class HuggingFaceEmbedding(WindowedEmbedding):
             raise InputError(EXTRA)
         folder = locate_model(self.model)
         read_sample_rate(folder)
-        if digest_model(folder, self.trust_remote_code) != self.digest:
-            raise InputError(
-                f"features.model={self.model}: it contains another model than before; put the "
-                "former one there, or compute features with the new one in a new run"
-            )
+        found = digest_model(folder, self.trust_remote_code)
+        check_digest(found, self.digest, f"features.model={self.model}")
 
     def _load(self, place: str) -> HuggingFaceEncoder:
         from genreclf.models.encoders.huggingface import load_encoder

@@ -14,7 +14,7 @@ from genreclf.audio.own_features import check_features, compute_features
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import make_absolute
-from genreclf.models.encoders.digests import digest_tensors
+from genreclf.models.encoders.digests import check_digest, digest_tensors
 from genreclf.models.encoders.windowed import cut_windows
 from genreclf.models.model_files import BUNDLED
 from genreclf.trust import list_untrusted
@@ -152,11 +152,7 @@ def load_encoder(checkpoint: str, digest: str) -> TrainedModel:
     from genreclf.models.checkpoint import load_checkpoint
     from genreclf.models.fused import fuse
 
-    if digest_model(checkpoint) != digest:
-        raise InputError(
-            f"features.checkpoint={checkpoint}: it contains another model than before; put the "
-            "former one there, or compute features with the new one in a new run"
-        )
+    check_digest(digest_model(checkpoint), digest, f"features.checkpoint={checkpoint}")
     trained = load_checkpoint(checkpoint)
     if not trained.takes_audio:
         raise InputError(

@@ -137,8 +137,7 @@ def compute_mel(waveform: np.ndarray) -> np.ndarray:
     if len(waveform) < SHORTEST:
         waveform = np.resize(waveform, SHORTEST)
     filters = filterbank.build_mel_filters(SAMPLE_RATE, N_FFT, BANDS)
-    power = filterbank.apply_filters(waveform, filters, N_FFT, HOP_LENGTH)
-    return np.log10(10_000 * power + 1)
+    return filterbank.compress_power(waveform, filters, N_FFT, HOP_LENGTH)
 
 
 def compute_units(patches: np.ndarray) -> np.ndarray:

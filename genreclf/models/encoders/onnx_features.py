@@ -14,17 +14,15 @@ from genreclf.audio import filterbank
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import expand_home, make_absolute
-from genreclf.models.encoders.digests import digest_file
+from genreclf.models.encoders.digests import check_digest, digest_file
 from genreclf.models.encoders.onnx_files import list_external_files
-from genreclf.models.encoders.windowed import WindowedEmbedding
+from genreclf.models.encoders.windowed import FREE, WindowedEmbedding, check_window
 
 if TYPE_CHECKING:
     from genreclf.models.encoders.onnx_model import OnnxModel
     from genreclf.models.encoders.windowed import Encoder
 
 EXTRA = "features=onnx needs an extra: pip install 'genreclf[onnx]'"
-FREE = 10.0  # s, windows of models that take any length
-SHORTEST = 0.1  # s, of a window
 TOP_DB = 80.0  # dB
 
 
@@ -68,12 +66,7 @@ class OnnxEmbedding(WindowedEmbedding):
             raise InputError(f"features.model={self.model}: the path of an ONNX file is needed")
         object.__setattr__(self, "model", make_absolute(self.model))
         self._check_whole("sample_rate")
-        window: Any = self.window
-        number = isinstance(window, int | float) and not isinstance(window, bool)
-        if window is not None:
-            if not number or not window >= SHORTEST:
-                raise InputError(f"features.window={window!r}: at least {SHORTEST:g} s are needed")
-            object.__setattr__(self, "window", float(window))
+        check_window(self)
         if not self.digest:
             object.__setattr__(self, "digest", self._digest_files())
 
@@ -111,11 +104,7 @@ class OnnxEmbedding(WindowedEmbedding):
         """
         if not find_spec("onnxruntime"):
             raise InputError(EXTRA)
-        if self._digest_files() != self.digest:
-            raise InputError(
-                f"features.model={self.model}: it contains another model than before; put the "
-                "former one there, or compute features with the new one in a new run"
-            )
+        check_digest(self._digest_files(), self.digest, f"features.model={self.model}")
 
     def _choose_place(self) -> str:
         import onnxruntime
@@ -181,7 +170,7 @@ class OnnxMelEmbedding(OnnxEmbedding):
         settings = filters, self.n_fft, self.hop_length
         if self.levels == "dB":
             return filterbank.compute_levels(window, *settings, TOP_DB)
-        return np.log10(10_000 * filterbank.apply_filters(window, *settings) + 1)
+        return filterbank.compress_power(window, *settings)
 
     def _make_encoder(self, model: OnnxModel) -> Encoder:
         from genreclf.models.encoders.onnx_model import OnnxMelEncoder

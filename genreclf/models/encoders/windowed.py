@@ -10,9 +10,12 @@ import numpy as np
 
 from genreclf.audio.decode import split_waveform
 from genreclf.audio.sound_files import DecodeError
+from genreclf.errors import InputError
 
 SIZES: dict[Any, int] = {}  # number of values, by features; known after the first clip
 CLIPS = {"core": 8, "cpu": 8, "cuda": 32}  # windows per batch, by where they are computed
+FREE = 10.0  # s, windows of models that take audio of any length
+SHORTEST = 0.1  # s, of a window that is set
 TRIED = 2.0  # s of noise, on which the number of values is measured
 
 
@@ -21,6 +24,25 @@ class Windows(NamedTuple):
 
     samples: list[np.ndarray]
     weights: list[float]
+
+
+def check_window(features: Any, hint: str = "") -> None:
+    """Reject a length of windows that is too short, and store 3 as 3.0; None stays.
+
+    Args:
+        features: features with the setting `window`, in seconds.
+        hint: ends the message.
+
+    Raises:
+        InputError: it is not a number of at least 0.1 s.
+    """
+    window = features.window
+    if window is None:
+        return
+    number = isinstance(window, int | float) and not isinstance(window, bool)
+    if not number or not window >= SHORTEST:
+        raise InputError(f"features.window={window!r}: at least {SHORTEST:g} s are needed{hint}")
+    object.__setattr__(features, "window", float(window))
 
 
 def cut_windows(waveform: np.ndarray, sample_rate: int, seconds: float) -> Windows:
