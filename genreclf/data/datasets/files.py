@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from genreclf.audio import search
-from genreclf.audio.tags import describe_damaged, read_all_tags
+from genreclf.data.datasets.folder import read_tracks
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
 from genreclf.files import explain_no_folder, format_path, locate_path
@@ -55,19 +55,5 @@ class Files:
             raise InputError(
                 f"data.root={format_path(self.root)}: no audio file in this folder ({search.SHOWN})"
             )
-        root, damaged = self.root.resolve(), list[str]()
-        tracks = []
-        for path, tags in zip(paths, read_all_tags(paths, damaged), strict=True):
-            relative = path.relative_to(self.root)
-            tracks.append(
-                Track(
-                    id=format_path(relative.as_posix()),  # two names remain two
-                    genre="",
-                    artist=tags["artist"],
-                    album=tags["album"],
-                    path=str(root / relative),
-                )
-            )
-        if damaged:
-            log.warning("data.root: %s", describe_damaged(damaged, len(tracks)))
-        return tracks
+        # Two names whose bytes are not UTF-8 remain two.
+        return read_tracks(self.root, [("", path) for path in paths], make_id=format_path)

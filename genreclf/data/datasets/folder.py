@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -131,21 +131,33 @@ class Folder:
 
     def tracks(self) -> list[Track]:
         """List one track per file; its id is the path relative to the root."""
-        files, damaged = self.files(), list[str]()
-        root = self.root.resolve()  # once: the disk is asked about each folder of the path
-        tracks = []
-        tags = read_all_tags([path for _, path in files], damaged)
-        for (genre, path), found in zip(files, tags, strict=True):
-            relative = path.relative_to(self.root)
-            tracks.append(
-                Track(
-                    id=relative.as_posix(),
-                    genre=genre,
-                    artist=found["artist"],
-                    album=found["album"],
-                    path=str(root / relative),
-                )
+        return read_tracks(self.root, self.files())
+
+
+def read_tracks(
+    root: Path, files: Sequence[tuple[str, Path]], make_id: Callable[[str], str] = str
+) -> list[Track]:
+    """Read the tags of files in a folder; the log says how many are damaged.
+
+    Args:
+        root: the folder.
+        files: genre and path of each.
+        make_id: makes the id of a track from the path relative to the folder.
+    """
+    resolved, damaged = root.resolve(), list[str]()  # once: the disk is asked about each folder
+    tracks = []
+    tags = read_all_tags([path for _, path in files], damaged)
+    for (genre, path), found in zip(files, tags, strict=True):
+        relative = path.relative_to(root)
+        tracks.append(
+            Track(
+                id=make_id(relative.as_posix()),
+                genre=genre,
+                artist=found["artist"],
+                album=found["album"],
+                path=str(resolved / relative),
             )
-        if damaged:
-            log.warning("data.root: %s", describe_damaged(damaged, len(tracks)))
-        return tracks
+        )
+    if damaged:
+        log.warning("data.root: %s", describe_damaged(damaged, len(tracks)))
+    return tracks
