@@ -70,9 +70,10 @@ def build_report(study: Study, folder: Path) -> Report:
     names = [phase.name for phase in study.phases]
     follows_paper = not PAPER.keys().isdisjoint(names)
     compared = study.metric is None and any(map(study_notes.has_folds, study.phases))
+    ranked = study_comparison.rank_tested(study)
     sections = [
         study_head.build_overview_table(study, follows_paper),
-        *[study_comparison.build_comparison_table(study)] * compared,
+        *[study_comparison.build_comparison_table(ranked)] * compared,
         study_head.build_phases_table(study),
         *(build(study) for name, builders in PAPER.items() if name in names for build in builders),
         *(study_notes.build_phase_table(p) for p in study.phases if p.name not in PAPER),
@@ -81,7 +82,7 @@ def build_report(study: Study, folder: Path) -> Report:
         study_notes.describe_provenance(study, folder),
     ]
     title = f"Music genre classification: study “{study.name}”"
-    return Report(title, *study_head.build_headline(study), sections)
+    return Report(title, *study_head.build_headline(study, ranked), sections)
 
 
 def _inline_svg(svg: str, caption: str) -> str:

@@ -31,8 +31,10 @@ class Tested(NamedTuple):
 
 
 def rank_tested(study: Study) -> list[Tested]:
-    """List what was tested on folds, the highest accuracy first."""
+    """List what a study compares on folds, the highest accuracy first; nothing if it chooses."""
     found = []
+    if study.metric is not None:
+        return found
     for phase in filter(study_notes.has_folds, study.phases):
         for points in study_notes.merge_folds(phase).values():
             if runs := [run for point in points for run in point.runs]:
@@ -43,9 +45,8 @@ def rank_tested(study: Study) -> list[Tested]:
     return sorted(found, key=lambda each: -each.accuracy.value)
 
 
-def build_comparison_table(study: Study) -> Section:
-    """Build the table of all configurations, the most accurate first."""
-    ranked = rank_tested(study)
+def build_comparison_table(ranked: list[Tested]) -> Section:
+    """Build the table of what `rank_tested` lists."""
     columns = [
         Column("phase and settings"),
         Column("accuracy on all folds, %", MEASURED),

@@ -11,16 +11,22 @@ from genreclf.evaluation.intervals import (
     have_predictions,
 )
 from genreclf.evaluation.runs import Run
-from genreclf.report import cells, study_artists, study_comparison, study_notes
+from genreclf.report import cells, study_artists, study_notes
 from genreclf.report.section import MEASURED, PAPER, Column, Section, Table
+from genreclf.report.study_comparison import Tested
 from genreclf.studies.settings import TEST
 from genreclf.studies.study import Phase, Study
 
 BEFORE = "No test accuracy yet"
 
 
-def build_headline(study: Study) -> tuple[str, str]:
-    """Build the headline, such as "63.65 %", and the sentence that continues it."""
+def build_headline(study: Study, ranked: Sequence[Tested]) -> tuple[str, str]:
+    """Build the headline, such as "63.65 %", and the sentence that continues it.
+
+    Args:
+        study: the study.
+        ranked: what it compares on folds, from `rank_tested`.
+    """
     test, splits = cells.find_phase(study, TEST), cells.find_phase(study, "splits")
     if runs := [run for point in test.points for run in point.runs]:
         return _describe_accuracy(runs)
@@ -30,7 +36,7 @@ def build_headline(study: Study) -> tuple[str, str]:
     if any(point.runs for point in splits.points):
         return _describe_artist_effect(splits)
     if study.metric is None:
-        return _describe_comparison(study)
+        return _describe_comparison(ranked)
     return BEFORE, "because this study does not test its winner (study.test)."
 
 
@@ -62,8 +68,7 @@ def _describe_accuracy(runs: Sequence[Run]) -> tuple[str, str]:
     return f"{cells.format_percent(accuracy.value)} %", lead
 
 
-def _describe_comparison(study: Study) -> tuple[str, str]:
-    ranked = study_comparison.rank_tested(study)
+def _describe_comparison(ranked: Sequence[Tested]) -> tuple[str, str]:
     if not ranked:
         return BEFORE, "because this study compares models, and chooses none."
     best = ranked[0]
