@@ -100,7 +100,7 @@ def find_audio_files(
 class _Search:
     """The state of `find_audio_files`.
 
-    Folders are told apart by their real paths: on some file systems, all have the inode 0.
+    Folders are distinguished by their real paths: on some file systems, all have the inode 0.
     """
 
     top: str

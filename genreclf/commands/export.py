@@ -32,6 +32,7 @@ from genreclf.report.templates import render_template
 from genreclf.trust import list_untrusted
 
 NOTES = "<!-- What is written below this line is kept when a model is exported here again. -->"
+OF_MUSICNN = ("MusicnnEmbedding", "MusicnnFrames")  # features that need its weights
 log = logging.getLogger(__name__)
 
 
@@ -143,11 +144,11 @@ def _list_encoders(features: dict[str, Any]) -> list[str]:
     kind, found = features.get("_target_", "").rpartition(".")[2], []
     for part in features.get("parts", []):
         found += _list_encoders(part)
-    if kind.startswith("Musicnn"):
+    if kind in OF_MUSICNN:
         found.append("musicnn (genreclf download model=musicnn)")
     place = features.get("checkpoint" if kind == "ModelEmbedding" else "model")
     if isinstance(place, str) and place not in BUNDLED:
-        found.append(f"{place} (features={features.get('name') or kind})")
+        found.append(place)
     return list(dict.fromkeys(found))
 
 

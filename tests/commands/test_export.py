@@ -108,6 +108,21 @@ def test_the_command_on_the_card_names_a_folder_of_options_b7() -> None:
     assert export._needs_folder({**ours, "model": "mine"})
 
 
+def test_what_computes_the_features_is_listed() -> None:
+    """What is neither in the exported folder nor part of genreclf; mel bands need no weights."""
+    parts = [
+        {"_target_": "genreclf.models.MusicnnFrames"},
+        {"_target_": "genreclf.models.ModelEmbedding", "checkpoint": "pretrained"},
+        {"_target_": "genreclf.models.ModelEmbedding", "checkpoint": "/runs/a"},
+        {"_target_": "genreclf.models.OnnxEmbedding", "model": "/a.onnx"},
+    ]
+    concat = {"_target_": "genreclf.audio.ConcatenatedFeatures", "parts": parts}
+    musicnn = "musicnn (genreclf download model=musicnn)"
+    assert export._list_encoders(concat) == [musicnn, "/runs/a", "/a.onnx"]
+    for mel in ({"_target_": "genreclf.models.MusicnnMel"}, {"name": "mel_frames"}):
+        assert not export._list_encoders(mel)
+
+
 def test_damaged_folders_are_named(command: Command, run: Path, tmp_path: Path) -> None:
     folder = Path(command("export", f"checkpoint={run / 'best.ckpt'}", f"folder={tmp_path / 'g'}"))
     weights = (folder / "model.safetensors").read_bytes()

@@ -228,7 +228,7 @@ def test_a_model_that_is_replaced_is_loaded_anew(wav2vec2: str, tmp_path: Path) 
 
 
 def test_the_weights_that_are_loaded_identify_it(wav2vec2: str, tmp_path: Path) -> None:
-    """Other weights beside them do not, nor do they hide a change."""
+    """Other weights in the folder do not, nor do they hide a change."""
     folder = shutil.copytree(wav2vec2, tmp_path / "copy")
     here, clip = HuggingFaceEmbedding(str(folder)), make_noise(2)
     values = here(clip, RATE)

@@ -106,7 +106,7 @@ def read_sample_rate(folder: Path) -> int:
 
 
 def _list_weights(folder: Path) -> list[Path]:
-    """List the files that transformers takes the weights from; others may lie beside them.
+    """List the files that transformers takes the weights from; others may be there, too.
 
     Raises:
         InputError: there are none, or some of several are missing.
