@@ -36,17 +36,21 @@ def test_a_phase_without_m_is_refused_a15(
     ("name", "arguments", "message"),
     [
         ("train", ["hydra/sweeper=optuna"], "hydra/sweeper=optuna is for a sweep: add -m"),
+        ("train", ["hydra/launcher=joblib"], "hydra/launcher=joblib is for a sweep: add -m"),
+        ("train", ["+hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2 is for a sweep: add -m"),
+        ("train", ["hydra.sweeper.max_batch_size=2"], "max_batch_size=2 is for a sweep: add -m"),
+        ("prepare", ["hydra/launcher=packed"], "hydra/launcher=packed is for a sweep: add -m"),
         ("study", ["hydra/sweeper=optuna"], "a study runs each point of its phases"),
     ],
 )
-def test_a_sweeper_without_a_sweep_is_refused_a15(
+def test_a_sweeper_or_launcher_without_a_sweep_is_refused_a15(
     command: Callable[..., str],
     capsys: pytest.CaptureFixture[str],
     name: str,
     arguments: list[str],
     message: str,
 ) -> None:
-    """A15: a sweeper that would not be used is refused."""
+    """A15: a sweeper or launcher that would not be used is refused."""
     assert message in fail(command, capsys, name, *arguments)
 
 
