@@ -74,7 +74,7 @@ def make_parts(config: DictConfig) -> Parts:
         frozen=plain["init"].get("frozen") or [] if "init" in plain else [],
         **{name: plain[name] for name in SETTINGS},
     )
-    check_used(parts.make_model(classes=2))
+    check_used(config, parts.make_model(classes=2))
     return limit_parts(parts, **config.debug) if "debug" in config else parts
 
 
