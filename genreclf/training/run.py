@@ -200,7 +200,8 @@ def _log_data(
     data: StoreDataModule, params: int, leakage: dict[str, Any], allow_identical: Any
 ) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    log.info("%d parameters; tracks: %s", params, counts)
+    size = f"{params} parameters; " if params else ""  # a support vector machine has none
+    log.info("%stracks: %s", size, counts)
     for note in get_notes(data.split):
         log.warning("%s", note)
     if len(data.copies):
