@@ -10,8 +10,8 @@ from genreclf.commands.config_use import check_used
 from genreclf.commands.instantiation import instantiate
 from genreclf.data import Oversampling
 from genreclf.errors import InputError
-from genreclf.training.build import Parts
 from genreclf.training.debug import limit_parts
+from genreclf.training.parts import Parts
 from genreclf.trust import list_code
 
 SETTINGS = (  # passed on to the parts unchanged
