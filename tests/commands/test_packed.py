@@ -14,8 +14,9 @@ import pytest
 import torch
 from conftest import TINY
 
+from genreclf.commands.packed.distribution import choose_gpu
 from genreclf.commands.packed.groups import Job, divide_groups, group_jobs
-from genreclf.commands.packed.launcher import PackedLauncher, choose_gpu
+from genreclf.commands.packed.launcher import PackedLauncher
 from genreclf.errors import InputError
 from genreclf.training import memory, turns
 from genreclf.training.pack import TakeTurns

@@ -1,20 +1,17 @@
-"""Hydra's launcher: groups the runs of a sweep, and runs each group as a pack."""
+"""Hydra's launcher: groups the runs of a sweep, and runs each group as a pack, or has it run."""
 
 import contextlib
 import copy
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import (
     JobReturn,
-    JobStatus,
     configure_log,
     env_override,
     filter_overrides,
@@ -26,7 +23,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from genreclf.commands.own_parts import make_targets_importable
-from genreclf.commands.packed.groups import Job, divide_groups, group_jobs
+from genreclf.commands.packed.distribution import distribute
+from genreclf.commands.packed.groups import Job, group_jobs
 from genreclf.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -78,9 +76,10 @@ class PackedLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run jobs; return what each returned, in order."""
         numbered = list(enumerate(map(list, job_overrides), start=initial_job_idx))
-        if self.inner:
-            return self._distribute(numbered)
-        return self.run_jobs(numbered)
+        if not self.inner:
+            return self.run_jobs(numbered)
+        done = distribute(self, group_jobs(self._compose(numbered)))
+        return [done[number] for number, _ in numbered]
 
     def run_jobs(self, numbered: Sequence[tuple[int, list[str]]]) -> list[JobReturn]:
         """Run jobs, given as numbers and overrides, in this process."""
@@ -173,70 +172,6 @@ class PackedLauncher(Launcher):
             config.hydra.job.env_set = {}  # a member that ends would unset it for the others
         with _number_log_lines(job.number):
             return self._run_job(config, configure_logging=False)
-
-    def _distribute(self, numbered: Sequence[tuple[int, list[str]]]) -> list[JobReturn]:
-        """Let the inner launcher run packs; each is one of its jobs."""
-        chosen = hydra.compose(
-            "config", [f"hydra/launcher={self.inner}"], return_hydra_config=True
-        ).hydra.launcher
-        config: Any = copy.deepcopy(self.config)
-        with read_write(config), open_dict(config):
-            config.hydra.launcher = OmegaConf.merge(chosen, self.settings)
-        groups = []
-        for jobs, reason in group_jobs(self._compose(numbered)):
-            groups += [[job] for job in jobs] if reason else [jobs]
-        packs = divide_groups(groups, self._count_processes(config), self.max_runs)
-        task = PackTask(self, [[(job.number, job.overrides) for job in pack] for pack in packs])
-        inner = Plugins.instance().instantiate_launcher(self.hydra_context, task, config)
-        returned = inner.launch([pack[0].overrides for pack in packs], 0)
-        done: dict[int, JobReturn] = {}
-        for pack, result in zip(packs, returned, strict=True):
-            whole = result.status == JobStatus.COMPLETED
-            results = result.return_value if whole else [result] * len(pack)
-            done |= {job.number: each for job, each in zip(pack, results, strict=True)}
-        return [done[number] for number, _ in numbered]
-
-    def _count_processes(self, config: Any) -> int:
-        """Count the processes of the inner launcher, as far as it is known."""
-        count = config.hydra.launcher.get("n_jobs") or 1  # of joblib
-        return count if count > 0 else max(1, (os.cpu_count() or 1) + 1 + count)
-
-
-class PackTask:
-    """What a job of the inner launcher does: it runs one pack.
-
-    Args:
-        launcher: the launcher of packs.
-        packs: number and overrides of each run, by pack.
-    """
-
-    def __init__(
-        self, launcher: PackedLauncher, packs: Sequence[Sequence[tuple[int, list[str]]]]
-    ) -> None:
-        self.launcher, self.packs = launcher, packs
-
-    def __call__(self, config: DictConfig) -> list[JobReturn]:
-        """Run the pack that has the number of the inner launcher's job."""
-        number = HydraConfig.get().job.num
-        if self.launcher.inner == "joblib":  # Ray and Slurm give each job GPUs of its own
-            choose_gpu(number, config.trainer.get("devices", 1))
-        return self.launcher.run_jobs(self.packs[number])
-
-
-def choose_gpu(number: int, devices: Any) -> None:
-    """Let this process use one GPU, before it uses any: the packs take the GPUs in turn.
-
-    Args:
-        number: number of the pack; those that a process runs later keep its GPU.
-        devices: `trainer.devices`; other values than 1 are the user's own choice.
-    """
-    import torch
-
-    count = torch.cuda.device_count()
-    if count < 2 or devices != 1 or torch.cuda.is_initialized():
-        return
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % count]
 
 
 @contextlib.contextmanager
