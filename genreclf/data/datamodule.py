@@ -9,67 +9,27 @@ labels, targets) with targets (batch, size).
 With a cache, all values are read at the start, and the loader yields rows instead of values.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data import cache
-from genreclf.data.reader import StoreReader
+from genreclf.data.reader import StoreDataset, StoredBatch, StoreReader, keep_batch
 from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler, choose_batches
 from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.protocols import MakeSampler
 
-StoredBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
-
-
-class StoreDataset(Dataset):
-    """Some rows of a store, then extra copies; a whole batch is read in one call.
-
-    Args:
-        store: the store to read.
-        rows: rows of the store.
-        copies: rows to repeat.
-        reader: reads the values; None if rows are returned instead, to be looked up in a cache.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        rows: np.ndarray,
-        copies: np.ndarray | None = None,
-        reader: StoreReader | None = None,
-    ) -> None:
-        copies = rows[:0] if copies is None else copies
-        self.store, self.rows = store, np.concatenate([rows, copies])
-        self.copied = np.arange(len(self.rows)) >= len(rows)
-        self.reader = reader
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
-        """Return the batch of these items; DataLoader prefers this to one call per item."""
-        rows = self.rows[np.asarray(numbers)]
-        values = self.reader.read(rows) if self.reader else rows
-        arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
-        values, labels, copied, rows = map(torch.from_numpy, arrays)
-        return values, labels, copied, rows
-
-
-def _keep_batch(batch: Any) -> StoredBatch:
-    """Collate nothing: `StoreDataset.__getitems__` already returns a batch."""
-    return batch
 
 
 def check_loading(
@@ -215,7 +175,7 @@ class StoreDataModule(pl.LightningDataModule):
             **batches,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=_keep_batch,
+            collate_fn=keep_batch,
             generator=torch.Generator(),  # else each epoch draws from the global one
         )
 

@@ -1,14 +1,18 @@
-"""Reads a store for several runs at once: what they share is read once."""
+"""Reads the batches of a store; for several runs at once, what they share is read once."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from genreclf.data.cache import fill_cache
 from genreclf.data.store import Store
 
+StoredBatch = tuple[Tensor, Tensor, Tensor, Tensor]  # as `StoreDataset` gives it
 KEPT = 2**28  # bytes of recent batches that a reader keeps for other runs
 
 
@@ -47,3 +51,42 @@ class StoreReader:
             if device.type == "cuda":  # each run has a stream of its own
                 torch.cuda.synchronize(device)
         return self._caches[kind, device]
+
+
+class StoreDataset(Dataset):
+    """Some rows of a store, then extra copies; a whole batch is read in one call.
+
+    Args:
+        store: the store to read.
+        rows: rows of the store.
+        copies: rows to repeat.
+        reader: reads the values; None if rows are returned instead, to be looked up in a cache.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        copies: np.ndarray | None = None,
+        reader: StoreReader | None = None,
+    ) -> None:
+        copies = rows[:0] if copies is None else copies
+        self.store, self.rows = store, np.concatenate([rows, copies])
+        self.copied = np.arange(len(self.rows)) >= len(rows)
+        self.reader = reader
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, numbers: Sequence[int]) -> StoredBatch:
+        """Return the batch of these items; DataLoader prefers this to one call per item."""
+        rows = self.rows[np.asarray(numbers)]
+        values = self.reader.read(rows) if self.reader else rows
+        arrays = values, self.store.labels[rows], self.copied[np.asarray(numbers)], rows
+        values, labels, copied, rows = map(torch.from_numpy, arrays)
+        return values, labels, copied, rows
+
+
+def keep_batch(batch: Any) -> StoredBatch:
+    """Collate nothing: `StoreDataset.__getitems__` already returns a batch."""
+    return batch

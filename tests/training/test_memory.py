@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from genreclf.data.datamodule import StoreDataset
+from genreclf.data.reader import StoreDataset
 from genreclf.errors import InputError
 from genreclf.training import memory
 
