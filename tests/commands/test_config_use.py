@@ -363,3 +363,16 @@ def test_what_cannot_work_is_one_line_d10(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_processes_are_settings_of_the_commands_that_start_them() -> None:
+    """`genreclf summary workers=2` was accepted."""
+    found: dict[str, list[str]] = {"workers": [], "num_workers": []}
+    for file in CONF.glob("*.yaml"):
+        with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+            config = hydra.compose(file.stem)
+        for key, commands in found.items():
+            commands += [file.stem] * (key in config)
+    trained = ["config", "evaluate", "prepare", "study"]
+    assert sorted(found["num_workers"]) == trained
+    assert sorted(found["workers"]) == sorted([*trained, "embed"])
