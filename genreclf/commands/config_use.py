@@ -97,6 +97,8 @@ def _is_used_to_predict(key: str, text: str) -> bool:
     value = text.partition("=")[2].strip("'\"")
     if key == "trainer.precision":  # mixed precision is that of training alone
         return not value.endswith("-mixed") and value not in ("16", "bf16")
+    if key == "trainer.devices":  # one process predicts: this may say on which GPU
+        return value == "1" or value.startswith("[")
     group, _, flag = key.partition(".")
     return f"{key}={value}" not in FOR_EPOCHS and (
         group != "trainer" or not flag or flag.partition(".")[0] in USED_TO_PREDICT

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from genreclf.commands.instantiation import instantiate
 from genreclf.data.download import Archive, download
 from genreclf.errors import InputError
+from genreclf.evaluation.runs import get_key
 from genreclf.models.encoders.musicnn_download import download_weights
 from genreclf.protocols import DownloadableDataset
 
@@ -21,11 +22,17 @@ def run(config: DictConfig) -> None:
     With `model=...` alone, no dataset is downloaded.
     """
     hydra_config = HydraConfig.get()
-    if model := hydra_config.runtime.choices.get("model"):
+    typed = hydra_config.overrides.task
+    wants_data = any(text.startswith("data") for text in typed)
+    model = hydra_config.runtime.choices.get("model")
+    keys = ("features", "keep_archives") if model and not wants_data else ("features",)
+    if unused := [text for text in typed if get_key(text).startswith(keys)]:
+        raise InputError(f"this download does not use {' '.join(unused)}; leave that out")
+    if model:
         if model not in WEIGHTS:
             raise InputError(f"model={model} has nothing to download; try model=musicnn")
         print(WEIGHTS[model]())
-        if not any(text.startswith("data") for text in hydra_config.overrides.task):
+        if not wants_data:
             return
     if not config.data.get("archives"):  # checked first: data.root may not have been given
         chosen = hydra_config.runtime.choices["data"]

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from genreclf.errors import InputError
-from genreclf.evaluation.runs import read_runs
+from genreclf.evaluation.runs import get_key, read_runs
 from genreclf.report.groups import select_runs
 from genreclf.report.page import write_report
 from genreclf.report.study import write_study_report
@@ -18,6 +19,8 @@ def run(config: DictConfig) -> None:
     if len(places) == 1 and (Path(places[0]) / STUDY).exists():
         if config.where is not None:
             raise InputError("where: a study's report has all its runs; use runs=outputs/train")
+        if any(get_key(text) == "page" for text in HydraConfig.get().overrides.task):
+            raise InputError("page: a study's report is in the study's folder; leave page=... out")
         print(write_study_report(Study.read(Path(places[0])), Path(places[0])))
         return
     page, where = Path(config.page), config.where

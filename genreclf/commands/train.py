@@ -156,13 +156,14 @@ def _train(
     from genreclf.training.run import train_and_test
 
     check_genres(store.classes, "usable tracks")
-    if run_parts.dropped and not has_no_epochs(parts.make_model(classes=2)):
+    by_epochs = not has_no_epochs(parts.make_model(classes=2))
+    if run_parts.dropped and by_epochs:
         log.info("features=%s are a single frame: they are not augmented", parts.features.name)
     if has_others_parts(parts.config):
         run_parts.try_out(store.classes, store)
     finished = find_trained(config, store)
     count = count_processes(make_probe(parts.make_trainer))
-    if count > 1 and finished is None and launch.read_rank()[1] == 1:
+    if by_epochs and count > 1 and finished is None and launch.read_rank()[1] == 1:
         distributed.start_processes(count, folder, config.batch_size)
         return
     agreement.reach(distributed.TRAIN if finished is None else distributed.REUSE)

@@ -140,12 +140,13 @@ def test_settings_of_training_are_refused_where_there_is_none(model: str) -> Non
     config = compose()
     groups = "optimizer", "scheduler", "augmentation", "oversampling"
     typed = [f"{group}.{key}=1" for group in groups for key in config[group] if key[0] != "_"]
-    typed += ["trainer=ddp", "ema=.9"]
+    typed += ["trainer=ddp", "ema=.9", "trainer.devices=2"]
     expected = f"model={model} does not use {' '.join(typed)}; leave that out"
     assert check(f"model={model}", "seed=1", *typed) == expected
     for text in ("debug=overfit", "debug=profile"):
         assert f"does not use {text};" in check(f"model={model}", text)
     used = "trainer.precision=64-true", "trainer=gpu", "debug=fast", "batch_size=4"
+    assert check(f"model={model}", "trainer.devices=[1]") == ""
     assert check(f"model={model}", *used, "normalise=none", "experiment=paper") == ""
 
 
@@ -363,6 +364,17 @@ def test_what_cannot_work_is_one_line_d10(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_download_and_report_use_what_they_are_told(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for typed in (["model=musicnn", "keep_archives=true"], ["data=fma_small", "features=mel"]):
+        error = fail(command, capsys, "download", *typed)
+        assert error == f"genreclf: this download does not use {typed[1]}; leave that out"
+    (tmp_path / "study.json").touch()
+    error = fail(command, capsys, "report", f"runs={tmp_path}", "page=here.html")
+    assert error == "genreclf: page: a study's report is in the study's folder; leave page=... out"
 
 
 def test_processes_are_settings_of_the_commands_that_start_them() -> None:
