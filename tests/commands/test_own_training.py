@@ -188,7 +188,8 @@ def run(
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"_target_: mine.{model}\n")
         data = ["data=npz", f"data.path={tmp_path / 'data.npz'}", "report=false", "logger=none"]
-        once = ["trainer.max_epochs=1"] * ("model=svm" not in arguments)
+        epochs = "model=svm" not in arguments and model != "Nearest"
+        once = ["trainer.max_epochs=1"] * epochs
         once.append("trainer.accelerator=cpu")
         chosen = [] if any(a.startswith("model=") for a in arguments) else ["model=mine"]
         given = ["--config-dir", str(options), *data, *once, *chosen, *arguments]
