@@ -5,6 +5,7 @@ Hydra would answer some of them with its usage, and accept others that have no e
 
 import itertools
 import re
+import sys
 from collections.abc import Sequence
 
 from genreclf.errors import InputError
@@ -20,12 +21,11 @@ OPTIONS = (  # all long options: Hydra's, which may be shortened, and ours
     *("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir"),
     *("--experimental-rerun", "--info", *(f"--{flag}" for flag in FLAGS)),
 )
-FOLDERS = "choose the folder by outputs=..."
-SET_BY_US = {  # keys of Hydra that genreclf sets itself, and what to type instead
+FOLDERS = "outputs=... chooses the folder"
+SET_BY_US = {  # keys of Hydra that genreclf sets itself, and what has the effect that is wanted
     "hydra.run.dir": FOLDERS,
     "hydra.sweep.dir": FOLDERS,
     "hydra.sweep.subdir": FOLDERS,
-    "hydra.job.chdir": "paths start at the current folder; " + FOLDERS,
     "hydra.job.name": "it is the name of the command",
 }
 
@@ -35,16 +35,18 @@ class UsageError(InputError):
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuse --model x, where model=x is meant, an empty path, and keys that genreclf sets itself.
+    """Refuse --model x, where model=x is meant, and an empty path; report what has no effect.
 
     Raises:
         UsageError: there is no such option, or its path is empty.
-        InputError: a key has no effect here.
+        InputError: paths would start elsewhere than in the current folder.
     """
     for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, equals, value = text.partition("=")
         if equals and (instead := SET_BY_US.get(option.lstrip("+~"))):
-            raise InputError(f"{option} is set by genreclf: {instead}")
+            print(f"genreclf: {option} has no effect: {instead}", file=sys.stderr)
+        if option.lstrip("+") == "hydra.job.chdir" and value.casefold() != "false":
+            raise InputError(f"{option}: paths start at the current folder; {FOLDERS}")
         if option in ("--config-dir", "-cd") and not (value or following):
             raise UsageError(f"{option}: the path is empty; the current folder is .")
         if not text.startswith("--") or any(each.startswith(option) for each in OPTIONS):

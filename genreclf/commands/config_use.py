@@ -1,7 +1,9 @@
 """Checks that what the user typed has an effect.
 
-Only overrides count, never what an experiment, a phase or another option contains. In a sweep and
-in a study, other runs may use them: there, overrides without an effect are only reported.
+Only overrides count, never what an experiment, a phase or another option contains. Parts that a run
+does not use are refused. Flags and numbers that scripts give to all their runs, such as
+`trainer.max_epochs`, are only reported, and so is everything in a sweep or a study, where other
+runs may use it.
 """
 
 import logging
@@ -37,7 +39,7 @@ FOR_EPOCHS = (  # options of groups that otherwise count
 
 
 def check_used(config: DictConfig, model: nn.Module) -> None:
-    """Refuse overrides that have no effect on a training run.
+    """Refuse or report overrides that have no effect on a training run.
 
     Args:
         config: the config of the run.
@@ -47,24 +49,19 @@ def check_used(config: DictConfig, model: nn.Module) -> None:
         InputError: names the overrides.
     """
     typed = _list_typed()
-    unused = []
     if has_no_epochs(model):
-        unused = [key for key, text in typed.items() if not _is_used_without_epochs(key, text)]
-        chosen = HydraConfig.get().runtime.choices["model"]
-        _refuse(f"model={chosen}", [typed.pop(key) for key in unused])
-    _check_settings(config, typed)
+        what = f"model={HydraConfig.get().runtime.choices['model']}"
+        unused = [key for key in typed if key.partition(".")[0] not in USED_WITHOUT_EPOCHS]
+        _refuse(what, [typed.pop(key) for key in unused])
+        _report_flags(what, typed)
+    _report_settings(config, typed)
 
 
 def check_used_to_evaluate(config: DictConfig) -> None:
-    """Refuse overrides that have no effect on `genreclf evaluate`.
-
-    Raises:
-        InputError: names the overrides.
-    """
+    """Report overrides that have no effect on `genreclf evaluate`."""
     typed = _list_typed()
-    unused = [key for key, text in typed.items() if not _is_used_to_predict(key, text)]
-    _refuse("genreclf evaluate", [typed.pop(key) for key in unused])
-    _check_settings(config, typed)
+    _report_flags("genreclf evaluate", typed)
+    _report_settings(config, typed)
 
 
 def check_used_to_load(config: DictConfig) -> None:
@@ -88,8 +85,10 @@ def _list_typed() -> dict[str, str]:
     return {get_key(text).rpartition("@")[2]: text for text in texts}
 
 
-def _is_used_without_epochs(key: str, text: str) -> bool:
-    return key.partition(".")[0] in USED_WITHOUT_EPOCHS and _is_used_to_predict(key, text)
+def _report_flags(what: str, typed: dict[str, str]) -> None:
+    """Report flags that count only where a model is trained in epochs, and drop them from typed."""
+    unused = [key for key, text in typed.items() if not _is_used_to_predict(key, text)]
+    _report(what, [typed.pop(key) for key in unused])
 
 
 def _is_used_to_predict(key: str, text: str) -> bool:
@@ -105,31 +104,27 @@ def _is_used_to_predict(key: str, text: str) -> bool:
     )
 
 
-def _check_settings(config: DictConfig, typed: dict[str, str]) -> None:
-    """Refuse overrides that have no effect beside other settings.
-
-    Raises:
-        InputError: names the first of them.
-    """
+def _report_settings(config: DictConfig, typed: dict[str, str]) -> None:
+    """Report overrides that have no effect beside other settings."""
     plain: Any = OmegaConf.to_container(config)
     trainer, choices = plain["trainer"], HydraConfig.get().runtime.choices
 
-    def refuse(what: str, keys: tuple[str, ...], hint: str = "") -> None:
-        _refuse(what, [text for key, text in typed.items() if key.startswith(keys)], hint)
+    def report(what: str, keys: tuple[str, ...], hint: str = "") -> None:
+        _report(what, [text for key, text in typed.items() if key.startswith(keys)], hint)
 
     if "split_seed" not in list_interpolated_keys(plain):
-        refuse(f"split={choices['split']}", ("split_seed",))
+        report(f"split={choices['split']}", ("split_seed",))
     if plain.get("monitor") == LAST_EPOCH:  # there is no early stopping
-        refuse(f"monitor={LAST_EPOCH}", ("patience",))
+        report(f"monitor={LAST_EPOCH}", ("patience",))
     if plain.get("oversampling", {}).get("genres") == []:
         hint = "name the genres to copy: oversampling.genres=[...]"
-        refuse("oversampling.genres=[]", ("oversampling.copies", "oversampling.augmentation"), hint)
+        report("oversampling.genres=[]", ("oversampling.copies", "oversampling.augmentation"), hint)
     if trainer.get("gradient_clip_val") is None:
         hint = "set trainer.gradient_clip_val"
-        refuse("trainer.gradient_clip_val=null", ("trainer.gradient_clip_algorithm",), hint)
+        report("trainer.gradient_clip_val=null", ("trainer.gradient_clip_algorithm",), hint)
     most = trainer.get("max_epochs")
     if most and 0 < most < (trainer.get("min_epochs") or 0):
-        refuse(f"trainer.max_epochs={most}", ("trainer.min_epochs",))
+        report(f"trainer.max_epochs={most}", ("trainer.min_epochs",))
 
 
 def _refuse(what: str, texts: list[str], hint: str = "") -> None:
@@ -138,15 +133,22 @@ def _refuse(what: str, texts: list[str], hint: str = "") -> None:
     Raises:
         InputError: there are such overrides.
     """
-    if not texts:
-        return
-    line = f"{what} does not use {' '.join(texts)}"
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        _warn_once(line)
-    else:
-        raise InputError(f"{line}; leave that out{hint and f', or {hint}'}")
+    if texts and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise InputError(f"{_explain(what, texts)}; leave that out{hint and f', or {hint}'}")
+    _report(what, texts)
+
+
+def _report(what: str, texts: list[str], hint: str = "") -> None:
+    """Report overrides; in a sweep, once."""
+    if texts:
+        warn = _warn_once if HydraConfig.get().mode == RunMode.MULTIRUN else log.warning
+        warn(_explain(what, texts) + (hint and f"; {hint}"))
+
+
+def _explain(what: str, texts: list[str]) -> str:
+    return f"{what} does not use {' '.join(texts)}"
 
 
 @cache
 def _warn_once(line: str) -> None:
-    log.warning("%s", line)
+    log.warning(line)

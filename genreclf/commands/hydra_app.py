@@ -222,7 +222,7 @@ def _check_mode(name: str, hydra_config: Any) -> None:
     for text in hydra_config.overrides.hydra:
         key = get_key(text).replace("/", ".")
         if key.startswith("hydra.launcher") or re.match(r"hydra\.sweeper\.(?!params\b)", key):
-            raise InputError(f"{text} is for a sweep: add -m")
+            _print_once(f"genreclf: {text} has no effect without -m: it is for a sweep")
     given = [get_key(text) for text in hydra_config.overrides.task]
     if swept := [key for key in hydra_config.sweeper.params or {} if key not in given]:
         raise InputError(f"phase={choices.get('phase')} is a sweep over {', '.join(swept)}: add -m")
