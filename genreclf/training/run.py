@@ -201,8 +201,7 @@ def _log_data(
     data: StoreDataModule, params: int, leakage: dict[str, Any], allow_identical: Any
 ) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    size = f"{params} parameters; " if params else ""  # a support vector machine has none
-    log.info("%stracks: %s", size, counts)
+    log.info("%stracks: %s", f"{params} parameters; " * bool(params), counts)  # an SVM has none
     for note in get_notes(data.split):
         log.warning("%s", note)
     if len(data.copies):
