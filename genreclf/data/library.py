@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from genreclf.audio.tags import read_all_tags
+from genreclf.data.datasets.track import Track, repair_text
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 
@@ -28,6 +30,7 @@ class Library:
         features: what the embeddings are, from `describe_features`.
         identity: class, version and settings of these features, from `identify_features`.
         read_blocks: reads all embeddings in order, float32 (at most `BLOCK`, size).
+        has_titles: whether an empty title means that the tags have none.
     """
 
     name: str
@@ -37,9 +40,27 @@ class Library:
     features: Mapping[str, Any]
     identity: Mapping[str, Any]
     read_blocks: Callable[[], Iterator[np.ndarray]]
+    has_titles: bool = True
 
     def __len__(self) -> int:
         return len(self.durations)
+
+
+def read_titles(store: Store, tracks: Sequence[Track] = ()) -> list[str]:
+    """Return the title of each track of a store, which does not keep them.
+
+    Args:
+        store: the store.
+        tracks: those that it was made from. If the dataset has read their titles, they are not read
+            again.
+    """
+    known = {track.id: getattr(track, "title", None) for track in tracks}
+    titles = [known.get(track_id) for track_id in store.track_ids]
+    unread = [row for row, title in enumerate(titles) if title is None]
+    tags = read_all_tags([store.paths[row] for row in unread])
+    for row, found in zip(unread, tags, strict=True):
+        titles[row] = repair_text(found["title"])
+    return [title or "" for title in titles]
 
 
 def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
@@ -47,7 +68,7 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
 
     Args:
         store: the store.
-        titles: title of each track; None if they are not known.
+        titles: title of each track; None if they have not been read.
 
     Raises:
         InputError: its features have more than one frame.
@@ -76,6 +97,7 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
             store.read_features(range(start, min(start + BLOCK, count)))[:, :, 0]
             for start in starts
         ),
+        titles is not None,
     )
 
 

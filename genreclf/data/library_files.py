@@ -30,27 +30,22 @@ from genreclf.data.library_formats import (
 )
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.files import check_writable, describe_path, explain_irregular, format_path
 
 SUFFIXES = (".parquet", ".npz")
 
 
-def check_writable(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Check that a file of embeddings can be written, and that what this needs is installed.
 
     Raises:
-        InputError: the name has another ending, it is a folder, the folder of the file cannot be
-            written to, or pyarrow is missing.
+        InputError: the name has another ending, the file cannot be created, or pyarrow is missing.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"file={format_path(path)}: its name has to end in .parquet or .npz")
-    if path.is_dir():
-        raise InputError(f"file={format_path(path)}: a folder; the name of a file is needed")
-    existing = next(place for place in path.absolute().parents if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"file={format_path(path)}: {format_path(existing)} is not writable")
     if path.suffix.lower() == ".parquet":
         import_parquet(path)
+    check_writable(path, "file")
 
 
 def write_library(path: Path, library: Library) -> None:
@@ -79,9 +74,9 @@ def read_library(path: Path) -> Library:
         InputError: there is no such file, it is damaged, `genreclf embed` did not write it or wrote
             it in another version, it has no tracks, or pyarrow is missing.
     """
-    if not path.is_file():
-        what = "not a file" if path.exists() else "no such file or folder"
-        raise InputError(f"{format_path(path)}: {what}")
+    if fault := explain_irregular(path):
+        is_missing = describe_path(path)[0] == "missing"
+        raise InputError(f"{format_path(path)}: {fault}{' or folder' * is_missing}")
     suffix = path.suffix.lower()
     if suffix == ".h5":
         return convert_store(Store(path))
