@@ -5,6 +5,7 @@ Embeddings are read in blocks, so a library may be larger than the memory.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from genreclf.audio.tags import read_all_tags
 from genreclf.data.datasets.track import Track, repair_text
 from genreclf.data.store import Store
 from genreclf.errors import InputError
+from genreclf.files import format_path
 
 TEXTS = ("track_id", "path", "title", "artist", "album", "genre")
 BLOCK = 8192  # embeddings that are in memory at a time
@@ -79,7 +81,7 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
     count = len(store)
     starts = range(0, count, BLOCK)
     texts = {
-        "track_id": store.track_ids,
+        "track_id": [*map(restore_id, store.track_ids, store.paths)],
         "path": store.paths,
         "title": list(titles or [""] * count),
         "artist": store.artists,
@@ -99,6 +101,22 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
         ),
         titles is not None,
     )
+
+
+def restore_id(track_id: str, path: str) -> str:
+    r"""Spell the id of a track as its path, if it is the end of the path with characters escaped.
+
+    `data=files` makes ids valid text, such as `caf\xe9.mp3`; bytes of a path are kept as they are.
+    """
+    if "\\" not in track_id:
+        return track_id
+    end = "/".join(Path(path).parts[-1 - track_id.count("/") :])
+    return end if track_id in (format_path(end), escape_bytes(end)) else track_id
+
+
+def escape_bytes(text: str) -> str:
+    r"""Make a text valid UTF-8: bytes of a path that are not become escapes, such as `\udce9`."""
+    return text.replace("\0", "").encode(errors="backslashreplace").decode()
 
 
 def explain_frames(bins: int, frames: int) -> str:

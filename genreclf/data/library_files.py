@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genreclf.data.library import TEXTS, Library, convert_store
+from genreclf.data.library import TEXTS, Library, convert_store, escape_bytes, restore_id
 from genreclf.data.library_formats import (
     VERSION,
     Content,
@@ -60,7 +60,7 @@ def write_library(path: Path, library: Library) -> None:
         "identity": library.identity,
     }
     text = json.dumps(described)
-    columns = {name: [_escape(each) for each in library.texts[name]] for name in TEXTS}
+    columns = {name: [escape_bytes(each) for each in library.texts[name]] for name in TEXTS}
     if path.suffix.lower() == ".parquet":
         write_parquet(path, library, columns, text)
     else:
@@ -93,7 +93,8 @@ def _check_content(path: Path, content: Content) -> Library:
         raise describe_damage(path, "columns of different lengths")
     if not len(content.durations):
         raise InputError(f"{format_path(path)}: no tracks in it")
-    content.texts["path"] = [_restore(each) for each in content.texts["path"]]
+    paths = content.texts["path"] = [_restore(each) for each in content.texts["path"]]
+    content.texts["track_id"] = [*map(restore_id, content.texts["track_id"], paths)]
     return Library(
         format_path(path),
         content.texts,
@@ -112,13 +113,8 @@ def _check_blocks(path: Path, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarr
         yield block.astype(np.float32, copy=False)
 
 
-def _escape(text: str) -> str:
-    """Make a text valid UTF-8; bytes of a path that are not become escapes."""
-    return text.replace("\0", "").encode(errors="backslashreplace").decode()
-
-
 def _restore(path: str) -> str:
-    """Undo `_escape` for a path, unless there is a file of exactly that name."""
+    """Undo `escape_bytes` for a path, unless there is a file of exactly that name."""
     if "\\udc" not in path or os.path.lexists(path):
         return path
     return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), path)
