@@ -20,7 +20,7 @@ from genreclf.audio.pool import map_in_order
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.workers import extract
 from genreclf.data.library import Library
-from genreclf.data.near_duplicates import AGREEING, compute_changes, measure_agreement
+from genreclf.data.recordings import AGREEING, Changes, compute_changes, measure_agreement
 
 FEW = 10  # tracks, whose mean and deviation say little: plain cosines are used
 LEVELS = (0.0, -10.0, 10.0, -20.0, 20.0)  # dB, at which a file is embedded
@@ -137,7 +137,7 @@ def compare_recordings(path: str, others: Sequence[str], workers: int) -> Iterat
                 yield measure_agreement(first, changes)
 
 
-def _compute_changes(row: object) -> np.ndarray | None:
+def _compute_changes(row: object) -> Changes | None:
     if isinstance(row, str | DecodeError):
         return None
     features, _ = row  # pyright: ignore[reportGeneralTypeIssues]
