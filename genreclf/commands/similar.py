@@ -42,24 +42,20 @@ def _search(options: argparse.Namespace) -> int:
     library = _open_library(locate_path(options.library), options)
     features = _build_features(library, options.trust)
 
-    from genreclf.audio.batches import extract_levels_in_order
     from genreclf.audio.cores import count_available_cores
     from genreclf.audio.sound_files import DecodeError
-    from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
+    from genreclf.data.similarity import search_library
 
-    standard, failed, cores = fit_standard(library), 0, count_available_cores()
-    write = WRITERS[options.format](files)
-    rows = extract_levels_in_order(files, features, LEVELS, min(len(files), cores))
-    with contextlib.closing(rows):
-        for path, row in zip(files, rows, strict=True):
-            if isinstance(row, DecodeError):
+    failed, write = 0, WRITERS[options.format](files)
+    answers = search_library(files, library, features, options.top, count_available_cores())
+    with contextlib.closing(answers):
+        for path, found in zip(files, answers, strict=True):
+            if isinstance(found, DecodeError):
                 failed += 1
                 is_folder = os.path.isdir(path)  # noqa: PTH112
-                write(path, "a folder; the path of a file is needed" if is_folder else str(row))
-                continue
-            levels = row[:, :, 0]
-            found = find_neighbours(path, library, standard, levels, options.top, cores)
-            write(path, _describe(found, library))
+                write(path, "a folder; the path of a file is needed" if is_folder else str(found))
+            else:
+                write(path, _describe(found, library))
             sys.stdout.flush()
     return 1 if failed else 0
 

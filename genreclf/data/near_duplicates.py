@@ -137,11 +137,11 @@ def _list_candidates(rows: int, read: Callable[[int], Changes]) -> Iterable[tupl
     if rows <= FEW:
         yield from combinations(range(rows), 2)
         return
-    widths, products = np.empty(rows, int), list[np.ndarray]()
+    widths, products, bands = np.empty(rows, int), list[np.ndarray](), 0
     for row in range(rows):
         levels, widths[row] = read(row)
-        products.append((levels @ levels.T / levels.shape[1])[np.triu_indices(len(levels))])
-    bands = len(levels)
+        bands, steps = levels.shape
+        products.append((levels @ levels.T / steps)[np.triu_indices(bands)])
     for width in np.unique(widths).tolist():
         blocks = (np.stack(products[start : start + BLOCK]) for start in range(0, rows, BLOCK))
         white = _whiten(np.concatenate([_correlate_bands(each, bands, width) for each in blocks]))
