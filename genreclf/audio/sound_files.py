@@ -22,7 +22,7 @@ from genreclf.audio.checks import (
 )
 from genreclf.audio.checks import DecodeError as DecodeError
 from genreclf.audio.faults import MIN_BYTES, Progress, explain_failure, find_fault
-from genreclf.audio.fields import check_fields
+from genreclf.audio.fields import check_fields, check_layout
 from genreclf.audio.headers import find_late_start
 from genreclf.audio.joined import (
     MOST_FILES,
@@ -135,6 +135,8 @@ def _read_section(
 ) -> Generator[tuple[np.ndarray, int]]:
     """Yield libsndfile's samples, then those that only PyAV reads; insert files that follow."""
     failed = holds_several_streams(sections[number])
+    with sections[number].open() as file:
+        progress.note = check_layout(file, sections[number].size)
     if not failed:
         try:
             yield from _read_with_libsndfile(sections[number], duration, progress)
@@ -142,13 +144,13 @@ def _read_section(
             failed = True
     if progress.complete:
         return
+    if not progress.done:
+        refuse_other_content(sections[number].path, by_signature=True)
     if _insert_later_files(sections, number, progress.end) and progress.ends_sharply:
         progress.complete = True
         return
     section = sections[number]
     if failed or not progress.done or _has_more(section, progress.seconds + GAIN):
-        if not progress.done:
-            refuse_other_content(section.path, by_signature=True)
         try:
             yield from _read_with_pyav(section, progress)
         except DecodeError as error:
@@ -246,6 +248,6 @@ def _read_with_pyav(section: Section, progress: Progress) -> Generator[tuple[np.
                 yield samples, rate
         finally:
             progress.damaged, progress.cut = reader.damaged, reader.cut
-            progress.stopped, progress.note = reader.stopped, reader.note
+            progress.stopped, progress.note = reader.stopped, reader.note or progress.note
             progress.last = reader.end
             progress.stated = progress.stated or reader.stated
