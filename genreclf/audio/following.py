@@ -13,7 +13,7 @@ from genreclf.audio.sections import BUFFER, Section
 PAGE_HEADER = 27  # bytes of a page of Ogg before its table; the last one is the table's length
 BEGINS = 2  # flag of the first page of an Ogg stream
 APE_FOOTER, ID3V1 = 32, 128  # bytes
-PADDING = 1 << 24  # bytes of zeros behind audio, after which no more audio is looked for
+PADDING = 1 << 24  # bytes of zeros behind audio, after which no more of it is looked for
 CHUNK = 1 << 16  # bytes
 MOST_GAPS = 1000  # between the frames of a file; one with more of them is damaged
 NEAR = 1 << 14  # bytes that decoders read ahead, at most
@@ -154,14 +154,12 @@ def _skip_padding(file: BinaryIO, at: int, size: int) -> int:
     """Return where the zeros end that begin at `at`, but for three, with which a box may begin."""
     begin = at
     file.seek(at)
-    for _ in range(PADDING // CHUNK):
-        data = file.read(min(CHUNK, max(0, size - at)))
+    while at < min(size, begin + PADDING):
+        data = file.read(min(CHUNK, size - at))
         if kept := data.lstrip(b"\0"):
             return max(begin, at + len(data) - len(kept) - 3)
-        if not data:
-            break
-        at += len(data)
-    return at
+        at += CHUNK
+    return size
 
 
 def ends_with_other(section: Section, end: int) -> bool:

@@ -6,7 +6,6 @@ its own. Where the next part begins is looked up before decoding if a file state
 a decoder stops otherwise, as MP3 and FLAC need it (`following`).
 """
 
-import mmap
 import os
 import re
 import struct
@@ -19,6 +18,7 @@ from genreclf.audio.following import (
     ID3V1,
     MOST_TRAILING,
     NO_AUDIO,
+    PADDING,
     PAGE_HEADER,
     find_audio,
     find_next_file,
@@ -36,7 +36,8 @@ from genreclf.audio.headers import (
 )
 from genreclf.audio.sections import Section
 
-HEAD = 32  # bytes
+HEAD = 32  # bytes, of which all patterns need less
+CHUNK = 1 << 20  # bytes
 MOST_FILES = 1000  # in one; if there are more, it is not what it seems
 MOST_SIZE = 0xFFFFFFFE
 # What files begin with whose decoders stop at the end of the first: its first bytes, and a pattern.
@@ -142,9 +143,18 @@ def holds_several_streams(section: Section) -> bool:
 
 
 def _find_all(file: BinaryIO, pattern: bytes, start: int) -> list[int]:
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = re.compile(pattern, re.DOTALL).finditer(content, start + 1)
-        return [start, *(each.start() for each in found)]
+    """Find all matches after `start`, up to a hole: zeros that no audio holds."""
+    regex, found, zeros = re.compile(pattern, re.DOTALL), [start], 0
+    size = file.seek(0, os.SEEK_END)
+    for begin in range(start + 1, size, CHUNK):
+        file.seek(begin)
+        data = file.read(CHUNK + HEAD)
+        matches = (match.start() for match in regex.finditer(data))
+        found += [begin + at for at in matches if at < CHUNK]
+        zeros = 0 if data.strip(b"\0") else zeros + CHUNK
+        if zeros > PADDING:
+            break
+    return found
 
 
 def divide(section: Section, end: int | None) -> list[Section]:

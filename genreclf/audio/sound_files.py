@@ -150,6 +150,8 @@ def _read_section(
         progress.complete = True
         return
     section = sections[number]
+    if progress.is_lossless and progress.stated is not None and not progress.lacks_some:
+        return  # FFmpeg would search all that follows for another frame
     if failed or not progress.done or _has_more(section, progress.seconds + GAIN):
         try:
             yield from _read_with_pyav(section, progress)

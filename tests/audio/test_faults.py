@@ -1,6 +1,7 @@
 """What is wrong with a file is said, with the true reason, and nothing is said of a whole one."""
 
 import contextlib
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -271,6 +272,22 @@ def test_an_au_file_without_a_length_is_whole(tmp_path: Path) -> None:
     put(">I", b".snd", 8, 0xFFFFFFFF)(content)
     path.write_bytes(content)
     assert read(path) == (6, [])
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "vbr.mp3", "a.wav", "a.m4a", "a.tta", "a.wv", "a.mka"])
+def test_a_hole_behind_the_audio_costs_nothing(tmp_path: Path, name: str) -> None:
+    """C4: decoders searched a sparse file of 5 GB for more audio, and ran into the limits."""
+    path = tmp_path / name
+    make(path, STREAMS.get(name, ""))
+    os.truncate(path, 5_000_000_000)
+    assert read(path) == (pytest.approx(6, abs=0.1), [])
+
+
+def test_a_hole_is_no_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    os.truncate(tmp_path / "a.mp3", 5_000_000_000)
+    with pytest.raises(DecodeError, match="not audio: the file begins with zeros"):
+        read(tmp_path / "a.mp3")
 
 
 @pytest.mark.parametrize("name", ["a.mka", "a.m4a", "a.ogg"])
