@@ -48,6 +48,7 @@ class AvReader:
         damaged: number of packets that did not decode, so far.
         cut: whether the file ends within the last packet that was read.
         stopped: whether the rest of the file could not be read.
+        end: where the last packet ended that decoded; None before that.
         note: why it is not the first stream that is read, or None.
 
     Raises:
@@ -63,6 +64,7 @@ class AvReader:
     ) -> None:
         self.damaged, self.cut, self.stopped = 0, False, False
         self._rate = sample_rate or 0
+        self.end: int | None = None
         self.note: str | None = None
         self._section, self._channels = section, channels
         self._at = 0  # number of the next sample
@@ -188,6 +190,8 @@ class AvReader:
                 self.damaged += 1
                 self.cut = self.cut or self._container.format.name in ANY_FAULT
                 continue
+            if frames and packet.pos is not None:
+                self.end = packet.pos + packet.size
             for frame in frames:
                 if jumping and base is not None and frame.time is not None:
                     self._at = round((frame.time - base) * self._rate)

@@ -9,6 +9,7 @@ MIN_RATE, MAX_RATE = 4_000, 800_000  # Hz; what a header says beyond this is no 
 MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 HEAD = 1 << 10  # bytes that are looked at
+ZEROS = 1 << 20  # bytes
 UNREADABLE = "does not decode: neither libsndfile nor FFmpeg can read it"
 NO_DECODER = "does not decode: FFmpeg has no decoder for its codec"
 NO_SAMPLES = "does not decode: there are no samples in it"
@@ -68,18 +69,19 @@ def refuse_other_content(path: Path, *, by_signature: bool = False) -> None:
 
     Args:
         path: the file.
-        by_signature: only look for signatures, which exclude audio; text or zeros at the beginning
-            do not.
+        by_signature: only look for what excludes audio: signatures, and so many zeros that no
+            decoder finds what follows. Text or a few zeros at the beginning do not.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
+        zeros = not head.strip(b"\0") and not (by_signature and file.read(ZEROS).strip(b"\0"))
     for name, pattern in SIGNATURES.items():
         if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
             raise DecodeError(f"not audio: {name}")
+    if zeros:
+        raise DecodeError("not audio: the file begins with zeros")
     if by_signature:
         return
-    if not head.strip(b"\0"):
-        raise DecodeError("not audio: the file begins with zeros")
     text = head.decode(errors="ignore")  # the end may cut a character
     if len(text.encode()) > len(head) - 4 and not re.search(r"[\x00-\x08\x0e-\x1f]", text):
         raise DecodeError("not audio: text")

@@ -3,17 +3,12 @@
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from genreclf.audio.boxes import lacks_index
 from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, UNREADABLE, DecodeError
 from genreclf.audio.fields import check_fields
+from genreclf.audio.following import ends_with_other
 from genreclf.audio.frames import ends_within_frame
-from genreclf.audio.headers import (
-    estimates_duration,
-    is_cut,
-    lacks_beginning,
-    lacks_index,
-    read_stated_size,
-)
-from genreclf.audio.joined import ends_with_other
+from genreclf.audio.headers import estimates_duration, is_cut, lacks_beginning, read_stated_size
 from genreclf.audio.sections import Section
 
 TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
@@ -39,6 +34,8 @@ class Progress:
         cut: whether the file ends within a packet.
         stopped: whether the rest of the file could not be read.
         end: about where the audio ended that libsndfile read; None if it read none.
+        ends_sharply: whether nothing but audio and tags belongs into such a file.
+        last: where the last packet ended that PyAV decoded; None if it decoded none.
         note: what else the listener should know.
     """
 
@@ -52,6 +49,8 @@ class Progress:
     cut: bool = False
     stopped: bool = False
     end: int | None = None
+    ends_sharply: bool = False
+    last: int | None = None
     note: str | None = None
 
     @property
@@ -114,7 +113,8 @@ def find_fault(section: Section, progress: Progress) -> str | None:
             )
         if progress.cut or _is_truncated(file, size):
             return "the end of the file is missing: it is truncated"
-    if progress.end and not progress.complete and ends_with_other(section, progress.end):
+    is_over = progress.end and progress.ends_sharply and not progress.complete
+    if progress.end and is_over and ends_with_other(section, progress.end):
         return "the file goes on after its audio, and that is not read"
     if progress.stopped and progress.stated is None:
         return f"nothing after {seconds:.1f} s can be read: the file is truncated or damaged"

@@ -11,6 +11,7 @@ from genreclf.audio.headers import TAIL, skip_id3
 
 HEAD = 8  # bytes of a frame that tell its size
 CHAIN = 3  # frames, each of which begins where the last one ends: that is no coincidence
+SURE = 4  # the same, anywhere in other data
 SYNC = 1 << 15  # bytes at the beginning of the file in which the first frame begins
 LAYER_1 = tuple(range(32, 449, 32))
 LAYER_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
@@ -82,6 +83,23 @@ KINDS = (  # what a frame begins with, and the function that measures it
     (rb"\x0b\x77", measure_ac3),
     (rb"\x7f\xfe\x80\x01", measure_dts),
 )
+
+
+def find_frames(data: bytes, start: int = 0) -> tuple[int, Callable[[bytes], int]] | None:
+    """Find where a stream of frames begins, at `start` or later, and what measures its frames."""
+    found = []
+    for sync, measure in KINDS:
+        for candidate in re.compile(sync).finditer(data, start):
+            at = first = candidate.start()
+            for _ in range(SURE):
+                size = measure(data[at : at + HEAD]) if at + HEAD <= len(data) else 0
+                if size <= 0 or data[at : at + 1] != data[first : first + 1]:
+                    break
+                at += size
+            else:
+                found.append((first, measure))
+                break
+    return min(found, key=lambda each: each[0], default=None)
 
 
 def is_incomplete(codec: str, packet: bytes) -> bool:

@@ -5,6 +5,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from genreclf.audio.boxes import find_boxes_end
+
 AFTER_AUDIO = (b"pakt", b"info", b"free", b"uuid", b"strg", b"mark", b"regn", b"midi")  # in CAF
 # How a header gives the size of its file: magic, format and place of the number, bytes to add.
 SIZES = (
@@ -22,13 +24,16 @@ CHUNKS = {  # by what a file begins with: the format of its sizes, and which chu
     b"caff": (">q", b"data"),
 }
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # what a WMA file begins with
+FLAGS = b"".join(rb"\x%02x" % flag for flag in range(256) if flag & 8)  # of a first block
+WAVPACK = rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}(?!\x00{4}).{5}[" + FLAGS + rb"]"
 LATE = re.compile(  # what files begin with that are searched for behind other bytes
     rb"RIFF.{4}(?:WAVE|AVI )|RIFX.{4}WAVE|RF64.{4}WAVE|riff\x2e\x91\xcf\x11|FORM.{4}AIF[FC]|"
     rb"\.snd\x00{2}|caff\x00\x01|OggS\x00\x02|fLaC\x00|.{4}ftyp|\x1aE\xdf\xa3|TTA1[\x01\x02]\x00|"
-    rb"wvpk.{4}[\x02-\x10]\x04|FLV\x01|#!AMR|\.RMF\x00|MPCKSH|MAC |Creative Voice File|"
-    + re.escape(ASF),
+    rb"FLV\x01|#!AMR|\.RMF\x00|MPCKSH|MAC |Creative Voice File|" + WAVPACK + b"|" + re.escape(ASF),
     re.DOTALL,
 )
+AMR_NB = (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1)  # bytes, by the type of frame
+AMR_WB = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with its size
 SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
 TAIL = 1 << 16  # bytes at an end of the file that are looked at; the largest page of Ogg
@@ -56,6 +61,10 @@ def read_stated_size(file: BinaryIO, size: int) -> int | None:
     head = file.read(32)
     if head[:4] == b"caff":
         return _read_caf_size(file, size)
+    if head[:5] == b"#!AMR":
+        return _read_amr_size(file, size, head[5:9] == b"-WB\n")
+    if head[4:8] == b"ftyp":
+        return find_boxes_end(file, size)
     if head[:16] == ASF:
         return _read_asf_size(file)
     if head[:4] == b".snd" and len(head) >= 12:
@@ -73,6 +82,18 @@ def read_stated_size(file: BinaryIO, size: int) -> int | None:
             (stated,) = struct.unpack_from(kind, head, place)
             return None if stated in UNKNOWN_SIZES else stated + added
     return None
+
+
+def _read_amr_size(file: BinaryIO, size: int, wide: bool) -> int:
+    """Find where the frames of an AMR file end, of which each says how long it is (RFC 4867)."""
+    at, lengths = (9, AMR_WB) if wide else (6, AMR_NB)
+    while at < size:
+        file.seek(at)
+        head = file.read(1)[0]
+        if head & 0x87 != 4 or not (length := lengths[head >> 3 & 15]):
+            break
+        at += length
+    return min(at, size)
 
 
 def _read_caf_size(file: BinaryIO, end: int) -> int | None:
@@ -208,27 +229,6 @@ def lacks_beginning(file: BinaryIO, size: int) -> bool:
     file.seek(max(0, size - SEARCHED))
     is_ogg = 0 <= at < len(page) - 5 and not page[at + 5] & FIRST_PAGE
     return is_ogg or (b"ftyp" not in page and b"moov\0\0\0\x6cmvhd" in file.read())
-
-
-def lacks_index(file: BinaryIO, size: int) -> bool:
-    """Whether an MP4 file ends before the index (moov), without which nothing decodes."""
-    kinds = [kind for kind, _ in read_boxes(file, size)]
-    return b"ftyp" in kinds and b"moov" not in kinds
-
-
-def read_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
-    """Yield type and place of each of the outermost boxes of an MP4 file, or nothing."""
-    at = 0
-    while at + 8 <= end:
-        file.seek(at)
-        head = file.read(16)
-        size, kind = struct.unpack_from(">I4s", head)
-        if at == 0 and kind != b"ftyp":
-            return
-        yield kind, at
-        if size == 1 and len(head) == 16:
-            (size,) = struct.unpack_from(">Q", head, 8)
-        at = at + size if size >= 8 else end  # 0: up to the end
 
 
 def read_chunks(file: BinaryIO, end: int, sizes: str) -> Iterator[tuple[bytes, int, int]]:

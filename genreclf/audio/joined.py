@@ -2,43 +2,48 @@
 
 Most decoders stop where the first of joined files ends: WAV, AIFF and MP4 files state their size,
 and the next link of an Ogg chain may have another sample rate. So each part is decoded as a file of
-its own. Formats without a header, such as MP3, need no such care.
+its own. Where the next part begins is looked up before decoding if a file states its size, and when
+a decoder stops otherwise, as MP3 and FLAC need it (`following`).
 """
 
-import mmap
 import os
 import re
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from genreclf.audio.following import (
+    APE_FOOTER,
+    BEGINS,
+    ID3V1,
+    MOST_TRAILING,
+    NO_AUDIO,
+    PADDING,
+    PAGE_HEADER,
+    find_audio,
+    find_next_file,
+)
 from genreclf.audio.headers import (
     ASF,
     CHUNKS,
     LATE,
     TAIL,
     UNKNOWN_SIZES,
-    read_boxes,
+    WAVPACK,
     read_chunks,
     read_stated_size,
     skip_id3,
 )
-from genreclf.audio.sections import BUFFER, Section
+from genreclf.audio.sections import Section
 
-PAGE_HEADER = 27  # bytes of a page of Ogg before its table; the last one is the table's length
-BEGINS = 2  # flag of the first page of an Ogg stream
-HEAD = 32  # bytes
+HEAD = 32  # bytes, of which all patterns need less
+CHUNK = 1 << 20  # bytes
 MOST_FILES = 1000  # in one; if there are more, it is not what it seems
-APE_FOOTER, ID3V1 = 32, 128  # bytes
-NEAR = 1 << 14  # bytes that decoders read ahead, at most
 MOST_SIZE = 0xFFFFFFFE
-MOST_TRAILING = 1 << 12  # bytes after the stated audio that are not worth reading
-NO_AUDIO = rb"ID3|TAG|APETAGEX|LYRICSBEGIN|<\?x|.{0,2}(\x00{16}|(.)\2{15})"  # tags, padding
-FLAGS = b"".join(rb"\x%02x" % flag for flag in range(256) if flag & 8)  # of a first block
 # What files begin with whose decoders stop at the end of the first: its first bytes, and a pattern.
 STARTS = {
     b"TTA1": rb"TTA1[\x01\x02]\x00.\x00[\x08\x10\x18\x20]\x00",
-    b"wvpk": rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}(?!\x00{4}).{5}[" + FLAGS + b"]",
+    b"wvpk": WAVPACK,
     b"FLV\1": rb"FLV\x01[\x01\x04\x05]\x00{3}\x09",
     b"Crea": rb"Creative Voice File\x1a",
     b"MPCK": rb"MPCKSH",
@@ -48,55 +53,66 @@ STARTS = {
 }
 
 
-def find_sections(path: Path, start: int = 0) -> list[Section]:
-    """Find the files that were joined to one, from `start` on; as a rule, it is a single one."""
+def find_sections(path: Path, start: int = 0, stop: int | None = None) -> list[Section]:
+    """Find the files that were joined to one; as a rule, it is a single one.
+
+    Args:
+        path: the file.
+        start: number of the first byte that is looked at.
+        stop: number of the byte after the last; None for the end of the file.
+    """
+    later = start > 0
     with path.open("rb") as file:
-        if not start:
+        if not later:
             file.seek(tags := skip_id3(file))
             start = tags if LATE.match(file.read(32)) else 0
         file.seek(start)
         magic = file.read(4)
-        if magic == b"OggS" and _changes_stream(file, start):
+        if magic == b"OggS" and _changes_stream(file, start, stop):
             starts = _find_links(file, start)
+        elif magic == b"fLaC" and later:  # FFmpeg would read on at the next header
+            starts = _find_all(file, rb"fLaC[\x00\x80]\x00\x00\x22", start)
         elif magic in STARTS:
             starts = _find_all(file, STARTS[magic], start)
         else:
             starts = [start]
-            while (next_start := _find_next(Section(path, starts[-1]))) is not None:
-                starts.append(starts[-1] + next_start)
+    starts = [at for at in starts if stop is None or at < stop][: MOST_FILES + 1]
+    for begin, end in zip(starts[:], [*starts[1:], stop], strict=True):
+        at = begin
+        while len(starts) <= MOST_FILES and (following := _find_next(Section(path, at, end))):
+            at += following
+            starts.append(at)
     if len(starts) > MOST_FILES:
-        return [Section(path, starts[0])]
-    return [
-        _correct_size(Section(path, start, stop))
-        for start, stop in zip(starts, [*starts[1:], None], strict=True)
-    ]
+        return [Section(path, start, stop)]
+    starts.sort()
+    stops = [*starts[1:], stop]
+    return [_correct_size(Section(path, *each)) for each in zip(starts, stops, strict=True)]
 
 
 def _find_next(section: Section) -> int | None:
     """Find where the next file begins after one that states its size or that of its parts."""
     with section.open() as file:
-        magic = file.read(8)
-        if magic[4:] == b"ftyp":
-            starts = (at for kind, at in read_boxes(file, section.size) if at and kind == b"ftyp")
-            return next(starts, None)
+        magic = file.read(4)
         stated = read_stated_size(file, section.size)
         if stated is None or stated >= section.size:
             return None
         for place in (stated, stated + 1):  # a pad byte
             file.seek(place)
-            head = file.read(32)
-            if head[8:12] != b"AVIX" and (head[:4] == magic[:4] or LATE.match(head)):
+            head = file.read(HEAD)
+            if head[8:12] == b"AVIX":  # the same film goes on
+                return None
+            if head[:4] == magic or LATE.match(head):
                 return place
-    return None
+        return find_audio(file, stated, section.size)
 
 
-def _changes_stream(file: BinaryIO, start: int) -> bool:
+def _changes_stream(file: BinaryIO, start: int, stop: int | None) -> bool:
     """Whether the last page of an Ogg file is of another stream than the first."""
     file.seek(start)
     head = file.read(18)
-    size = file.seek(0, os.SEEK_END)
+    size = file.seek(0, os.SEEK_END) if stop is None else stop
     file.seek(max(start, size - TAIL))
-    tail = file.read()
+    tail = file.read(TAIL)
     last = tail.rfind(b"OggS\0")
     return last >= 0 and tail[last + 14 : last + 18] != head[14:18]  # their serial numbers
 
@@ -127,36 +143,34 @@ def holds_several_streams(section: Section) -> bool:
 
 
 def _find_all(file: BinaryIO, pattern: bytes, start: int) -> list[int]:
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = re.compile(pattern, re.DOTALL).finditer(content, start + 1)
-        return [start, *(each.start() for each in found)]
-
-
-def find_later_files(section: Section, end: int) -> list[Section]:
-    """Find the files that follow one of FLAC or Ogg, the audio of which ends at `end` or before."""
-    with section.path.open("rb") as file:
-        file.seek(section.start)
-        magic = file.read(4)
-        begin = max(section.start, section.start + end - BUFFER)
-        if magic == b"fLaC":
-            _, *starts = _find_all(file, rb"fLaC[\x00\x80]\x00\x00\x22", begin)
-        else:
-            _, *starts = _find_links(file, begin)
-    starts = [at for at in starts if at < section.start + section.size]
-    stops = [*starts[1:], section.stop]
-    return [Section(section.path, *each) for each in zip(starts, stops, strict=False)]
-
-
-def ends_with_other(section: Section, end: int) -> bool:
-    """Whether something that is neither a tag nor padding follows audio that ends at `end`."""
-    begin = max(0, end - NEAR)
-    with section.open() as file:
+    """Find all matches after `start`, up to a hole: zeros that no audio holds."""
+    regex, found, zeros = re.compile(pattern, re.DOTALL), [start], 0
+    size = file.seek(0, os.SEEK_END)
+    for begin in range(start + 1, size, CHUNK):
         file.seek(begin)
-        near, rest = file.read(end - begin + HEAD), file.read(MOST_TRAILING)
-        found = re.search(NO_AUDIO, near, re.DOTALL)
-        if found and found[0] == b"ID3":
-            return section.size - skip_id3(file, begin + found.start()) > MOST_TRAILING
-    return not found and len(set(rest)) > 1
+        data = file.read(CHUNK + HEAD)
+        matches = (match.start() for match in regex.finditer(data))
+        found += [begin + at for at in matches if at < CHUNK]
+        zeros = 0 if data.strip(b"\0") else zeros + CHUNK
+        if zeros > PADDING:
+            break
+    return found
+
+
+def divide(section: Section, end: int | None) -> list[Section]:
+    """Divide a file that does not state its size from those that follow it.
+
+    Args:
+        section: the file.
+        end: about where its audio ends, if a decoder has told.
+    """
+    if (found := find_next_file(section, end)) is None:
+        return [section]
+    stop, start = found
+    first = section.cut(section.start + stop)
+    if start is None:
+        return [first]
+    return [first, *find_sections(section.path, section.start + start, section.stop)]
 
 
 def _correct_size(section: Section) -> Section:

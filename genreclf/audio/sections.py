@@ -2,7 +2,7 @@
 
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -38,6 +38,10 @@ class Section:
         if (self.start, self.stop) == (0, None):
             return file
         return f"subfile,,start,{self.start},end,{self.start + self.size},,:{file}"
+
+    def cut(self, stop: int) -> "Section":
+        """Return the part of it that ends before the byte of this number in the file."""
+        return replace(self, stop=stop, patches={})
 
     def open(self) -> BinaryIO:
         """Open it for reading."""

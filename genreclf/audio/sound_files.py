@@ -22,9 +22,14 @@ from genreclf.audio.checks import (
 )
 from genreclf.audio.checks import DecodeError as DecodeError
 from genreclf.audio.faults import MIN_BYTES, Progress, explain_failure, find_fault
-from genreclf.audio.fields import check_fields
+from genreclf.audio.fields import check_fields, check_layout
 from genreclf.audio.headers import find_late_start
-from genreclf.audio.joined import find_later_files, find_sections, holds_several_streams
+from genreclf.audio.joined import (
+    MOST_FILES,
+    divide,
+    find_sections,
+    holds_several_streams,
+)
 from genreclf.audio.sections import Section
 
 GAIN = 0.2  # s that PyAV must read more than libsndfile to be asked
@@ -107,49 +112,68 @@ def _read_sections(
     sections: list[Section], duration: float, notes: list[str]
 ) -> Generator[tuple[np.ndarray, int]]:
     """Yield samples (n, channels) and their rate, the same for all files that were joined."""
-    first, failed = Progress(), 0
-    for number, section in enumerate(sections, 1):
+    first, failed, number = Progress(), 0, 0
+    while number < len(sections):
         progress = Progress(first.rate, first.channels)
         try:
-            yield from _read_section(section, duration, progress, sections)
-            fault = find_fault(section, progress)
+            yield from _read_section(sections, number, duration, progress)
+            fault = find_fault(sections[number], progress)
             first = first if first.done else progress
         except DecodeError as error:
             failed += 1
             if failed == len(sections):
                 raise
             fault = str(error)
+        number += 1
         if fault and len(sections) > 1:
             fault = f"of {len(sections)} files in this one, number {number}: {fault}"
         notes += [fault] if fault else []
 
 
 def _read_section(
-    section: Section, duration: float, progress: Progress, sections: list[Section]
+    sections: list[Section], number: int, duration: float, progress: Progress
 ) -> Generator[tuple[np.ndarray, int]]:
-    """Yield libsndfile's samples, then those that only PyAV reads; list files that follow."""
-    failed = holds_several_streams(section)
+    """Yield libsndfile's samples, then those that only PyAV reads; insert files that follow."""
+    failed = holds_several_streams(sections[number])
+    with sections[number].open() as file:
+        progress.note = check_layout(file, sections[number].size)
     if not failed:
         try:
-            yield from _read_with_libsndfile(section, duration, progress)
+            yield from _read_with_libsndfile(sections[number], duration, progress)
         except soundfile.LibsndfileError:
             failed = True
     if progress.complete:
         return
-    later = find_later_files(section, progress.end) if progress.end else []
-    if later:
-        sections += later
+    if not progress.done:
+        refuse_other_content(sections[number].path, by_signature=True)
+    if _insert_later_files(sections, number, progress.end) and progress.ends_sharply:
         progress.complete = True
         return
+    section = sections[number]
+    if progress.is_lossless and progress.stated is not None and not progress.lacks_some:
+        return  # FFmpeg would search all that follows for another frame
     if failed or not progress.done or _has_more(section, progress.seconds + GAIN):
-        if not progress.done:
-            refuse_other_content(section.path, by_signature=True)
         try:
             yield from _read_with_pyav(section, progress)
         except DecodeError as error:
             if not progress.done:
                 explain_failure(section, progress, error)
                 raise
+        if _insert_later_files(sections, number, progress.last):
+            progress.damaged, progress.stopped, progress.cut = 0, False, False
+
+
+def _insert_later_files(sections: list[Section], number: int, end: int | None) -> bool:
+    """Insert the files that follow the audio that ends at `end` into the list; end the one there.
+
+    Returns:
+        Whether there are any.
+    """
+    if len(sections) >= MOST_FILES:
+        return False
+    parts = divide(sections[number], end)
+    sections[number : number + 1] = parts
+    return len(parts) > 1
 
 
 def _read_with_libsndfile(
@@ -175,8 +199,8 @@ def _read_with_libsndfile(
             progress.done += len(samples)
             yield samples, sound.samplerate
         progress.cut = sound.format == "VOC" and "truncated file" in sound.extra_info
-        if sound.format in ("FLAC", "OGG"):
-            progress.end = file.tell()
+        progress.end = file.tell()
+        progress.ends_sharply = sound.format in ("FLAC", "OGG")
         unread = section.size - file.tell()
         progress.complete = unread <= UNREAD and not progress.lacks_some
 
@@ -220,11 +244,12 @@ def _read_with_pyav(section: Section, progress: Progress) -> Generator[tuple[np.
         progress.is_lossless = progress.is_lossless or reader.is_lossless
         try:
             for samples, rate in reader.read_blocks(skip=progress.done):
-                progress.rate, progress.end = rate, None
+                progress.rate, progress.ends_sharply = rate, False
                 progress.channels = samples.shape[1]
                 progress.done += len(samples)
                 yield samples, rate
         finally:
             progress.damaged, progress.cut = reader.damaged, reader.cut
-            progress.stopped, progress.note = reader.stopped, reader.note
+            progress.stopped, progress.note = reader.stopped, reader.note or progress.note
+            progress.last = reader.end
             progress.stated = progress.stated or reader.stated

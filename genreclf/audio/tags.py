@@ -4,6 +4,7 @@ mutagen reads most of them, in this process. What only FFmpeg can read, and file
 read too much, are left to a worker process that is watched: FFmpeg's code may crash or never end.
 """
 
+import io
 import os
 import stat
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from mutagen.mp3 import MP3
 from mutagen.ogg import OggFileType
 
 from genreclf.audio.av_files import FORMATS
+from genreclf.audio.headers import read_chunks
 from genreclf.audio.pool import map_in_order
 from genreclf.audio.sound_files import DecodeError
 from genreclf.files import format_path
@@ -28,10 +30,13 @@ NAMES = {
     "artist": ("artist", "TPE1", "Author", "author", *OF_ALBUM),
     "album": ("album", "TALB", "WM/AlbumTitle"),
 }
+INFO = {b"INAM": "title", b"IART": "artist", b"IPRD": "album"}  # tags of WAV files
 WELL_READ = (MP3, FLAC, OggFileType)  # whose tags mutagen reads, wherever they are
 LONGEST = 1000  # characters that are kept of a tag
 MOST_BYTES = 1_500_000  # of a file that this process reads for its tags; zlib makes 1.5 GB of them
 MOST_READS = 20_000
+MOST_CHUNKS = 1000  # of a WAV file
+WATCHED = 100  # times as much may be read by a process that is watched
 
 Tags = dict[str, str]  # title, artist, album
 
@@ -71,10 +76,16 @@ class _TooMuchError(Exception):
 
 
 class _Budget:
-    """A file for mutagen that can be read a limited number of times."""
+    """A file for mutagen and FFmpeg that can be read a limited number of times.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Args:
+        file: the file.
+        times: how many times more than the calling process reads.
+    """
+
+    def __init__(self, file: BinaryIO, times: int = 1) -> None:
         self._file, self._bytes, self._reads = file, 0, 0
+        self._most_bytes, self._most_reads = times * MOST_BYTES, times * MOST_READS
         self.name = file.name
 
     def __getattr__(self, name: str) -> Any:
@@ -82,11 +93,11 @@ class _Budget:
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does."""
-        left = MOST_BYTES - self._bytes
+        left = self._most_bytes - self._bytes
         content = self._file.read(min(size, left + 1) if size >= 0 else left + 1)
         self._bytes += len(content)
         self._reads += 1
-        if self._bytes > MOST_BYTES or self._reads > MOST_READS:
+        if self._bytes > self._most_bytes or self._reads > self._most_reads:
             raise _TooMuchError
         return content
 
@@ -97,7 +108,12 @@ def _read_here(path: str | Path) -> Tags | None:
         with open(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return dict.fromkeys(NAMES, "")
-            found, well_read = _read_by_mutagen(cast(BinaryIO, _Budget(file)))
+            limited = cast(BinaryIO, _Budget(file))
+            info = _read_wav(limited)
+            if info is not None:
+                return _find_all(info)
+            limited.seek(0)
+            found, well_read = _read_by_mutagen(limited)
             return found if any(found.values()) or well_read else None
     except FileNotFoundError:
         return dict.fromkeys(NAMES, "")
@@ -109,7 +125,8 @@ def _read_guarded(path: str) -> Tags:
     """Read tags by mutagen, or else by FFmpeg: what a worker process runs."""
     damage = ""
     try:
-        with open(path, "rb", opener=_open) as file:
+        with open(path, "rb", opener=_open) as whole:
+            file = cast(BinaryIO, _Budget(whole, WATCHED))
             try:
                 found, _ = _read_by_mutagen(file)
             except Exception as error:  # as above
@@ -128,6 +145,38 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+def _read_wav(file: BinaryIO) -> dict[str, str] | None:
+    """Read the tags of a WAV file (RIFF INFO); None if it is none, or has ID3 tags."""
+    head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        return None
+    found: dict[str, str] = {}
+    size = file.seek(0, os.SEEK_END)
+    for number, (kind, at, length) in enumerate(read_chunks(file, size, "<I")):
+        if kind.lower() == b"id3 ":
+            return None
+        if number > MOST_CHUNKS or not all(32 <= byte < 127 for byte in kind):
+            break
+        if kind == b"LIST" and length <= min(MOST_BYTES, size - at):
+            file.seek(at)
+            content = file.read(length)
+            if content[:4] == b"INFO":
+                found |= _read_info(content)
+    return found
+
+
+def _read_info(content: bytes) -> dict[str, str]:
+    """Read title, artist and album of the contents of an INFO list, as FFmpeg does."""
+    found = {}
+    with io.BytesIO(b"LIST    " + content) as file:
+        for kind, at, length in read_chunks(file, 8 + len(content), "<I"):
+            if kind in INFO and at + length <= 8 + len(content):
+                file.seek(at)
+                text = file.read(length).split(b"\0")[0]
+                found[INFO[kind]] = text.decode(errors="surrogateescape")
+    return found
+
+
 def _read_by_mutagen(file: BinaryIO) -> tuple[Tags, bool]:
     """Read tags, and whether mutagen reads those of this format wherever they are."""
     parsed = mutagen.File(file, easy=True)  # pyright: ignore[reportPrivateImportUsage]
@@ -138,7 +187,7 @@ def _read_by_mutagen(file: BinaryIO) -> tuple[Tags, bool]:
 def _read_container(file: BinaryIO) -> dict[str, str]:
     """Read the metadata of a container by FFmpeg; empty if it does not know the format.
 
-    mutagen does not know RIFF INFO, Matroska and others.
+    mutagen does not know Matroska, RIFF INFO and others.
     """
     import av  # slow to import, and needed for few files
     from av.error import FFmpegError

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -52,7 +53,7 @@ from genreclf.trust import find_targets, list_own_targets
 CONF = "pkg://genreclf.conf"
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
 
@@ -137,11 +138,12 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
             raise
         _fail(f"hydra/launcher: {explain_error(error)}")
     except OSError as error:
-        if error.errno is None or error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS and not _is_about_new_folder(error):
             raise
         place = f"{error.filename}: " if error.filename else ""
         _fail(
-            f"{place}{os.strerror(error.errno)}; correct that, or choose another place: outputs=..."
+            f"{place}{os.strerror(error.errno or 0)}; correct that, or choose another place: "
+            "outputs=..."
         )
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues from here", 130)
@@ -194,6 +196,12 @@ def _quiet_lightning() -> None:
         "Glyph .* missing from font.*",  # figures show a box; a run has hundreds of these lines
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def _is_about_new_folder(error: OSError) -> bool:
+    """Whether a folder could not be created: /proc then says that it does not exist."""
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(error.errno) and frames[-1] in ("mkdir", "makedirs")
 
 
 def _fail(message: str, status: int = 1) -> None:

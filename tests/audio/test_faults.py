@@ -1,6 +1,7 @@
 """What is wrong with a file is said, with the true reason, and nothing is said of a whole one."""
 
 import contextlib
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,71 @@ def test_the_field_that_keeps_a_file_from_decoding_is_named(tmp_path: Path, fiel
         decode.read_audio(tmp_path / name, None, 30)
 
 
+DOUBTS = {
+    "WAV bits": ("a.wav", put("<H", FMT, 22, 8)),
+    "WAV channels": ("a.wav", put("<H", FMT, 10, 1)),
+    "WAV align of 24 bits": ("b.wav", put("<H", FMT, 20, 8)),
+    "RF64 bits": ("a.rf64", put("<H", FMT, 22, 24)),
+    "W64 bits": ("a.w64", put("<H", FMT64, 38, 7)),
+    "W64 channels": ("a.w64", put("<H", FMT64, 26, 4)),
+    "AIFF bits": ("a.aiff", put(">H", COMM, 14, 8)),
+    "AIFF channels": ("a.aiff", put(">H", COMM, 8, 1)),
+    "CAF bits": ("a.caf", put(">I", b"caff", 48, 8)),
+    "CAF channels": ("a.caf", put(">I", b"caff", 44, 1)),
+    "CAF bytes": ("a.caf", put(">I", b"caff", 36, 2)),
+}
+
+
+def write_pcm(path: Path) -> bytearray:
+    soundfile.write(path, make_music(3), RATE, subtype="PCM_24" if path.stem == "b" else "PCM_16")
+    return bytearray(path.read_bytes())
+
+
+@pytest.mark.parametrize("field", DOUBTS)
+def test_fields_that_contradict_each_other_are_named(tmp_path: Path, field: str) -> None:
+    """C3: half the bits are twice the seconds, and noise: such files were answered."""
+    name, overwrite = DOUBTS[field]
+    content = write_pcm(tmp_path / name)
+    overwrite(content)
+    (tmp_path / name).write_bytes(content)
+    message = r"its header contradicts itself: channels \d, bits per sample \d+, but \d bytes per "
+    with pytest.raises(DecodeError, match=message):
+        decode.read_audio(tmp_path / name, None, 30)
+
+
+@pytest.mark.parametrize("place", [16, 20], ids=["bytes per second", "bytes per sample"])
+@pytest.mark.parametrize("value", [0, 3])
+def test_two_of_three_fields_are_enough(tmp_path: Path, place: int, value: int) -> None:
+    """C3: many programs get one of them wrong, and all others can read their files."""
+    content = write_pcm(tmp_path / "a.wav")
+    put("<H" if place == 20 else "<I", FMT, place, value)(content)
+    (tmp_path / "a.wav").write_bytes(content)
+    assert read(tmp_path / "a.wav") == (3, [])
+
+
+def test_24_bits_in_four_bytes_are_no_contradiction(tmp_path: Path) -> None:
+    content = write_pcm(tmp_path / "a.wav")
+    fields = 2, RATE, RATE * 8, 8, 24  # as some editors write them
+    struct.pack_into("<HIIHH", content, content.index(FMT) + 10, *fields)
+    (tmp_path / "a.wav").write_bytes(content)
+    with contextlib.suppress(DecodeError):  # of floats that are not finite
+        assert read(tmp_path / "a.wav")[0] == 1.5
+
+
+def test_a_sample_rate_that_the_bytes_per_second_contradict_is_mentioned(tmp_path: Path) -> None:
+    """C3: nothing tells which of the two is right, and every program goes by the rate."""
+    content = write_pcm(tmp_path / "a.wav")
+    put("<I", FMT, 12, 22050)(content)
+    (tmp_path / "a.wav").write_bytes(content)
+    assert read(tmp_path / "a.wav") == (
+        6,
+        [
+            "its header contradicts itself: 22050 Hz, but as many bytes per second as at 44100 Hz; "
+            "it is read at 22050 Hz"
+        ],
+    )
+
+
 LENGTHS = {
     "FLAC": ("a.flac", put("5s", b"fLaC", 21, b"\xff" * 5)),
     "MP3": ("a.mp3", put(">I", b"Xing", 8, 0x7FFFFFFF)),
@@ -206,6 +272,22 @@ def test_an_au_file_without_a_length_is_whole(tmp_path: Path) -> None:
     put(">I", b".snd", 8, 0xFFFFFFFF)(content)
     path.write_bytes(content)
     assert read(path) == (6, [])
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "vbr.mp3", "a.wav", "a.m4a", "a.tta", "a.wv", "a.mka"])
+def test_a_hole_behind_the_audio_costs_nothing(tmp_path: Path, name: str) -> None:
+    """C4: decoders searched a sparse file of 5 GB for more audio, and ran into the limits."""
+    path = tmp_path / name
+    make(path, STREAMS.get(name, ""))
+    os.truncate(path, 5_000_000_000)
+    assert read(path) == (pytest.approx(6, abs=0.1), [])
+
+
+def test_a_hole_is_no_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    os.truncate(tmp_path / "a.mp3", 5_000_000_000)
+    with pytest.raises(DecodeError, match="not audio: the file begins with zeros"):
+        read(tmp_path / "a.mp3")
 
 
 @pytest.mark.parametrize("name", ["a.mka", "a.m4a", "a.ogg"])

@@ -22,6 +22,20 @@ CODECS = {
     "a.voc": "pcm_u8",
     "a.opus": "libopus",
 }
+STREAMS = {  # FFmpeg's arguments
+    "a.mp3": "-c:a libmp3lame -b:a 128k",
+    "b.mp3": "-c:a libmp3lame -q:a 4 -write_xing 0",
+    "a.mp2": "-c:a mp2",
+    "a.aac": "-c:a aac",
+    "a.latm": "-c:a aac",
+    "a.ac3": "-c:a ac3",
+    "a.dts": "-c:a dca -strict -2",
+    "a.ts": "-c:a aac",
+    "a.webm": "-c:a libopus",
+    "b.webm": "-c:a libopus -live 1",
+    "a.mp4": "-c:a aac -movflags frag_keyframe+empty_moov",
+    "a.amr": "-c:a libopencore_amrnb -ar 8000 -ac 1 -b:a 12.2k",
+}
 WRITTEN = ["a.wav", "a.aiff", "a.caf", "a.w64", "a.au", "a.rf64", "a.flac", "a.ogg"]
 
 
@@ -113,12 +127,59 @@ def test_a_second_file_that_is_cut_anywhere_does_not_cost_the_first(tmp_path: Pa
         assert joined.holds_several_streams(Section(path)) == (size == 6)
 
 
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same music in many formats, by the name of a file."""
+    folder = tmp_path_factory.mktemp("formats")
+    found = {name: make(folder / name, 3) for name in [*CODECS, *WRITTEN]}
+    for name, arguments in STREAMS.items():
+        run_ffmpeg("-i", folder / "a.wav", *arguments.split(), folder / name)
+        found[name] = (folder / name).read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("name", [*CODECS, *WRITTEN, *STREAMS])
+def test_files_of_other_formats_that_follow_are_read_b4(
+    tmp_path: Path, name: str, formats: dict[str, bytes]
+) -> None:
+    """B4: an MP3 behind an M4A was lost silently, and one behind a WAV was played as noise."""
+    for other in ("a.mp3", "a.wav", "a.flac", "a.m4a", "a.ogg", "a.aac"):
+        path = tmp_path / name
+        path.write_bytes(formats[name] + formats[other])
+        _, seconds, notes = read(path)
+        assert notes == [], other
+        assert seconds == pytest.approx(6, abs=0.2), other
+
+
+def test_many_files_of_several_formats_are_read_one_after_the_other_b4(
+    tmp_path: Path, formats: dict[str, bytes]
+) -> None:
+    """B4: also if a file of another format lies between two that decoders would join."""
+    path = tmp_path / "a.flac"
+    names = ["a.flac", "a.aac", "a.ogg", "a.mp3", "a.ogg", "a.m4a", "a.wav", "a.mp3", "a.tta"]
+    names += ["a.flac", "a.tta", "a.wma"]
+    path.write_bytes(b"".join(formats[name] for name in names))
+    _, seconds, notes = read(path)
+    assert notes == []
+    assert seconds == pytest.approx(3 * len(names), abs=0.6)
+
+
+def test_another_format_that_cannot_be_read_is_mentioned_b4(
+    tmp_path: Path, formats: dict[str, bytes]
+) -> None:
+    """B4: of an M4A file that was cut, nothing can be read, but it is not ignored either."""
+    for name in ("a.mp3", "a.m4a", "a.wav", "a.ogg"):
+        path = tmp_path / name
+        path.write_bytes(formats[name] + formats["a.m4a"][:-2000])
+        _, seconds, (note,) = read(path)
+        assert seconds == pytest.approx(3, abs=0.1)
+        assert note.startswith("of 2 files in this one, number 2: does not decode: "), name
+
+
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg"])
-def test_another_format_behind_the_audio_is_mentioned_b4(tmp_path: Path, name: str) -> None:
-    """B4: nothing tells where an MP3 file begins, so it is not read, but not ignored either."""
+def test_something_unknown_behind_the_audio_is_mentioned_b4(tmp_path: Path, name: str) -> None:
     content = make(tmp_path / name)
-    song = encode(tmp_path / "a.mp3", make_music(4), "libmp3lame").read_bytes()
-    (tmp_path / name).write_bytes(content + song)
+    (tmp_path / name).write_bytes(content + np.random.default_rng(0).bytes(99_000))
     _, seconds, notes = read(tmp_path / name)
     assert seconds == pytest.approx(4, abs=0.1)
     assert notes == ["the file goes on after its audio, and that is not read"]
@@ -145,6 +206,30 @@ def test_tags_are_no_audio(tmp_path: Path, name: str, before: bytes, after: byte
     _, seconds, notes = read(path)
     assert seconds == pytest.approx(4, abs=0.1)
     assert notes == []
+
+
+GAPS = {
+    "zeros": bytes(400_000),
+    "a newline": b"\r\n",
+    "ID3v1": b"TAG" + bytes(125),
+    "Lyrics3": b"LYRICSBEGIN" + b"ETT00005title" * 99 + b"001298LYRICS200TAG" + bytes(125),
+    "APE": APE.replace(b"\0\0\0\x80", b"\0\0\0\xa0") + ITEM + APE,
+    "ID3": ID3,
+}
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_tags_and_padding_between_files_cost_nothing_b4(
+    tmp_path: Path, gap: str, formats: dict[str, bytes]
+) -> None:
+    """B4: a cover in front of the second file is larger than what is looked at for it."""
+    for name in ("a.mp3", "a.m4a", "a.flac", "a.ogg", "a.wav", "a.aac", "a.tta"):
+        path = tmp_path / name
+        path.write_bytes(formats[name] + GAPS[gap])
+        assert read(path)[1:] == (pytest.approx(3, abs=0.1), []), name
+        for other in ("a.mp3", "a.flac", "a.m4a"):
+            path.write_bytes(formats[name] + GAPS[gap] + formats[other])
+            assert read(path)[1:] == (pytest.approx(6, abs=0.2), []), (name, other)
 
 
 @pytest.mark.parametrize("name", ["a.m4a", "a.wma", "a.mka", "a.flv", "a.tta", "a.wv", "a.caf"])
