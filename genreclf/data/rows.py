@@ -17,7 +17,7 @@ from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track
 from genreclf.data.joined_rows import JoinedRows, Rows
 from genreclf.data.store import Store
-from genreclf.data.store_writer import PARTIAL, UnfinishedRows, name_partial
+from genreclf.data.unfinished_store import PARTIAL, UnfinishedRows, name_partial
 from genreclf.errors import InputError
 from genreclf.protocols import FeatureDataset
 
