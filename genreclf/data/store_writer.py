@@ -1,8 +1,6 @@
 """Writes a store (the layout is in `store.py`), row by row, so that an interruption loses nothing.
 
-While it is being written, the file is called `NAME.partial`. All rows are allocated at the start,
-and a `state` is kept for each track. So a writer that is killed leaves a readable file, and the
-next one continues from there.
+The file is that of `unfinished_store` until it is finished; the next writer continues from there.
 """
 
 import contextlib
@@ -20,12 +18,11 @@ import numpy as np
 
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
+from genreclf.data.unfinished_store import ACCEPTED, REJECTED, name_partial
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk
 
 log = logging.getLogger(__name__)
-ACCEPTED, REJECTED = 1, 2
-PARTIAL = ".h5.partial"  # end of the names of unfinished stores
 UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file
 COLUMNS = ("id", "artist", "album", "split", "license", "path", "artist_id")  # of accepted tracks
 TEXT = h5py.string_dtype("utf-8")
@@ -244,43 +241,6 @@ class StoreWriter:
         if name in self._file:  # left by an interrupted `finish`
             del self._file[name]
         self._file[name] = column
-
-
-def name_partial(path: Path) -> Path:
-    """Name the file in which a store is written until it is finished."""
-    return path.with_name(f"{path.name}.partial")
-
-
-class UnfinishedRows:
-    """The rows so far of a store that was interrupted; another store may copy them.
-
-    Args:
-        path: the unfinished file.
-
-    Attributes:
-        identity: class, version and settings of the features.
-        contents: digest of the audio of each row.
-        durations: float32 (n,), seconds of audio of each row.
-
-    Raises:
-        OSError: the file is damaged, or another process is writing it.
-        KeyError: it is of an earlier version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with h5py.File(path, "r") as opened:  # fails while another process writes
-            file: Any = opened
-            progress = file["progress"][:]
-            accepted = np.flatnonzero(progress["state"] == ACCEPTED)
-            self.identity = json.loads(file.attrs["identity"])
-            self.durations = progress["duration"][accepted]
-            self.contents = file["content"].asstr()[:][accepted].tolist()
-        # Who continues it later adds rows and leaves these as they are, so it needs no lock.
-        self._file: Any = h5py.File(path, "r", locking=False)
-
-    def read(self, rows: Sequence[int]) -> np.ndarray:
-        """Read the stored values (len(rows), bins, frames) of these rows."""
-        return np.stack([self._file["features"][row] for row in rows])
 
 
 def _encode(text: str) -> bytes:
