@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
@@ -41,9 +42,12 @@ class Worker:
         results: where it answers.
         assigned: numbers of the items that it has been given and has not finished.
         started: whether it has said so.
-        silent: seconds for which it has said nothing.
         computing: the features that it is computing; empty while it decodes.
-        allowed: bytes of memory that features hold, besides what decoding may take.
+        state: what `_Stages` writes there.
+        seen: the time in `state` at the last look.
+        silent: seconds for which that time has been the same.
+        used: seconds of processor time that it had used at the last look.
+        given_up: the item for which it was killed, and why.
     """
 
     process: BaseProcess
@@ -51,14 +55,15 @@ class Worker:
     results: Connection
     assigned: deque[int] = field(default_factory=deque)
     started: bool = False
-    silent: float = 0.0
     computing: str = ""
-    allowed: int = 0
+    state: Any = (0.0, 0.0, 0.0)
+    seen: float = 0.0
+    silent: float = 0.0
+    used: float = 0.0
+    given_up: tuple[int, str] | None = None
 
     def give(self, number: int, payload: bytes) -> bool:
         """Give it an item; returns False if it has died."""
-        if not self.assigned:
-            self.silent = 0.0
         self.assigned.append(number)
         try:
             self.tasks.send_bytes(payload)
@@ -66,12 +71,11 @@ class Worker:
             return False
         return True
 
-    def measure_memory(self) -> int:
-        """Measure its resident memory in bytes; 0 if it has just died."""
-        try:
-            return psutil.Process(self.process.pid).memory_info().rss
-        except psutil.Error:
-            return 0
+    def give_up(self, number: int, reason: str) -> None:
+        """Kill it because of an item."""
+        if self.given_up is None:
+            self.given_up = number, reason
+            self.process.kill()
 
     def end(self, kill: bool) -> int | None:
         """End it, and return its exit code, negative for a signal."""
@@ -98,7 +102,8 @@ def start_worker(function: bytes) -> Worker:
         import fcntl
 
         fcntl.fcntl(sent, fcntl.F_SETPIPE_SZ, PIPE)
-    process = context.Process(target=_serve, args=(function, received, sent))
+    state = context.Array("d", 3, lock=False)
+    process = context.Process(target=_serve, args=(function, received, sent, state))
     try:
         with _block_ctrl_c(), _hide_script():
             process.start()
@@ -106,7 +111,7 @@ def start_worker(function: bytes) -> Worker:
         raise InputError(f"the processes that decode do not start: {error}") from None
     received.close()
     sent.close()
-    return Worker(process, tasks, results)
+    return Worker(process, tasks, results, state=state)
 
 
 def start_forkserver(for_many: bool) -> None:
@@ -172,21 +177,36 @@ def exit_with_parent() -> None:
 
 
 class _Stages:
-    """Tells the parent of a worker whether it decodes, which is limited, or computes features."""
+    """Tells the parent of a worker whether it decodes, which is limited, or computes features.
+
+    Memory that both share holds the time of the last progress, or 0 while nothing is limited, the
+    number of the item, and the bytes that features hold. Messages would arrive only when they are
+    read.
+    """
 
     def __init__(self) -> None:
         self.results: Connection | None = None  # in a worker
+        self.state: Any = None
         self.number = 0  # of the item
-        self.held = 0  # bytes that features hold
+        self.held = 0  # bytes
 
-    def begin(self, number: int, results: Connection) -> None:
-        self.results, self.number = results, number
+    def begin(self, number: int, results: Connection, state: Any) -> None:
+        self.results, self.number, self.state = results, number, state
         self.held = max(0, measure_memory() - KEPT)
         self.tell("")
 
     def tell(self, name: str) -> None:
         if self.results is not None:
-            self.results.send(("stage", self.number, (name, self.held)))
+            self.send("stage", name)
+            self.state[1:] = self.number, self.held
+            self.state[0] = 0.0 if name else time.monotonic()
+
+    def send(self, kind: str, content: Any) -> None:
+        """Send a message about the item, which takes until the parent has read enough."""
+        if self.results is not None:
+            self.state[0] = 0.0
+            self.results.send((kind, self.number, content))
+            self.state[0] = 0.0 if kind in ("ended", "failed") else time.monotonic()
 
 
 _stages = _Stages()
@@ -219,7 +239,7 @@ def measure_memory() -> int:
 _find_process = cache(psutil.Process)  # finding it takes longer than measuring
 
 
-def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
+def _serve(function: bytes, tasks: Connection, results: Connection, state: Any) -> None:
     """Compute items until the parent closes the pipe: what a worker process runs."""
     _set_up_worker()
     try:
@@ -234,23 +254,23 @@ def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
         except EOFError:
             return
         try:
-            _stages.begin(number, results)
+            _stages.begin(number, results, state)
             result = compute(item)
             if isinstance(result, GeneratorType):
-                result = _send_values(result, number, results)
-            results.send(("ended", number, result))
+                result = _send_values(result)
+            _stages.send("ended", result)
         except Exception as error:
-            results.send(("failed", number, _make_portable(error)))
+            _stages.send("failed", _make_portable(error))
         del item
         if measure_memory() > KEPT:
             release_memory()
 
 
-def _send_values(values: GeneratorType, number: int, results: Connection) -> Any:
+def _send_values(values: GeneratorType) -> Any:
     """Send what a generator yields; return what it returns."""
     while True:
         try:
-            results.send(("value", number, next(values)))
+            _stages.send("value", next(values))
         except StopIteration as stop:
             return stop.value
 
