@@ -11,7 +11,7 @@ import stat
 import unicodedata
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -22,6 +22,8 @@ from genreclf.errors import InputError
 BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
 # "special" is what may never end when it is read; "dangling" is a link to nothing.
 Kind = Literal["file", "folder", "special", "missing", "dangling", "unreadable"]
+LONGEST_PART = 50  # characters of a name, of at most 4 bytes, in that of the unfinished file
+BLOCK = 4096  # bytes
 GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
 
 
@@ -53,8 +55,7 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             "wb" for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A process id would not do: other threads may write the file, or processes on other machines.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    unfinished = _name_unfinished(path)
     try:
         errors = None if "b" in mode else "backslashreplace"
         with unfinished.open(
@@ -64,6 +65,47 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _name_unfinished(path: Path) -> Path:
+    """Choose a name that no one else uses, no longer than file systems allow.
+
+    A process id would not do: other threads may write the file, or processes on other machines.
+    """
+    return path.with_name(f".{path.name[:LONGEST_PART]}.{uuid.uuid4().hex[:12]}")
+
+
+def check_writable(path: Path, key: str) -> None:
+    """Check that a file can be written, by creating another one in its place and deleting it.
+
+    Commands call this before work that takes long. The folder is created if it is missing.
+
+    Args:
+        path: the file; if it exists, it stays as it is.
+        key: the config key that chooses it, for messages.
+
+    Raises:
+        InputError: there is something else of this name, such as a folder, or it cannot be created.
+    """
+    where = f"{key}={format_path(path)}"
+    kind, what = describe_path(path)
+    if kind in ("folder", "special"):
+        raise InputError(f"{where}: {what}; the name of a file is needed")
+    if kind == "unreadable":
+        raise InputError(f"{where} cannot be written ({what}); choose another place")
+    unfinished = _name_unfinished(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(bytes(BLOCK))  # a full disk may still have room for a name
+    except OSError as error:
+        is_known = error.filename not in (None, str(unfinished))
+        place, reason = error.filename if is_known else path.parent, error.strerror or error
+        raise InputError(
+            f"{where} cannot be written ({format_path(place)}: {reason}); choose another place"
+        ) from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

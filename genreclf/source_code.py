@@ -1,13 +1,53 @@
-"""Finds the source files that a module of the user depends on, without importing anything."""
+"""Identifies the user's own code, by its version or by the source files that it depends on."""
 
 import ast
+import inspect
+import sys
 import sysconfig
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
+from genreclf.errors import InputError
+
+LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
 SITES = ("site-packages", "dist-packages")  # folders of installed packages
 INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+
+
+def identify_code(kind: Any) -> Any:
+    """Identify the code of a class or function that is not part of genreclf.
+
+    Returns:
+        Its `version`, if it or a base class outside genreclf declares one. Otherwise a digest of
+        the source files of the class, of its bases in the same package, and of the modules of the
+        user that these import (`list_sources`), so that results of code that has changed since are
+        not taken for its own.
+
+    Raises:
+        InputError: neither a version nor a source file exists.
+    """
+    bases = [each for each in getattr(kind, "__mro__", [kind]) if each is not object]
+    own = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
+    for each in own:
+        if "version" in getattr(each, "__dict__", {}):
+            return each.version
+    package = kind.__module__.partition(".")[0]
+    modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
+    sources: dict[str, Path] = {}
+    try:
+        for name in modules:
+            file = Path(str(inspect.getsourcefile(sys.modules[name])))
+            sources |= list_sources(name, file, LIBRARIES)
+        digest = sha1(b"".join(sources[name].read_bytes() for name in sorted(sources)))
+    except (TypeError, OSError):
+        raise InputError(
+            f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
+            "would go unnoticed; give it an attribute version = 1"
+        ) from None
+    return f"source {digest.hexdigest()}"
 
 
 def list_sources(module: str, file: Path, excluded: Collection[str] = ()) -> dict[str, Path]:

@@ -9,19 +9,15 @@ occurs, because settings from a file can become part of a config.
 """
 
 import inspect
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from hashlib import sha1
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.source_code import list_sources
+from genreclf.source_code import LIBRARIES
 
 OURS = ("genreclf.models", "genreclf.audio")  # whose exported classes are safe to build
-LIBRARIES = ("genreclf", "torch", "torchmetrics", "pytorch_lightning")  # not the user's own code
 REMOTE_CODE = "transformers_modules"  # where transformers puts code that comes with a model
 TARGET, ARGUMENTS, PARTIAL = "_target_", "_args_", "_partial_"  # as in Hydra's configs
 IGNORED = ("_convert_", "_recursive_")  # likewise; values are always plain and built first
@@ -224,36 +220,3 @@ def _explain_import(target: str, error: Exception) -> str:
 def is_own(kind: type) -> bool:
     """Whether a class is not part of genreclf."""
     return kind.__module__.partition(".")[0] != "genreclf"
-
-
-def identify_code(kind: Any) -> Any:
-    """Identify the code of a class or function that is not part of genreclf.
-
-    Returns:
-        Its `version`, if it or a base class outside genreclf declares one. Otherwise a digest of
-        the source files of the class, of its bases in the same package, and of the modules of the
-        user that these import (`list_sources`), so that results of code that has changed since are
-        not taken for its own.
-
-    Raises:
-        InputError: neither a version nor a source file exists.
-    """
-    bases = [each for each in getattr(kind, "__mro__", [kind]) if each is not object]
-    own = [each for each in bases if each.__module__.partition(".")[0] not in LIBRARIES]
-    for each in own:
-        if "version" in getattr(each, "__dict__", {}):
-            return each.version
-    package = kind.__module__.partition(".")[0]
-    modules = {each.__module__ for each in own if each.__module__.partition(".")[0] == package}
-    sources: dict[str, Path] = {}
-    try:
-        for name in modules:
-            file = Path(str(inspect.getsourcefile(sys.modules[name])))
-            sources |= list_sources(name, file, LIBRARIES)
-        digest = sha1(b"".join(sources[name].read_bytes() for name in sorted(sources)))
-    except (TypeError, OSError):
-        raise InputError(
-            f"{kind.__module__}.{kind.__qualname__}: no source file, so a change of the code "
-            "would go unnoticed; give it an attribute version = 1"
-        ) from None
-    return f"source {digest.hexdigest()}"

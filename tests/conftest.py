@@ -94,6 +94,9 @@ def musicnn_weights() -> Path:
     return locate_weights()
 
 
+NO_EPOCHS = ("model=svm", "model=linear", "phase=statistics_folds")
+
+
 @pytest.fixture
 def command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -126,7 +129,7 @@ def train(
         data = ["data=folder", f"data.root={music}", "data.duration=2.5", "report=false"]
         if not any(a.startswith("features=") for a in arguments):
             data += TINY
-        if not any(a.startswith("trainer.max_epochs") for a in arguments):
+        if not any(a.startswith(("trainer.max_epochs", *NO_EPOCHS)) for a in arguments):
             data.append("trainer.max_epochs=1")
         if not any(a.startswith(("data", "features", "experiment=best")) for a in arguments):
             data.append(f"store={shared}")

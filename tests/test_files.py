@@ -1,3 +1,5 @@
+import errno
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -39,6 +41,48 @@ def test_two_writers_of_a_file_do_not_meet(tmp_path: Path) -> None:
     plain.write_text("")
     assert path.stat().st_mode == plain.stat().st_mode, "as readable as any new file"
     assert sorted(tmp_path.iterdir()) == [path, plain]
+
+
+def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("gone.txt")
+    longest = "日" * 83 + ".txt"  # 253 bytes
+    for name in ("old.txt", "link.txt", "new/er/a.txt", longest):
+        files.check_writable(tmp_path / name, "file")
+        files.write_text(tmp_path / "b" / Path(name).name, "new")
+    assert (tmp_path / "old.txt").read_text() == "old"
+    assert not [each for each in tmp_path.rglob("*") if each.name.startswith(".")]
+
+
+def test_a_file_that_cannot_be_written_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: permissions alone do not say so of /proc, nor of a full disk."""
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
+    reasons = {
+        tmp_path: ": a folder; the name of a file is needed",
+        tmp_path / "pipe": ": a named pipe; the name of a file is needed",
+        Path("/dev/null"): ": a device; the name of a file is needed",
+        Path("/proc/a.txt"): " cannot be written (/proc: No such file or directory); choose anoth",
+        Path("/proc/new/a.txt"): " cannot be written (/proc/new: No such file or directory); ch",
+        tmp_path / "file" / "a": " cannot be written (Not a directory); choose another place",
+        tmp_path / "loop" / "a": " cannot be written (Too many levels of symbolic links); choose",
+        tmp_path / ("a" * 256): " cannot be written (File name too long); choose another place",
+        tmp_path / "a\0": "\\x00 cannot be written (embedded null byte); choose another place",
+    }
+    for path, reason in reasons.items():
+        with pytest.raises(InputError) as raised:
+            files.check_writable(path, "file")
+        assert str(raised.value).startswith(f"file={str(path).removesuffix(chr(0))}{reason}")
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(InputError, match=r"a cannot be written \(.*: No space left on device\)"):
+        files.check_writable(tmp_path / "a", "file")
 
 
 def test_json_keeps_what_it_can_and_turns_the_rest_into_null(tmp_path: Path) -> None:

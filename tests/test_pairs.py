@@ -151,7 +151,7 @@ def list_overrides(chosen: dict[str, str], music: Path, files: Path) -> list[str
         overrides += ["init=pretrained", "trainer.max_epochs=1"]
     else:
         overrides += [*FEATURES[chosen["features"]], f"normalise={chosen['normalise']}"]
-        overrides += [] if chosen["model"] == "svm" else ["trainer.max_epochs=1"]
+        overrides += [] if chosen["model"] in ("svm", "linear") else ["trainer.max_epochs=1"]
     if chosen["distillation"] == "embeddings":
         overrides += ["distillation=embeddings", f"distillation.path={files / 'embeddings.npz'}"]
     if chosen["trainer"] != "default":

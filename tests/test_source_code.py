@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from genreclf.source_code import list_sources
-from genreclf.trust import identify_code
+from genreclf.source_code import identify_code, list_sources
 
 FILES = {
     "own/__init__.py": "from own import unrelated\nWIDTH = 4\n",

@@ -17,7 +17,7 @@ import numpy as np
 from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
 from genreclf.audio.pool import Event, map_in_order
 from genreclf.audio.sound_files import DecodeError
-from genreclf.audio.workers import Decoding, Row, amplify, extract, extract_levels
+from genreclf.audio.workers import Decoding, Row, extract
 from genreclf.errors import InputError, report_own_failure
 
 CLIPS = 16  # per batch
@@ -52,41 +52,6 @@ def extract_in_order(
             yield from _compute_rows(features, some)
 
 
-def extract_levels_in_order(
-    paths: Iterable[str], features: Any, levels: Sequence[float], workers: int
-) -> Generator[np.ndarray | DecodeError, None, None]:
-    """Yield the features of each file in order as if it were louder or quieter.
-
-    Args:
-        paths: the files.
-        features: what is computed of each.
-        levels: dB by which a file is amplified each time.
-        workers: number of processes that decode, and compute features that are not batched.
-
-    Yields:
-        float32 (levels, bins, frames), or why a file has none.
-
-    Raises:
-        InputError: the processes do not start, or the features are not what they declare.
-    """
-    if not is_batched(features):
-        yield from map_in_order(
-            partial(extract_levels, features=features, levels=levels), paths, workers
-        )
-        return
-    decoded = map_in_order(partial(extract, features=choose_work(features)), paths, workers)
-    with contextlib.closing(decoded):
-        for row in decoded:
-            if isinstance(row, str | DecodeError):
-                yield DecodeError(str(row))
-                continue
-            (waveform, rate), _ = row
-            clips = [(each, rate) for each in amplify(waveform, levels)]
-            computed = _compute_batch(features, clips)
-            failed = (each for each in computed if isinstance(each, DecodeError))
-            yield next(failed, None) or np.stack([*map(np.asarray, computed)])
-
-
 def _tell(row: Any) -> Row:
     return str(row) if isinstance(row, DecodeError) else row
 
@@ -94,7 +59,7 @@ def _tell(row: Any) -> Row:
 def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
     """Compute the rows of what `extract` gave for `Decoding`."""
     clips = [each[0] for each in decoded if isinstance(each, tuple)]
-    computed = iter(_compute_batch(features, clips))
+    computed = iter(compute_clips(features, clips))
     for each in decoded:
         if not isinstance(each, tuple):
             yield _tell(each)
@@ -114,7 +79,7 @@ def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
     if not is_batched(features):
         return [*events]
     clips = [event.value.features for event in events if not event.ended]
-    computed, found = iter(_compute_batch(features, clips)), []
+    computed, found = iter(compute_clips(features, clips)), []
     for event in events:
         if event.ended:
             found.append(event)
@@ -125,7 +90,7 @@ def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:
     return found
 
 
-def _compute_batch(
+def compute_clips(
     features: Any, clips: Sequence[tuple[np.ndarray, int]]
 ) -> list[np.ndarray | DecodeError]:
     """Compute the features of clips: waveforms (samples,) and their sample rates.

@@ -12,7 +12,8 @@ from typing import Any
 from genreclf.audio.features import KINDS
 from genreclf.audio.settings import list_changed_settings, list_settings
 from genreclf.errors import InputError
-from genreclf.trust import OURS, build_part, identify_code, is_own, refuse_interpolations
+from genreclf.source_code import identify_code
+from genreclf.trust import OURS, build_part, is_own, refuse_interpolations
 
 
 def describe_features(features: Any) -> dict[str, Any]:

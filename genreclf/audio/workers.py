@@ -1,6 +1,6 @@
 """What worker processes do: decode audio files and compute their features."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from genreclf.audio import decode
+from genreclf.audio.checks import SILENCE
 from genreclf.audio.own_features import NotFiniteError, compute_features
 from genreclf.audio.processes import lift_limits
 from genreclf.audio.sound_files import DecodeError
@@ -17,6 +18,8 @@ from genreclf.protocols import Features
 from genreclf.trust import is_own
 
 LONGEST = 24 * 3600.0  # s, after which a file is read no further: some damaged ones never end
+LEVELS = (0.0, -10.0, 10.0, -20.0, 20.0)  # dB, of the variants of a file
+NARROW = 8000  # Hz, the sample rate that the last variant is limited to
 ABSURD = 1e4  # a peak that no audio has, where 1 is full scale
 
 Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
@@ -77,39 +80,60 @@ def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float,
     return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
 
 
-def extract_levels(
-    path: str, features: Features, levels: Sequence[float]
-) -> Generator[None, None, np.ndarray]:
-    """Compute the features of a file as if it were louder or quieter.
+def extract_item(
+    item: tuple[str, int | None], features: Features | Decoding, compared: Features
+) -> Any:
+    """Compute `extract_query` of a numbered file, or `compared` alone of one without a number."""
+    path, number = item
+    return extract(path, compared) if number is None else extract_query(path, features, compared)
+
+
+def extract_query(
+    path: str, features: Features | Decoding, compared: Features
+) -> Generator[None, None, tuple[Any, np.ndarray]]:
+    """Compute the features of each variant of a file, and others of the file itself.
 
     Args:
-        path: the file.
-        features: what is computed.
-        levels: dB by which it is amplified each time.
+        path: the file; it is decoded once.
+        features: what is computed of each of `make_variants`.
+        compared: what else is computed.
 
     Yields:
-        None after each level.
+        None after each variant.
 
     Returns:
-        float32 (levels, bins, frames).
+        float32 (variants, bins, frames), or waveform and rate for `Decoding`; and the other
+        features (bins, frames).
 
     Raises:
         DecodeError: the file has no features; the message says why, without the path.
         InputError: the features are not what they declare; the message names the file.
     """
     with _explain_failure():
-        waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
+        longest = max(features.duration, compared.duration)
+        waveform, rate = decode.read_audio(path, None, longest)
+        clip, others = (
+            decode.resample(waveform[: int(kind.duration * rate)], rate, kind.sample_rate)
+            for kind in (features, compared)
+        )
+    if np.abs(clip[0]).max() < SILENCE:  # sound may begin later
+        raise DecodeError("silent: no sample above -80 dB of full scale")
+    computed = _compute(compared, *others, path)
+    yield
+    if isinstance(features, Decoding):
+        return clip, computed
     rows = []
-    for scaled in amplify(waveform, levels):
-        rows.append(_compute(features, scaled, rate, path))
+    for variant in make_variants(*clip):
+        rows.append(_compute(features, *variant, path))
         yield
-    return np.stack(rows)
+    return np.stack(rows), computed
 
 
-def amplify(waveform: np.ndarray, levels: Sequence[float]) -> Iterator[np.ndarray]:
-    """Yield a waveform amplified by each of some levels in dB."""
-    for level in levels:
-        yield waveform * np.float32(10 ** (level / 20))
+def make_variants(waveform: np.ndarray, rate: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield a waveform at each of `LEVELS`, and without what a sample rate of 8 kHz would lack."""
+    for level in LEVELS:
+        yield waveform * np.float32(10 ** (level / 20)), rate
+    yield decode.resample(*decode.resample(waveform, rate, min(rate, NARROW)), rate)
 
 
 def extract_windows(

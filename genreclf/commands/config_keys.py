@@ -98,7 +98,7 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
     known: Any = OmegaConf.to_container(compose_known(hydra_config))
     names = list_keys(known)
     phases = [f"{PHASES}.{phase}" for phase in _list_phases(plain)]
-    interpolated = set(_list_interpolated_keys(plain))
+    interpolated = set(list_interpolated_keys(plain))
     explained: list[str] = []
     for key in list_keys(plain):
         reason = explain_refusal(key)
@@ -158,7 +158,7 @@ def suggest_key(key: str, known: list[str]) -> str:
     return ""
 
 
-def _list_interpolated_keys(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+def list_interpolated_keys(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """List the keys that values refer to, as in `${key}` or `${oc.select:key,0}`.
 
     Args:
@@ -176,10 +176,10 @@ def _list_interpolated_keys(node: Any, path: tuple[str, ...] = ()) -> Iterator[s
                 yield ".".join([*(path[: len(path) - dots] if dots else ()), key])
     elif isinstance(node, dict):
         for name, child in node.items():
-            yield from _list_interpolated_keys(child, (*path, str(name)))
+            yield from list_interpolated_keys(child, (*path, str(name)))
     elif isinstance(node, list):
         for position, child in enumerate(node):
-            yield from _list_interpolated_keys(child, (*path, str(position)))
+            yield from list_interpolated_keys(child, (*path, str(position)))
 
 
 def _is_interpolated(key: str, interpolated: set[str]) -> bool:

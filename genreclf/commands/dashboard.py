@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from genreclf.errors import InputError, format_error
-from genreclf.files import write_json
+from genreclf.files import check_writable, write_json
 from genreclf.training.wandb import CONFUSION, ROC
 
 try:
@@ -38,6 +38,8 @@ RUNS = 100  # shown by a panel; the grid has 54
 
 def run(config: DictConfig) -> None:
     """Save the workspace in W&B and print its URL, or write it to a file and print its path."""
+    if config.file is not None:
+        check_writable(Path(config.file), "file")
     entity = config.entity or (_find_default_entity() if config.file is None else "")
     workspace = make_workspace(entity, config.project, config.name, config.group, config.job_type)
     if config.file is None:

@@ -22,7 +22,7 @@ from genreclf.evaluation import runs
 from genreclf.training import launch
 
 if TYPE_CHECKING:
-    from genreclf.training.build import Parts  # imports PyTorch
+    from genreclf.training.parts import Parts  # imports PyTorch
 
 TRAIN, REUSE, FAILED = "train", "reuse", "failed: "  # what a process says to the others
 

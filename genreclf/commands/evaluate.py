@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf import files
 from genreclf.audio import Precomputed
 from genreclf.audio.descriptions import identify_features
+from genreclf.commands.config_use import check_used_to_evaluate, check_used_to_load
 from genreclf.commands.identity import DIGITS
 from genreclf.commands.instantiation import instantiate
 from genreclf.commands.run_folder import set_output_folder
@@ -40,6 +41,8 @@ EVALUATION = "evaluation.json"
 
 def run(config: DictConfig) -> None:
     """Run the command: write evaluation.json and predictions.csv; print the path of the first."""
+    check_used_to_evaluate(config)
+    check_used_to_load(config)
     trained = _load_model(config)
     dataset = instantiate(config.data)
     features = _choose_features(trained, dataset)

@@ -56,6 +56,7 @@ def run(config: DictConfig) -> None:
         raise InputError(
             f"folder={folder}: it already has another {CARD}; choose an empty or new folder"
         )
+    files.check_writable(folder / WEIGHTS, "folder" if config.folder else "outputs")
     notes = _keep_notes(folder / CARD)
     checkpoint = read_checkpoint(path)
     predictions = finished.predictions

@@ -3,13 +3,13 @@
 import _thread
 import errno
 import importlib
-import itertools
 import os
 import re
 import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from genreclf.commands.arguments import (
+    UsageError,
+    arrange_arguments,
+    check_arguments,
+    drop_plus,
+)
 from genreclf.commands.config_keys import check_keys
 from genreclf.commands.config_types import check_types
 from genreclf.commands.feature_parts import expand_parts
@@ -45,20 +51,9 @@ from genreclf.training import launch
 from genreclf.trust import find_targets, list_own_targets
 
 CONF = "pkg://genreclf.conf"
-# Flags of genreclf study: --status sets status=true. Two of them create no output folder.
-FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}
-TAKE_A_VALUE = (  # options of Hydra
-    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
-    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
-)
-OPTIONS = (  # all long options: Hydra's, which may be shortened, and ours
-    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
-    *("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir"),
-    *("--experimental-rerun", "--info", *(f"--{flag}" for flag in FLAGS)),
-)
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
 
@@ -103,13 +98,13 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     register_sweeper()
     register_launcher()
     try:
+        check_arguments(arguments)
         arguments = quote_paths(arguments, config_name)
     except InputError as error:
-        _fail(str(error))
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     if name == "train" and {"-m", "--multirun"} & set(arguments):
         arguments = add_sweep_settings(arguments)
-    _refuse_dashes(arguments)
-    sys.argv = [f"genreclf {name}", *_arrange_arguments(arguments)]
+    sys.argv = [f"genreclf {name}", *arrange_arguments(arguments)]
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
@@ -129,7 +124,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
     try:
         hydra.main(CONF, config_name, version_base="1.3")(task)()
     except USER_ERRORS as error:
-        plain = _drop_plus(str(error), arguments)
+        plain = drop_plus(str(error), arguments)
         if plain != arguments:
             run(name, config_name, plain)
             return
@@ -143,11 +138,12 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
             raise
         _fail(f"hydra/launcher: {explain_error(error)}")
     except OSError as error:
-        if error.errno is None or error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS and not _is_about_new_folder(error):
             raise
         place = f"{error.filename}: " if error.filename else ""
         _fail(
-            f"{place}{os.strerror(error.errno)}; correct that, or choose another place: outputs=..."
+            f"{place}{os.strerror(error.errno or 0)}; correct that, or choose another place: "
+            "outputs=..."
         )
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues from here", 130)
@@ -183,44 +179,6 @@ def prepare_job(name: str, config: DictConfig) -> None:
     _quiet_lightning()
 
 
-def _arrange_arguments(arguments: list[str]) -> list[str]:
-    """Turn our flags into overrides, and move Hydra's options to the front, where it wants them."""
-    for flag, settings in FLAGS.items():
-        if f"--{flag}" in arguments:
-            others = (text for text in arguments if text != f"--{flag}")
-            arguments = [*others, f"{flag}=true", *settings]
-    options, overrides, rest = [], [], iter(arguments)
-    for text in rest:
-        if text.startswith("-"):
-            options += [text, *itertools.islice(rest, int(text in TAKE_A_VALUE))]
-        else:
-            overrides.append(text)
-    return options + overrides
-
-
-def _refuse_dashes(arguments: list[str]) -> None:
-    """Refuse --model x, where model=x is meant, and an empty path; exit with status 2."""
-    for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        option, _, value = text.partition("=")
-        if option in ("--config-dir", "-cd") and not (value or following):
-            _fail(f"{option}: the path is empty; the current folder is .", 2)
-        if not text.startswith("--") or any(each.startswith(option) for each in OPTIONS):
-            continue
-        if not value and following and not following.startswith("-") and "=" not in following:
-            value = following
-        key = option.strip("-").replace("-", "_")
-        _fail(f"there is no option {option}; settings have no dashes: {key}={value or '...'}", 2)
-
-
-def _drop_plus(message: str, arguments: list[str]) -> list[str]:
-    """Drop the + before a key that exists already: Hydra refuses it, and `+key=1` is clear."""
-    known = re.search(r"An item is already at '([^']+)'|Multiple values for ([\w@./]+)\.", message)
-    if not known:
-        return arguments
-    start = f"+{known[1] or known[2]}="
-    return [text[1:] if text.startswith(start) else text for text in arguments]
-
-
 def _stop_idle_workers() -> None:
     """Stop the idle workers of hydra/launcher=joblib: a study would wait minutes for them."""
     if "hydra_plugins.hydra_joblib_launcher._core" in sys.modules:
@@ -238,6 +196,12 @@ def _quiet_lightning() -> None:
         "Glyph .* missing from font.*",  # figures show a box; a run has hundreds of these lines
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def _is_about_new_folder(error: OSError) -> bool:
+    """Whether a folder could not be created: /proc then says that it does not exist."""
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(error.errno) and frames[-1] in ("mkdir", "makedirs")
 
 
 def _fail(message: str, status: int = 1) -> None:
@@ -263,6 +227,10 @@ def _check_mode(name: str, hydra_config: Any) -> None:
         raise InputError(f"hydra/sweeper={sweeper} is for a sweep: add -m")
     from genreclf.evaluation.runs import get_key  # imports NumPy
 
+    for text in hydra_config.overrides.hydra:
+        key = get_key(text).replace("/", ".")
+        if key.startswith("hydra.launcher") or re.match(r"hydra\.sweeper\.(?!params\b)", key):
+            raise InputError(f"{text} is for a sweep: add -m")
     given = [get_key(text) for text in hydra_config.overrides.task]
     if swept := [key for key in hydra_config.sweeper.params or {} if key not in given]:
         raise InputError(f"phase={choices.get('phase')} is a sweep over {', '.join(swept)}: add -m")

@@ -32,7 +32,8 @@ from genreclf.commands.compose import (
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PLACES
 from genreclf.files import digest_values
-from genreclf.trust import identify_code, import_target, list_own_targets
+from genreclf.source_code import identify_code
+from genreclf.trust import import_target, list_own_targets
 
 DIGITS = 8
 BY_CONTENT = ("data", "features")  # groups that the digest of the data covers

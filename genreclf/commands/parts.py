@@ -10,8 +10,8 @@ from genreclf.commands.config_use import check_used
 from genreclf.commands.instantiation import instantiate
 from genreclf.data import Oversampling
 from genreclf.errors import InputError
-from genreclf.training.build import Parts
 from genreclf.training.debug import limit_parts
+from genreclf.training.parts import Parts
 from genreclf.trust import list_code
 
 SETTINGS = (  # passed on to the parts unchanged
@@ -74,7 +74,7 @@ def make_parts(config: DictConfig) -> Parts:
         frozen=plain["init"].get("frozen") or [] if "init" in plain else [],
         **{name: plain[name] for name in SETTINGS},
     )
-    check_used(parts.make_model(classes=2))
+    check_used(config, parts.make_model(classes=2))
     return limit_parts(parts, **config.debug) if "debug" in config else parts
 
 

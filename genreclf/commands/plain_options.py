@@ -5,6 +5,7 @@ gives them.
 """
 
 import argparse
+import logging
 import os
 import re
 import signal
@@ -16,12 +17,22 @@ from pathlib import Path
 from genreclf.errors import InputError
 
 FEW = 8  # files, for which workers need not have imported librosa, which few features use
-SAME_NAMES = ("checkpoint", "device", "map", "outputs")  # as options and as keys of the config
+OPTIONS = {  # by the keys of the config that stand for them in messages
+    **{name: name for name in ("checkpoint", "device", "map", "outputs", "overlap", "threshold")},
+    "data.root": "library",
+    "store": "outputs",
+}
 
 
 def run_command(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Run a command, and report in one line what ends it; returns the exit status."""
+    """Run a command, and report in one line what ends it; returns the exit status.
+
+    Warnings are lines on standard error. Messages name the options that the user has typed.
+    """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    log, handler = logging.getLogger("genreclf"), logging.StreamHandler()
+    handler.format = lambda record: f"genreclf: {_name_flags(record.getMessage(), vars(options))}"
+    log.addHandler(handler)
     try:
         return run(options)
     except InputError as error:
@@ -34,6 +45,7 @@ def run_command(run: Callable[[argparse.Namespace], int], options: argparse.Name
         print("genreclf: interrupted", file=sys.stderr)
         return 130
     finally:
+        log.removeHandler(handler)
         signal.signal(signal.SIGTERM, before)
 
 
@@ -44,8 +56,9 @@ def _name_flags(text: str, options: Iterable[str]) -> str:
         lambda found: " ".join(f"--trust {name}" for name in found[1].split(",")),
         text,
     )
-    names = "|".join(name for name in SAME_NAMES if name in options)
-    return re.sub(rf"(?<![\w./-])({names})=(?=\S)", r"--\1 ", text)
+    keys = "|".join(re.escape(key) for key, option in OPTIONS.items() if option in options)
+    text = re.sub(rf"(?<![\w./-])({keys})=(?=\S)", lambda found: f"--{OPTIONS[found[1]]} ", text)
+    return re.sub("^data\\.root: ", "--library: ", text) if "library" in options else text
 
 
 def locate_typed(typed: str) -> str:

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import read_runs
+from genreclf.files import check_writable
 from genreclf.report.groups import select_runs
 from genreclf.report.page import write_report
 from genreclf.report.study import write_study_report
@@ -23,5 +24,6 @@ def run(config: DictConfig) -> None:
     page, where = Path(config.page), config.where
     if isinstance(where, DictConfig):
         where = OmegaConf.to_container(where)
+    check_writable(page, "page")
     write_report(select_runs(read_runs(places), where), page)
     print(page)

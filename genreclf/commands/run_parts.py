@@ -20,7 +20,7 @@ from genreclf.evaluation.runs import RESULT
 from genreclf.trust import list_targets
 
 if TYPE_CHECKING:
-    from genreclf.training.build import Parts  # imports PyTorch
+    from genreclf.training.parts import Parts  # imports PyTorch
 
 STANDARD = ("torch.nn.Identity", "torchmetrics.classification.MulticlassAccuracy")  # our options
 

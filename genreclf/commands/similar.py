@@ -2,10 +2,9 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,24 +42,20 @@ def _search(options: argparse.Namespace) -> int:
     library = _open_library(locate_path(options.library), options)
     features = _build_features(library, options.trust)
 
-    from genreclf.audio.batches import extract_levels_in_order
     from genreclf.audio.cores import count_available_cores
     from genreclf.audio.sound_files import DecodeError
-    from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
+    from genreclf.data.similarity import search_library
 
-    standard, failed, cores = fit_standard(library), 0, count_available_cores()
-    write = WRITERS[options.format](files)
-    rows = extract_levels_in_order(files, features, LEVELS, min(len(files), cores))
-    with contextlib.closing(rows):
-        for path, row in zip(files, rows, strict=True):
-            if isinstance(row, DecodeError):
+    failed, write = 0, WRITERS[options.format](files)
+    answers = search_library(files, library, features, options.top, count_available_cores())
+    with contextlib.closing(answers):
+        for path, found in zip(files, answers, strict=True):
+            if isinstance(found, DecodeError):
                 failed += 1
                 is_folder = os.path.isdir(path)  # noqa: PTH112
-                write(path, "a folder; the path of a file is needed" if is_folder else str(row))
-                continue
-            levels = row[:, :, 0]
-            found = find_neighbours(path, library, standard, levels, options.top, cores)
-            write(path, _describe(found, library))
+                write(path, "a folder; the path of a file is needed" if is_folder else str(found))
+            else:
+                write(path, _describe(found, library))
             sys.stdout.flush()
     return 1 if failed else 0
 
@@ -73,27 +68,15 @@ def _open_library(path: Path, options: argparse.Namespace) -> "Library":
         return read_library(path)
     from genreclf.data import Files, Store
     from genreclf.data.build_store import plan_store, write_store
-    from genreclf.data.library import convert_store
+    from genreclf.data.library import convert_store, read_titles
     from genreclf.models import MusicnnEmbedding
 
     features: Any = MusicnnEmbedding()
-    with _log_to_stderr():
+    with contextlib.redirect_stdout(sys.stderr):  # progress bars: standard output is the answer's
         plan = plan_store(Files(path), features, outputs=options.outputs)
         known = plan.path.exists()
-        return convert_store(Store(plan.path) if known else write_store(plan, list_rejected=True))
-
-
-@contextlib.contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """Print the log and progress bars on standard error: standard output is for the answer."""
-    handler, log = logging.StreamHandler(), logging.getLogger("genreclf")
-    handler.setFormatter(logging.Formatter("genreclf: %(message)s"))
-    log.addHandler(handler)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        log.removeHandler(handler)
+        store = Store(plan.path) if known else write_store(plan, list_rejected=True)
+    return convert_store(store, read_titles(store, plan.tracks))
 
 
 def _build_features(library: "Library", trust: Sequence[str]) -> Any:
@@ -134,8 +117,8 @@ def _describe(found: Sequence["Neighbour"], library: "Library") -> list[ShownTra
     described = [
         {name: column[each.row] for name, column in library.texts.items()} for each in found
     ]
-    untitled = [texts for texts in described if not texts["title"] and texts["path"]]
-    tags = read_all_tags([texts["path"] for texts in untitled])  # a folder's store has no titles
+    untitled = [texts for texts in described if texts["path"] and not library.has_titles]
+    tags = read_all_tags([texts["path"] for texts in untitled])
     for texts, read in zip(untitled, tags, strict=True):
         texts["title"] = repair_text(read["title"])
     return [

@@ -9,6 +9,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from genreclf.commands.config_use import check_used_to_load
 from genreclf.commands.instantiation import instantiate
 from genreclf.errors import InputError
 from genreclf.figures import style
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 def run(config: DictConfig) -> None:
     """Run the command: write the drawing and print its path."""
+    check_used_to_load(config)
     features, trained = instantiate(config.features), None
     if config.checkpoint is not None:
         trained = load_any_checkpoint(

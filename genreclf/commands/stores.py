@@ -40,11 +40,21 @@ CHOOSE_FEATURES = (
 SPLITS_VERSION = 3  # raise when a split of this package gives other rows: its digest is cached
 
 
-def find_store(config: DictConfig, list_rejected: bool = False) -> Store | StorePlan:
+def find_store(config: DictConfig) -> Store | StorePlan:
     """Return the store if it exists, else a plan for building it.
 
+    Raises:
+        InputError: as `plan_config_store`.
+    """
+    plan = plan_config_store(config)
+    return write_store(plan) if isinstance(plan, StorePlan) and plan.path.exists() else plan
+
+
+def plan_config_store(config: DictConfig) -> Store | StorePlan:
+    """Return the store that `store=...` names, if it exists, else a plan of the dataset's store.
+
     If `store=...` names an existing store, the dataset is not needed. The config then takes over
-    the features of the store, unless the user chose some. `list_rejected` is as in `write_store`.
+    the features of the store, unless the user chose some.
 
     Raises:
         InputError: the named store holds other features than were chosen, or the dataset cannot be
@@ -57,27 +67,22 @@ def find_store(config: DictConfig, list_rejected: bool = False) -> Store | Store
         return accept_store(store, instantiate(config.features))
     dataset = instantiate(config.data)
     _adopt_duration(config, dataset)
-    plan = plan_store(
+    return plan_store(
         dataset,
         instantiate(config.features),
         outputs=config.outputs,
         path=config.store,
     )
-    return write_store(plan, None, list_rejected) if plan.path.exists() else plan
 
 
-def build_config_store(config: DictConfig, list_rejected: bool = False) -> Store:
+def build_config_store(config: DictConfig) -> Store:
     """The store that the config asks for, built if it is missing.
 
-    `list_rejected` is as in `write_store`.
-
     Raises:
-        InputError: as `find_store` and `write_store`.
+        InputError: as `plan_config_store` and `write_store`.
     """
-    store = find_store(config, list_rejected)
-    if isinstance(store, StorePlan):
-        store = write_store(store, config.workers, list_rejected)
-    return store
+    plan = plan_config_store(config)
+    return write_store(plan, config.workers) if isinstance(plan, StorePlan) else plan
 
 
 def _adopt_duration(config: DictConfig, dataset: Dataset) -> None:

@@ -5,7 +5,6 @@ overrides of its winner are passed on to the next phase. Finished runs are not r
 interrupted study resumes when it is started again.
 """
 
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -17,7 +16,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.audio.own_features import get_stored
 from genreclf.audio.processes import exit_with_parent
 from genreclf.commands import compose, hydra_app, study_overrides
 from genreclf.commands.instantiation import instantiate
@@ -26,12 +24,12 @@ from genreclf.errors import InputError
 from genreclf.evaluation.runs import get_key
 from genreclf.files import digest_values
 from genreclf.locks import hold_lock
-from genreclf.protocols import Dataset, DownloadableDataset, FeatureDataset, Features
+from genreclf.protocols import Dataset
 from genreclf.studies import status
 from genreclf.studies.ranking import find_weakest_genre
 from genreclf.studies.settings import TEST, StudySettings
 from genreclf.studies.study import STUDY, Phase, Study
-from genreclf.studies.sweep import count_points, find_exclusions, plan_phase
+from genreclf.studies.sweep import find_exclusions, plan_phase
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,9 @@ def run(config: DictConfig) -> None:
         return
     settings, study = study_overrides.read_study(config)
     if config.estimate:
-        print(_estimate(config, settings, study))
+        from genreclf.commands.study_estimate import estimate_study  # imports PyTorch
+
+        print(estimate_study(config, settings, study))
         return
     folder = _choose_folder(config)
     set_output_folder(folder)
@@ -197,64 +197,3 @@ def _run_sweep(command: list[str], file: str) -> None:
     print(f"\n{time.strftime('%F %T')} genreclf {shlex.join(command)}", flush=True)
     hydra_app.keep_interrupts()
     hydra_app.run("train", "config", command[1:])
-
-
-def _estimate(config: DictConfig, settings: StudySettings, study: Study) -> str:
-    """Estimate disk space and time, from the first run of each phase."""
-    from genreclf.studies.estimate import (
-        Workload,
-        count_tracks,
-        count_used_tracks,
-        describe_estimate,
-    )
-    from genreclf.training.speed import CLASSES, measure_training_speed  # imports PyTorch
-
-    dataset: Dataset = instantiate(config.data)
-    study.phases = [phase for phase in study.phases if phase.name != TEST]  # it trains nothing
-    runs, compared = {}, {}
-    for phase in study.phases:
-        sweep = compose.read_sweep(phase.name)
-        overrides = study_overrides.list_overrides(settings, study.overrides, phase.name, {})
-        runs[phase.name] = study_overrides.compose_first_run(phase.name, sweep, overrides)
-        with contextlib.suppress(InputError):  # not downloaded yet
-            excluded = find_exclusions(sweep, dataset)
-            sweep = {key: [t for t in texts if t not in excluded] for key, texts in sweep.items()}
-            phase.planned = count_points(sweep) * len(study.seeds)
-        compared |= dict.fromkeys(sweep.get("features", []))
-    last = runs[study.phases[-1].name]
-    if isinstance(dataset, FeatureDataset):
-        features, shape = [], next(dataset.rows()).shape
-    else:
-        shape = instantiate(last.features).shape
-        features = _make_features(config, dataset, list(compared))
-    archives = dataset.archives if isinstance(dataset, DownloadableDataset) else []
-    counts = count_tracks(dataset)
-    workload = Workload(
-        tracks=sum(counts),
-        used={
-            name: count_used_tracks(counts, first.tracks_per_genre) for name, first in runs.items()
-        },
-        archives=sum(float(entry.get("gib", 0)) for entry in archives),
-        features=features,
-        outputs=Path(str(config.outputs)),
-        workers=config.workers,
-        epochs={name: first.trainer.max_epochs for name, first in runs.items()},
-        speed=measure_training_speed(
-            instantiate(last.model, classes=CLASSES),
-            instantiate(last.optimizer),
-            last.batch_size,
-            shape,
-        ),
-        packed="packed" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
-        or "hydra/launcher=packed" in study_overrides.list_sweep_options(last),
-    )
-    return describe_estimate(study, workload)
-
-
-def _make_features(config: DictConfig, dataset: Dataset, compared: list[str]) -> list[Features]:
-    """Make the features that the study stores: those that it compares, or the one it uses."""
-    if not compared:
-        return [get_stored(instantiate(config.features))]
-    duration = f"data.duration={dataset.duration}"
-    runs = (compose.compose_run([text, duration]) for text in compared)
-    return [get_stored(instantiate(run.features)) for run in runs]

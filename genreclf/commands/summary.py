@@ -19,8 +19,10 @@ def run(config: DictConfig) -> None:
     file = Path(str(config.file))
     if file.suffix != ".csv":
         raise InputError(f"file={file}: its name must end in .csv; the tables go next to it")
-    found, page = runs.read_runs(places), file.with_suffix(".md")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    page = file.with_suffix(".md")
+    for path in (file, page):
+        files.check_writable(path, "file")
+    found = runs.read_runs(places)
     # Two calls at once would lose each other's lines.
     with hold_lock(file.with_name(f".{file.name}.lock"), "the same file", "file"):
         records = update_records(file, found)

@@ -1,3 +1,5 @@
+from .cross_validation import split_by_fold as split_by_fold
+from .cross_validation import split_kfold as split_kfold
 from .datamodule import StoreDataModule as StoreDataModule
 from .datasets import FMA as FMA
 from .datasets import GTZAN as GTZAN
@@ -12,8 +14,6 @@ from .sampling import EpochShuffle as EpochShuffle
 from .sampling import Oversampling as Oversampling
 from .splits import select_all_tracks as select_all_tracks
 from .splits import split_by_artist as split_by_artist
-from .splits import split_by_fold as split_by_fold
-from .splits import split_kfold as split_kfold
 from .splits import split_officially as split_officially
 from .splits import split_stratified as split_stratified
 from .store import Store as Store

@@ -18,7 +18,7 @@ from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.files import check_writable, format_path
 from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
@@ -59,9 +59,9 @@ def plan_store(
         path: path of the store; None for a name that depends on what it is made from.
 
     Raises:
-        InputError: features and dataset do not fit together, the dataset cannot be read, its tracks
-            cannot be used, for the reasons of `list_tracks`, or features of your own are not what
-            they declare.
+        InputError: features and dataset do not fit together, the store cannot be written, the
+            dataset cannot be read, its tracks cannot be used, for the reasons of `list_tracks`, or
+            features of your own are not what they declare.
     """
     brought = isinstance(dataset, FeatureDataset)
     check_features(features)
@@ -73,6 +73,10 @@ def plan_store(
     if brought and (check := getattr(dataset, "check_features", None)):
         check(features)
     stored, folder = get_stored(features), Path(str(outputs)) / "stores"
+    if path:
+        check_writable(Path(path), "store")
+    elif not any(folder.glob("*.h5")):  # a share that cannot be written may have the store
+        check_writable(folder / "digests.json", "outputs")
     tracks, contents = list_tracks(dataset, with_audio=not brought), None
     if not brought:
         cache = DigestCache(folder)

@@ -1,6 +1,7 @@
 """Divisions of rows in two, or into folds, with genres balanced and no artist on both sides.
 
-The functions in `splits` make parts of them. Artists are texts, one for each row of the store.
+`splits` and `cross_validation` make parts of them. Artists are texts, one for each row of the
+store.
 """
 
 import warnings

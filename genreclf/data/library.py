@@ -5,12 +5,16 @@ Embeddings are read in blocks, so a library may be larger than the memory.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genreclf.audio.tags import read_all_tags
+from genreclf.data.datasets.track import Track, repair_text
 from genreclf.data.store import Store
 from genreclf.errors import InputError
+from genreclf.files import format_path
 
 TEXTS = ("track_id", "path", "title", "artist", "album", "genre")
 BLOCK = 8192  # embeddings that are in memory at a time
@@ -28,6 +32,7 @@ class Library:
         features: what the embeddings are, from `describe_features`.
         identity: class, version and settings of these features, from `identify_features`.
         read_blocks: reads all embeddings in order, float32 (at most `BLOCK`, size).
+        has_titles: whether an empty title means that the tags have none.
     """
 
     name: str
@@ -37,9 +42,27 @@ class Library:
     features: Mapping[str, Any]
     identity: Mapping[str, Any]
     read_blocks: Callable[[], Iterator[np.ndarray]]
+    has_titles: bool = True
 
     def __len__(self) -> int:
         return len(self.durations)
+
+
+def read_titles(store: Store, tracks: Sequence[Track] = ()) -> list[str]:
+    """Return the title of each track of a store, which does not keep them.
+
+    Args:
+        store: the store.
+        tracks: those that it was made from. If the dataset has read their titles, they are not read
+            again.
+    """
+    known = {track.id: getattr(track, "title", None) for track in tracks}
+    titles = [known.get(track_id) for track_id in store.track_ids]
+    unread = [row for row, title in enumerate(titles) if title is None]
+    tags = read_all_tags([store.paths[row] for row in unread])
+    for row, found in zip(unread, tags, strict=True):
+        titles[row] = repair_text(found["title"])
+    return [title or "" for title in titles]
 
 
 def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
@@ -47,7 +70,7 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
 
     Args:
         store: the store.
-        titles: title of each track; None if they are not known.
+        titles: title of each track; None if they have not been read.
 
     Raises:
         InputError: its features have more than one frame.
@@ -58,7 +81,7 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
     count = len(store)
     starts = range(0, count, BLOCK)
     texts = {
-        "track_id": store.track_ids,
+        "track_id": [*map(restore_id, store.track_ids, store.paths)],
         "path": store.paths,
         "title": list(titles or [""] * count),
         "artist": store.artists,
@@ -76,7 +99,24 @@ def convert_store(store: Store, titles: Sequence[str] | None = None) -> Library:
             store.read_features(range(start, min(start + BLOCK, count)))[:, :, 0]
             for start in starts
         ),
+        titles is not None,
     )
+
+
+def restore_id(track_id: str, path: str) -> str:
+    r"""Spell the id of a track as its path, if it is the end of the path with characters escaped.
+
+    `data=files` makes ids valid text, such as `caf\xe9.mp3`; bytes of a path are kept as they are.
+    """
+    if "\\" not in track_id:
+        return track_id
+    end = "/".join(Path(path).parts[-1 - track_id.count("/") :])
+    return end if track_id in (format_path(end), escape_bytes(end)) else track_id
+
+
+def escape_bytes(text: str) -> str:
+    r"""Make a text valid UTF-8: bytes of a path that are not become escapes, such as `\udce9`."""
+    return text.replace("\0", "").encode(errors="backslashreplace").decode()
 
 
 def explain_frames(bins: int, frames: int) -> str:

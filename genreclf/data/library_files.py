@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genreclf.data.library import TEXTS, Library, convert_store
+from genreclf.data.library import TEXTS, Library, convert_store, escape_bytes, restore_id
 from genreclf.data.library_formats import (
     VERSION,
     Content,
@@ -30,27 +30,22 @@ from genreclf.data.library_formats import (
 )
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.files import check_writable, describe_path, explain_irregular, format_path
 
 SUFFIXES = (".parquet", ".npz")
 
 
-def check_writable(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Check that a file of embeddings can be written, and that what this needs is installed.
 
     Raises:
-        InputError: the name has another ending, it is a folder, the folder of the file cannot be
-            written to, or pyarrow is missing.
+        InputError: the name has another ending, the file cannot be created, or pyarrow is missing.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"file={format_path(path)}: its name has to end in .parquet or .npz")
-    if path.is_dir():
-        raise InputError(f"file={format_path(path)}: a folder; the name of a file is needed")
-    existing = next(place for place in path.absolute().parents if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"file={format_path(path)}: {format_path(existing)} is not writable")
     if path.suffix.lower() == ".parquet":
         import_parquet(path)
+    check_writable(path, "file")
 
 
 def write_library(path: Path, library: Library) -> None:
@@ -65,7 +60,7 @@ def write_library(path: Path, library: Library) -> None:
         "identity": library.identity,
     }
     text = json.dumps(described)
-    columns = {name: [_escape(each) for each in library.texts[name]] for name in TEXTS}
+    columns = {name: [escape_bytes(each) for each in library.texts[name]] for name in TEXTS}
     if path.suffix.lower() == ".parquet":
         write_parquet(path, library, columns, text)
     else:
@@ -79,9 +74,9 @@ def read_library(path: Path) -> Library:
         InputError: there is no such file, it is damaged, `genreclf embed` did not write it or wrote
             it in another version, it has no tracks, or pyarrow is missing.
     """
-    if not path.is_file():
-        what = "not a file" if path.exists() else "no such file or folder"
-        raise InputError(f"{format_path(path)}: {what}")
+    if fault := explain_irregular(path):
+        is_missing = describe_path(path)[0] == "missing"
+        raise InputError(f"{format_path(path)}: {fault}{' or folder' * is_missing}")
     suffix = path.suffix.lower()
     if suffix == ".h5":
         return convert_store(Store(path))
@@ -98,7 +93,8 @@ def _check_content(path: Path, content: Content) -> Library:
         raise describe_damage(path, "columns of different lengths")
     if not len(content.durations):
         raise InputError(f"{format_path(path)}: no tracks in it")
-    content.texts["path"] = [_restore(each) for each in content.texts["path"]]
+    paths = content.texts["path"] = [_restore(each) for each in content.texts["path"]]
+    content.texts["track_id"] = [*map(restore_id, content.texts["track_id"], paths)]
     return Library(
         format_path(path),
         content.texts,
@@ -117,13 +113,8 @@ def _check_blocks(path: Path, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarr
         yield block.astype(np.float32, copy=False)
 
 
-def _escape(text: str) -> str:
-    """Make a text valid UTF-8; bytes of a path that are not become escapes."""
-    return text.replace("\0", "").encode(errors="backslashreplace").decode()
-
-
 def _restore(path: str) -> str:
-    """Undo `_escape` for a path, unless there is a file of exactly that name."""
+    """Undo `escape_bytes` for a path, unless there is a file of exactly that name."""
     if "\\udc" not in path or os.path.lexists(path):
         return path
     return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), path)

@@ -1,9 +1,7 @@
 """Finds the same recording twice in a store: encoded differently, louder, or cut by some seconds.
 
-Compared is how the levels of frequency bands change over time, relative to each frame's mean:
-loudness does not matter, nor what all music has in common. Candidates have similar correlations
-between bands, whatever the time; of them, those pairs are near-duplicates whose changes agree at
-one shift in time, and at no other.
+Candidates have similar correlations between bands, whatever the time. Of them, those pairs are
+near-duplicates whose `recordings.Changes` agree.
 
 Measured on 180 clips of 30 s, as `features=mel`, and copies of 30 of them: MP3, Opus and AAC from
 64 kbit/s, copies that begin 3.4 to 14 s later and copies 20 dB quieter are found in 205 of 210
@@ -21,23 +19,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from genreclf.data.recordings import AGREEING, Changes, compute_changes, measure_agreement
 from genreclf.data.store import Store
-from genreclf.data.summaries import average_bands, expand_waveform, trim_padding
 from genreclf.errors import InputError, format_error
 from genreclf.files import digest_values, locate_cache, read_json, write_json
 from genreclf.locks import hold_lock
 
-VERSION = 2
-STEPS = 430  # in time, about; 30 s of `features=mel` have 1,292 frames
-TREND = 25  # steps over which slow changes are averaged, to be subtracted
-PEAK = 4  # steps to either side of the best shift that count as the same shift
+VERSION = 3
 SIMILAR = 0.35  # cosine of the whitened correlations between bands, of candidates
 FEW = 100  # rows of which all pairs are candidates: too few to know what is usual
-AGREEING = 0.6  # of near-duplicates
 SHRINKAGE = 0.35
 BLOCK = 1024  # rows whose similarities to all others are in memory at a time
 LEAST = 8, 64  # bins and frames
-LEAST_STEPS = 30  # of rows that can be distinguished, without their padding
 CACHED = 2000  # rows whose changes are kept in memory, at most 110 KB each
 MANY = 2000  # rows, for which the log says what takes time; a waveform of 30 s takes 10 ms
 log = logging.getLogger(__name__)
@@ -124,7 +117,7 @@ def _compare_rows(store: Store) -> list[NearDuplicate]:
         log.info("looking for the same recording twice among %d tracks", len(store))
 
     @lru_cache(CACHED)
-    def read(row: int) -> np.ndarray:
+    def read(row: int) -> Changes:
         return compute_changes(store.read_features([row])[0])
 
     found = []
@@ -136,70 +129,59 @@ def _compare_rows(store: Store) -> list[NearDuplicate]:
     return sorted(found, key=lambda pair: -pair.agreement)
 
 
-def compute_changes(row: np.ndarray) -> np.ndarray:
-    """Compute how levels (bins, frames) change: float32 (bands, steps) without mean and trend."""
-    whole = expand_waveform(row)
-    factor = max(1, whole.shape[1] // STEPS)  # whatever the length of what is not padding
-    levels = average_bands(trim_padding(whole))
-    steps = levels.shape[1] // factor
-    levels = levels[:, : steps * factor].reshape(len(levels), steps, factor).mean(axis=2)
-    levels = levels - levels.mean(axis=0)
-    width = min(TREND, steps)
-    padded = np.pad(levels, ((0, 0), (width // 2 + 1, width - 1 - width // 2)), mode="edge")
-    sums = np.cumsum(padded, axis=1, dtype=np.float64)
-    return (levels - (sums[:, width:] - sums[:, :-width]) / width).astype(np.float32)
+def _list_candidates(rows: int, read: Callable[[int], Changes]) -> Iterable[tuple[int, int]]:
+    """List pairs of rows whose whitened correlations between bands are similar.
+
+    Each row is compared with all that have its bands, and maybe higher ones.
+    """
+    if rows <= FEW:
+        yield from combinations(range(rows), 2)
+        return
+    widths, products, bands = np.empty(rows, int), list[np.ndarray](), 0
+    for row in range(rows):
+        levels, widths[row] = read(row)
+        bands, steps = levels.shape
+        products.append((levels @ levels.T / steps)[np.triu_indices(bands)])
+    for width in np.unique(widths).tolist():
+        blocks = (np.stack(products[start : start + BLOCK]) for start in range(0, rows, BLOCK))
+        white = _whiten(np.concatenate([_correlate_bands(each, bands, width) for each in blocks]))
+        places = np.flatnonzero(widths == width)
+        for some in np.array_split(places, -(-len(places) // BLOCK)):
+            similar = white[some] @ white.T > SIMILAR
+            # A pair of the same width would be found from both sides.
+            similar &= (widths > width) | ((widths == width) & (np.arange(rows) > some[:, None]))
+            for place, other in np.argwhere(similar).tolist():
+                row = int(some[place])
+                yield min(row, other), max(row, other)
 
 
-def measure_agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Measure how well changes (bands, steps) agree at one shift, and at no other.
+def _correlate_bands(products: np.ndarray, bands: int, width: int) -> np.ndarray:
+    """Compute the correlations between bands, which no shift in time changes.
+
+    Args:
+        products: for each row, the upper triangle of the products of all bands, averaged over time.
+        bands: number of bands.
+        width: number of bands, from the lowest, that count.
 
     Returns:
-        `(highest - other) / (1 - other)`, where `highest` is the highest correlation at any shift
-        up to half of the steps and `other` the highest at another shift: repetitive music
-        correlates with itself, and with other music of its tempo, at many. 0 if either has fewer
-        than 30 steps, such as a clip that is silent but for a second.
+        float32 (rows, width * (width + 1) / 2), of changes relative to the mean of these bands.
     """
-    if min(first.shape[1], second.shape[1]) < LEAST_STEPS:
-        return 0.0
-    steps = max(first.shape[1], second.shape[1])
-    pair = [np.pad(each, ((0, 0), (0, steps - each.shape[1]))) for each in (first, second)]
-    spectra = [np.fft.rfft(each, 2 * steps, axis=1) for each in pair]
-    products = np.fft.irfft((spectra[0] * spectra[1].conj()).sum(axis=0), 2 * steps)
-    energy = [np.append(0, np.cumsum((each**2).sum(axis=0))) for each in pair]
-    shifts = np.arange(-(steps // 2), steps // 2 + 1)  # second[t] is compared with first[t + shift]
-    later, earlier = np.maximum(shifts, 0), np.maximum(-shifts, 0)
-    overlap = (energy[0][steps - earlier] - energy[0][later]) * (
-        energy[1][steps - later] - energy[1][earlier]
-    )
-    least = 0.1 * energy[0][-1] * energy[1][-1] + 1e-12  # lest a few steps decide
-    correlations = products[shifts] / np.sqrt(np.maximum(overlap, least))
-    best = int(correlations.argmax())
-    others = correlations[np.abs(np.arange(len(shifts)) - best) > PEAK]
-    other = max(0.0, float(others.max()))
-    return (float(correlations[best]) - other) / max(1 - other, 1e-6)
+    whole = np.empty((len(products), bands, bands), np.float32)
+    first, second = np.triu_indices(bands)
+    whole[:, first, second] = whole[:, second, first] = products
+    relative = np.eye(width, dtype=np.float32) - np.float32(1 / width)
+    covariance = relative @ whole[:, :width, :width] @ relative
+    variance = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0)
+    deviation = np.sqrt(variance) + 0.1 * np.sqrt(variance.mean(axis=1, keepdims=True)) + 1e-9
+    covariance /= deviation[:, :, None] * deviation[:, None]
+    return covariance[:, *np.triu_indices(width)]
 
 
-def _list_candidates(rows: int, read: Callable[[int], np.ndarray]) -> Iterable[tuple[int, int]]:
-    """List pairs of rows whose whitened correlations between bands are similar."""
-    if rows <= FEW:
-        return combinations(range(rows), 2)
-    described = np.stack([_correlate_bands(read(row)) for row in range(rows)])
-    described -= described.mean(axis=0)
+def _whiten(described: np.ndarray) -> np.ndarray:
+    """Standardise and whiten (rows, values), with shrinkage, and divide each row by its length."""
+    described = described - described.mean(axis=0)
     described /= described.std(axis=0) + 1e-6
-    variances, axes = np.linalg.eigh(described.T @ described / rows)
+    variances, axes = np.linalg.eigh(described.T @ described / len(described))
     shrunk = np.maximum(variances, 0) * (1 - SHRINKAGE) + SHRINKAGE
     white = described @ (axes / np.sqrt(shrunk)).astype(np.float32)
-    white /= np.linalg.norm(white, axis=1, keepdims=True) + 1e-9
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, rows, BLOCK):
-        similar = np.triu(white[start : start + BLOCK] @ white[start:].T > SIMILAR, 1)
-        first, second = np.nonzero(similar)
-        pairs += zip((first + start).tolist(), (second + start).tolist(), strict=True)
-    return pairs
-
-
-def _correlate_bands(changes: np.ndarray) -> np.ndarray:
-    """Compute the correlations between bands, float32 (size,), which no shift in time changes."""
-    deviation = changes.std(axis=1) + 0.1 * changes.std() + 1e-9
-    correlations = changes @ changes.T / changes.shape[1] / np.outer(deviation, deviation)
-    return correlations[np.triu_indices(len(changes))].astype(np.float32)
+    return white / (np.linalg.norm(white, axis=1, keepdims=True) + 1e-9)

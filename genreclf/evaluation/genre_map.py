@@ -9,7 +9,10 @@ A map names each genre with the labels that it stands for. As YAML:
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
@@ -40,7 +43,7 @@ def read_genre_map(given: GenreMap, labels: Sequence[str]) -> dict[str, list[str
 
     Args:
         given: a mapping of each genre to a label or several; the path of a YAML file of one; or
-            "fma" for musicnn's tags that correspond to genres of FMA.
+            "fma", in any case, for musicnn's tags that correspond to genres of FMA.
         labels: the labels of the model. Upper and lower case need not match.
 
     Returns:
@@ -52,11 +55,16 @@ def read_genre_map(given: GenreMap, labels: Sequence[str]) -> dict[str, list[str
     """
     if isinstance(given, Mapping):
         return _check_map(given, labels, "genre_map")
-    if str(given) == FMA:
+    if is_built_in(given):
         if "Electronic" in labels and "Hip-Hop" in labels and "International" in labels:
             raise InputError("map=fma: this model's genres are FMA's already; leave it out")
         return _check_map(TO_FMA, labels, "map=fma")
     return _check_map(_read_yaml(given), labels, f"map={given}")
+
+
+def is_built_in(given: GenreMap) -> bool:
+    """Whether a map is the built-in one, "fma", rather than a mapping or a file."""
+    return isinstance(given, str) and given.casefold() == FMA
 
 
 def _read_yaml(path: str | os.PathLike[str]) -> Any:
@@ -77,15 +85,33 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
         return found
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, build_mapping)
+    text = ""
     try:
-        return yaml.load(locate_path(path).read_text(encoding="utf-8-sig"), Loader)
+        text = locate_path(path).read_text(encoding="utf-8-sig")
+        return yaml.load(text, Loader)
+    except FileNotFoundError:
+        raise InputError(f"map={path}: no such file; {_suggest_file(Path(path))}") from None
     except OSError as error:
         raise InputError(f"map={path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
+        # What is opened and never closed is noticed later, maybe below the last line.
+        opened = re.search("flow|quoted", getattr(error, "context", None) or "")
+        mark = getattr(error, "context_mark" if opened else "problem_mark", None)
+        last = len(text.rstrip().splitlines())
+        place = f", line {min(mark.line + 1, last)}" if mark else ""
         reason = getattr(error, "problem", None) or error
         raise InputError(f"map={path}{place}: not YAML ({' '.join(str(reason).split())})") from None
+
+
+def _suggest_file(path: Path) -> str:
+    """Suggest a YAML file of the same folder, or the built-in map, with a similar name."""
+    known = {FMA: FMA}
+    with suppress(OSError):
+        files = (each for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml"))
+        known |= {each.stem.casefold(): str(each) for each in sorted(files)}
+    if near := difflib.get_close_matches(path.stem.casefold(), known, 1):
+        return f"did you mean {known[near[0]]}?"
+    return f"name a YAML file of your genres and the model's labels, or {FMA}"
 
 
 def _check_map(given: Any, labels: Sequence[str], where: str) -> dict[str, list[str]]:

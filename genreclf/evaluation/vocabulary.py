@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from genreclf.evaluation.genre_map import FMA, GenreMap, read_genre_map
+from genreclf.evaluation.genre_map import GenreMap, is_built_in, read_genre_map
 from genreclf.models.checkpoint import TrainedModel
 
 LEAST = 1e-12  # probability of a genre
@@ -82,4 +82,4 @@ class Vocabulary:
 def _name_map(given: GenreMap, count: int) -> str:
     if isinstance(given, Mapping):
         return f"{count} genres of your map"
-    return f"{count} genres of FMA" if str(given) == FMA else f"{count} genres of {given}"
+    return f"{count} genres of FMA" if is_built_in(given) else f"{count} genres of {given}"

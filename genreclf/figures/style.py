@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from genreclf.errors import InputError
-from genreclf.files import write_atomically
+from genreclf.files import check_writable, write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 DASHES = ("-", "--", "-.", ":")
@@ -42,14 +42,15 @@ def render_svg(figure: Figure) -> str:
 
 
 def choose_picture_path(chosen: str | None, default: Path) -> Path:
-    """Choose where to write a picture.
+    """Choose where to write a picture, and check that it can be written.
 
     Raises:
-        InputError: the suffix is not one of `SUFFIXES`.
+        InputError: the suffix is not one of `SUFFIXES`, or the file cannot be created.
     """
     path = Path(str(chosen)) if chosen else default
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"file={path}: its name must end in {', '.join(SUFFIXES)}")
+    check_writable(path, "file" if chosen else "outputs")
     return path
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.trust import identify_code, import_target, list_own_targets
+from genreclf.source_code import identify_code
+from genreclf.trust import import_target, list_own_targets
 
 
 def identify_own_code(model: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, str]:

@@ -28,6 +28,11 @@ def format_percent(value: float | None, digits: int = 2) -> str:
     )
 
 
+def format_parameters(count: int) -> str:
+    """Format a number of trainable parameters; a dash for a model without any, such as the SVM."""
+    return f"{count:,}" if count else NONE
+
+
 def format_points(value: float | None) -> str:
     """Format a difference of two shares in percentage points, with its sign."""
     return NONE if value is None else format_signed(100 * value)

@@ -80,6 +80,6 @@ def _make_row(tested: Tested, best: Tested) -> list[str]:
         gap,
         cells.format_fold_range(counts),
         str(cells.count_seeds(tested.runs)),
-        f"{tested.runs[0].result['params']:,}",
+        cells.format_parameters(tested.runs[0].result["params"]),
         cells.format_duration(average_runs(tested.runs, lambda result: result["seconds"])),
     ]

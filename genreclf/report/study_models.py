@@ -89,7 +89,7 @@ def _make_model_row(phase: Phase, point: Point | None, key: str) -> list[str]:
     printed = paper.MODELS.get(key)
     params = time = cells.NONE
     if point is not None and not cells.explain_missing(phase, point):
-        params = f"{point.runs[0].result['params']:,}"
+        params = cells.format_parameters(point.runs[0].result["params"])
         time = cells.format_training_time(point)
     return [
         cells.format_label(phase, point, printed.printed if printed else key),

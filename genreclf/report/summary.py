@@ -100,7 +100,7 @@ def _make_row(records: Sequence[RunRecord], best: Sequence[RunRecord]) -> TableR
         else cells.NONE,
         len({record.seed for record in records}),
         folds,
-        f"{first.parameters:,}",
+        cells.format_parameters(first.parameters),
         cells.format_range(record.epochs for record in records),
         cells.format_decimal(intervals.compute_mean([record.minutes for record in records]), 0),
         ", ".join(sorted({record.device for record in records if record.device})),

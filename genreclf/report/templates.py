@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from genreclf.data.audit import format_groups
+from genreclf.report.cells import format_parameters
 
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|~])")  # characters that Markdown would read as markup
 
@@ -22,4 +23,5 @@ def render_template(template: str, **values: Any) -> str:
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}"
     environment.filters["md"] = lambda text: MARKUP.sub(r"\\\1", " ".join(text.split()))
     environment.filters["format_groups"] = format_groups
+    environment.filters["format_parameters"] = format_parameters
     return environment.get_template(template).render(**values)

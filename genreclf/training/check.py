@@ -17,11 +17,12 @@ from genreclf.evaluation.metrics import LAST_EPOCH, check_metric, evaluate
 from genreclf.models import get_min_size, has_no_epochs
 from genreclf.training import process_group
 from genreclf.training.augmentation import check_augmentation
-from genreclf.training.build import Parts, check_size, list_classifier_settings, load_pretrained
+from genreclf.training.build import check_size, list_classifier_settings, load_pretrained
 from genreclf.training.callbacks import History, check_monitors, make_callbacks
 from genreclf.training.classifier import Classifier
 from genreclf.training.loggers import check_loggers
 from genreclf.training.metrics import check_numbers
+from genreclf.training.parts import Parts
 from genreclf.training.sources import digest_sources
 
 STANDARD = {"accuracy", "f1_macro"}  # metrics that every result has

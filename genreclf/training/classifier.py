@@ -13,20 +13,19 @@ from typing import Any, Self
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.distributions import Beta
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from genreclf.data.datamodule import Batch
-from genreclf.errors import InputError, describe_failure, find_own_line
+from genreclf.errors import InputError
 from genreclf.models.checkpoint import load_checkpoint
 from genreclf.models.model_files import FORMAT, read_checkpoint
-from genreclf.training.losses import CrossEntropy, compute_distillation_error
-from genreclf.training.metrics import F1Macro, compute_log_probabilities
-from genreclf.training.optimizers import check_schedule, keep_learning_rate
+from genreclf.training.losses import CrossEntropy, compute_distillation_error, compute_loss
+from genreclf.training.metrics import compute_log_probabilities, make_standard_metrics
+from genreclf.training.optimizers import configure_optimizer, keep_learning_rate
+from genreclf.training.targets import draw_mix, make_probabilities, mix
 
 
 class Classifier(pl.LightningModule):
@@ -96,11 +95,7 @@ class Classifier(pl.LightningModule):
         self.normalise = normalise or nn.Identity()
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.loss = loss or CrossEntropy()
-        if metrics is None:
-            metrics = {
-                "accuracy": MulticlassAccuracy(len(classes), average="micro", validate_args=False),
-                "f1_macro": F1Macro(len(classes)),
-            }
+        metrics = make_standard_metrics(len(classes)) if metrics is None else metrics
         if "loss" in metrics:
             raise InputError("metric.loss: this name is taken by the loss; choose another")
         collection = MetricCollection(dict(metrics))
@@ -163,59 +158,27 @@ class Classifier(pl.LightningModule):
             The logits (batch, classes) of the mixed clips; the labels (batch,) of the louder clip
             of each mix; the loss; and the squared error of the embeddings, None without targets.
         """
-        goal = self._make_goal(labels, targets)
-        if self.mixup:
-            alpha = torch.full((), float(self.mixup), device=features.device)
-            share = Beta(alpha, alpha, validate_args=False).sample()  # without waiting for a GPU
-            others = torch.randperm(len(labels), device=labels.device)
-            features = torch.lerp(features[others], features, share)
-            goal = torch.lerp(goal[others], goal, share)
-            targets = targets if targets is None else torch.lerp(targets[others], targets, share)
-            labels = torch.where(share >= 0.5, labels, labels[others])
-        if targets is None or self.embedding_head is None:
-            logits = self(features)
-            return logits, labels, self._compute_loss(logits, goal), None
-        logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
-        error = compute_distillation_error(
-            self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
-        )
-        return logits, labels, self._compute_loss(logits, goal), error
-
-    def _compute_loss(self, logits: Tensor, goal: Tensor) -> Tensor:
-        """Compute the loss to minimise, of targets (batch,) or (batch, classes).
-
-        Raises:
-            InputError: it takes no probabilities as targets, or is not one number.
-        """
-        try:
-            loss = self.loss(logits, goal)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if goal.ndim == 1 or isinstance(error, InputError | torch.OutOfMemoryError):
-                raise
-            what = (
-                "loss: with label_smoothing, mixup or soft labels, its targets are probabilities "
-                f"(batch, classes), which it does not take; it fails{find_own_line(error)}"
-            )
-            raise InputError(describe_failure(what, error)) from error
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            given = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise InputError(
-                f"loss: it gives {given} for a batch; one number is needed, such as the mean over "
-                "the batch (reduction: mean)"
-            )
-        return loss
-
-    def _make_goal(self, labels: Tensor, targets: Tensor | None) -> Tensor:
-        """Make the target of the loss: labels (batch,), or probabilities (batch, classes)."""
         soft = None
         if self.soft_share and targets is not None:
             soft = targets[:, -len(self.classes) :]
         if soft is None and not self.mixup and not self.label_smoothing:
-            return labels
-        goal = functional.one_hot(labels, len(self.classes)).float()
-        if soft is not None:
-            goal = torch.lerp(goal, torch.where(soft.isfinite(), soft, goal), self.soft_share)
-        return goal * (1 - self.label_smoothing) + self.label_smoothing / len(self.classes)
+            goal = labels
+        else:
+            shares = self.label_smoothing, self.soft_share
+            goal = make_probabilities(labels, len(self.classes), soft, *shares)
+        if self.mixup:
+            share, others = draw_mix(labels, self.mixup)
+            features, goal = mix(features, share, others), mix(goal, share, others)
+            targets = targets if targets is None else mix(targets, share, others)
+            labels = torch.where(share >= 0.5, labels, labels[others])
+        if targets is None or self.embedding_head is None:
+            logits = self(features)
+            return logits, labels, compute_loss(self.loss, logits, goal), None
+        logits, embedding = self.net(self.normalise(features).to(self.dtype), embedded=True)
+        error = compute_distillation_error(
+            self.embedding_head(embedding), targets[:, : self.embedding_head.out_features]
+        )
+        return logits, labels, compute_loss(self.loss, logits, goal), error
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the metrics of a batch."""
@@ -252,21 +215,10 @@ class Classifier(pl.LightningModule):
         """Make the optimizer and the scheduler."""
         if self._make_optimizer is None:
             raise ValueError("training needs an optimizer: Classifier(..., optimizer=...)")
-        try:
-            head = self.embedding_head or nn.Identity()
-            trained = [*self.net.parameters(), *head.parameters(), *self.loss.parameters()]
-            optimizer = self._make_optimizer([each for each in trained if each.requires_grad])
-            scheduler = self._make_scheduler(optimizer)
-            check_schedule(optimizer, scheduler)
-            return {"optimizer": optimizer, "lr_scheduler": scheduler}
-        except InputError:
-            raise
-        except Exception as error:
-            where = find_own_line(error)
-            if not where and not isinstance(error, ValueError | TypeError):  # an unknown setting
-                raise
-            text = " ".join(str(error).split())
-            raise InputError(f"optimizer or scheduler{where}: {text}") from error
+        head = self.embedding_head or nn.Identity()
+        trained = [*self.net.parameters(), *head.parameters(), *self.loss.parameters()]
+        trained = [each for each in trained if each.requires_grad]
+        return configure_optimizer(self._make_optimizer, self._make_scheduler, trained)
 
     def on_train_epoch_end(self) -> None:
         """Step the schedulers before the checkpoint is written; Lightning would step them after.

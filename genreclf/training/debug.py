@@ -10,7 +10,7 @@ from genreclf.data.preview import split_store
 from genreclf.data.splits import NotedSplit, get_notes
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.training.build import Parts
+from genreclf.training.parts import Parts
 
 PROFILE = "fit-profile.txt"  # written by Lightning's SimpleProfiler
 LEAST_SHARE = 1.0  # % of the time, of what is shown

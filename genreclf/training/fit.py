@@ -24,13 +24,13 @@ from genreclf.files import BEST
 from genreclf.models import has_no_epochs
 from genreclf.models.checkpoint import TrainedModel, load_checkpoint
 from genreclf.training import memory, process_group, turns
-from genreclf.training.build import Parts
 from genreclf.training.callbacks import History, ProgressBar, make_callbacks
 from genreclf.training.checkpoint_files import AtomicCheckpointIO, find_resumable
 from genreclf.training.classifier import Classifier
 from genreclf.training.cuda_graphs import LogEpoch
 from genreclf.training.launch import read_rank
 from genreclf.training.pack import TakeTurns
+from genreclf.training.parts import Parts
 
 
 @dataclass(frozen=True)

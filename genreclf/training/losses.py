@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genreclf.errors import InputError
+from genreclf.errors import InputError, describe_failure, find_own_line
 
 
 class CrossEntropy(nn.Module):
@@ -61,6 +61,36 @@ class CrossEntropy(nn.Module):
         if self.weights is not None:
             terms = terms * self.weights
         return terms.sum(dim=1).mean()
+
+
+def compute_loss(loss: nn.Module, logits: Tensor, goal: Tensor) -> Tensor:
+    """Compute a loss that may be the user's own.
+
+    Args:
+        loss: the loss.
+        logits: (batch, classes).
+        goal: labels (batch,), or probabilities (batch, classes).
+
+    Raises:
+        InputError: it takes no probabilities as targets, or is not one number.
+    """
+    try:
+        value = loss(logits, goal)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if goal.ndim == 1 or isinstance(error, InputError | torch.OutOfMemoryError):
+            raise
+        what = (
+            "loss: with label_smoothing, mixup or soft labels, its targets are probabilities "
+            f"(batch, classes), which it does not take; it fails{find_own_line(error)}"
+        )
+        raise InputError(describe_failure(what, error)) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"loss: it gives {given} for a batch; one number is needed, such as the mean over "
+            "the batch (reduction: mean)"
+        )
+    return value
 
 
 def compute_distillation_error(predicted: Tensor, targets: Tensor) -> Tensor:

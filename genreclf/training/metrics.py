@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassF1Score
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from genreclf.errors import InputError
 
@@ -47,6 +47,14 @@ class F1Macro(MulticlassF1Score):
         true_positives, _, _, false_negatives = self._final_state()
         occurs = (true_positives + false_negatives) > 0
         return (super().compute() * occurs).sum() / occurs.sum().clamp(min=1)
+
+
+def make_standard_metrics(classes: int) -> dict[str, Metric]:
+    """Make the metrics of `metric=standard`, by name."""
+    return {
+        "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False),
+        "f1_macro": F1Macro(classes),
+    }
 
 
 def check_numbers(metrics: Mapping[str, Metric], classes: int) -> None:

@@ -1,7 +1,7 @@
 """Optimizers and schedulers with flat settings, so that a sweep can vary each by name."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from genreclf.errors import InputError
+from genreclf.errors import InputError, find_own_line
 from genreclf.evaluation.metrics import find_direction
 
 
@@ -91,6 +91,31 @@ def follow_cosine(optimizer: Optimizer, epochs: int, warmup: float, floor: float
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
 
     return {"scheduler": LambdaLR(optimizer, share)}
+
+
+def configure_optimizer(
+    make_optimizer: Callable[[Iterable[Parameter]], Optimizer],
+    make_scheduler: Callable[[Optimizer], Any],
+    parameters: Iterable[Parameter],
+) -> dict[str, Any]:
+    """Make Lightning's config of an optimizer and its scheduler, either of which may be the user's.
+
+    Raises:
+        InputError: one of them fails, or is something else.
+    """
+    try:
+        optimizer = make_optimizer(parameters)
+        scheduler = make_scheduler(optimizer)
+        check_schedule(optimizer, scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+    except InputError:
+        raise
+    except Exception as error:
+        where = find_own_line(error)
+        if not where and not isinstance(error, ValueError | TypeError):  # an unknown setting
+            raise
+        text = " ".join(str(error).split())
+        raise InputError(f"optimizer or scheduler{where}: {text}") from error
 
 
 def check_schedule(optimizer: Any, scheduler: Any) -> None:

@@ -19,10 +19,11 @@ from genreclf.evaluation.metrics import evaluate
 from genreclf.evaluation.provenance import collect_provenance
 from genreclf.models import count_parameters
 from genreclf.training import loggers, memory
-from genreclf.training.build import Parts, make_classifier, make_data
+from genreclf.training.build import make_classifier, make_data
 from genreclf.training.fit import TrainingResult, fit, restore
 from genreclf.training.metrics import compute_log_probabilities
 from genreclf.training.novelty import add_novelty
+from genreclf.training.parts import Parts
 from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,8 @@ def _log_data(
     data: StoreDataModule, params: int, leakage: dict[str, Any], allow_identical: Any
 ) -> None:
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    log.info("%d parameters; tracks: %s", params, counts)
+    size = f"{params} parameters; " if params else ""  # a support vector machine has none
+    log.info("%stracks: %s", size, counts)
     for note in get_notes(data.split):
         log.warning("%s", note)
     if len(data.copies):

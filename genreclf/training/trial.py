@@ -21,7 +21,6 @@ from genreclf.models.checkpoint import find_last_layer, load_checkpoint
 from genreclf.protocols import Features
 from genreclf.training import memory, process_group
 from genreclf.training.build import (
-    Parts,
     check_size,
     describe_parts,
     list_classifier_settings,
@@ -31,6 +30,7 @@ from genreclf.training.checkpoint_files import check_plain
 from genreclf.training.classifier import Classifier
 from genreclf.training.finetune import find_new_layer
 from genreclf.training.losses import fit_loss
+from genreclf.training.parts import Parts
 
 TINY_BATCH = 2  # clips
 

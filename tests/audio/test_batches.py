@@ -11,11 +11,9 @@ from genreclf.audio.batches import (
     choose_work,
     compute_windows,
     extract_in_order,
-    extract_levels_in_order,
 )
 from genreclf.audio.features import MelFrames
 from genreclf.audio.pool import Event
-from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.workers import Decoding, extract, extract_windows
 from genreclf.errors import InputError
 from genreclf.evaluation.windows import compute_files
@@ -110,18 +108,3 @@ def test_windows_of_another_shape_are_refused(music: Path) -> None:
     features.shape = (3, 1)
     with pytest.raises(InputError, match=r"values of shape \(2, 1\), but its attribute shape is"):
         compute_windows(features, [Event(0, decoded)])
-
-
-def test_levels_are_computed_here_and_in_order(music: Path, tmp_path: Path) -> None:
-    """Each process had its own copy of the network."""
-    (tmp_path / "bad.mp3").write_bytes(b"nothing" * 100)
-    paths = [str(tmp_path / "bad.mp3"), *map(str, sorted(music.rglob("*.mp3"))[:2])]
-    features = Loudness()
-    failed, *rows = extract_levels_in_order(paths, features, (0.0, -20.0), 2)
-    assert features.sizes == [2, 2]
-    assert isinstance(failed, DecodeError)
-    for path, row in zip(paths[1:], rows, strict=True):
-        expected, _ = extract(path, features)
-        np.testing.assert_allclose(row, np.stack([expected, 0.1 * expected]), rtol=1e-6)
-    (failed,) = extract_levels_in_order(paths[1:2], Loudness(factor=np.inf), (0.0,), 1)
-    assert str(failed) == "features=loudness are not finite numbers"

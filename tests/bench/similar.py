@@ -23,12 +23,13 @@ from encode import run_ffmpeg  # a module of the tests
 from genreclf.audio import Mel
 from genreclf.audio.cores import count_available_cores
 from genreclf.audio.pool import map_in_order
-from genreclf.audio.workers import extract, extract_levels
+from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.workers import extract
 from genreclf.data import Folder, Track
 from genreclf.data.build_store import build_store
 from genreclf.data.library import convert_store
 from genreclf.data.near_duplicates import find_near_duplicates
-from genreclf.data.similarity import LEVELS, find_neighbours, fit_standard
+from genreclf.data.similarity import fit_standard, search_library
 from genreclf.data.store import Scaling, Source, Store
 from genreclf.data.store_writer import StoreWriter
 from genreclf.models import MusicnnEmbedding
@@ -42,6 +43,8 @@ COPIES = {  # name, extension and FFmpeg's arguments
     "begins 8 s later, MP3": ("mp3", ("-ss", "8", "-b:a", "128k")),
     "begins 14 s later, MP3": ("mp3", ("-ss", "14", "-b:a", "128k")),
     "20 dB quieter, MP3": ("mp3", ("-af", "volume=-20dB", "-b:a", "128k")),
+    "8 kHz, WAV": ("wav", ("-ar", "8000")),
+    "8 kHz, MP3, 16 kbit/s": ("mp3", ("-ar", "8000", "-ac", "1", "-b:a", "16k")),
 }
 
 
@@ -131,13 +134,12 @@ def search_similar(
     store: Store, copies: list[tuple[str, int]], paths: list[str]
 ) -> tuple[dict[str, int], set[tuple[int, int]]]:
     """Count the copies whose song is found as the same recording; list the other pairs found."""
-    library = convert_store(store)
-    standard, features = fit_standard(library), MusicnnEmbedding()
+    library, features = convert_store(store), MusicnnEmbedding()
     found, others = dict.fromkeys(COPIES, 0), set[tuple[int, int]]()
-    embed = partial(extract_levels, features=features, levels=LEVELS)
-    levels: Any = map_in_order(embed, paths, CORES)
-    for path, (kind, row), rows in zip(paths, copies, levels, strict=True):
-        for each in find_neighbours(path, library, standard, rows[:, :, 0], 10, CORES):
+    answers = search_library(paths, library, features, 10, CORES)
+    for (kind, row), near in zip(copies, answers, strict=True):
+        assert not isinstance(near, DecodeError), near
+        for each in near:
             if each.same_recording and each.row == row:
                 found[kind] += 1
             elif each.same_recording:

@@ -5,12 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
-from genreclf.commands.config_use import USED_WITHOUT_EPOCHS
+from genreclf.commands.config_use import (
+    USED_WITHOUT_EPOCHS,
+    check_used,
+    check_used_to_evaluate,
+    check_used_to_load,
+)
 from genreclf.errors import InputError
+from genreclf.models import has_no_epochs
 from genreclf.training import process_group
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -36,17 +45,21 @@ def test_a_phase_without_m_is_refused_a15(
     ("name", "arguments", "message"),
     [
         ("train", ["hydra/sweeper=optuna"], "hydra/sweeper=optuna is for a sweep: add -m"),
+        ("train", ["hydra/launcher=joblib"], "hydra/launcher=joblib is for a sweep: add -m"),
+        ("train", ["+hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2 is for a sweep: add -m"),
+        ("train", ["hydra.sweeper.max_batch_size=2"], "max_batch_size=2 is for a sweep: add -m"),
+        ("prepare", ["hydra/launcher=packed"], "hydra/launcher=packed is for a sweep: add -m"),
         ("study", ["hydra/sweeper=optuna"], "a study runs each point of its phases"),
     ],
 )
-def test_a_sweeper_without_a_sweep_is_refused_a15(
+def test_a_sweeper_or_launcher_without_a_sweep_is_refused_a15(
     command: Callable[..., str],
     capsys: pytest.CaptureFixture[str],
     name: str,
     arguments: list[str],
     message: str,
 ) -> None:
-    """A15: a sweeper that would not be used is refused."""
+    """A15: a sweeper or launcher that would not be used is refused."""
     assert message in fail(command, capsys, name, *arguments)
 
 
@@ -76,6 +89,144 @@ def test_what_the_svm_does_not_use_is_refused_a15(
     assert error == f"genreclf: model=svm does not use {override}; leave that out"
 
 
+def check(*overrides: str, name: str = "config") -> str:
+    """Compose a command's config, and return why overrides are refused; empty if they are not."""
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        config = hydra.compose(name, [*overrides], return_hydra_config=True)
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        with open_dict(config):
+            del config["hydra"]
+        if name == "config":
+            check_used(config, hydra.utils.instantiate(config.model, classes=2))
+        else:
+            check_used_to_evaluate(config)
+            check_used_to_load(config)
+    except InputError as error:
+        return str(error)
+    finally:
+        HydraConfig.instance().cfg = before
+    return ""
+
+
+def compose(*overrides: str) -> Any:
+    with hydra.initialize_config_module("genreclf.conf", version_base="1.3"):
+        return hydra.compose("config", [*overrides])
+
+
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+WITHOUT_EPOCHS = ["linear", "svm"]
+ALWAYS = {"accelerator", "devices", "deterministic", "inference_mode", "enable_progress_bar"}
+
+
+def test_some_models_have_no_epochs() -> None:
+    targets = {m: hydra.utils.get_object(compose(f"model={m}").model._target_) for m in MODELS}
+    assert [m for m, target in targets.items() if has_no_epochs(target)] == WITHOUT_EPOCHS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_flag_of_the_trainer_has_an_effect_or_is_refused(model: str) -> None:
+    """`trainer.max_epochs=5 model=linear` was accepted, and trained a model without epochs."""
+    typed = {flag: f"trainer.{flag}={value}" for flag, value in FLAGS.items()}
+    error = check(f"model={model}", *typed.values())
+    unused = " ".join(text for flag, text in typed.items() if flag not in ALWAYS)
+    expected = f"model={model} does not use {unused}; leave that out"
+    assert error == expected * (model in WITHOUT_EPOCHS)
+
+
+@pytest.mark.parametrize("model", WITHOUT_EPOCHS)
+def test_settings_of_training_are_refused_where_there_is_none(model: str) -> None:
+    config = compose()
+    groups = "optimizer", "scheduler", "augmentation", "oversampling"
+    typed = [f"{group}.{key}=1" for group in groups for key in config[group] if key[0] != "_"]
+    typed += ["trainer=ddp", "ema=.9"]
+    expected = f"model={model} does not use {' '.join(typed)}; leave that out"
+    assert check(f"model={model}", "seed=1", *typed) == expected
+    for text in ("debug=overfit", "debug=profile"):
+        assert f"does not use {text};" in check(f"model={model}", text)
+    used = "trainer.precision=64-true", "trainer=gpu", "debug=fast", "batch_size=4"
+    assert check(f"model={model}", *used, "normalise=none", "experiment=paper") == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error"),
+    [
+        ("split=official split_seed=1", "split=official does not use split_seed=1; leave that out"),
+        ("split.seed=2 split_seed=1", "split=stratified does not use split_seed=1"),
+        ("monitor=last patience=3", "monitor=last does not use patience=3; leave that out"),
+        (
+            "trainer.gradient_clip_algorithm=value",
+            "trainer.gradient_clip_val=null does not use trainer.gradient_clip_algorithm=value; "
+            "leave that out, or set trainer.gradient_clip_val",
+        ),
+        (
+            "oversampling.copies=2",
+            "oversampling.genres=[] does not use oversampling.copies=2; leave that out, or name "
+            "the genres to copy: oversampling.genres=[...]",
+        ),
+        (
+            "augmentation@oversampling.augmentation=none",
+            "oversampling.genres=[] does not use augmentation@oversampling.augmentation=none",
+        ),
+        ("oversampling.augmentation.noise=1", "oversampling.genres=[] does not use oversampling."),
+        (
+            "trainer.max_epochs=5 trainer.min_epochs=9",
+            "trainer.max_epochs=5 does not use trainer.min_epochs=9; leave that out",
+        ),
+    ],
+)
+def test_what_other_settings_leave_without_effect_is_refused(overrides: str, error: str) -> None:
+    assert check(*overrides.split()).startswith(error)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "split=kfold split_seed=1",
+        "monitor=val/accuracy patience=3",
+        "trainer.gradient_clip_algorithm=value trainer.gradient_clip_val=1",
+        "oversampling.copies=2 oversampling.genres=[Rock]",
+        "experiment=paper_scripts monitor=last",  # which sets patience
+        "trainer.max_epochs=5 trainer.min_epochs=5",
+    ],
+)
+def test_what_has_an_effect_is_accepted(overrides: str) -> None:
+    assert check(*overrides.split()) == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        ("trainer.max_epochs=5", "genreclf evaluate does not use trainer.max_epochs=5"),
+        ("trainer.precision=16-mixed", "genreclf evaluate does not use trainer.precision=16-mixed"),
+        ("trainer=ddp", "genreclf evaluate does not use trainer=ddp"),
+        ("split_seed=3", "split=all does not use split_seed=3"),
+        ("axis=time", "a checkpoint of genreclf train does not use axis=time; leave that out, or"),
+    ],
+)
+def test_what_evaluate_does_not_use_is_refused(override: str, error: str) -> None:
+    assert check("checkpoint=a.ckpt", override, name="evaluate").startswith(error)
+
+
+def test_what_evaluate_uses_is_accepted() -> None:
+    used = (
+        "trainer.accelerator=cpu",
+        "split=stratified",
+        "split_seed=3",
+        "axis=time",
+        "classes=paper",
+    )
+    assert check("checkpoint=a.ckpt", *used, name="evaluate") == ""
+
+
+def test_classes_without_a_checkpoint_are_refused(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = fail(command, capsys, "spectrogram", "clip=a.mp3", "classes=paper")
+    assert error.startswith("genreclf: checkpoint=null does not use classes=paper; leave that out")
+
+
 @pytest.mark.slow
 def test_in_a_sweep_it_is_said_a15(
     command: Callable[..., str], music: Path, tmp_path: Path
@@ -84,7 +235,8 @@ def test_in_a_sweep_it_is_said_a15(
     data = ["data=folder", f"data.root={music}", "data.duration=2.5", "report=false"]
     command(*("train", "-m", *data, "model=svm,efficient_cnn", "mixup=0.2", "trainer.max_epochs=1"))
     logs = [path.read_text() for path in tmp_path.glob("train/*/train.log")]
-    assert "".join(logs).count("model=svm does not use mixup=0.2") == 1
+    said = "model=svm does not use mixup=0.2 trainer.max_epochs=1"
+    assert "".join(logs).count(said) == 1
     assert len([*tmp_path.glob("train/*/result.json")]) == 2
 
 

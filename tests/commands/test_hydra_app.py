@@ -9,6 +9,7 @@ from conftest import heed_ctrl_c
 
 from genreclf.__main__ import COMMANDS
 from genreclf.commands import hydra_app, user_errors
+from genreclf.commands.arguments import SET_BY_US, arrange_arguments, check_arguments
 from genreclf.commands.path_overrides import quote_paths
 
 
@@ -124,10 +125,23 @@ def test_a_setting_with_dashes_is_wrong_usage_d20(capsys: pytest.CaptureFixture[
         (["-cd", "", "seed=1"], "-cd: the path is empty"),
     ):
         with pytest.raises(SystemExit) as exit_:
-            hydra_app._refuse_dashes(given)
+            hydra_app.run("train", "config", given)
         assert exit_.value.code == 2
         assert line in capsys.readouterr().err
-    hydra_app._refuse_dashes(["--config-dir=a", "--multi", "--status", "--cfg", "job"])
+    check_arguments(["--config-dir=a", "--multi", "--status", "--cfg", "job"])
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+@pytest.mark.parametrize("key", SET_BY_US)
+def test_keys_of_hydra_that_have_no_effect_are_refused(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str], sign: str, key: str
+) -> None:
+    """`genreclf train hydra.run.dir=here` wrote elsewhere; with chdir, paths were wrong."""
+    for name in ("train", "network", "study"):
+        with pytest.raises(SystemExit):
+            command(name, f"{sign}{key}=here")
+        line = f"genreclf: {sign}{key} is set by genreclf: {SET_BY_US[key]}\n"
+        assert capsys.readouterr().err == line
 
 
 def test_keys_of_an_option_of_your_own_are_suggested_d20(
@@ -157,7 +171,7 @@ def test_hydras_options_may_be_anywhere_and_home_is_expanded_a22(
     """A22: Hydra refuses ~ in a value, and its options in the middle of the overrides."""
     monkeypatch.setenv("HOME", "/home/me")
     given = ["outputs=~/x", "--config-dir", "mine", "init=~/a,~/b", "-m", "notice='~/c'"]
-    assert hydra_app._arrange_arguments(quote_paths(given, "config")) == [
+    assert arrange_arguments(quote_paths(given, "config")) == [
         *("--config-dir", "mine", "-m", "outputs=/home/me/x"),
         *("init=/home/me/a,/home/me/b", "notice='/home/me/c'"),
     ]

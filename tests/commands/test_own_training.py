@@ -188,7 +188,8 @@ def run(
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"_target_: mine.{model}\n")
         data = ["data=npz", f"data.path={tmp_path / 'data.npz'}", "report=false", "logger=none"]
-        once = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
+        once = ["trainer.max_epochs=1"] * ("model=svm" not in arguments)
+        once.append("trainer.accelerator=cpu")
         chosen = [] if any(a.startswith("model=") for a in arguments) else ["model=mine"]
         given = ["--config-dir", str(options), *data, *once, *chosen, *arguments]
         path = Path(command("train", *given))

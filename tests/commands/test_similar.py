@@ -70,7 +70,10 @@ def test_json_and_csv_hold_every_file_b11(
     files = [str(quiet), str(bad), str(songs)]
     given = [*files, "--library", str(library), "--format"]
     assert similar.main([*given, "json"]) == 1
-    found, failed, folder = map(json.loads, capsys.readouterr().out.splitlines())
+    output = capsys.readouterr().out
+    assert '/caf\\udce9.flac"' in output
+    assert '"track_id": "caf\\udce9.flac"' in output  # as in the path, and as predict has paths
+    found, failed, folder = map(json.loads, output.splitlines())
     assert failed == {"path": str(bad), "error": failed["error"]}
     assert "HTML" in failed["error"]
     assert folder["error"] == "a folder; the path of a file is needed"
@@ -104,7 +107,7 @@ def test_audio_that_is_gone_is_not_compared(
     assert len(output.out.splitlines()) == 7
 
 
-def test_titles_are_read_in_one_go(
+def test_titles_are_read_in_one_go_of_a_store(
     songs: Path, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of each file without tags, such as these, a process of its own had to read them."""
@@ -116,8 +119,11 @@ def test_titles_are_read_in_one_go(
     found.texts["title"][:] = [""] * 3 + ["Known"] * 4
     start = tags.map_in_order
     monkeypatch.setattr(tags, "map_in_order", lambda *given: started.append(1) or start(*given))
-    shown = similar._describe([Neighbour(row, 0.5, False) for row in range(7)], found)
+    near = [Neighbour(row, 0.5, False) for row in range(7)]
+    shown = similar._describe(near, found)
     assert [each.title for each in shown] == found.texts["title"]
+    assert not started, "embed has read them"
+    similar._describe(near, Library(**{**vars(found), "has_titles": False}))
     assert len(started) == 1
 
 
@@ -199,6 +205,24 @@ def test_options_are_named_as_similar_takes_them(
     monkeypatch.setattr(similar, "_open_library", refuse)
     line = fail(capsys, str(songs / "0.flac"), "--library", str(tmp_path))
     assert line == "genreclf: the disk is full; choose another: --outputs ... or --trust a.B"
+
+
+def test_a_library_is_named_as_it_was_typed(
+    musicnn_weights: Path, songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Errors and warnings of data=files name data.root, which similar does not know."""
+    place = tmp_path / "music"
+    place.mkdir()
+    given = [str(songs / "0.flac"), "--library", str(place), "--outputs", str(tmp_path)]
+    assert fail(capsys, *given).startswith(f"genreclf: --library {place}: no audio file in this")
+    (place / "bad.mp3").write_text("<html>")
+    (place / "link").symlink_to(place)
+    assert similar.main(given) == 1  # no track gives an embedding
+    assert capsys.readouterr().err.startswith("genreclf: --library: ")
+    shutil.rmtree(tmp_path / "stores")
+    (tmp_path / "stores").touch()
+    line = fail(capsys, *given)
+    assert line.startswith(f"genreclf: --outputs {tmp_path}/stores/digests.json cannot be written")
 
 
 def test_wrong_usage_has_status_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,7 +228,7 @@ def test_a_run_with_everything_else_goes_on_as_well(
 @pytest.mark.slow
 def test_the_last_epoch_of_the_averaged_weights(train: Train) -> None:
     """Losses that rise do not stop it, and what was validated is what is kept."""
-    settings = ["trainer.max_epochs=4", "patience=1", "optimizer.lr=0.03", "monitor=last"]
+    settings = ["trainer.max_epochs=4", "optimizer.lr=0.03", "monitor=last"]
     result = train(*settings, "ema=0.8")
     losses = [epoch["val/loss"] for epoch in result["history"]]
     assert len(losses) == 4

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from genreclf.audio.descriptions import describe_features, identify_features
 from genreclf.data import Npz, Track, library_formats
 from genreclf.data.library import Library, convert_store
-from genreclf.data.library_files import check_writable, read_library, write_library
+from genreclf.data.library_files import check_file, read_library, write_library
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.models import MusicnnEmbedding
@@ -128,7 +128,9 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "song.mp3": (lambda path: path.touch(), "a file that genreclf embed wrote (.parquet or"),
     "store.h5": (lambda path: path.touch(), "not a store of this version"),
     "none.npz": (lambda path: None, "no such file or folder"),
-    "pipe.npz": (os.mkfifo, "not a file"),
+    "pipe.npz": (os.mkfifo, "a named pipe, not a file"),
+    "link.npz": (lambda path: path.symlink_to("gone"), "a link to a file that does not exist"),
+    "loop.npz": (lambda path: path.symlink_to(path), "symbolic links"),
 }
 
 
@@ -242,17 +244,14 @@ def test_a_store_of_frames_is_no_library(make_store: Callable[..., Store]) -> No
 
 def test_names_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"has to end in .parquet or .npz"):
-        check_writable(tmp_path / "a.csv")
+        check_file(tmp_path / "a.csv")
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(InputError, match="a folder; the name of a file"):
-        check_writable(tmp_path / "folder.npz")
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file is not writable"):
-        check_writable(tmp_path / "file" / "a.npz")
-    check_writable(tmp_path / "new" / "a.npz")
+        check_file(tmp_path / "folder.npz")
+    check_file(tmp_path / "new" / "a.npz")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'genreclf\[parquet\]', or use a file"):
-        check_writable(tmp_path / "a.parquet")
+        check_file(tmp_path / "a.parquet")
 
 
 def test_the_embeddings_in_npz_are_not_compressed(library: Library, tmp_path: Path) -> None:

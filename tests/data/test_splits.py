@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genreclf.data import splits
+from genreclf.data import split_by_fold, split_kfold, splits
 from genreclf.data.audit import audit_split, count_tracks
 from genreclf.data.datasets import Folder, Track
 from genreclf.data.preview import StorePreview, check_split
@@ -196,9 +196,7 @@ def official_store(
 
 
 def test_folds_keep_neighbours_together(official_store: Store) -> None:
-    folds = [
-        splits.split_by_fold(official_store, number, folds=4, block=100) for number in range(4)
-    ]
+    folds = [split_by_fold(official_store, number, folds=4, block=100) for number in range(4)]
     tested = np.sort(np.concatenate([fold["test"] for fold in folds]))
     assert list(tested) == list(range(60))
     for fold in folds:
@@ -221,7 +219,7 @@ def test_folds_keep_neighbours_together(official_store: Store) -> None:
 )
 def test_impossible_folds(official_store: Store, settings: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        splits.split_by_fold(official_store, **settings)
+        split_by_fold(official_store, **settings)
 
 
 def test_folds_need_numbers_as_ids(
@@ -229,7 +227,7 @@ def test_folds_need_numbers_as_ids(
 ) -> None:
     tracks = [Track(f"t{n}", "g", split=part) for n, part in enumerate(["train", "train", "val"])]
     with pytest.raises(InputError, match="whole numbers"):
-        splits.split_by_fold(make_store(tracks, random_rows(3)), 0)
+        split_by_fold(make_store(tracks, random_rows(3)), 0)
 
 
 def test_fewer_tracks_in_every_part_d9(make_store: Callable[..., Store]) -> None:
@@ -254,11 +252,11 @@ def test_fold_needs_official_parts_d13(store: Store) -> None:
     """D13: split=fold on other data says so itself, and names the split that works."""
     message = r"split=fold divides the official training part, .* no train and no val part; split=k"
     with pytest.raises(InputError, match=message):
-        splits.split_by_fold(store, 0)
+        split_by_fold(store, 0)
 
 
 def split_in_folds(store: Store, folds: int = 5, seed: int = 42) -> list[splits.Split]:
-    found = [splits.split_kfold(store, number, folds, seed) for number in range(folds)]
+    found = [split_kfold(store, number, folds, seed) for number in range(folds)]
     for split in found:
         assert_partition(split, len(store))
     tested = np.concatenate([split["test"] for split in found])
@@ -336,7 +334,7 @@ def test_impossible_kfolds(
     tracks = [Track(n, "g0", f"a{n % 6}") for n in range(14)]
     tracks += [Track(100 + n, "g1", f"b{n % 2}") for n in range(6)]
     with pytest.raises(InputError, match=message):
-        splits.split_kfold(make_store(tracks, random_rows(20)), **settings)
+        split_kfold(make_store(tracks, random_rows(20)), **settings)
 
 
 def test_kfold_refuses_fewer_artists_than_folds(
@@ -345,9 +343,9 @@ def test_kfold_refuses_fewer_artists_than_folds(
     """Artists of several genres can be fewer than the folds; some folds would be empty."""
     tracks = [Track(n, f"g{n % 2}", f"a{n // 2 % 4}") for n in range(40)]
     with pytest.raises(InputError, match=r"4 artists cannot be .* 5 folds; .* split\.folds=4"):
-        check_split(splits.split_kfold, tracks)
+        check_split(split_kfold, tracks)
     store = make_store(tracks, random_rows(40))
-    assert_partition(splits.split_kfold(store, folds=4), 40)
+    assert_partition(split_kfold(store, folds=4), 40)
 
 
 def test_fold_refuses_folds_that_cannot_be_filled(
@@ -358,7 +356,7 @@ def test_fold_refuses_folds_that_cannot_be_filled(
     tracks = [Track(n, f"g{n % 4}", split=part) for n, part in enumerate(parts)]
     store = make_store(tracks, random_rows(16))
     with pytest.raises(InputError, match="training part is too small for 5 folds"):
-        splits.split_by_fold(store, 0, block=1)
+        split_by_fold(store, 0, block=1)
 
 
 def test_the_message_names_the_number_of_artists_that_are_needed(
@@ -386,9 +384,9 @@ def test_kfold_by_artist_on_real_tags(real_music: Path, make_store: Callable[...
     [
         (splits.split_by_artist, "split=artist: no track has an artist"),
         (splits.split_officially, "split=official: no train"),
-        (partial(splits.split_by_fold, number=0), "split=fold divides"),
-        (partial(splits.split_kfold, number=7), "number=7"),
-        (partial(splits.split_kfold, folds=9), "fewer than 9 folds"),
+        (partial(split_by_fold, number=0), "split=fold divides"),
+        (partial(split_kfold, number=7), "number=7"),
+        (partial(split_kfold, folds=9), "fewer than 9 folds"),
     ],
 )
 def test_a_split_is_checked_before_anything_is_decoded(
@@ -403,7 +401,7 @@ def test_a_genre_that_may_not_decode_is_no_reason_to_refuse_a_split() -> None:
     tracks = [Track(n, f"g{n % 2}", path="a.mp3") for n in range(40)]
     check_split(splits.split_stratified, [*tracks, Track(40, "garbage", path="a.mp3")])
     with pytest.raises(InputError, match="a few has 4 tracks, fewer than 5 folds"):
-        check_split(splits.split_kfold, tracks + [Track(n, "a few") for n in range(40, 44)])
+        check_split(split_kfold, tracks + [Track(n, "a few") for n in range(40, 44)])
 
 
 def test_a_split_of_tracks_is_that_of_their_store(store: Store) -> None:
@@ -418,6 +416,6 @@ def test_a_split_of_tracks_is_that_of_their_store(store: Store) -> None:
         )
     ]
     preview: Any = StorePreview(tracks)
-    for split in (splits.split_by_artist, splits.split_kfold, splits.split_stratified):
+    for split in (splits.split_by_artist, split_kfold, splits.split_stratified):
         first, second = split(preview), split(store)
         assert all(np.array_equal(first[part], second[part]) for part in second)

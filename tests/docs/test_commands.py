@@ -204,9 +204,9 @@ def shrink(name: str, arguments: list[str]) -> list[str]:
             else text
             for text in arguments
         ]
-    if name == "train":
-        arguments += ["trainer.max_epochs=1", "+trainer.limit_train_batches=1"]
     chosen = " ".join(arguments)
+    if name == "train" and not re.search(r"model=(linear|svm)(?![\w,])", chosen):
+        arguments += ["trainer.max_epochs=1", "+trainer.limit_train_batches=1"]
     if name == "train":
         if "data=folder" in chosen and not re.search("init=|experiment=|store=", chosen):
             arguments += ["data.duration=2.5"]

@@ -68,7 +68,12 @@ def test_the_map_to_fma_fits_musicnn() -> None:
         ("no: rock\nPop: pop", "False is not a name; write it in quotes"),
         ("A: [rock, 80]\nB: pop", "A: 80 is not a name; write it in quotes"),
         ("Unknown: rock\nPop: pop", "Unknown stands for music that is unlike the training data"),
-        ("Rock: [rock", r"genres.yaml, line \d: not YAML"),
+        ("Rock: [rock", r"genres.yaml, line 1: not YAML"),
+        ("Rock: [rock\n", r"genres.yaml, line 1: not YAML"),
+        ("Pop: pop\nRock: 'rock\n\n", r"genres.yaml, line 2: not YAML"),
+        ("Pop: pop\nRock: rock: punk\n", r"genres.yaml, line 2: not YAML"),
+        ("%rock\n", r"genres.yaml, line 1: not YAML"),
+        ("Pop: pop\n- rock\n", r"genres.yaml, line 2: not YAML"),
         ("Rock: !!python/object:os.system rock", "not YAML"),
         ("? [a]\n: rock", r"\['a'\] is not a name"),
         ("A: &x [*x]", "not YAML"),
@@ -87,6 +92,28 @@ def test_a_map_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.yaml", tmp_path):
         with pytest.raises(InputError, match=f"map={path}: "):
             read_genre_map(path, TAGS)
+
+
+def test_the_built_in_map_has_no_case_and_near_names_are_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--map FMA` said only that there is no such file."""
+    assert read_genre_map("FMA", TAGS) == read_genre_map("fma", TAGS)
+    assert Vocabulary.choose(make_model(TAGS, True), "Fma").name.startswith("7 genres of FMA, ")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Genres.yaml").write_text("Rock: rock\nPop: pop\n", encoding="utf-8")
+    (tmp_path / "genres.csv").touch()
+    otherwise = "name a YAML file of your genres and the model's labels, or fma"
+    for given, hint in (
+        ("fma8", "did you mean fma?"),
+        ("gneres.yaml", "did you mean Genres.yaml?"),
+        (f"{tmp_path}/genre.yml", f"did you mean {tmp_path}/Genres.yaml?"),
+        ("mine.yaml", otherwise),
+        ("gone/genres.yaml", otherwise),
+    ):
+        with pytest.raises(InputError) as caught:
+            read_genre_map(given, TAGS)
+        assert str(caught.value) == f"map={given}: no such file; {hint}"
 
 
 def test_probabilities_add_up_unless_labels_can_all_apply() -> None:

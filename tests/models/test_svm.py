@@ -69,3 +69,23 @@ def test_a_run_has_its_figures_and_its_page_without_epochs(
     page = (Path(result["folder"]) / "report.html").read_text()
     assert "<h3>Training</h3>" not in page
     assert " kept by " not in page
+    assert '<p class="soft">no trainable parameters; trained in' in page
+    assert " parameters" not in (Path(result["folder"]) / "train.log").read_text()
+
+
+def test_it_has_no_number_of_parameters_in_any_table(
+    train: Callable[..., dict[str, Any]], command: Callable[..., str], tmp_path: Path
+) -> None:
+    """It was said to have 0 parameters, which would make it the smallest of all models."""
+    folders = [train(f"model={model}", "test=false")["folder"] for model in ("svm", "linear")]
+    command("summary", f"runs=[{','.join(map(str, folders))}]", f"file={tmp_path}/summary.csv")
+    heading, _, *rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in (tmp_path / "summary.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    place = heading.index("parameters")
+    shown = {row[1].rpartition("model=")[2]: row[place] for row in rows}
+    assert shown == {"svm`": "–", "linear`": "388"}  # 3 statistics of 32 bands, for 4 genres
+    page = Path(command("report", f"runs=[{','.join(map(str, folders))}]")).read_text()
+    assert "<td>–</td>" in page

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 
-from genreclf.training import fit
+from genreclf.training import callbacks, fit
 
 
 class BegunError(Exception):
@@ -31,3 +32,9 @@ def test_pytorch_uses_the_cores_of_a_container_a16(
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_monitor_last_does_not_stop_early() -> None:
+    for monitor, stops in (("val/loss", True), ("last", False)):
+        kept = callbacks.make_callbacks(Path(), monitor, 1, callbacks.History(0))
+        assert any(isinstance(each, EarlyStopping) for each in kept) is stops

@@ -3,6 +3,7 @@
 import math
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,6 +85,23 @@ def convert_texts(column: np.ndarray, file: Path, name: str) -> list[str]:
             "empty text where nothing is known"
         )
     return texts
+
+
+def read_columns(file: Path) -> dict[str, Any]:
+    """Read the arrays of an archive except its features: labels as they are, others as texts."""
+    stat = file.stat()
+    return _read_columns(file, stat.st_mtime_ns, stat.st_size)  # a file that changed is read again
+
+
+@lru_cache(maxsize=64)
+def _read_columns(file: Path, *_: int) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    with open_archive(file) as archive:
+        columns["labels"] = read_array(archive, file, "labels")
+        for name in ("track_ids", "split", "artist", "album"):
+            if name == "track_ids" or name in archive:
+                columns[name] = convert_texts(read_array(archive, file, name), file, name)
+    return columns
 
 
 def read_checksums(file: Path) -> dict[str, str]:

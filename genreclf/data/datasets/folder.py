@@ -155,6 +155,7 @@ def read_tracks(
                 genre=genre,
                 artist=found["artist"],
                 album=found["album"],
+                title=found["title"],
                 path=str(resolved / relative),
             )
         )

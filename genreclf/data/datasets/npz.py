@@ -10,25 +10,21 @@ bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any
 import glob
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genreclf.data.datasets.arrays import (
-    convert_texts,
     open_archive,
     read_array,
     read_checksums,
+    read_columns,
     read_scalar,
 )
-from genreclf.data.datasets.track import (
-    Track,
-    check_unique,
-    find_genre_fault,
-    rename_tracks,
-)
+from genreclf.data.datasets.labels import check_classes, name_genres
+from genreclf.data.datasets.track import Track, check_unique, rename_tracks
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
 from genreclf.files import explain_irregular, format_path, locate_path
@@ -71,7 +67,7 @@ class Npz:
         if scale == 0:
             raise InputError("data.scale=0 would make all features equal; another number is needed")
         self.path, self.silence, self.duration = str(path), silence, duration
-        self.classes, self.rename = _check_classes(classes), check_renaming(rename)
+        self.classes, self.rename = check_classes(classes), check_renaming(rename)
         self._scale, self._offset, self._sample_rate = scale, offset, sample_rate
 
     def files(self) -> list[Path]:
@@ -170,7 +166,7 @@ class Npz:
         for file in self.files():
             with open_archive(file) as archive:
                 features = read_array(archive, file, "features")
-            count = len(_read_columns(file, *_stamp(file))["track_ids"])
+            count = len(read_columns(file)["track_ids"])
             if features.ndim == 2:
                 features = features[:, :, None]
             if features.ndim != 3 or features.dtype.kind not in "biuf" or features.itemsize > 8:
@@ -201,9 +197,9 @@ class Npz:
             return read_scalar(archive, file, "sample_rate", default)
 
     def _read_tracks(self, file: Path) -> list[Track]:
-        columns = _read_columns(file, *_stamp(file))
+        columns = read_columns(file)
         count = len(columns["track_ids"])
-        genres = self._name_genres(columns["labels"], file)
+        genres = name_genres(columns["labels"], self.classes, file)
         texts = {name: columns[name] for name in ("split", "artist", "album") if name in columns}
         for name, column in {"genre": genres, **texts}.items():
             if len(column) != count:
@@ -217,68 +213,7 @@ class Npz:
             for row in range(count)
         ]
 
-    def _name_genres(self, labels: np.ndarray, file: Path) -> list[str]:
-        if labels.ndim != 1:
-            raise InputError(
-                f"{file}: 'labels' of shape {labels.shape}; one genre for each track is needed "
-                "(one-hot rows: labels.argmax(axis=1))"
-            )
-        if labels.dtype.kind not in "iuSU":
-            raise InputError(
-                f"{file}: 'labels' are {labels.dtype}, such as {labels[:1].tolist()}; names or "
-                "whole numbers are needed"
-            )
-        genres = convert_texts(labels, file, "labels")
-        for row, genre in enumerate(genres):
-            if fault := find_genre_fault(genre):
-                raise InputError(f"{file}: 'labels', row {row}: {fault}")
-        if self.classes is None:
-            return genres
-        if labels.dtype.kind in "SU":
-            raise InputError(
-                f"{file}: data.classes names whole numbers, but these labels are names, such as "
-                f"{', '.join(genres[:1])}; remove data.classes"
-            )
-        if labels.size and labels.max() >= len(self.classes):
-            raise InputError(
-                f"{file}: labels {labels.min()} to {labels.max()}, but data.classes names "
-                f"{len(self.classes)} classes (0 to {len(self.classes) - 1})"
-            )
-        return [self.classes[label] for label in labels]
-
 
 def _is_finite(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value)
-
-
-def _check_classes(classes: Sequence[str] | None) -> list[str] | None:
-    if classes is None:
-        return None
-    if isinstance(classes, str):
-        raise InputError(f"data.classes={classes}: a list is needed: [{classes}]")
-    names = [str(name) for name in classes]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"data.classes names {', '.join(sorted(twice))} more than once")
-    for number, name in enumerate(names):
-        if fault := find_genre_fault(name):
-            raise InputError(f"data.classes: class {number}: {fault}")
-    return names
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    """Return modification time (ns) and size: a file that changed is read again."""
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache(maxsize=64)
-def _read_columns(file: Path, *_: int) -> dict[str, Any]:
-    """Read the arrays of an archive except its features: labels as they are, others as texts."""
-    columns: dict[str, Any] = {}
-    with open_archive(file) as archive:
-        columns["labels"] = read_array(archive, file, "labels")
-        for name in ("track_ids", "split", "artist", "album"):
-            if name == "track_ids" or name in archive:
-                columns[name] = convert_texts(read_array(archive, file, name), file, name)
-    return columns

@@ -49,6 +49,8 @@ class Track:
         path: its audio file; empty if the dataset provides the features.
         license: its licence.
         artist_id: identifies the artist if the dataset numbers them, besides the name.
+        title: its title, as in the tags; None if the dataset has not read them. Stores do not keep
+            it.
     """
 
     id: str
@@ -59,10 +61,13 @@ class Track:
     path: str = ""
     license: str = ""
     artist_id: str = ""
+    title: str | None = None
 
     def __post_init__(self) -> None:
         values: dict[str, Any] = {
-            field.name: "" for field in fields(self) if getattr(self, field.name) is None
+            field.name: ""
+            for field in fields(self)
+            if getattr(self, field.name) is None and field.name != "title"
         }
         values["path"] = os.fspath(self.path or "")
         for name in ("id", "artist_id"):
@@ -71,7 +76,7 @@ class Track:
         if isinstance(self.split, str):
             part = self.split.strip().casefold()
             values["split"] = PARTS.get(part, part)
-        for name in ("id", "genre", "artist", "album", "split", "license", "artist_id"):
+        for name in ("id", "genre", "artist", "album", "split", "license", "artist_id", "title"):
             if isinstance(text := values.get(name, getattr(self, name)), str):
                 values[name] = repair_text(text)
         if isinstance(genre := values.get("genre"), str):
@@ -231,6 +236,8 @@ def check_unique(ids: Iterable[str], source: str) -> None:
 
 def _find_fault(track: Any, with_audio: bool, with_genre: bool) -> str:
     for field in fields(Track):
+        if field.name == "title" and getattr(track, "title", None) is None:  # nothing needs it
+            continue
         if not hasattr(track, field.name):
             return f"{type(track).__name__} has no {field.name}; use genreclf.data.Track"
         if not isinstance(value := getattr(track, field.name), str):

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from genreclf.errors import InputError
-from genreclf.files import write_atomically
+from genreclf.files import check_writable, write_atomically
 from genreclf.models.encoders.musicnn_weights import (
     COMMAND,
     TAGS,
@@ -58,6 +58,7 @@ def download_weights() -> Path:
     try:
         read_weights()
     except InputError:  # missing or damaged
+        check_writable(path, "GENRECLF_CACHE")
         with tempfile.TemporaryDirectory() as folder:
             weights, licence = convert_wheel(download_wheel(Path(folder)))
         content = safetensors.numpy.save(weights, {**ABOUT, "license_text": licence})
