@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
-from genreclf.audio.processes import Worker, start_worker
+from genreclf.audio.processes import KILLED, Worker, describe_end, explain_no_start, start_worker
+from genreclf.audio.serving import restore_error
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.watch import CHECK, Watch
 from genreclf.errors import InputError
 
-KILLED = 9  # the signal SIGKILL, which Windows does not define
 SMALL = 2**14  # bytes of an item that fits into a worker's pipe while the worker is busy
 
 
@@ -161,7 +161,7 @@ class _Pool:
                 self.workers.remove(worker)
                 code = worker.end(kill=True)
                 if not worker.started:
-                    raise InputError(_explain_no_start(code))
+                    raise InputError(explain_no_start(code))
                 self.waiting.appendleft(number)
 
     def _choose_worker(self) -> Worker | None:
@@ -209,7 +209,7 @@ class _Pool:
             worker.started = True
             return []
         if kind == "useless":  # it cannot import the function
-            raise _restore(*content)
+            raise restore_error(*content)
         if kind == "stage":
             worker.computing = content
             return []
@@ -221,7 +221,7 @@ class _Pool:
         worker.assigned.popleft()
         del self.tasks[number]
         if kind == "failed":
-            return [Event(number, None, True, _restore(*content))]
+            return [Event(number, None, True, restore_error(*content))]
         return [Event(number, content, True)]
 
     def _replace(self, worker: Worker) -> list[Event]:
@@ -233,7 +233,7 @@ class _Pool:
         self.workers.remove(worker)
         code = worker.end(kill=bool(worker.given_up))
         if not worker.started:
-            raise InputError(_explain_no_start(code))
+            raise InputError(explain_no_start(code))
         number, task = worker.assigned[0], self.tasks[worker.assigned[0]]
         blamed, reason = worker.given_up or (number, "")
         if blamed != number and not task.began:  # it finished that one at the last moment
@@ -246,27 +246,5 @@ class _Pool:
             self.alone.append(number)
             return []
         del self.tasks[number]
-        reason = reason or _describe_end(code, worker.computing)
+        reason = reason or describe_end(code, worker.computing)
         return [Event(number, None, True, DecodeError(reason))]
-
-
-def _restore(error: Exception, text: str) -> Exception:
-    """Return the exception of a worker, with its traceback there as the cause."""
-    if text:
-        error.__cause__ = RuntimeError(f"in a worker process:\n{text}")
-    return error
-
-
-def _explain_no_start(code: int | None) -> str:
-    return f"the processes that decode do not start ({_describe_end(code)})"
-
-
-def _describe_end(code: int | None, computing: str = "") -> str:
-    """Say how a process ended, by its exit code, and what it was doing."""
-    if code == -KILLED:
-        text = f"the decoder was killed (signal {KILLED}): out of memory?"
-    elif code is not None and code < 0:
-        text = f"the decoder crashed (signal {-code})"
-    else:
-        text = f"the decoder ended its process (exit status {code})"
-    return text.replace("the decoder", f"computing {computing}") if computing else text

@@ -11,7 +11,7 @@ import numpy as np
 from genreclf.audio import decode
 from genreclf.audio.checks import SILENCE
 from genreclf.audio.own_features import NotFiniteError, compute_features, get_highest_rate
-from genreclf.audio.processes import lift_limits
+from genreclf.audio.serving import lift_limits
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError, describe_failure
 from genreclf.protocols import Features

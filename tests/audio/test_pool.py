@@ -15,9 +15,9 @@ import numpy as np
 import psutil
 import pytest
 
-from genreclf.audio import processes, watch
+from genreclf.audio import serving, watch
 from genreclf.audio.pool import Event, map_in_order, run_in_workers
-from genreclf.audio.processes import lift_limits
+from genreclf.audio.serving import lift_limits
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError
 
@@ -261,8 +261,8 @@ def test_processes_that_cannot_start_are_one_line(tmp_path: Path) -> None:
 
 def test_limits_hold_again_after_features_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     received, sent = multiprocessing.Pipe(False)
-    stages = processes._Stages()
-    monkeypatch.setattr(processes, "_stages", stages)
+    stages = serving._Stages()
+    monkeypatch.setattr(serving, "_stages", stages)
     stages.begin(7, sent, state := [0.0] * 3)
     with pytest.raises(ValueError, match="a mistake"), lift_limits("features=own"):
         raise ValueError("a mistake")
