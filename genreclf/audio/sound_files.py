@@ -119,9 +119,10 @@ def _read_sections(
             if failed == len(sections):
                 raise
             fault = str(error)
-        number += 1
+        start, number = sections[number].start, number + 1
         if fault and len(sections) > 1:
-            fault = f"of {len(sections)} files in this one, number {number}: {fault}"
+            where = f"number {number}, from byte {start:,} on"
+            fault = f"of {len(sections)} files in this one, {where}: {fault}"
         notes += [fault] if fault else []
 
 
