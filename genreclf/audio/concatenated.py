@@ -16,6 +16,7 @@ from genreclf.audio.descriptions import (
 from genreclf.audio.own_features import (
     check_features,
     compute_features,
+    get_highest_rate,
     get_silence,
     get_stored,
     is_batched,
@@ -86,6 +87,11 @@ class ConcatenatedFeatures:
         """Hz: that of all parts, or None, each file's own, if they differ."""
         rates = {part.sample_rate for part in self.built}
         return rates.pop() if len(rates) == 1 else None
+
+    @property
+    def highest_rate(self) -> int | None:
+        """Hz: the highest of the parts, or None if all take each file's own."""
+        return max(filter(None, map(get_highest_rate, self.built)), default=None)
 
     @property
     def shape(self) -> tuple[int, int]:

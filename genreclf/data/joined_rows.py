@@ -15,10 +15,12 @@ class Rows(Protocol):
     Attributes:
         contents: digest of the audio of each row.
         durations: seconds of audio of each row.
+        notes: what is wrong with the file of each row; empty if nothing is.
     """
 
     contents: list[str]
     durations: Any
+    notes: list[str]
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Read the stored values (len(rows), bins, frames) of these rows."""
@@ -36,7 +38,7 @@ class JoinedRows:
         found: for each part, by the digest of the audio, where its row is.
 
     Attributes:
-        contents, durations: as for `Rows`.
+        contents, durations, notes: as for `Rows`.
     """
 
     def __init__(self, features: Any, found: Sequence[Mapping[str, tuple[Rows, int]]]) -> None:
@@ -44,11 +46,13 @@ class JoinedRows:
         lengths = [part.duration for part in features.built]
         self.contents: list[str] = []
         self.durations: list[float] = []
+        self.notes: list[str] = []
         if features.duration in lengths:
             longest = found[lengths.index(features.duration)]
             common = [each for each in longest if all(each in part for part in found)]
-            places = (longest[content] for content in common)
+            places = [longest[content] for content in common]
             self.contents = common
+            self.notes = [rows.notes[row] for rows, row in places]
             self.durations = [float(rows.durations[row]) for rows, row in places]
 
     def read(self, rows: Sequence[int]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from genreclf.audio.batches import extract_in_order
 from genreclf.audio.content import UNREADABLE
 from genreclf.audio.descriptions import identify_features
-from genreclf.audio.workers import Row
+from genreclf.audio.workers import Clip, Row
 from genreclf.data.datasets.track import Track
 from genreclf.data.joined_rows import JoinedRows, Rows
 from genreclf.data.store import Store
@@ -74,7 +74,7 @@ class ProvidedRows:
             elif row.min() == row.max():
                 yield f"silent: every value is {row.min()}"
             else:
-                yield row, self._duration
+                yield Clip(row, self._duration)
         if number < self._count:
             raise InputError(f"data={self._name}: rows() gives {number} for {self._count} tracks")
 
@@ -126,7 +126,7 @@ def extract_rows(
         for _, content in pending:
             if content in known:
                 store, row = known[content]
-                yield store.read([row])[0], float(store.durations[row])
+                yield Clip(store.read([row])[0], float(store.durations[row]), store.notes[row])
             else:
                 yield next(extracted)
 

@@ -29,7 +29,17 @@ def log_store(
         if short:
             filled = " and end in silence" if is_padded(features) else ""
             log.info("%d are shorter than %g s%s", short, features.duration, filled)
+    noted = [
+        f"{format_path(path)}: {note}"
+        for path, note in zip(store.paths, store.notes, strict=True)
+        if note
+    ]
+    if noted and not list_rejected:
+        counts = len(noted), len(store)
+        log.warning("%d of %d files are used with a remark, such as %s", *counts, noted[0])
     if list_rejected:
+        for line in noted:
+            log.warning("%s", line)
         for track in store.rejected:
             log.warning("%s: %s", format_path(track["path"] or track["track_id"]), track["reason"])
     elif store.rejected:

@@ -18,7 +18,7 @@ import numpy as np
 
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
-from genreclf.data.unfinished_store import ACCEPTED, REJECTED, name_partial
+from genreclf.data.unfinished_store import ACCEPTED, REJECTED, name_partial, read_reasons
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk
 
@@ -147,8 +147,13 @@ class StoreWriter:
         file.flush()
         return file
 
-    def accept(self, features: np.ndarray, duration: float) -> None:
-        """Store the next track's row; `duration` is in seconds.
+    def accept(self, features: np.ndarray, duration: float, note: str = "") -> None:
+        """Store the next track's row.
+
+        Args:
+            features: the row.
+            duration: seconds of audio.
+            note: what is wrong with the file, if anything.
 
         Raises:
             InputError: the shape of the row is not that of the store, or the disk is full.
@@ -162,13 +167,13 @@ class StoreWriter:
         sha1 = hashlib.sha1(row.data).hexdigest()
         with self._explain_disk_errors():
             self._features[self._row] = row
-            self._advance(ACCEPTED, duration, sha1.encode(), b"")
+            self._advance(ACCEPTED, duration, sha1.encode(), _shorten(note))
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
         with self._explain_disk_errors():
-            self._advance(REJECTED, 0.0, b"", reason.encode(errors="backslashreplace")[:300])
+            self._advance(REJECTED, 0.0, b"", _shorten(reason))
 
     def _advance(self, *progress: object) -> None:
         self._progress[self.done] = np.array(progress, PROGRESS)
@@ -195,8 +200,7 @@ class StoreWriter:
         if self.done < len(self.tracks):
             raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
-        reasons = self._progress["reason"][rejected]
-        reasons = [reason.decode(errors="replace") for reason in reasons]
+        reasons = read_reasons(self._progress[:], rejected)
         if not len(accepted):
             first = self.tracks[0].path or self.tracks[0].id
             raise InputError(
@@ -219,6 +223,9 @@ class StoreWriter:
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in COLUMNS:
             self._add("track_id" if name == "id" else name, self._encode_texts(name, accepted))
+        notes = read_reasons(self._progress[:], accepted)
+        if any(notes):
+            self._add("note", np.array(notes, TEXT))
         for name, field in (("track_id", "id"), ("genre", "genre"), ("path", "path")):
             self._add(f"rejected/{name}", self._encode_texts(field, rejected))
         self._add("rejected/reason", np.array(reasons, TEXT))
@@ -241,6 +248,10 @@ class StoreWriter:
         if name in self._file:  # left by an interrupted `finish`
             del self._file[name]
         self._file[name] = column
+
+
+def _shorten(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")[:300]
 
 
 def _encode(text: str) -> bytes:

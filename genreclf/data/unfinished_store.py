@@ -31,6 +31,7 @@ class UnfinishedRows:
         identity: class, version and settings of the features.
         contents: digest of the audio of each row.
         durations: float32 (n,), seconds of audio of each row.
+        notes: what is wrong with the file of each row; empty if nothing is.
 
     Raises:
         OSError: the file is damaged, or another process is writing it.
@@ -44,6 +45,7 @@ class UnfinishedRows:
             accepted = np.flatnonzero(progress["state"] == ACCEPTED)
             self.identity = json.loads(file.attrs["identity"])
             self.durations = progress["duration"][accepted]
+            self.notes = read_reasons(progress, accepted)
             self.contents = file["content"].asstr()[:][accepted].tolist()
         # Who continues it later adds rows and leaves these as they are, so it needs no lock.
         self._file: Any = h5py.File(path, "r", locking=False)
@@ -51,3 +53,8 @@ class UnfinishedRows:
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Read the stored values (len(rows), bins, frames) of these rows."""
         return np.stack([self._file["features"][row] for row in rows])
+
+
+def read_reasons(progress: np.ndarray, rows: np.ndarray) -> list[str]:
+    """Read why tracks were rejected, or what is wrong with the files of accepted ones."""
+    return [reason.decode(errors="replace") for reason in progress["reason"][rows]]

@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import mutagen
 import numpy as np
 import pytest
+import soundfile
 from conftest import heed_ctrl_c
 
 from genreclf.audio import ConcatenatedFeatures, batches, decode
@@ -205,6 +207,28 @@ def test_bad_files_are_listed_never_used(music: Path, tmp_path: Path) -> None:
     assert "too short" in reasons["Rock/cut.mp3"]
     assert "does not decode" in reasons["Rock/garbage.mp3"]
     assert "empty" in reasons["Folk/empty.wav"]
+
+
+def test_files_with_remarks_are_mentioned_b1(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B1: only predict said that a file lacks what the features need; C11: or is truncated."""
+    caplog.set_level(logging.INFO)
+    for name, rate in (("a", 8000), ("b", 44_100)):
+        path = tmp_path / "music" / "rock" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(rate).normal(0, 0.1, 3 * rate)
+        soundfile.write(path, noise, rate)
+    features = MelFrames(duration=2.5)
+    note = "sampled at 8000 Hz, so it lacks the band above 4000 Hz that the model was trained with"
+    for outputs in ("first", "first"):  # a store that is there says so, too
+        caplog.clear()
+        build_store(Folder(tmp_path / "music"), features, outputs=tmp_path / outputs, workers=1)
+        text = f"1 of 2 files are used with a remark, such as {tmp_path}/music/rock/a.wav: {note}"
+        assert text in caplog.messages
+    (tmp_path / "music" / "rock" / "b.wav").unlink()
+    store = build_store(Folder(tmp_path / "music"), features, outputs=tmp_path / "first", workers=1)
+    assert store.notes == [note]  # of a row that was copied
 
 
 def test_npz_rows_are_kept_as_they_are(tmp_path: Path) -> None:
