@@ -14,10 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
+from genreclf.audio.own_features import (
+    NotFiniteError,
+    check_values,
+    get_highest_rate,
+    is_batched,
+)
 from genreclf.audio.pool import Event, map_in_order
 from genreclf.audio.sound_files import DecodeError
-from genreclf.audio.workers import Decoding, Row, extract
+from genreclf.audio.workers import Clip, Decoding, Row, extract
 from genreclf.errors import InputError, report_own_failure
 
 CLIPS = 16  # per batch
@@ -27,7 +32,7 @@ def choose_work(features: Any) -> Any:
     """Choose what workers make of a clip: its features, or its waveform if they are batched."""
     if not is_batched(features):
         return features
-    return Decoding(features.sample_rate, features.duration)
+    return Decoding(features.sample_rate, features.duration, get_highest_rate(features))
 
 
 def extract_in_order(
@@ -58,14 +63,14 @@ def _tell(row: Any) -> Row:
 
 def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
     """Compute the rows of what `extract` gave for `Decoding`."""
-    clips = [each[0] for each in decoded if isinstance(each, tuple)]
+    clips = [each.values for each in decoded if isinstance(each, Clip)]
     computed = iter(compute_clips(features, clips))
     for each in decoded:
-        if not isinstance(each, tuple):
+        if not isinstance(each, Clip):
             yield _tell(each)
             continue
         values = next(computed)
-        yield str(values) if isinstance(values, DecodeError) else (values, each[1])
+        yield str(values) if isinstance(values, DecodeError) else each._replace(values=values)
 
 
 def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:

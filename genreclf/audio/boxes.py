@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 KINDS = (  # of boxes that may be the outermost; what begins with anything else is no box
-    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"udta", b"uuid", b"meta"),
-    *(b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"prft", b"emsg", b"pdin", b"meco", b"junk"),
+    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"PICT", b"udta", b"uuid"),
+    *(b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"prft", b"emsg", b"pdin", b"meco", b"meta"),
 )
 
 

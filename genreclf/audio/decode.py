@@ -65,7 +65,7 @@ def read_audio(
     waveform = _mix_down(samples)
     if not _measure_audible(waveform, native_rate):
         raise DecodeError("silent: no sample above -80 dB of full scale")
-    _note_missing_band(native_rate, sample_rate, notes)
+    note_missing_band(native_rate, sample_rate, notes)
     return resample(waveform, native_rate, sample_rate)
 
 
@@ -142,7 +142,7 @@ def _make_windows(
     for start, waveform, rate in _cut_windows(stretches, duration, overlap, notes):
         if audible := _measure_audible(waveform, rate):
             if silent:
-                _note_missing_band(rate, sample_rate, notes)
+                note_missing_band(rate, sample_rate, notes)
             silent = False
             yield AudioWindow(start, *resample(waveform, rate, sample_rate), audible)
         elif keep_silent:
@@ -196,7 +196,8 @@ def _measure_audible(waveform: np.ndarray, rate: int) -> float:
     return float(lengths[peaks >= SILENCE].sum() / rate)
 
 
-def _note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str]) -> None:
+def note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str]) -> None:
+    """Note that a file lacks some of the band of a higher sample rate in Hz; None needs none."""
     if sample_rate and native_rate < RECOVERED * sample_rate:
         notes.append(
             f"sampled at {native_rate} Hz, so it lacks the band above {native_rate // 2} Hz that "

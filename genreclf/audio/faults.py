@@ -115,7 +115,8 @@ def find_fault(section: Section, progress: Progress) -> str | None:
             return "the end of the file is missing: it is truncated"
     is_over = progress.end and progress.ends_sharply and not progress.complete
     if progress.end and is_over and ends_with_other(section, progress.end):
-        return "the file goes on after its audio, and that is not read"
+        kilobytes = (section.size - progress.end) // 1000
+        return f"the file goes on after its audio, and that is not read: about {kilobytes:,} kB"
     if progress.stopped and progress.stated is None:
         return f"nothing after {seconds:.1f} s can be read: the file is truncated or damaged"
     if progress.damaged > FEW:

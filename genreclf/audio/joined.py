@@ -8,38 +8,17 @@ a decoder stops otherwise, as MP3 and FLAC need it (`following`).
 
 import os
 import re
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from genreclf.audio.following import (
-    APE_FOOTER,
-    BEGINS,
-    ID3V1,
-    MOST_TRAILING,
-    NO_AUDIO,
-    PADDING,
-    PAGE_HEADER,
-    find_audio,
-    find_next_file,
-)
-from genreclf.audio.headers import (
-    ASF,
-    CHUNKS,
-    LATE,
-    TAIL,
-    UNKNOWN_SIZES,
-    WAVPACK,
-    read_chunks,
-    read_stated_size,
-    skip_id3,
-)
+from genreclf.audio.corrections import correct_size
+from genreclf.audio.following import BEGINS, PADDING, PAGE_HEADER, find_audio, find_next_file
+from genreclf.audio.headers import ASF, LATE, TAIL, WAVPACK, read_stated_size, skip_id3
 from genreclf.audio.sections import Section
 
 HEAD = 32  # bytes, of which all patterns need less
 CHUNK = 1 << 20  # bytes
 MOST_FILES = 1000  # in one; if there are more, it is not what it seems
-MOST_SIZE = 0xFFFFFFFE
 # What files begin with whose decoders stop at the end of the first: its first bytes, and a pattern.
 STARTS = {
     b"TTA1": rb"TTA1[\x01\x02]\x00.\x00[\x08\x10\x18\x20]\x00",
@@ -86,7 +65,7 @@ def find_sections(path: Path, start: int = 0, stop: int | None = None) -> list[S
         return [Section(path, start, stop)]
     starts.sort()
     stops = [*starts[1:], stop]
-    return [_correct_size(Section(path, *each)) for each in zip(starts, stops, strict=True)]
+    return [correct_size(Section(path, *each)) for each in zip(starts, stops, strict=True)]
 
 
 def _find_next(section: Section) -> int | None:
@@ -157,100 +136,24 @@ def _find_all(file: BinaryIO, pattern: bytes, start: int) -> list[int]:
     return found
 
 
-def divide(section: Section, end: int | None) -> list[Section]:
-    """Divide a file that does not state its size from those that follow it.
+def insert_later_files(sections: list[Section], number: int, end: int | None) -> bool:
+    """Insert the files that follow one that does not state its size, and end that one there.
 
     Args:
-        section: the file.
+        sections: the files that were found so far.
+        number: the place of the file in the list.
         end: about where its audio ends, if a decoder has told.
+
+    Returns:
+        Whether there are any.
     """
-    if (found := find_next_file(section, end)) is None:
-        return [section]
+    section = sections[number]
+    if len(sections) >= MOST_FILES or (found := find_next_file(section, end)) is None:
+        return False
     stop, start = found
-    first = section.cut(section.start + stop)
+    sections[number] = section.cut(section.start + stop)
     if start is None:
-        return [first]
-    return [first, *find_sections(section.path, section.start + start, section.stop)]
-
-
-def _correct_size(section: Section) -> Section:
-    """Make the size that a file states for its audio what it is.
-
-    What follows the audio of a WAV, AIFF or CAF file is no chunk if more audio follows; and what
-    follows a whole file may be a tag, which is not read.
-    """
-    with section.open() as file:
-        magic, end = file.read(4), section.size
-        stated = read_stated_size(file, end)
-        if stated is not None and stated < end:
-            file.seek(stated)
-            if re.match(NO_AUDIO, file.read(HEAD), re.DOTALL):
-                return Section(section.path, section.start, section.start + stated)
-        if section.stop is None and (tag := _find_tag(file, end)) is not None:
-            return Section(section.path, section.start, section.start + tag)
-        patches = {}
-        if magic == b"RF64":
-            patches = _find_rf64_patches(file, end)
-        elif magic in CHUNKS:
-            patches = _find_patches(file, end, *CHUNKS[magic])
-    return Section(section.path, section.start, section.stop, patches)
-
-
-def _find_tag(file: BinaryIO, end: int) -> int | None:
-    """Find where an APE or ID3v2 tag begins that the file ends with."""
-    file.seek(max(0, end - APE_FOOTER - ID3V1))
-    tail = file.read()
-    if tail[-ID3V1:][:3] == b"TAG":
-        tail, end = tail[:-ID3V1], end - ID3V1
-    ape, kind = tail[-APE_FOOTER:], b"ID3"
-    if ape[:8] == b"APETAGEX":
-        size, _, flags = struct.unpack_from("<III", ape, 12)
-        has_header = flags >> 31
-        start, kind = end - size - APE_FOOTER * has_header, b"APETAGEX" * has_header
-    elif tail[-10:-7] == b"3DI":
-        start = end - 20 - sum(byte << 7 * (3 - place) for place, byte in enumerate(tail[-4:]))
-    else:
-        return None
-    file.seek(max(0, start))
-    return start if start > 0 and file.read(len(kind)) == kind else None
-
-
-def _find_patches(file: BinaryIO, end: int, sizes: str, audio: bytes) -> dict[int, bytes]:
-    """Make the sizes in the header of a file larger if they are too small."""
-    width = struct.calcsize(sizes)
-    after = None  # place of the size of the audio, once that was found
-    for kind, at, size in read_chunks(file, end, sizes):
-        is_chunk = all(32 <= byte < 127 for byte in kind) and 0 <= size <= end - at
-        if after is not None and not is_chunk:
-            if not _may_be_audio(file, at - 4 - width):
-                return {}
-            places = [after] if width == 8 else [4, after]
-            return {
-                place: struct.pack(sizes, min(end - place - width, MOST_SIZE)) for place in places
-            }
-        if not is_chunk or (kind == audio and size in UNKNOWN_SIZES):
-            return {}
-        if kind == audio:
-            after = at - width
-    return {}
-
-
-def _find_rf64_patches(file: BinaryIO, end: int) -> dict[int, bytes]:
-    """Make the sizes of an RF64 file larger, which are in its first chunk (ds64)."""
-    file.seek(28)
-    (stated,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-    for kind, at, _ in read_chunks(file, end, "<I"):
-        if kind == b"data" and 0 < stated < end - at:
-            file.seek(at + stated)
-            following = file.read(4)
-            if following.strip().isalnum() or not _may_be_audio(file, at + stated):
-                return {}
-            return {20: struct.pack("<Q", end - 8), 28: struct.pack("<Q", end - at)}
-    return {}
-
-
-def _may_be_audio(file: BinaryIO, at: int) -> bool:
-    """Whether what begins there is long enough for audio, and no tag or padding."""
-    file.seek(at)
-    following = file.read(MOST_TRAILING)
-    return len(following) == MOST_TRAILING and not re.match(NO_AUDIO, following, re.DOTALL)
+        return False
+    later = find_sections(section.path, section.start + start, section.stop)
+    sections[number + 1 : number + 1] = later
+    return True

@@ -45,6 +45,14 @@ def is_padded(features: Any) -> bool:
     return bool(getattr(features, "padded", features.sample_rate is not None))
 
 
+def get_highest_rate(features: Any) -> int | None:
+    """Return the highest sample rate in Hz that they or their parts are computed at, if fixed.
+
+    Features that take each file's own rate may declare it as `highest_rate`.
+    """
+    return getattr(features, "highest_rate", None) or features.sample_rate
+
+
 def is_batched(features: Any) -> bool:
     """Whether one process computes many clips at a time, by `compute_batch`: see `batches`."""
     return bool(getattr(features, "batched", False))

@@ -1,10 +1,10 @@
 """A pool of worker processes that are watched: a file that breaks one costs only its own result.
 
 Decoders are C code that reads files from anywhere: a file may crash one, stall it, or make it take
-all memory. A worker that ends, gives nothing for `STALL` seconds or needs more than `MEMORY` is
-killed and replaced. Its file gets a `DecodeError` with the reason; all other files are computed.
-The limits are for decoding. Features may take as long and as much memory as they need: these are of
-a size that does not depend on the file, and encoders need minutes to load.
+all memory. A worker that ends is replaced, as is one that exceeds a limit and is killed (`watch`).
+Its file gets a `DecodeError` with the reason; all other files are computed. The limits are for
+decoding. Features may take as long and as much memory as they need: these are of a size that does
+not depend on the file, and encoders need minutes to load.
 """
 
 import atexit
@@ -17,14 +17,12 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
-from genreclf.audio.processes import Worker, start_worker
+from genreclf.audio.processes import KILLED, Worker, describe_end, explain_no_start, start_worker
+from genreclf.audio.serving import restore_error
 from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.watch import CHECK, Watch
 from genreclf.errors import InputError
 
-STALL = 20.0  # s in which a worker has to give something
-MEMORY = 1.5e9  # bytes, the most resident memory of a worker, without what its features hold
-CHECK = 0.2  # s between two looks at the workers
-KILLED = 9  # the signal SIGKILL, which Windows does not define
 SMALL = 2**14  # bytes of an item that fits into a worker's pipe while the worker is busy
 
 
@@ -125,8 +123,10 @@ class _Pool:
     waiting: deque[int] = field(default_factory=deque)  # tasks to be handed out
     alone: deque[int] = field(default_factory=deque)  # tasks to be repeated while no other runs
     following: int = 0  # number of the next item
-    looked: float = field(default_factory=time.monotonic)  # when, for messages
-    checked: float = 0.0  # when their memory was measured
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.workers)
 
     def gather(self, most: int, linger: float) -> list[Event]:
         """Wait for events; none are left if there is none."""
@@ -145,6 +145,7 @@ class _Pool:
 
     def close(self) -> None:
         """End all workers, which keep nothing that is worth saving."""
+        self.watch.stop()
         for worker in self.workers:
             worker.end(kill=True)
         self.workers.clear()
@@ -160,7 +161,7 @@ class _Pool:
                 self.workers.remove(worker)
                 code = worker.end(kill=True)
                 if not worker.started:
-                    raise InputError(_explain_no_start(code))
+                    raise InputError(explain_no_start(code))
                 self.waiting.appendleft(number)
 
     def _choose_worker(self) -> Worker | None:
@@ -193,45 +194,24 @@ class _Pool:
         return False
 
     def _receive(self, seconds: float) -> list[Event]:
-        """Wait for messages of the busy workers, and give up those that are stalled or too large.
-
-        A worker has been silent for as long as nothing was to be read when this process looked: it
-        may itself have been busy in between, or stopped.
-        """
+        """Wait for messages of the busy workers."""
         busy = [worker for worker in self.workers if worker.assigned]
         ready = connection.wait([worker.results for worker in busy], seconds)
-        now = time.monotonic()
-        elapsed, self.looked = min(now - self.looked, STALL / 4), now
-        measured = now - self.checked >= CHECK
-        if measured:
-            self.checked = now
-        events: list[Event] = []
-        for worker in busy:
-            if worker.results in ready:
-                worker.silent = 0.0
-                events += self._read(worker)
-            elif worker.started and not worker.computing:
-                worker.silent += elapsed
-                if worker.silent > STALL:
-                    events += self._replace(worker, f"no audio for {STALL:g} s: given up")
-                elif measured and worker.measure_memory() - worker.allowed > MEMORY:
-                    reason = f"needs more than {MEMORY / 1e9:g} GB of memory: given up"
-                    events += self._replace(worker, reason)
-        return events
+        return [event for worker in busy if worker.results in ready for event in self._read(worker)]
 
     def _read(self, worker: Worker) -> list[Event]:
         """Read one message of a worker."""
         try:
             kind, number, content = pickle.loads(worker.results.recv_bytes())
         except (EOFError, OSError):
-            return self._replace(worker, "")
+            return self._replace(worker)
         if kind == "started":
             worker.started = True
             return []
         if kind == "useless":  # it cannot import the function
-            raise _restore(*content)
+            raise restore_error(*content)
         if kind == "stage":
-            worker.computing, worker.allowed = content
+            worker.computing = content
             return []
         if kind == "value":
             if content is None:
@@ -241,49 +221,30 @@ class _Pool:
         worker.assigned.popleft()
         del self.tasks[number]
         if kind == "failed":
-            return [Event(number, None, True, _restore(*content))]
+            return [Event(number, None, True, restore_error(*content))]
         return [Event(number, content, True)]
 
-    def _replace(self, worker: Worker, reason: str) -> list[Event]:
-        """Kill a worker, or bury one that has died, and give up or repeat what it was doing.
+    def _replace(self, worker: Worker) -> list[Event]:
+        """Bury a worker that has died, and give up or repeat what it was doing.
 
         The kernel kills the largest process when memory is short, which need not be the fault of
         its file: that file is tried once more, with no other worker busy.
         """
         self.workers.remove(worker)
-        code = worker.end(kill=bool(reason))
+        code = worker.end(kill=bool(worker.given_up))
         if not worker.started:
-            raise InputError(_explain_no_start(code))
-        number = worker.assigned.popleft()
+            raise InputError(explain_no_start(code))
+        number, task = worker.assigned[0], self.tasks[worker.assigned[0]]
+        blamed, reason = worker.given_up or (number, "")
+        if blamed != number and not task.began:  # it finished that one at the last moment
+            self.waiting.extendleft(reversed(worker.assigned))
+            return []
+        worker.assigned.popleft()
         self.waiting.extendleft(reversed(worker.assigned))
-        task = self.tasks[number]
         if not reason and code == -KILLED and not task.began and not task.repeated:
             task.repeated = True
             self.alone.append(number)
             return []
         del self.tasks[number]
-        return [
-            Event(number, None, True, DecodeError(reason or _describe_end(code, worker.computing)))
-        ]
-
-
-def _restore(error: Exception, text: str) -> Exception:
-    """Return the exception of a worker, with its traceback there as the cause."""
-    if text:
-        error.__cause__ = RuntimeError(f"in a worker process:\n{text}")
-    return error
-
-
-def _explain_no_start(code: int | None) -> str:
-    return f"the processes that decode do not start ({_describe_end(code)})"
-
-
-def _describe_end(code: int | None, computing: str = "") -> str:
-    """Say how a process ended, by its exit code, and what it was doing."""
-    if code == -KILLED:
-        text = f"the decoder was killed (signal {KILLED}): out of memory?"
-    elif code is not None and code < 0:
-        text = f"the decoder crashed (signal {-code})"
-    else:
-        text = f"the decoder ended its process (exit status {code})"
-    return text.replace("the decoder", f"computing {computing}") if computing else text
+        reason = reason or describe_end(code, worker.computing)
+        return [Event(number, None, True, DecodeError(reason))]

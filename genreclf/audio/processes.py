@@ -1,31 +1,21 @@
-"""Worker processes: how they start, what they run, and how they end."""
+"""Worker processes, seen from their parent: how they start and how they end."""
 
 import contextlib
 import multiprocessing
-import os
-import pickle
 import signal
 import sys
-import threading
-import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from types import GeneratorType
 from typing import Any
 
-import psutil
-from threadpoolctl import threadpool_limits
-
-from genreclf.audio.cores import keep_memory, release_memory
-from genreclf.audio.sound_files import DecodeError
+from genreclf.audio.serving import serve
 from genreclf.errors import InputError
 
-KEPT = 300_000_000  # bytes of memory that a worker may keep for its next file
+KILLED = 9  # the signal SIGKILL, which Windows does not define
 PIPE = 2**20  # bytes of results that may wait to be read, where Linux allows it
 PRELOAD = ["genreclf.audio.workers"]  # what workers import before they are forked
 PRELOAD_FOR_MANY = [*PRELOAD, "librosa.feature.spectral"]  # slow, and only some features need it
@@ -41,9 +31,12 @@ class Worker:
         results: where it answers.
         assigned: numbers of the items that it has been given and has not finished.
         started: whether it has said so.
-        silent: seconds for which it has said nothing.
         computing: the features that it is computing; empty while it decodes.
-        allowed: bytes of memory that features hold, besides what decoding may take.
+        state: what `serving` writes there.
+        seen: the time in `state` at the last look.
+        silent: seconds for which that time has been the same.
+        used: seconds of processor time that it had used at the last look.
+        given_up: the item for which it was killed, and why.
     """
 
     process: BaseProcess
@@ -51,14 +44,15 @@ class Worker:
     results: Connection
     assigned: deque[int] = field(default_factory=deque)
     started: bool = False
-    silent: float = 0.0
     computing: str = ""
-    allowed: int = 0
+    state: Any = (0.0, 0.0, 0.0)
+    seen: float = 0.0
+    silent: float = 0.0
+    used: float = 0.0
+    given_up: tuple[int, str] | None = None
 
     def give(self, number: int, payload: bytes) -> bool:
         """Give it an item; returns False if it has died."""
-        if not self.assigned:
-            self.silent = 0.0
         self.assigned.append(number)
         try:
             self.tasks.send_bytes(payload)
@@ -66,12 +60,11 @@ class Worker:
             return False
         return True
 
-    def measure_memory(self) -> int:
-        """Measure its resident memory in bytes; 0 if it has just died."""
-        try:
-            return psutil.Process(self.process.pid).memory_info().rss
-        except psutil.Error:
-            return 0
+    def give_up(self, number: int, reason: str) -> None:
+        """Kill it because of an item."""
+        if self.given_up is None:
+            self.given_up = number, reason
+            self.process.kill()
 
     def end(self, kill: bool) -> int | None:
         """End it, and return its exit code, negative for a signal."""
@@ -98,7 +91,8 @@ def start_worker(function: bytes) -> Worker:
         import fcntl
 
         fcntl.fcntl(sent, fcntl.F_SETPIPE_SZ, PIPE)
-    process = context.Process(target=_serve, args=(function, received, sent))
+    state = context.Array("d", 3, lock=False)
+    process = context.Process(target=serve, args=(function, received, sent, state))
     try:
         with _block_ctrl_c(), _hide_script():
             process.start()
@@ -106,7 +100,7 @@ def start_worker(function: bytes) -> Worker:
         raise InputError(f"the processes that decode do not start: {error}") from None
     received.close()
     sent.close()
-    return Worker(process, tasks, results)
+    return Worker(process, tasks, results, state=state)
 
 
 def start_forkserver(for_many: bool) -> None:
@@ -156,111 +150,17 @@ def _hide_script() -> Iterator[None]:
         vars(main).update({name: value for name, value in hidden.items() if value is not None})
 
 
-def _set_up_worker() -> None:
-    """Silence the decoders' warnings, use one core, keep memory, and exit with the parent."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    threadpool_limits(1)
-    keep_memory()
-    exit_with_parent()
+def explain_no_start(code: int | None) -> str:
+    """Say that workers do not start, by the exit code of one."""
+    return f"the processes that decode do not start ({describe_end(code)})"
 
 
-def exit_with_parent() -> None:
-    """End this process when its parent ends, even if the parent was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-
-
-class _Stages:
-    """Tells the parent of a worker whether it decodes, which is limited, or computes features."""
-
-    def __init__(self) -> None:
-        self.results: Connection | None = None  # in a worker
-        self.number = 0  # of the item
-        self.held = 0  # bytes that features hold
-
-    def begin(self, number: int, results: Connection) -> None:
-        self.results, self.number = results, number
-        self.held = max(0, measure_memory() - KEPT)
-        self.tell("")
-
-    def tell(self, name: str) -> None:
-        if self.results is not None:
-            self.results.send(("stage", self.number, (name, self.held)))
-
-
-_stages = _Stages()
-
-
-@contextlib.contextmanager
-def lift_limits(name: str) -> Iterator[None]:
-    """Lift the pool's limits, which are for decoders, while features are computed.
-
-    Outside a worker process, this has no effect.
-
-    Args:
-        name: what is computed, such as "features=mel"; messages about the worker name it.
-    """
-    before = measure_memory() if _stages.results else 0
-    _stages.tell(name)
-    try:
-        yield
-    finally:
-        if _stages.results:
-            _stages.held += max(0, measure_memory() - before)
-        _stages.tell("")
-
-
-def measure_memory() -> int:
-    """Measure the resident memory of this process in bytes."""
-    return _find_process(os.getpid()).memory_info().rss
-
-
-_find_process = cache(psutil.Process)  # finding it takes longer than measuring
-
-
-def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
-    """Compute items until the parent closes the pipe: what a worker process runs."""
-    _set_up_worker()
-    try:
-        compute = pickle.loads(function)
-    except Exception as error:  # such as a module of the user's that is not importable here
-        results.send(("useless", 0, _make_portable(error)))
-        return
-    results.send(("started", 0, None))
-    while True:
-        try:
-            number, item = pickle.loads(tasks.recv_bytes())
-        except EOFError:
-            return
-        try:
-            _stages.begin(number, results)
-            result = compute(item)
-            if isinstance(result, GeneratorType):
-                result = _send_values(result, number, results)
-            results.send(("ended", number, result))
-        except Exception as error:
-            results.send(("failed", number, _make_portable(error)))
-        del item
-        if measure_memory() > KEPT:
-            release_memory()
-
-
-def _send_values(values: GeneratorType, number: int, results: Connection) -> Any:
-    """Send what a generator yields; return what it returns."""
-    while True:
-        try:
-            results.send(("value", number, next(values)))
-        except StopIteration as stop:
-            return stop.value
-
-
-def _make_portable(error: Exception) -> tuple[Exception, str]:
-    """Return an exception that can be pickled, and its traceback unless it is expected."""
-    expected = isinstance(error, InputError | DecodeError)
-    text = "" if expected else "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}"), text
-    return error, text
+def describe_end(code: int | None, computing: str = "") -> str:
+    """Say how a process ended, by its exit code, and what it was doing."""
+    if code == -KILLED:
+        text = f"the decoder was killed (signal {KILLED}): out of memory?"
+    elif code is not None and code < 0:
+        text = f"the decoder crashed (signal {-code})"
+    else:
+        text = f"the decoder ended its process (exit status {code})"
+    return text.replace("the decoder", f"computing {computing}") if computing else text

@@ -24,12 +24,7 @@ from genreclf.audio.checks import DecodeError as DecodeError
 from genreclf.audio.faults import MIN_BYTES, Progress, explain_failure, find_fault
 from genreclf.audio.fields import check_fields, check_layout
 from genreclf.audio.headers import find_late_start
-from genreclf.audio.joined import (
-    MOST_FILES,
-    divide,
-    find_sections,
-    holds_several_streams,
-)
+from genreclf.audio.joined import find_sections, holds_several_streams, insert_later_files
 from genreclf.audio.sections import Section
 
 GAIN = 0.2  # s that PyAV must read more than libsndfile to be asked
@@ -124,9 +119,10 @@ def _read_sections(
             if failed == len(sections):
                 raise
             fault = str(error)
-        number += 1
+        start, number = sections[number].start, number + 1
         if fault and len(sections) > 1:
-            fault = f"of {len(sections)} files in this one, number {number}: {fault}"
+            where = f"number {number}, from byte {start:,} on"
+            fault = f"of {len(sections)} files in this one, {where}: {fault}"
         notes += [fault] if fault else []
 
 
@@ -146,7 +142,7 @@ def _read_section(
         return
     if not progress.done:
         refuse_other_content(sections[number].path, by_signature=True)
-    if _insert_later_files(sections, number, progress.end) and progress.ends_sharply:
+    if insert_later_files(sections, number, progress.end) and progress.ends_sharply:
         progress.complete = True
         return
     section = sections[number]
@@ -159,21 +155,8 @@ def _read_section(
             if not progress.done:
                 explain_failure(section, progress, error)
                 raise
-        if _insert_later_files(sections, number, progress.last):
+        if insert_later_files(sections, number, progress.last):
             progress.damaged, progress.stopped, progress.cut = 0, False, False
-
-
-def _insert_later_files(sections: list[Section], number: int, end: int | None) -> bool:
-    """Insert the files that follow the audio that ends at `end` into the list; end the one there.
-
-    Returns:
-        Whether there are any.
-    """
-    if len(sections) >= MOST_FILES:
-        return False
-    parts = divide(sections[number], end)
-    sections[number : number + 1] = parts
-    return len(parts) > 1
 
 
 def _read_with_libsndfile(

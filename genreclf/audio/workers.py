@@ -4,14 +4,14 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from genreclf.audio import decode
 from genreclf.audio.checks import SILENCE
-from genreclf.audio.own_features import NotFiniteError, compute_features
-from genreclf.audio.processes import lift_limits
+from genreclf.audio.own_features import NotFiniteError, compute_features, get_highest_rate
+from genreclf.audio.serving import lift_limits
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError, describe_failure
 from genreclf.protocols import Features
@@ -23,7 +23,23 @@ NARROW = 8000  # Hz, the sample rate that the last variant is limited to
 ABSURD = 1e4  # a peak that no audio has, where 1 is full scale
 
 Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
-Row = tuple[np.ndarray, float] | str  # features and seconds, or the reason for having none
+
+
+class Clip(NamedTuple):
+    """What is computed of a file.
+
+    Attributes:
+        values: features, float32 (bins, frames); for `Decoding`, waveform and rate.
+        seconds: of audio.
+        note: what is wrong with the file; empty if nothing is.
+    """
+
+    values: Any
+    seconds: float
+    note: str = ""
+
+
+Row = Clip | str  # what is computed of a file, or the reason for having nothing
 
 
 @dataclass(frozen=True)
@@ -52,10 +68,12 @@ class Decoding:
     Args:
         sample_rate: Hz of the waveforms; None for each file's own.
         duration: seconds of a clip, at most.
+        highest_rate: Hz that the features need; files of much lower rates get a note.
     """
 
     sample_rate: int | None
     duration: float
+    highest_rate: int | None = None
 
 
 def extract(path: str, features: Features | Decoding) -> Row:
@@ -64,10 +82,14 @@ def extract(path: str, features: Features | Decoding) -> Row:
     Raises:
         InputError: the features are not what they declare; the message names the file.
     """
+    notes: list[str] = []
     try:
         with _explain_failure():
-            waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
-        return _compute(features, waveform, rate, path), len(waveform) / rate
+            waveform, rate = decode.read_audio(path, features.sample_rate, features.duration, notes)
+        if features.sample_rate is None:
+            decode.note_missing_band(rate, get_highest_rate(features), notes)
+        values = _compute(features, waveform, rate, path)
+        return Clip(values, len(waveform) / rate, "; ".join(notes))
     except DecodeError as error:
         return str(error)
 
@@ -77,7 +99,8 @@ def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float,
     row = extract(path, features)
     if isinstance(row, str):
         return row
-    return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
+    rate = features.sample_rate or decode.read_audio(path, None, features.duration)[1]
+    return row.values, row.seconds, rate
 
 
 def extract_item(
@@ -166,6 +189,7 @@ def extract_windows(
             raise DecodeError("a folder; the paths of its files are needed")
         else:
             windows = decode.read_windows(audio, *settings, keep_silent=True)
+    noted = features.sample_rate is not None  # by `windows`
     while True:
         with _explain_failure():
             window = next(windows, None)
@@ -177,6 +201,9 @@ def extract_windows(
         start, samples, rate, audible = window
         end = start + len(samples) / rate
         if audible:
+            if not noted:
+                decode.note_missing_band(rate, get_highest_rate(features), notes)
+                noted = True
             yield Window(start, end, audible, _compute(features, samples, rate, where))
         else:
             yield None

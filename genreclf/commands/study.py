@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
-from genreclf.audio.processes import exit_with_parent
+from genreclf.audio.serving import exit_with_parent
 from genreclf.commands import compose, hydra_app, study_overrides
 from genreclf.commands.instantiation import instantiate
 from genreclf.commands.run_folder import set_output_folder

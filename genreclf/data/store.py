@@ -9,6 +9,7 @@ Layout, for n tracks:
     /duration          (n,)  float32      seconds of decoded audio
     /row_sha1          (n,)  text         hexadecimal SHA-1 of the row; equal audio gives equal rows
     /content           (n,)  text         digest of the audio that the row was made from
+    /note              (n,)  text         what is wrong with a file; missing if nothing is
     /rejected/{track_id, genre, path, reason}      tracks without features, and why
 
 Attributes: `schema`, `digest`, `dataset` (name), `features` (JSON: name and settings), `identity`
@@ -111,6 +112,7 @@ class Store:
         contents: list of n digests of the audio; empty text if the rows did not come from audio.
         shape: (bins, frames) of a row.
         dtype: data type of the stored values.
+        notes: what is wrong with the file of each row; empty if nothing is.
         rejected: a dict with track_id, genre, path and reason for each track without features.
 
     Raises:
@@ -172,6 +174,8 @@ class Store:
         ) = (_read_texts(file[name]) for name in texts)
         numbered = "artist_id" in file
         self.artist_ids = _read_texts(file["artist_id"]) if numbered else [""] * len(self.labels)
+        noted = "note" in file
+        self.notes = _read_texts(file["note"]) if noted else [""] * len(self.labels)
         rejected = {name: _read_texts(column) for name, column in file["rejected"].items()}
         self.rejected = [
             dict(zip(rejected, row, strict=True)) for row in zip(*rejected.values(), strict=True)

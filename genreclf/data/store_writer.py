@@ -1,8 +1,6 @@
 """Writes a store (the layout is in `store.py`), row by row, so that an interruption loses nothing.
 
-While it is being written, the file is called `NAME.partial`. All rows are allocated at the start,
-and a `state` is kept for each track. So a writer that is killed leaves a readable file, and the
-next one continues from there.
+The file is that of `unfinished_store` until it is finished; the next writer continues from there.
 """
 
 import contextlib
@@ -20,12 +18,11 @@ import numpy as np
 
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
+from genreclf.data.unfinished_store import ACCEPTED, REJECTED, name_partial, read_reasons
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk
 
 log = logging.getLogger(__name__)
-ACCEPTED, REJECTED = 1, 2
-PARTIAL = ".h5.partial"  # end of the names of unfinished stores
 UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file
 COLUMNS = ("id", "artist", "album", "split", "license", "path", "artist_id")  # of accepted tracks
 TEXT = h5py.string_dtype("utf-8")
@@ -150,8 +147,13 @@ class StoreWriter:
         file.flush()
         return file
 
-    def accept(self, features: np.ndarray, duration: float) -> None:
-        """Store the next track's row; `duration` is in seconds.
+    def accept(self, features: np.ndarray, duration: float, note: str = "") -> None:
+        """Store the next track's row.
+
+        Args:
+            features: the row.
+            duration: seconds of audio.
+            note: what is wrong with the file, if anything.
 
         Raises:
             InputError: the shape of the row is not that of the store, or the disk is full.
@@ -165,13 +167,13 @@ class StoreWriter:
         sha1 = hashlib.sha1(row.data).hexdigest()
         with self._explain_disk_errors():
             self._features[self._row] = row
-            self._advance(ACCEPTED, duration, sha1.encode(), b"")
+            self._advance(ACCEPTED, duration, sha1.encode(), _shorten(note))
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
         with self._explain_disk_errors():
-            self._advance(REJECTED, 0.0, b"", reason.encode(errors="backslashreplace")[:300])
+            self._advance(REJECTED, 0.0, b"", _shorten(reason))
 
     def _advance(self, *progress: object) -> None:
         self._progress[self.done] = np.array(progress, PROGRESS)
@@ -198,8 +200,7 @@ class StoreWriter:
         if self.done < len(self.tracks):
             raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
-        reasons = self._progress["reason"][rejected]
-        reasons = [reason.decode(errors="replace") for reason in reasons]
+        reasons = read_reasons(self._progress[:], rejected)
         if not len(accepted):
             first = self.tracks[0].path or self.tracks[0].id
             raise InputError(
@@ -222,6 +223,9 @@ class StoreWriter:
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in COLUMNS:
             self._add("track_id" if name == "id" else name, self._encode_texts(name, accepted))
+        notes = read_reasons(self._progress[:], accepted)
+        if any(notes):
+            self._add("note", np.array(notes, TEXT))
         for name, field in (("track_id", "id"), ("genre", "genre"), ("path", "path")):
             self._add(f"rejected/{name}", self._encode_texts(field, rejected))
         self._add("rejected/reason", np.array(reasons, TEXT))
@@ -246,41 +250,8 @@ class StoreWriter:
         self._file[name] = column
 
 
-def name_partial(path: Path) -> Path:
-    """Name the file in which a store is written until it is finished."""
-    return path.with_name(f"{path.name}.partial")
-
-
-class UnfinishedRows:
-    """The rows so far of a store that was interrupted; another store may copy them.
-
-    Args:
-        path: the unfinished file.
-
-    Attributes:
-        identity: class, version and settings of the features.
-        contents: digest of the audio of each row.
-        durations: float32 (n,), seconds of audio of each row.
-
-    Raises:
-        OSError: the file is damaged, or another process is writing it.
-        KeyError: it is of an earlier version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with h5py.File(path, "r") as opened:  # fails while another process writes
-            file: Any = opened
-            progress = file["progress"][:]
-            accepted = np.flatnonzero(progress["state"] == ACCEPTED)
-            self.identity = json.loads(file.attrs["identity"])
-            self.durations = progress["duration"][accepted]
-            self.contents = file["content"].asstr()[:][accepted].tolist()
-        # Who continues it later adds rows and leaves these as they are, so it needs no lock.
-        self._file: Any = h5py.File(path, "r", locking=False)
-
-    def read(self, rows: Sequence[int]) -> np.ndarray:
-        """Read the stored values (len(rows), bins, frames) of these rows."""
-        return np.stack([self._file["features"][row] for row in rows])
+def _shorten(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")[:300]
 
 
 def _encode(text: str) -> bytes:

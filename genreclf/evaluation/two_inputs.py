@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genreclf.audio.decode import resample
-from genreclf.audio.own_features import compute_features
+from genreclf.audio.own_features import compute_features, get_highest_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,11 @@ class TwoInputs:
     def duration(self) -> float:
         """Seconds of the waveforms it takes, at most."""
         return self.first.duration
+
+    @property
+    def highest_rate(self) -> int | None:
+        """Hz that the network needs; files of much lower rates get a note."""
+        return get_highest_rate(self.first)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -68,7 +68,7 @@ def test_windows_keep_their_place(music: Path) -> None:
     path, features = str(next(music.rglob("*.mp3"))), Loudness()
     (window,) = (each for each in extract_windows(path, features) if each)
     (decoded,) = (each for each in extract_windows(path, choose_work(features)) if each)
-    assert choose_work(features) == Decoding(RATE, 2.5)
+    assert choose_work(features) == Decoding(RATE, 2.5, RATE)
     end = Event(0, [], ended=True)
     found = compute_windows(features, [Event(0, decoded), end, Event(1, decoded)])
     assert [event.number for event in found] == [0, 0, 1]

@@ -29,8 +29,9 @@ def test_each_part_has_the_values_that_it_has_alone(music: Path) -> None:
     path = str(next(music.rglob("*.mp3")))
     features = ConcatenatedFeatures([EMBEDDING, FRAMES], duration=2.5)
     assert (features.shape, features.sample_rate) == ((608 + 3 * 16, 1), None)
-    values, seconds = extract(path, features)
+    values, seconds, note = extract(path, features)
     assert seconds == 2.5
+    assert note.startswith("sampled at 22050 Hz, so it lacks the band above 11025 Hz that")  # B1
     alone = [extract(path, part) for part in (EMBEDDING, FRAMES)]
     np.testing.assert_array_equal(values[:608], alone[0][0])
     np.testing.assert_array_equal(values[608:], compute_statistics(np.asarray(alone[1][0])))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 import soundfile
 from encode import encode, make_music
 
-from genreclf.audio import DecodeError, decode
+from genreclf.audio import ConcatenatedFeatures, DecodeError, MelFrames, decode, workers
+from genreclf.audio.workers import Decoding
+from genreclf.evaluation.two_inputs import TwoInputs
 
 RATE = 44100
 
@@ -236,3 +239,25 @@ def test_damage_ends_windows_no_sooner_than_load(tmp_path: Path, suffix: str) ->
     for start, waveform, *_ in found[:2]:
         first = round(start * RATE)
         np.testing.assert_allclose(waveform, whole[first : first + 5 * RATE], atol=1e-4)
+
+
+def test_features_of_each_files_own_rate_may_need_a_band_b1(tmp_path: Path) -> None:
+    """B1: the default of predict gave no note for a file at 8 kHz, as its input has two rates."""
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 24_000), 8000)
+    tags = MelFrames(sample_rate=16_000, n_fft=512, n_mels=16)
+    note = "sampled at 8000 Hz, so it lacks the band above 4000 Hz that the model was trained with"
+    kinds: list[Any] = [
+        tags,
+        TwoInputs(tags, MelFrames()),
+        ConcatenatedFeatures([tags, MelFrames()]),
+        Decoding(None, 30.0, 16_000),
+    ]
+    for features in kinds:
+        windows = workers.extract_windows(str(tmp_path / "a.wav"), features)
+        next(windows)
+        with pytest.raises(StopIteration) as stop:
+            next(windows)
+        assert stop.value.value == [note]
+        clip = workers.extract(str(tmp_path / "a.wav"), features)
+        assert not isinstance(clip, str)
+        assert clip.note == note

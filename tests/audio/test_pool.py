@@ -8,15 +8,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from genreclf.audio import pool, processes
+from genreclf.audio import serving, watch
 from genreclf.audio.pool import Event, map_in_order, run_in_workers
-from genreclf.audio.processes import lift_limits
+from genreclf.audio.serving import lift_limits
 from genreclf.audio.sound_files import DecodeError
 from genreclf.errors import InputError
 
@@ -76,7 +77,7 @@ def yield_rows(item: int) -> Iterator[np.ndarray]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that a test can wait for."""
-    monkeypatch.setattr(pool, "STALL", 1.5)
+    monkeypatch.setattr(watch, "STALL", 1.5)
 
 
 def collect(function: Any, items: list[Any], workers: int = 2, **settings: Any) -> list[Event]:
@@ -104,7 +105,7 @@ def test_a_file_that_breaks_a_worker_costs_only_itself(item: str, reason: str) -
 
 def test_a_file_that_needs_too_much_memory_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """C4: absurd headers make decoders ask for more memory than the machine has."""
-    monkeypatch.setattr(pool, "MEMORY", 3e8)
+    monkeypatch.setattr(watch, "MEMORY", 3e8)
     found = list(map_in_order(misbehave, ["a", "grow", "b"], 2))
     assert [str(each) for each in found] == ["A", "needs more than 0.3 GB of memory: given up", "B"]
 
@@ -112,7 +113,7 @@ def test_a_file_that_needs_too_much_memory_is_given_up(monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("impatient")
 def test_the_limits_are_for_decoding_not_for_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder takes more memory than a decoder may, and its first window longer."""
-    monkeypatch.setattr(pool, "MEMORY", 4e8)
+    monkeypatch.setattr(watch, "MEMORY", 4e8)
     items = ["features heavy and slow", "a", "features", "features then stall", "b"]
     found = [str(each) for each in map_in_order(misbehave, items, 1)]
     assert found == [*map(str.upper, items[:3]), "no audio for 1.5 s: given up", "B"]
@@ -182,6 +183,51 @@ def test_a_slow_reader_is_no_reason_to_give_up() -> None:
     assert len(events) == 41
 
 
+@pytest.mark.parametrize("item", ["stall", "grow"])
+@pytest.mark.usefixtures("impatient")
+def test_limits_hold_while_the_caller_is_busy(item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C4: while a network computed for a minute, a stalled file lived on, many limits long."""
+    monkeypatch.setattr(watch, "MEMORY", 3e8)
+    before = set(psutil.Process().children(recursive=True))
+    with contextlib.closing(run_in_workers(misbehave, ["a", item, "b"], 1)) as batches:
+        (event,) = next(batches)
+        assert event.value == "A"
+        started = set(psutil.Process().children(recursive=True)) - before
+        workers = [each for each in started if not each.children()]
+        gone, _ = psutil.wait_procs(workers, timeout=60)  # nobody asks for events meanwhile
+        assert gone
+        events = [event for batch in batches for event in batch]
+    assert [str(event.error or event.value).split(":")[0] for event in events] == [
+        "no audio for 1.5 s" if item == "stall" else "needs more than 0.3 GB of memory",
+        "B",
+    ]
+
+
+class Busy:
+    """A process that always wants to compute, and gets a tenth of a processor."""
+
+    def __init__(self) -> None:
+        self.times = SimpleNamespace(user=7.0, system=0.0)
+
+    def cpu_times(self) -> SimpleNamespace:
+        self.times.user += 0.02
+        return self.times
+
+    def status(self) -> str:
+        return psutil.STATUS_RUNNING
+
+
+def test_waiting_for_a_busy_processor_counts_in_part() -> None:
+    """C4: a busy machine is no reason to give up a file soon, nor to wait for it for ever."""
+    worker: Any = SimpleNamespace(used=7.0)
+    process: Any = Busy()
+    assert watch._measure_time(worker, process, 0.2) == pytest.approx(0.2 / 3)
+    process.times.user += 0.15
+    assert watch._measure_time(worker, process, 0.2) == pytest.approx(0.17)
+    process.status = lambda: psutil.STATUS_SLEEPING
+    assert watch._measure_time(worker, process, 0.2) == 0.2
+
+
 def test_large_items_are_handed_out_when_they_are_needed() -> None:
     """C4: waveforms fill a worker's pipe; handing them out early would block both sides."""
     items = [np.ones(1_000_000) for _ in range(5)]
@@ -215,11 +261,13 @@ def test_processes_that_cannot_start_are_one_line(tmp_path: Path) -> None:
 
 def test_limits_hold_again_after_features_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     received, sent = multiprocessing.Pipe(False)
-    stages = processes._Stages()
-    monkeypatch.setattr(processes, "_stages", stages)
-    stages.begin(7, sent)
+    stages = serving._Stages()
+    monkeypatch.setattr(serving, "_stages", stages)
+    stages.begin(7, sent, state := [0.0] * 3)
     with pytest.raises(ValueError, match="a mistake"), lift_limits("features=own"):
         raise ValueError("a mistake")
-    assert [received.recv()[2][0] for _ in range(2)] == ["", "features=own"]
-    assert received.poll()
-    assert received.recv()[:2] == ("stage", 7)
+    assert [received.recv() for _ in range(3)] == [
+        ("stage", 7, name) for name in ("", "features=own", "")
+    ]
+    assert state[0] > 0
+    assert state[1] == 7

@@ -14,7 +14,7 @@ import mutagen
 import numpy as np
 import pytest
 
-from genreclf.audio import pool, tags
+from genreclf.audio import tags, watch
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.tags import LONGEST, read_all_tags, read_tags
 from genreclf.data.datasets import Files, Folder
@@ -134,7 +134,7 @@ def test_files_with_damaged_tags_are_counted_b10(
 
     monkeypatch.setattr(mutagen, "File", fail)  # in this process
     monkeypatch.setattr(tags, "_read_guarded", misbehave)
-    monkeypatch.setattr(pool, "STALL", 1.0)
+    monkeypatch.setattr(watch, "STALL", 1.0)
     for kind in (Folder, Files):
         assert [track.artist for track in kind(tmp_path).tracks()] == ["", "", "it", "me", ""]
     assert [record.message for record in caplog.records] == 2 * [

@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -13,9 +14,10 @@ from typing import Any
 import mutagen
 import numpy as np
 import pytest
+import soundfile
 from conftest import heed_ctrl_c
 
-from genreclf.audio import batches, decode
+from genreclf.audio import ConcatenatedFeatures, batches, decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store
 from genreclf.data.datasets import Folder, Npz, Synthetic
@@ -116,6 +118,43 @@ def test_a_corrected_tag_decodes_nothing(music: Path, tmp_path: Path, decoded: l
     assert "Somebody Else" in second.artists
 
 
+@pytest.mark.parametrize("lengths", [(2.5, 2.5), (2.5, 2.0)])
+def test_concatenated_features_are_put_together_from_the_stores_of_their_parts(
+    music: Path, tmp_path: Path, decoded: list[str], lengths: tuple[float, float]
+) -> None:
+    dataset = Folder(music, duration=2.5)
+    parts = [Mel(duration=lengths[0], n_mels=16), MelFrames(duration=lengths[1], n_mels=20)]
+    features = ConcatenatedFeatures(parts, duration=2.5)
+    direct = build_store(dataset, features, outputs=tmp_path / "direct")
+    for part in parts:
+        build_store(dataset, part, outputs=tmp_path)
+    decoded.clear()
+    joined = build_store(dataset, features, outputs=tmp_path)
+    assert decoded == []
+    assert joined.source == direct.source
+    assert joined.row_sha1 == direct.row_sha1
+    assert joined.durations == pytest.approx(direct.durations, abs=1e-4)
+
+
+def test_parts_that_are_missing_or_shorter_are_decoded(
+    music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    """Of clips that are longer than those of each part, no store says how long they are."""
+    few, parts = tmp_path / "few", [Mel(duration=2.0, n_mels=16), Mel(duration=2.0, n_mels=20)]
+    shutil.copytree(
+        music, few, ignore=lambda _, names: [each for each in names if each.endswith("1.mp3")]
+    )
+    build_store(Folder(music, duration=2.5), parts[0], outputs=tmp_path)
+    build_store(Folder(few, duration=2.5), parts[1], outputs=tmp_path)
+    decoded.clear()
+    for duration in (2.0, 2.5):
+        features = ConcatenatedFeatures(parts, duration=duration)
+        store = build_store(Folder(music, duration=2.5), features, outputs=tmp_path)
+        count = len(store) - (duration == 2.0) * len(Folder(few).tracks())
+        assert len(decoded) == count > 0
+        decoded.clear()
+
+
 def test_a_store_that_is_named_needs_no_audio(music: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(music, tmp_path / "music"))
     path = tmp_path / "mine.h5"
@@ -168,6 +207,28 @@ def test_bad_files_are_listed_never_used(music: Path, tmp_path: Path) -> None:
     assert "too short" in reasons["Rock/cut.mp3"]
     assert "does not decode" in reasons["Rock/garbage.mp3"]
     assert "empty" in reasons["Folk/empty.wav"]
+
+
+def test_files_with_remarks_are_mentioned_b1(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B1: only predict said that a file lacks what the features need; C11: or is truncated."""
+    caplog.set_level(logging.INFO)
+    for name, rate in (("a", 8000), ("b", 44_100)):
+        path = tmp_path / "music" / "rock" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(rate).normal(0, 0.1, 3 * rate)
+        soundfile.write(path, noise, rate)
+    features = MelFrames(duration=2.5)
+    note = "sampled at 8000 Hz, so it lacks the band above 4000 Hz that the model was trained with"
+    for outputs in ("first", "first"):  # a store that is there says so, too
+        caplog.clear()
+        build_store(Folder(tmp_path / "music"), features, outputs=tmp_path / outputs, workers=1)
+        text = f"1 of 2 files are used with a remark, such as {tmp_path}/music/rock/a.wav: {note}"
+        assert text in caplog.messages
+    (tmp_path / "music" / "rock" / "b.wav").unlink()
+    store = build_store(Folder(tmp_path / "music"), features, outputs=tmp_path / "first", workers=1)
+    assert store.notes == [note]  # of a row that was copied
 
 
 def test_npz_rows_are_kept_as_they_are(tmp_path: Path) -> None:
