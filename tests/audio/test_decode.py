@@ -96,7 +96,7 @@ def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: 
     whole, _ = decode.read_audio(path, None, 60)
     found = list(decode.read_windows(path, None, 4))
     assert [start for start, *_ in found[:2]] == [0, 4]
-    assert [rate for _, _, rate, _ in found] == [RATE] * 3
+    assert [rate for _, _, rate, *_ in found] == [RATE] * 3
     for start, waveform, *_ in found:
         first = round(start * RATE)
         np.testing.assert_array_equal(waveform, whole[first : first + 4 * RATE])
@@ -106,7 +106,7 @@ def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: 
 def test_windows_of_a_short_file_are_what_load_gives(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(3), RATE)
-    ((start, waveform, rate, _),) = decode.read_windows(path, 22050, 30)
+    ((start, waveform, rate, *_),) = decode.read_windows(path, 22050, 30)
     assert (start, rate) == (0, 22050)
     np.testing.assert_array_equal(waveform, decode.read_audio(path, 22050, 30)[0])
 
