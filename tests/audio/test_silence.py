@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ class Kept:
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         return waveform[None]
+
+
+KEPT: Any = Kept()
 
 
 def quiet(seconds: float, level: float = 0.0) -> np.ndarray:
@@ -118,13 +122,13 @@ def test_hours_of_silence_need_no_memory_and_show_progress(monkeypatch: pytest.M
     monkeypatch.setattr(
         decode, "read_stretches", lambda *_: ((each[:, None], rate) for each, rate in read())
     )
-    windows = extract_windows("song.wav", Kept())
+    windows = extract_windows("song.wav", KEPT)
     assert sum(each is not None for each in windows) == 2
     monkeypatch.setattr(
         decode, "read_stretches", lambda *_: ((second[:, None], RATE) for _ in range(2000))
     )
     with pytest.raises(DecodeError, match=r"silent: .* in its first 1000 s, and no more is read"):
-        list(extract_windows("song.wav", Kept()))
+        list(extract_windows("song.wav", KEPT))
 
 
 def test_what_is_hardly_audible_is_a_short_window() -> None:
@@ -208,10 +212,10 @@ def test_the_reason_says_how_much_was_read(tmp_path: Path) -> None:
     soundfile.write(path, join(quiet(6), SONG), RATE)
     with pytest.raises(DecodeError, match=r"silent: .* in its first 5 s, and no more is read"):
         decode.read_audio(path, None, 5)
-    longer = Kept()
+    longer: Any = Kept()
     longer.duration, longer.shape = 9.0, (1, 9 * RATE)
     with pytest.raises(DecodeError, match=r"silent: .* in its first 4 s, and no more is read"):
-        list(extract_query(str(path), Kept(), longer))
+        list(extract_query(str(path), KEPT, longer))
     soundfile.write(path, quiet(5), RATE)
     with pytest.raises(DecodeError, match=r"full scale$"):
         decode.read_audio(path, None, 5)
