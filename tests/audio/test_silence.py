@@ -181,7 +181,7 @@ def test_ordinary_waveforms_stay_as_they_are() -> None:
 def test_opposite_channels_with_an_offset_are_music_b13(tmp_path: Path) -> None:
     """B13: a constant in all channels, or in one, does not hide that they cancel each other."""
     for offsets in ((0.2, 0.2), (0.0, 0.3), (-0.01, 0.01)):
-        samples = np.stack([0.5 * SONG, -0.5 * SONG], axis=1) + np.float32(offsets)
+        samples = np.stack([0.5 * SONG, -0.5 * SONG], axis=1) + np.array(offsets, np.float32)
         soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
         waveform, _ = decode.read_audio(tmp_path / "a.wav", None, 30)
         assert abs(np.corrcoef(waveform, SONG)[0, 1]) > 0.999
