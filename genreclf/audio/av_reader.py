@@ -11,12 +11,12 @@ import numpy as np
 from genreclf.audio.av_files import LOSSLESS, list_streams, open_container, read_duration
 from genreclf.audio.checks import (
     NO_SAMPLES,
-    SILENCE,
     DecodeError,
     check_format,
     refuse_other_content,
 )
 from genreclf.audio.frames import is_incomplete
+from genreclf.audio.silence import measure_blocks
 
 if TYPE_CHECKING:
     import av
@@ -110,7 +110,8 @@ class AvReader:
         try:
             for samples, rate in self.read_blocks():
                 done += len(samples)
-                if np.abs(samples).max(initial=0) >= SILENCE:
+                channels = samples.T if len(samples) else []
+                if not all(measure_blocks(each, rate).silent.all() for each in channels):
                     return True
                 if done > AUDITION * rate:
                     break

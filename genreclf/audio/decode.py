@@ -3,7 +3,8 @@
 A waveform is a mono float32 array of shape (samples,), nominally in [-1, 1] (lossy decoders
 overshoot a little). Channels are averaged; soxr resamples at its "HQ" setting. The samples equal
 those of `librosa.load(path, sr=sample_rate, duration=duration)`, except where librosa stops before
-the end of the file, and where the channels cancel each other.
+the end of the file, where the channels cancel each other, and where there is a constant offset,
+which is subtracted.
 """
 
 import contextlib
@@ -15,14 +16,15 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from genreclf.audio.checks import SILENCE, check_format
+from genreclf.audio.checks import check_format
+from genreclf.audio.silence import OFFSET, leave_out_silence, measure_blocks, remove_offset
 from genreclf.audio.sound_files import DecodeError, read_stretches
+from genreclf.audio.windows import MIN_SECONDS as MIN_SECONDS
+from genreclf.audio.windows import check_length, cut_windows, number_samples
 
-MIN_SECONDS = 2.0
-LOUDEST = 1e10  # amplitude, above that of 32-bit integers that were stored as floats
 CANCELLED = 0.01  # of the channels' mean power (-20 dB): of opposite channels, coding leaves -24 dB
 RECOVERED = 0.75  # of a sample rate: files of lower rates get a note
-BLOCK = 0.1  # s, in which one audible sample makes all of it count as audible
+SILENT = "silent: no sample above -80 dB of full scale"
 
 
 class AudioWindow(NamedTuple):
@@ -33,12 +35,15 @@ class AudioWindow(NamedTuple):
         samples: mono float32 (samples,).
         sample_rate: of the samples, in Hz.
         audible: seconds of it with sound above -80 dB of full scale.
+        end: where it ends in the file, in seconds. Silence that is left out of a window makes it
+            longer in the file.
     """
 
     start: float
     samples: np.ndarray
     sample_rate: int
     audible: float
+    end: float
 
 
 def read_audio(
@@ -61,10 +66,14 @@ def read_audio(
     notes = [] if notes is None else notes
     with contextlib.closing(read_stretches(Path(path), duration, notes)) as stretches:
         samples, native_rate = next(stretches, (np.empty((0, 1), np.float32), 1))
-    _check_length(len(samples) / native_rate, notes)
-    waveform = _mix_down(samples)
-    if not _measure_audible(waveform, native_rate):
-        raise DecodeError("silent: no sample above -80 dB of full scale")
+        check_length(len(samples) / native_rate, notes)
+        waveform = _mix_down(samples)
+        blocks = measure_blocks(waveform, native_rate)
+        if blocks.silent.all():
+            raise DecodeError(
+                describe_silence(duration) if any(True for _ in stretches) else SILENT
+            )
+    waveform = remove_offset(waveform, blocks)
     note_missing_band(native_rate, sample_rate, notes)
     return resample(waveform, native_rate, sample_rate)
 
@@ -79,8 +88,10 @@ def read_windows(
 ) -> Iterator[AudioWindow]:
     """Decode a file of any length in windows, one after the other.
 
-    A remainder of at least 2 s is extended backwards to a full window, which then overlaps the
-    previous one more than the others; a shorter remainder is dropped. Silent windows are skipped.
+    Silence of at least 0.5 s at the beginning or the end of the file is left out, and all but 0.5 s
+    of longer silence within it. A remainder of at least 2 s is extended backwards to a full window,
+    which then overlaps the previous one more than the others; a shorter remainder is dropped. If
+    less than 2 s of a longer file are left, zeros follow.
 
     Args:
         path: as for `read_audio`.
@@ -88,8 +99,8 @@ def read_windows(
         duration: length of a window in seconds; a shorter file is one shorter window.
         overlap: share of a window that the next one repeats, 0 <= overlap < 1.
         notes: as for `read_audio`; complete when the last window has been yielded.
-        keep_silent: also yield silent windows, without their samples and with `audible` 0, to show
-            that there is progress.
+        keep_silent: also yield windows without samples and with `audible` 0 during long silence, to
+            show that there is progress.
 
     Raises:
         DecodeError: for the reasons of `read_audio`, at the first or a later window.
@@ -106,6 +117,7 @@ def split_waveform(
     duration: float,
     overlap: float = 0.0,
     notes: list[str] | None = None,
+    whole: bool = False,
 ) -> Iterator[AudioWindow]:
     """Split a waveform in memory into the windows that `read_windows` gives for a file.
 
@@ -116,6 +128,7 @@ def split_waveform(
         duration: length of a window in seconds.
         overlap: share of a window that the next one repeats, 0 <= overlap < 1.
         notes: as for `read_audio`.
+        whole: keep all silence and a constant offset, as for parts of what `read_audio` gave.
 
     Raises:
         DecodeError: the waveform is shorter than 2 s, is silent, or has values that are not finite.
@@ -126,7 +139,7 @@ def split_waveform(
         (samples[first : first + size].astype(np.float32), native_rate)
         for first in range(0, len(samples), size)
     )
-    yield from _make_windows(stretches, sample_rate, duration, overlap, notes)
+    yield from _make_windows(stretches, sample_rate, duration, overlap, notes, whole=whole)
 
 
 def _make_windows(
@@ -136,64 +149,30 @@ def _make_windows(
     overlap: float,
     notes: list[str] | None,
     keep_silent: bool = False,
+    whole: bool = False,
 ) -> Iterator[AudioWindow]:
     """Resample the windows of samples (n, channels), and skip the silent ones."""
     silent, notes = True, [] if notes is None else notes
-    for start, waveform, rate in _cut_windows(stretches, duration, overlap, notes):
-        if audible := _measure_audible(waveform, rate):
+    mono = ((_mix_down(samples), rate) for samples, rate in stretches)
+    pieces = number_samples(mono) if whole else leave_out_silence(mono)
+    for start, end, waveform, rate in cut_windows(pieces, duration, overlap, notes):
+        blocks = measure_blocks(waveform, rate) if len(waveform) else None
+        if blocks and not blocks.silent.all():
             if silent:
                 note_missing_band(rate, sample_rate, notes)
             silent = False
-            yield AudioWindow(start, *resample(waveform, rate, sample_rate), audible)
+            cleaned = waveform if whole else remove_offset(waveform, blocks)
+            audible = float(blocks.lengths[~blocks.silent].sum() / rate)
+            yield AudioWindow(start, *resample(cleaned, rate, sample_rate), audible, end)
         elif keep_silent:
-            yield AudioWindow(start, waveform[:0], rate, 0.0)
+            yield AudioWindow(start, waveform[:0], rate, 0.0, end)
     if silent:
-        raise DecodeError("silent: no sample above -80 dB of full scale")
+        raise DecodeError(SILENT)
 
 
-def _cut_windows(
-    stretches: Iterable[tuple[np.ndarray, int]], duration: float, overlap: float, notes: list[str]
-) -> Iterator[tuple[float, np.ndarray, int]]:
-    """Yield start (s), mono samples and rate of each window; extend the last one backwards."""
-    first, end, rate = 0, 0, 1  # end: where the last window ends; the buffer begins before it
-    buffer = np.empty(0, np.float32)
-    for samples, rate in stretches:
-        buffer = np.concatenate([buffer, _mix_down(samples)])
-        size = int(duration * rate)
-        hop = max(1, round(size * (1 - overlap)))
-        start = end and end - size + hop  # of the next window
-        while first + len(buffer) >= start + size:
-            yield start / rate, buffer[start - first : start - first + size], rate
-            start, end = start + hop, start + size
-        keep = max(0, end - size - first)
-        first, buffer = first + keep, buffer[keep:]
-    total, size = first + len(buffer), int(duration * rate)
-    if not end:
-        _check_length(total / rate, notes)
-        yield 0.0, buffer, rate
-    elif total - end >= MIN_SECONDS * rate:
-        yield (total - size) / rate, buffer[total - size - first :], rate
-
-
-def _check_length(seconds: float, notes: list[str]) -> None:
-    """Raise DecodeError if there is too little audio, with the notes, which may say why."""
-    if seconds < MIN_SECONDS:
-        reason = f"too short: {seconds:.2f} s of audio decode, {MIN_SECONDS:g} s needed"
-        raise DecodeError("; ".join([reason, *notes]))
-
-
-def _measure_audible(waveform: np.ndarray, rate: int) -> float:
-    """Measure how many seconds have a sample above -80 dB of full scale, in blocks of 0.1 s."""
-    size = max(1, round(BLOCK * rate))
-    edges = np.arange(0, len(waveform), size)
-    peaks = np.maximum(np.maximum.reduceat(waveform, edges), -np.minimum.reduceat(waveform, edges))
-    loudest = peaks.max()
-    if not np.isfinite(loudest):
-        raise DecodeError("does not decode: samples that are not finite numbers")
-    if loudest > LOUDEST:
-        raise DecodeError(f"does not decode: samples of up to {loudest:.0e}, where 1 is full scale")
-    lengths = np.diff(edges, append=len(waveform))
-    return float(lengths[peaks >= SILENCE].sum() / rate)
+def describe_silence(duration: float) -> str:
+    """Say that the first seconds of a file are silent, and that no more of it was read."""
+    return f"{SILENT} in its first {duration:g} s, and no more is read"
 
 
 def note_missing_band(native_rate: int, sample_rate: int | None, notes: list[str]) -> None:
@@ -230,8 +209,15 @@ def _mix_down(samples: np.ndarray) -> np.ndarray:
         for channel in samples.T[1:]:
             mixed += channel
         mixed /= np.float32(channels)
-        if channels > 1 and _sum_squares(mixed) < CANCELLED / channels * _sum_squares(samples):
-            powers = [_sum_squares(np.ascontiguousarray(channel)) for channel in samples.T]
+        if channels == 1 or not len(samples):
+            return mixed
+        means = np.array([channel.sum() for channel in samples.T]) / np.float32(len(samples))
+        offsets = np.where(np.abs(means) > OFFSET, means, np.float32(0))
+        own, rest = samples, mixed
+        if offsets.any():  # constants are not heard
+            own, rest = samples - offsets, mixed - offsets.mean()
+        if _sum_squares(rest) < CANCELLED / channels * _sum_squares(own):
+            powers = [_sum_squares(np.ascontiguousarray(channel)) for channel in own.T]
             return samples[:, int(np.argmax(powers))].copy()
     return mixed
 

@@ -140,7 +140,7 @@ def extract_query(
             for kind in (features, compared)
         )
     if np.abs(clip[0]).max() < SILENCE:  # sound may begin later
-        raise DecodeError("silent: no sample above -80 dB of full scale")
+        raise DecodeError(decode.describe_silence(features.duration))
     computed = _compute(compared, *others, path)
     yield
     if isinstance(features, Decoding):
@@ -181,6 +181,7 @@ def extract_windows(
     """
     where = audio if isinstance(audio, str) else "waveform"
     notes: list[str] = []
+    found = False
     settings = features.sample_rate, features.duration, overlap, notes
     with _explain_failure():
         if isinstance(audio, tuple):
@@ -196,14 +197,16 @@ def extract_windows(
         if window is None:
             return notes
         if window.start > LONGEST:
+            if not found:
+                raise DecodeError(decode.describe_silence(LONGEST))
             notes.append(f"only its first {LONGEST / 3600:g} hours are used")
             return notes
-        start, samples, rate, audible = window
-        end = start + len(samples) / rate
+        start, samples, rate, audible, end = window
         if audible:
             if not noted:
                 decode.note_missing_band(rate, get_highest_rate(features), notes)
                 noted = True
+            found = True
             yield Window(start, end, audible, _compute(features, samples, rate, where))
         else:
             yield None

@@ -77,7 +77,7 @@ def _choose_threshold(given: float | None, model: "Model") -> float:
     """Choose the novelty above which a file is unknown."""
     from genreclf.models.novelty import THRESHOLD
 
-    if given is not None and model.trained.novelty is None:
+    if given is not None and given < 1 and model.trained.novelty is None:
         raise InputError(
             "--threshold: this model cannot tell what is unlike its training data; train it again "
             "with this version, on at least 20 training and 20 validation tracks"

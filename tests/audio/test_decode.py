@@ -39,9 +39,10 @@ def test_a_real_mp3_decodes_as_librosa_does(real_music: Path) -> None:
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
     samples = np.zeros((3 * RATE, 2), np.float32)
-    samples[:, 0] = 0.5
+    samples[:, 0] = tone(3, channels=1)[:, 0]
     soundfile.write(tmp_path / "left.wav", samples, RATE, subtype="FLOAT")
-    np.testing.assert_array_equal(decode.read_audio(tmp_path / "left.wav", RATE, 30)[0], 0.25)
+    waveform, _ = decode.read_audio(tmp_path / "left.wav", RATE, 30)
+    np.testing.assert_array_equal(waveform, samples[:, 0] / 2)
 
 
 def mp3(folder: Path) -> bytes:
@@ -99,7 +100,7 @@ def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: 
     whole, _ = decode.read_audio(path, None, 60)
     found = list(decode.read_windows(path, None, 4))
     assert [start for start, *_ in found[:2]] == [0, 4]
-    assert [rate for _, _, rate, _ in found] == [RATE] * 3
+    assert [rate for _, _, rate, *_ in found] == [RATE] * 3
     for start, waveform, *_ in found:
         first = round(start * RATE)
         np.testing.assert_array_equal(waveform, whole[first : first + 4 * RATE])
@@ -109,7 +110,7 @@ def test_windows_are_the_whole_file_one_after_the_other(tmp_path: Path, suffix: 
 def test_windows_of_a_short_file_are_what_load_gives(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(3), RATE)
-    ((start, waveform, rate, _),) = decode.read_windows(path, 22050, 30)
+    ((start, waveform, rate, *_),) = decode.read_windows(path, 22050, 30)
     assert (start, rate) == (0, 22050)
     np.testing.assert_array_equal(waveform, decode.read_audio(path, 22050, 30)[0])
 
@@ -122,8 +123,8 @@ def test_less_than_two_seconds_at_the_end_are_no_window(tmp_path: Path) -> None:
 
 def test_silent_windows_are_left_out_unless_all_are(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
-    soundfile.write(path, np.concatenate([tone(4), np.zeros((4 * RATE, 2)), tone(4)]), RATE)
-    assert [start for start, *_ in decode.read_windows(path, 22050, 4)] == [0, 8]
+    soundfile.write(path, np.concatenate([tone(4), np.zeros((9 * RATE, 2)), tone(4)]), RATE)
+    assert [start for start, *_ in decode.read_windows(path, 22050, 4)] == [0, 4]
     soundfile.write(path, np.zeros((8 * RATE, 2)), RATE)
     with pytest.raises(DecodeError, match="silent"):
         list(decode.read_windows(path, 22050, 4))
@@ -160,11 +161,13 @@ def test_the_audible_part_of_a_window_is_measured(tmp_path: Path) -> None:
     """C8: a window of one second of music and three of silence weighs as much as one second."""
     samples = np.zeros((8 * RATE, 2))
     samples[: 5 * RATE] = tone(5)
-    soundfile.write(tmp_path / "tone.wav", samples, RATE)
-    windows = list(decode.read_windows(tmp_path / "tone.wav", 22050, 4))
+    windows = list(decode.split_waveform(samples.T, RATE, 22050, 4, whole=True))
     assert [round(window.audible, 3) for window in windows] == [4, 1]
-    (window,) = decode.split_waveform(samples.T, RATE, None, 8)
-    assert window.audible == pytest.approx(5, abs=0.1)
+    samples[4 * RATE : round(4.4 * RATE)] = 0
+    soundfile.write(tmp_path / "tone.wav", samples, RATE)
+    (window,) = decode.read_windows(tmp_path / "tone.wav", 22050, 8)
+    assert window.audible == pytest.approx(4.6, abs=0.1)
+    assert window.end == pytest.approx(5, abs=0.1)
 
 
 @pytest.mark.parametrize("codec", ["", "libmp3lame", "aac", "libopus"])

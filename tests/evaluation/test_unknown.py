@@ -133,6 +133,8 @@ def test_an_exported_model_without_a_novelty_score_still_predicts(
     assert (line["novelty"], line["unknown"]) == (None, False)
     assert predict.main([*given, "--threshold", "0.9"]) == 1
     assert "--threshold: this model cannot tell" in capfd.readouterr().err
+    assert predict.main([*given, "--format", "json", "--threshold", "1"]) == 0  # "never" is true
+    assert json.loads(capfd.readouterr().out)["unknown"] is False
 
 
 def test_a_threshold_outside_its_range_is_one_line(model: genreclf.Model) -> None:

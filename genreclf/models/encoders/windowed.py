@@ -48,7 +48,7 @@ def check_window(features: Any, hint: str = "") -> None:
 def cut_windows(waveform: np.ndarray, sample_rate: int, seconds: float) -> Windows:
     """Cut a waveform (samples,) into windows of this length; a shorter one is one window."""
     try:
-        windows = [*split_waveform(waveform, sample_rate, sample_rate, seconds)]
+        windows = [*split_waveform(waveform, sample_rate, sample_rate, seconds, whole=True)]
     except DecodeError:  # shorter than 2 s or hardly audible
         return Windows([waveform], [1.0])
     return Windows([each.samples for each in windows], [each.audible for each in windows])
