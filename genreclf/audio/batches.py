@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from genreclf.audio.own_features import NotFiniteError, check_values, is_batched
+from genreclf.audio.own_features import NotFiniteError, check_values, explain_origin, is_batched
 from genreclf.audio.pool import Event, map_in_order
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.workers import Decoding, Row, extract
 from genreclf.errors import InputError, report_own_failure
+from genreclf.trust import is_own
 
 CLIPS = 16  # per batch
 
@@ -109,12 +110,13 @@ def compute_clips(
     if len(computed) != len(clips):
         raise InputError(
             f"features={features.name}: compute_batch gives {len(computed)} results for "
-            f"{len(clips)} clips; correct {type(features).__qualname__}"
+            f"{len(clips)} clips; {explain_origin(features)}"
         )
     checked: list[np.ndarray | DecodeError] = []
     for values in computed:
         try:
             checked.append(check_values(features, values))
         except NotFiniteError:
-            checked.append(DecodeError(f"features={features.name} are not finite numbers"))
+            origin = "" if is_own(type(features)) else f"; {explain_origin(features)}"
+            checked.append(DecodeError(f"features={features.name} are not finite numbers{origin}"))
     return checked

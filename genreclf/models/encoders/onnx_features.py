@@ -58,7 +58,7 @@ class OnnxEmbedding(WindowedEmbedding):
     digest: str = ""
 
     name: ClassVar[str] = "onnx"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_duration(self)
