@@ -186,9 +186,12 @@ def describe_path(path: str | os.PathLike[str]) -> tuple[Kind, str]:
 
 
 def is_lfs_pointer(path: str | os.PathLike[str]) -> bool:
-    """Whether a file only names content that Git LFS has not fetched."""
-    with Path(path).open("rb") as file:
-        return file.read(len(LFS_POINTER)) == LFS_POINTER
+    """Whether a file only names content that Git LFS has not fetched; no if it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return False
 
 
 def explain_irregular(path: str | os.PathLike[str]) -> str:

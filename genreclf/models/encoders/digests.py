@@ -47,7 +47,6 @@ def check_fetched(file: Path, setting: str) -> None:
 
     Raises:
         InputError: it is one.
-        OSError: it cannot be read.
     """
     if is_lfs_pointer(file):
         raise InputError(
