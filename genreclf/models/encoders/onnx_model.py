@@ -83,7 +83,8 @@ class OnnxModel:
         try:
             found: Any = self.session.run([self.output], feed)[0]
         except Exception as error:
-            raise InputError(shorten_failure(self.where, error)) from None
+            what = f"{self.where}: it fails on input of shape {values.shape}"
+            raise InputError(shorten_failure(what, error)) from None
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
             raise InputError(f"{self.where}: its output {self.output} is no array of numbers")
         return found.astype(np.float32)
