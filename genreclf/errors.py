@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST = 200  # characters of a library's message
 # Where code lies that is not the user's: libraries, Python's own, this package, generated code.
 OTHERS = ("site-packages", "dist-packages", "/lib/python", str(Path(__file__).parent), "<")
 
@@ -57,6 +58,13 @@ def report_own_failure(what: str) -> Iterator[None]:
         if where := find_own_line(error):
             raise InputError(describe_failure(f"{what} fails{where}", error)) from error
         raise
+
+
+def shorten_failure(what: str, error: Exception) -> str:
+    """Describe an exception of a library in one line: its type, and its first sentence in short."""
+    text = " ".join(str(error).split()).split(". ")[0]
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return f"{what}: {type(error).__name__}: {text}"
 
 
 def describe_failure(what: str, error: Exception) -> str:

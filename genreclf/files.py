@@ -24,6 +24,7 @@ BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
 Kind = Literal["file", "folder", "special", "missing", "dangling", "unreadable"]
 LONGEST_PART = 50  # characters of a name, of at most 4 bytes, in that of the unfinished file
 BLOCK = 4096  # bytes
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of Git LFS begins
 GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
 
 
@@ -182,6 +183,15 @@ def describe_path(path: str | os.PathLike[str]) -> tuple[Kind, str]:
         stat.S_IFBLK: ("special", "a device"),
     }
     return kinds.get(stat.S_IFMT(mode), ("special", "an object of the system"))
+
+
+def is_lfs_pointer(path: str | os.PathLike[str]) -> bool:
+    """Whether a file only names content that Git LFS has not fetched; no if it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return False
 
 
 def explain_irregular(path: str | os.PathLike[str]) -> str:

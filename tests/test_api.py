@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,6 +221,37 @@ def test_a_model_without_an_embedding_gives_the_input_of_its_last_layer(
 def test_what_is_no_audio_is_refused(model: genreclf.Model, audio: object, line: str) -> None:
     with pytest.raises(InputError, match=line):
         list(model.predict(audio))  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("audio", "line"),
+    [
+        (([0.0] * 9000, RATE), r"a waveform is given as \(waveform, sample_rate\), in this order"),
+        ((RATE, make_noise(3)), r"a waveform is given as \(waveform, sample_rate\), in this order"),
+        (["song.mp3", 7], r"a waveform is given as"),
+        (["a.mp3", "b.mp3", None], r"a path or \(waveform, sample_rate\) is needed, not NoneType"),
+    ],
+)
+def test_what_is_no_audio_is_refused_when_it_is_given(
+    model: genreclf.Model, audio: Any, line: str
+) -> None:
+    """C15: it was refused when the first prediction was requested, if at all."""
+    with pytest.raises(InputError, match=line):
+        model.predict(audio)
+    model.predict(["a.mp3", Path("b.mp3"), (make_noise(3), RATE)])
+
+
+@pytest.mark.parametrize("checkpoint", [None, 5, ["fma8"]])
+def test_what_names_no_checkpoint_is_one_line(checkpoint: Any) -> None:
+    with pytest.raises(InputError, match="the path of a checkpoint, or a name such as tags, is ne"):
+        genreclf.load(checkpoint)
+
+
+def test_a_checkpoint_that_git_lfs_has_not_fetched_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aaaa\n")
+    with pytest.raises(InputError, match=r"best\.ckpt: a pointer of Git LFS.*: git lfs pull"):
+        genreclf.load(path)
 
 
 @pytest.mark.parametrize(

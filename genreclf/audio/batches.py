@@ -17,6 +17,7 @@ import numpy as np
 from genreclf.audio.own_features import (
     NotFiniteError,
     check_values,
+    explain_origin,
     get_highest_rate,
     is_batched,
 )
@@ -24,6 +25,7 @@ from genreclf.audio.pool import Event, map_in_order
 from genreclf.audio.sound_files import DecodeError
 from genreclf.audio.workers import Clip, Decoding, Row, extract
 from genreclf.errors import InputError, report_own_failure
+from genreclf.trust import is_own
 
 CLIPS = 16  # per batch
 
@@ -114,12 +116,13 @@ def compute_clips(
     if len(computed) != len(clips):
         raise InputError(
             f"features={features.name}: compute_batch gives {len(computed)} results for "
-            f"{len(clips)} clips; correct {type(features).__qualname__}"
+            f"{len(clips)} clips; {explain_origin(features)}"
         )
     checked: list[np.ndarray | DecodeError] = []
     for values in computed:
         try:
             checked.append(check_values(features, values))
         except NotFiniteError:
-            checked.append(DecodeError(f"features={features.name} are not finite numbers"))
+            origin = "" if is_own(type(features)) else f"; {explain_origin(features)}"
+            checked.append(DecodeError(f"features={features.name} are not finite numbers{origin}"))
     return checked

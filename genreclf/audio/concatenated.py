@@ -44,7 +44,7 @@ class ConcatenatedFeatures:
 
     Raises:
         InputError: there are no parts, two are equal, or one takes longer clips, computes in
-            training or provides nothing.
+            training, is itself concatenated or provides nothing.
     """
 
     parts: Sequence[Any] = dataclasses.field(compare=False)
@@ -66,7 +66,10 @@ class ConcatenatedFeatures:
         built = [build_features(p) if isinstance(p, dict) else p for p in self.parts]
         for part in built:
             if not hasattr(part, "name"):
-                raise InputError(f"features.parts: {part!r} is no object of a class of features")
+                raise InputError(
+                    f"features.parts: {part!r} is no object of a class of features; give one, such "
+                    "as genreclf.audio.MelFrames()"
+                )
         identities = [identify_features(part) for part in built]
         for number, part in enumerate(built):
             _check_part(part, self.duration)
@@ -205,6 +208,10 @@ def _check_part(part: Any, duration: float) -> None:
         InputError: they cannot.
     """
     where = f"features.parts: {part.name}"
+    if isinstance(part, ConcatenatedFeatures):
+        raise InputError(f"{where} cannot be a part; name its parts instead")
+    if getattr(part, "bin_axis", "") == "none":
+        raise InputError(f"{where} does not describe a clip; choose other features")
     if not hasattr(part, "duration"):
         raise InputError(f"{where} cannot be computed from audio; choose other features")
     if get_stored(part) is not part:

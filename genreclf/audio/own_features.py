@@ -87,21 +87,31 @@ def check_values(features: Any, values: np.ndarray) -> np.ndarray:
     if values.shape != tuple(features.shape):
         raise InputError(
             f"features={features.name}: values of shape {values.shape}, but its attribute shape "
-            f"is {tuple(features.shape)}; correct {type(features).__qualname__}"
+            f"is {tuple(features.shape)}; {explain_origin(features)}"
         )
     if values.dtype.kind not in "biuf":
         raise InputError(
-            f"features={features.name}: values of type {values.dtype}, not real numbers; correct "
-            f"{type(features).__qualname__}"
+            f"features={features.name}: values of type {values.dtype}, not real numbers; "
+            f"{explain_origin(features)}"
         )
     with np.errstate(over="ignore"):  # reported as infinite
         values = values.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise NotFiniteError(
-            f"features={features.name}: values that are not finite numbers; correct "
-            f"{type(features).__qualname__}"
+            f"features={features.name}: values that are not finite numbers; "
+            f"{explain_origin(features)}"
         )
     return values
+
+
+def explain_origin(features: Any) -> str:
+    """Say what computes wrong values: the user's class, or a model that the user named."""
+    if is_own(type(features)):
+        return f"correct {type(features).__qualname__}"
+    for setting in ("model", "checkpoint"):
+        if named := getattr(features, setting, None):
+            return f"features.{setting}={named} computes them: choose another"
+    return "this is a fault of genreclf, please report it"
 
 
 def compute_noise_features(features: Any, count: int) -> np.ndarray:

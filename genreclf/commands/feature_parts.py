@@ -41,6 +41,8 @@ def _expand(part: Any, config_name: str) -> Any:
             f"features.parts: {part} does not say which features; add the name of an option, such "
             "as name: embedding"
         )
+    if part[NAME] == "concat":
+        raise InputError("features.parts: concat cannot be a part; name its parts instead")
     option, given = str(part[NAME]), {key: part[key] for key in part if key != NAME}
     try:
         composed = compose_default(config_name, (("features", option),)).features

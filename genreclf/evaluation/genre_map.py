@@ -50,11 +50,16 @@ def read_genre_map(given: GenreMap, labels: Sequence[str]) -> dict[str, list[str
         The labels of each genre, spelled as the model spells them.
 
     Raises:
-        InputError: there is no such file, it is not such a map, has a single genre, a label is not
-            one of the model's, or it belongs to two genres.
+        InputError: it is none of these, there is no such file, it is not such a map, has a single
+            genre or one twice, a label is not one of the model's, or it belongs to two genres.
     """
     if isinstance(given, Mapping):
         return _check_map(given, labels, "genre_map")
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(
+            "genre_map: a mapping of genres to labels, the path of a YAML file or fma is needed, "
+            f"not {type(given).__name__}"
+        )
     if is_built_in(given):
         if "Electronic" in labels and "Hip-Hop" in labels and "International" in labels:
             raise InputError("map=fma: this model's genres are FMA's already; leave it out")
@@ -78,9 +83,11 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)  # pyright: ignore
             if not isinstance(key, str):
-                raise InputError(f"map={path}: {key!r} is not a name; write it in quotes")
+                place = f"map={path}, line {key_node.start_mark.line + 1}"
+                raise InputError(f"{place}: {_explain_no_name(key, key_node)}")
             if key in found:
                 raise InputError(f"map={path}: {key} is there twice; write all its labels once")
+            _check_labels(loader, value_node, path)
             found[key] = loader.construct_object(value_node, deep=True)  # pyright: ignore
         return found
 
@@ -89,11 +96,15 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
     try:
         text = locate_path(path).read_text(encoding="utf-8-sig")
         return yaml.load(text, Loader)
+    except InputError:
+        raise
+    except UnicodeDecodeError:
+        raise InputError(f"map={path}: not UTF-8; save it as UTF-8 in your editor") from None
     except FileNotFoundError:
         raise InputError(f"map={path}: no such file; {_suggest_file(Path(path))}") from None
     except OSError as error:
         raise InputError(f"map={path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         # What is opened and never closed is noticed later, maybe below the last line.
         opened = re.search("flow|quoted", getattr(error, "context", None) or "")
         mark = getattr(error, "context_mark" if opened else "problem_mark", None)
@@ -101,6 +112,26 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
         place = f", line {min(mark.line + 1, last)}" if mark else ""
         reason = getattr(error, "problem", None) or error
         raise InputError(f"map={path}{place}: not YAML ({' '.join(str(reason).split())})") from None
+
+
+def _check_labels(loader: Any, node: Any, path: str | os.PathLike[str]) -> None:
+    """Refuse labels that YAML does not read as text, with their line."""
+    for each in node.value if node.id == "sequence" else [node]:
+        value = loader.construct_object(each, deep=True)
+        if each.id == "scalar" and not isinstance(value, str | None):
+            place = f"map={path}, line {each.start_mark.line + 1}"
+            raise InputError(f"{place}: {_explain_no_name(value, each)}")
+
+
+def _explain_no_name(value: Any, node: Any = None) -> str:
+    """Say why a value is no name, and how to write it in YAML."""
+    written = node.value if getattr(node, "id", "") == "scalar" else None
+    if written is None:
+        return f"{value!r} is not a name; write it in quotes"
+    if isinstance(value, bool):
+        meant = str(value).lower()
+        return f'YAML reads {written} as {meant}, not as a name; write it in quotes: "{written}"'
+    return f'{written} is not a name; write it in quotes: "{written}"'
 
 
 def _suggest_file(path: Path) -> str:
@@ -122,25 +153,43 @@ def _check_map(given: Any, labels: Sequence[str], where: str) -> dict[str, list[
     known = {label.casefold(): label for label in labels}
     found: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
+    spelled: dict[str, str] = {}
     for genre, named in given.items():
         if not isinstance(genre, str) or not genre.strip():
-            raise InputError(f"{where}: {genre!r} is not a name; write it in quotes")
+            raise InputError(f"{where}: {_explain_no_name(genre)}")
+        plain = " ".join(genre.split()).casefold()
+        if former := spelled.get(plain):
+            raise InputError(
+                f"{where}: {former!r} and {genre!r} would be two genres; write all labels once"
+            )
+        spelled[plain] = genre
         if genre.strip().casefold() == UNKNOWN:
             raise InputError(
                 f"{where}: {genre} stands for music that is unlike the training data; choose "
                 "another name"
             )
         several = [named] if isinstance(named, str) else named
-        if not isinstance(several, list | tuple) or not several:
+        if not several and not isinstance(several, int | float):
             raise InputError(
                 f"{where}: {genre} has no labels; write one or more, such as {genre}: [{labels[0]}]"
             )
+        if not isinstance(several, list | tuple):
+            raise InputError(
+                f"{where}: {genre}: a label or a list of labels is needed, such as "
+                f"{genre}: [{labels[0]}], not {several!r}"
+            )
         for label in several:
             if not isinstance(label, str):
-                raise InputError(f"{where}: {genre}: {label!r} is not a name; write it in quotes")
+                raise InputError(f"{where}: {genre}: {_explain_no_name(label)}")
             own = known.get(label.strip().casefold())
+            if own is None and isinstance(named, str) and "," in named:
+                raise InputError(
+                    f"{where}: {genre}: several labels need brackets: {genre}: [{named.strip()}]"
+                )
             if own is None:
                 raise InputError(f"{where}: {genre}: {_explain_unknown(label, labels)}")
+            if owners.get(own) == genre:
+                raise InputError(f"{where}: {genre}: {own} is there twice; leave one out")
             if owner := owners.get(own):
                 raise InputError(
                     f"{where}: {own} is in {owner} and in {genre}; leave it in one of them"

@@ -25,6 +25,7 @@ from genreclf.evaluation.genre_map import GenreMap
 from genreclf.evaluation.inputs import (
     AudioInput,
     check_audio,
+    check_items,
     check_overlap,
     choose_device,
     is_waveform,
@@ -69,6 +70,11 @@ def load(
             belongs to a package that is not trusted, the weights of musicnn have not been
             downloaded, or the map does not fit the model.
     """
+    if not isinstance(checkpoint, str | os.PathLike):
+        raise InputError(
+            f"checkpoint={checkpoint!r}: the path of a checkpoint, or a name such as {TAGS}, is "
+            "needed"
+        )
     name, chosen = os.fspath(checkpoint), choose_device(device)
     if name != TAGS:
         return Model(load_checkpoint(name, trust), chosen, genre_map)
@@ -159,6 +165,8 @@ class Model:
                 "predict: a path, (waveform, sample_rate) or an iterable of these is needed, not "
                 f"{type(audio).__name__}"
             )
+        if isinstance(audio, list | tuple):  # others are checked as they come
+            check_items(audio)
         return self._predict_each(audio, overlap, threshold)
 
     def embed(self, audio: AudioInput) -> np.ndarray:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import operator
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,6 +79,23 @@ def check_audio(audio: Any) -> Audio:
     if not number or not 1 <= rate < 1e9:
         raise InputError(f"sample_rate={rate!r}: a number of Hz is needed")
     return waveform, round(float(rate))
+
+
+def check_items(items: Sequence[Any]) -> None:
+    """Check that each of several inputs is a path or a waveform.
+
+    Raises:
+        InputError: one is neither; for a single waveform, the line says how it is given.
+    """
+    numbers = [isinstance(item, int | float | np.number) for item in items]
+    if len(items) == 2 and any(numbers):
+        raise InputError(
+            "predict: a waveform is given as (waveform, sample_rate), in this order, the waveform "
+            "an array of floats: (numpy.asarray(samples, dtype='float32'), 44100)"
+        )
+    for item in items:
+        if not isinstance(item, str | os.PathLike) and not is_waveform(item):
+            check_audio(item)
 
 
 def check_overlap(overlap: float) -> float:

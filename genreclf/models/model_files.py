@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.files import BEST, describe_path, read_json, write_atomically
+from genreclf.files import BEST, describe_path, is_lfs_pointer, read_json, write_atomically
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
@@ -92,6 +92,8 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
     kind, what = describe_path(path)
     if kind in ("folder", "special"):  # a named pipe may never end
         raise InputError(f"checkpoint={path}: {what}, not a file")
+    if kind == "file":
+        _check_fetched(Path(path))
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")  # about files that the caller refuses
@@ -135,8 +137,17 @@ def read_exported(folder: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint={folder}: damaged ({error!r})") from None
 
 
+def _check_fetched(file: Path) -> None:
+    if is_lfs_pointer(file):
+        raise InputError(
+            f"checkpoint={file}: a pointer of Git LFS, without its content; type in its folder: "
+            "git lfs pull"
+        )
+
+
 def _read_described(file: Path, digest: str | None) -> bytes:
     """Read a file of an exported model; None instead of its SHA-256 if it is not known."""
+    _check_fetched(file)
     content = file.read_bytes()
     if digest not in (None, sha256(content).hexdigest()):
         raise InputError(

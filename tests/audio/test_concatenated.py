@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import genreclf
-from genreclf.audio import Chroma, ConcatenatedFeatures, Mel, MelFrames
+from genreclf.audio import Chroma, ConcatenatedFeatures, Mel, MelFrames, Waveform
 from genreclf.audio.concatenated import compute_statistics
 from genreclf.audio.decode import read_audio
 from genreclf.audio.descriptions import build_features, describe_features, identify_features
@@ -105,6 +105,8 @@ def test_what_models_have_seen_is_merged() -> None:
         ([Mel(on_device=True)], "features.parts: mel has on_device=true"),
         ([{"name": "precomputed"}], "features.parts: precomputed cannot be computed from audio"),
         ([{"name": "x"}], "are not known to this version"),
+        ([Waveform()], "features.parts: waveform does not describe a clip; choose other features"),
+        ([ConcatenatedFeatures([FRAMES])], "features.parts: concat cannot be a part; name its par"),
     ],
 )
 def test_impossible_parts_are_refused(parts: list[Any], line: str) -> None:

@@ -56,17 +56,27 @@ def test_the_map_to_fma_fits_musicnn() -> None:
         ("rock", "a genre and its labels are needed"),
         ("Rock: []\nPop: pop", "Rock has no labels; write one or more"),
         ("Rock:\nPop: pop", "Rock has no labels"),
-        ("Rock: {rock: 1}\nPop: pop", "Rock has no labels"),
+        ("Rock: {rock: 1}\nPop: pop", r"line 1: 1 is not a name; write it in quotes"),
+        ("Rock: {a: rock}\nPop: pop", r"Rock: a label or a list of labels is needed, such as Rock"),
+        ("Rock: [[rock, punk]]\nPop: pop", r"Rock: \['rock', 'punk'\] is not a name"),
+        ("Rock: rock, punk\nPop: pop", r"several labels need brackets: Rock: \[rock, punk\]$"),
         ("Rock: [rok]\nPop: pop", r"Rock: the model has no label rok; did you mean rock\?"),
         ("Polka: polka\nPop: pop", "no label polka; .*"),
         ("Xyzzy: xyzzy\nPop: pop", "no label xyzzy; it has rock, pop, alternative"),
         ("Rock: rock\nRock: punk", r"map=.*: Rock is there twice; write all its labels once"),
         ("A: rock\nB: [Rock]", "rock is in A and in B; leave it in one of them"),
-        ("A: [rock, rock]\nB: pop", "rock is in A and in A"),
+        ("A: [rock, ROCK]\nB: pop", "A: rock is there twice; leave one out"),
+        ("Rock: rock\nrock: punk", "'Rock' and 'rock' would be two genres; write all labels once"),
+        ("'Rock ': rock\nRock: punk", "'Rock ' and 'Rock' would be two genres"),
+        ("R  B: rock\nR B: punk", "'R  B' and 'R B' would be two genres"),
         ("Rock: [rock, punk]", "two genres or more are needed; all music would be Rock"),
-        ("80: [80s]\nPop: pop", "80 is not a name; write it in quotes"),
-        ("no: rock\nPop: pop", "False is not a name; write it in quotes"),
-        ("A: [rock, 80]\nB: pop", "A: 80 is not a name; write it in quotes"),
+        ("80: [80s]\nPop: pop", 'line 1: 80 is not a name; write it in quotes: "80"'),
+        ("Pop: pop\nno: rock", 'line 2: YAML reads no as false, not as a name.*quotes: "no"'),
+        ("Pop: [pop,\n  yes]\n", 'line 2: YAML reads yes as true, not as a name.*quotes: "yes"'),
+        ("A: On\nB: pop", "line 1: YAML reads On as true"),
+        ("A: [rock, 80]\nB: pop", "line 1: 80 is not a name; write it in quotes"),
+        ("A: [rock, null]\nB: pop", "A: None is not a name; write it in quotes"),
+        ("2020-01-01: rock\nB: pop", 'line 1: 2020-01-01 is not a name; .*: "2020-01-01"'),
         ("Unknown: rock\nPop: pop", "Unknown stands for music that is unlike the training data"),
         ("Rock: [rock", r"genres.yaml, line 1: not YAML"),
         ("Rock: [rock\n", r"genres.yaml, line 1: not YAML"),
@@ -77,7 +87,7 @@ def test_the_map_to_fma_fits_musicnn() -> None:
         ("Rock: !!python/object:os.system rock", "not YAML"),
         ("? [a]\n: rock", r"\['a'\] is not a name"),
         ("A: &x [*x]", "not YAML"),
-        ("Rock: \udcff", "not YAML"),
+        ("Rock: \udcff", "not UTF-8; save it as UTF-8"),
     ],
 )
 def test_a_wrong_map_is_one_line(tmp_path: Path, text: str, line: str) -> None:
@@ -86,6 +96,21 @@ def test_a_wrong_map_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     with pytest.raises(InputError, match=line) as caught:
         read_genre_map(path, TAGS)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_map_in_another_encoding_is_one_line(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "genres.yaml"
+    path.write_text("M\u00fcsik: rock\nPop: pop\n", encoding=encoding)
+    with pytest.raises(InputError, match="not UTF-8; save it as UTF-8 in your editor"):
+        read_genre_map(path, TAGS)
+
+
+@pytest.mark.parametrize("given", [["rock"], 5, {"rock"}, b"genres.yaml"])
+def test_what_is_no_map_is_one_line(given: Any) -> None:
+    """C15: a TypeError of the path."""
+    with pytest.raises(InputError, match=f"genre_map: a mapping .* not {type(given).__name__}$"):
+        genreclf.load("fma8", "cpu", genre_map=given)
 
 
 def test_a_map_that_is_not_there_is_one_line(tmp_path: Path) -> None:

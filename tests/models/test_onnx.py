@@ -29,6 +29,35 @@ def make_noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
 
 
+KERNEL = np.random.default_rng(1).normal(size=(VALUES, 1, 400)).astype(np.float32)
+
+
+def save_frames(path: Path, shape: Sequence[Any], order: Sequence[int], drop: bool = False) -> str:
+    """A model of waveforms whose output is (1, values, time), transposed; `drop` drops the 1."""
+    make = onnx.helper
+    axes = {"to": [1] if len(shape) == 2 else [0, 1], "first": [0]}
+    nodes = [
+        make_node("Unsqueeze", "x to", "wave"),
+        make_node("Conv", "wave kernel", "values", strides=[200]),
+        make_node("Transpose", "values", "turned", perm=order),
+        make_node("Squeeze" if drop else "Identity", "turned first" if drop else "turned", "y"),
+    ]
+    given = [make.make_tensor_value_info("x", 1, shape)]
+    made = [make.make_tensor_value_info("y", 1, None)]
+    kept = [onnx.numpy_helper.from_array(np.array(axes[n], np.int64), n) for n in axes]
+    kept.append(onnx.numpy_helper.from_array(KERNEL, "kernel"))
+    graph = make.make_graph(nodes, "test", given, made, kept)
+    opset = [make.make_opsetid("", 18)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return str(path)
+
+
+def compute_frames(clip: np.ndarray) -> np.ndarray:
+    """What `save_frames` averages: (values,)."""
+    frames = np.lib.stride_tricks.sliding_window_view(clip, 400)[::200]
+    return (frames @ KERNEL[:, 0].T).mean(axis=0)
+
+
 def save_model(
     path: Path, shape: Sequence[Any], nodes: Sequence[Any], kind: int = 1, **outputs: Any
 ) -> str:
@@ -127,6 +156,95 @@ def test_outputs_over_time_are_averaged(tmp_path: Path) -> None:
     clip = make_noise(2.0)
     found = OnnxEmbedding(path)(clip, RATE)
     np.testing.assert_allclose(found[:, 0], clip.reshape(-1, 100).mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("length", ["n", 2 * RATE])
+@pytest.mark.parametrize(
+    ("front", "order", "drop"),
+    [
+        ([], [0, 2, 1], False),  # A3: (1, time, values) gave one number
+        ([], [0, 2, 1], True),
+        ([1], [0, 2, 1], False),
+        ([1], [0, 2, 1], True),
+        (["b"], [0, 2, 1], False),
+        ([3], [0, 2, 1], False),
+    ],
+)
+def test_frames_of_values_are_averaged(
+    tmp_path: Path, length: Any, front: list[Any], order: list[int], drop: bool
+) -> None:
+    path = save_frames(tmp_path / "a.onnx", [*front, length], order, drop)
+    clip = make_noise(2.0)
+    found = compute_features(OnnxEmbedding(path), clip, RATE)
+    np.testing.assert_allclose(found[:, 0], compute_frames(clip), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("front", [[], [1], ["b"]])
+def test_the_axis_that_grows_with_the_audio_is_time(tmp_path: Path, front: list[Any]) -> None:
+    """B8: of (batch, values, time) the values were averaged."""
+    path = save_frames(tmp_path / "a.onnx", [*front, "n"], [0, 1, 2])
+    for window in (None, 0.1):
+        features, clip = OnnxEmbedding(path, window=window), make_noise(2.0)
+        found = compute_features(features, clip, RATE)
+        assert found.shape == features.shape == (VALUES, 1)
+        if window is None:
+            np.testing.assert_allclose(found[:, 0], compute_frames(clip), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(features.compute_batch([(clip, RATE)])[0], found, rtol=1e-5)
+
+
+def test_a_single_frame_without_an_axis_for_items_is_no_item(tmp_path: Path) -> None:
+    path = save_frames(tmp_path / "a.onnx", ["n"], [0, 2, 1], drop=True)
+    features, clip = OnnxEmbedding(path), make_noise(0.03)  # too short for a second frame
+    features(make_noise(2.0), RATE)
+    np.testing.assert_allclose(features(clip, RATE)[:, 0], compute_frames(clip), rtol=1e-4)
+
+
+def test_outputs_without_an_axis_for_the_batch_are_refused(tmp_path: Path) -> None:
+    """B9: len() of unsized object; and an output of which two axes grow."""
+    mean = make_node("ReduceMean", "x", "y", keepdims=0)
+    path = save_model(tmp_path / "a.onnx", ["b", "n"], [mean], y=[])
+    line = r"its output y is \(\) for a batch of 1; the first axis has to be the batch"
+    with pytest.raises(InputError, match=line):
+        OnnxEmbedding(path)(make_noise(2.0), RATE)
+    single = save_model(tmp_path / "b.onnx", ["n"], [mean], y=[])
+    assert OnnxEmbedding(single)(make_noise(2.0), RATE).shape == (1, 1)
+    nodes = [make_node("Unsqueeze", "x axis-1", "a"), make_node("Unsqueeze", "x axis-2", "c")]
+    nodes.append(make_node("Mul", "a c", "y"))
+    both = save_model(tmp_path / "c.onnx", ["b", "n"], nodes, y=["b", "n", "n"])
+    with pytest.raises(InputError, match=r"its axes 1 and 2 change with the length of the audio"):
+        OnnxEmbedding(both, window=0.1)(make_noise(2.0), RATE)
+
+
+def test_an_input_of_integers_is_refused(tmp_path: Path) -> None:
+    kind = onnx.TensorProto.INT16
+    path = save_model(tmp_path / "a.onnx", ["n"], [make_node("Identity", "x", "y")], kind, y=["n"])
+    with pytest.raises(
+        InputError, match=r"input x is tensor\(int16\); one of real numbers is need"
+    ):
+        OnnxEmbedding(path)(make_noise(2.0), RATE)
+
+
+def test_a_failing_model_says_so_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """C10: onnxruntime wrote a line of its own. The kernel is longer than 0.1 s here."""
+    features = OnnxEmbedding(save_frames(tmp_path / "a.onnx", ["n"], [0, 1, 2]), sample_rate=100)
+    with pytest.raises(InputError, match=r"a\.onnx: it fails on input of shape \(300,\)") as caught:
+        features(np.zeros(300, np.float32), 100)
+    assert len(str(caught.value)) < 400
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.data"])
+def test_a_pointer_of_git_lfs_is_refused(tmp_path: Path, name: str) -> None:
+    """C3: also in place of a file of weights."""
+    path = save_power(tmp_path / "a.onnx", ["b", "n"])
+    model = onnx.load(path)
+    (times,) = (each for each in model.graph.initializer if each.name == "times")
+    times.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(times), "times"))
+    onnx.save_model(model, path, save_as_external_data=True, location="a.data", size_threshold=0)
+    assert OnnxEmbedding(path)(make_noise(2.0), RATE).shape == (VALUES, 1)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:a\n")
+    with pytest.raises(InputError, match=rf"{name} is a pointer of Git LFS.*: git lfs pull"):
+        OnnxEmbedding(path)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +374,7 @@ def test_impossible_settings_are_refused(
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     clip = make_noise(2.0)
     (tmp_path / "text.onnx").write_text("not a model")
-    with pytest.raises(InputError, match=r"text\.onnx: "):
+    with pytest.raises(InputError, match=r"text\.onnx: no ONNX file, or damaged"):
         OnnxEmbedding(str(tmp_path / "text.onnx"))(clip, RATE)
     bands = save_bands(tmp_path / "bands.onnx", ["b", 96, 187], -1)
     with pytest.raises(InputError, match=r"'b', 96, 187\]; waveforms are \(samples,\), \(batch, s"):

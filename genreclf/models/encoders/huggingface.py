@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from genreclf.errors import InputError, describe_failure
+from genreclf.errors import InputError
+from genreclf.models.encoders.huggingface_loading import CODECS, explain_no_audio, load_parts
 from genreclf.models.encoders.windowed import FREE
 
+AST = "audio-spectrogram-transformer"
+NO_LAYERS = "this model does not give its layers; set features.layer=last"
 STEP, FRAME = 0.010, 0.025  # s, of the spectrogram of models that state its number of frames
 
 
@@ -44,7 +47,7 @@ class HuggingFaceEncoder:
     ) -> None:
         self.where = f"features.model={folder}"
         self.device, self.layer = device, layer
-        self.model, self.extractor = _load_parts(folder, trust_remote_code)
+        self.model, self.extractor, self.net, self.pools = load_parts(folder, trust_remote_code)
         self.model = self.model.requires_grad_(False).eval().to(device)
         self.rate = int(self.extractor.sampling_rate)
         longest = _find_longest(self.extractor)
@@ -54,10 +57,13 @@ class HuggingFaceEncoder:
                 "features.window=null"
             )
         self.seconds: float = window or longest or FREE
-        # Whisper's encoder fills up what is shorter than 30 s; the rest is not averaged.
-        self.filled = longest if getattr(self.model.config, "is_encoder_decoder", False) else None
-        self.net = self._find_audio_part()
+        # What is shorter is filled up with silence, which is not averaged.
+        self.filled = longest if _is_filled(self.extractor) else None
+        self.is_codec = self.model.config.model_type in CODECS
         self.accepted = {*inspect.signature(self.net.forward).parameters}
+        self.main = getattr(self.extractor, "model_input_names", ["input_values"])[0]
+        if self.main not in self.accepted and not self.is_codec:
+            raise InputError(explain_no_audio(self.where, self.model))
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
         """Compute embeddings, float32 (windows, values), of windows (windows, samples).
@@ -67,16 +73,9 @@ class HuggingFaceEncoder:
         """
         import torch
 
-        inputs = self.prepare(windows)
         try:
             with torch.inference_mode():
-                if self.layer == "last" and hasattr(self.model, "get_audio_features"):  # CLAP
-                    values = self.model.get_audio_features(**inputs)
-                    values = getattr(values, "pooler_output", values)
-                else:
-                    whole = self.layer != "last"
-                    outputs = self.net(**inputs, output_hidden_states=whole, return_dict=True)
-                    values = self._pool(outputs, windows.shape[1] / self.rate)
+                values = self._compute(windows)
         except InputError:
             raise
         except torch.OutOfMemoryError:
@@ -89,33 +88,45 @@ class HuggingFaceEncoder:
             halves = np.array_split(windows, 2)
             return np.concatenate([self.embed(half) for half in halves])
         except Exception as error:
-            raise InputError(describe_failure(self.where, error)) from error
+            raise InputError(explain_no_audio(self.where, self.model, error)) from error
         return values.float().cpu().numpy()
+
+    def _compute(self, windows: np.ndarray) -> Any:
+        inputs = self.prepare(windows)
+        if self.is_codec:
+            if self.layer != "last":
+                raise InputError(f"features.layer={self.layer}: {NO_LAYERS}")
+            return self.net(inputs[self.main]).mean(dim=2)
+        if self.layer == "last" and hasattr(self.model, "audio_projection"):  # CLAP
+            values = self.model.get_audio_features(**inputs)
+            return getattr(values, "pooler_output", values)
+        whole = self.layer != "last"
+        outputs = self.net(**inputs, output_hidden_states=whole, return_dict=True)
+        return self._pool(outputs, windows.shape[1] / self.rate)
 
     def prepare(self, windows: np.ndarray) -> dict[str, Any]:
         """Prepare the model's inputs from windows (windows, samples), as its checkpoint says."""
         import torch
 
-        made = self.extractor([*windows], sampling_rate=self.rate, return_tensors="pt")
-        inputs = {key: made[key] for key in made if key in self.accepted}
+        stereo = self.is_codec and self.extractor.feature_size == 2
+        given = [*windows[:, None].repeat(2, axis=1)] if stereo else [*windows]
+        made = self.extractor(given, sampling_rate=self.rate, return_tensors="pt")
+        accepted = {self.main} if self.is_codec else self.accepted
+        inputs = {key: made[key] for key in made if key in accepted}
         if "is_longer" in inputs:  # of CLAP, which marks one at random if none is
             inputs["is_longer"] = torch.zeros_like(torch.as_tensor(inputs["is_longer"]))
         return {key: value.to(self.device) for key, value in inputs.items()}
-
-    def _find_audio_part(self) -> Any:
-        """Find the part of the model that takes audio: of CLAP one of two, of Whisper half."""
-        if self.filled is not None:
-            return self.model.get_encoder()
-        return getattr(self.model, "audio_model", self.model)
 
     def _pool(self, outputs: Any, seconds: float) -> Any:
         """Average what the model computes over time: (windows, values)."""
         import torch
 
         if self.layer == "last":
-            pooled = getattr(outputs, "pooler_output", None)
+            pooled = getattr(outputs, "pooler_output", None) if self.pools else None
             return self._average(outputs[0], seconds) if pooled is None else pooled
-        layers = [*(outputs.hidden_states or ())]
+        layers = [*(getattr(outputs, "hidden_states", None) or ())]
+        if not layers:
+            raise InputError(f"features.layer={self.layer}: {NO_LAYERS}")
         try:
             if self.layer != "all":
                 return self._average(layers[int(self.layer)], seconds)
@@ -128,35 +139,27 @@ class HuggingFaceEncoder:
 
     def _average(self, values: Any, seconds: float) -> Any:
         """Average (windows, frames, values), or (windows, values, bands, frames), over time."""
+        if values.ndim not in (3, 4) or not values.is_floating_point():
+            raise InputError(explain_no_audio(self.where, self.model))
         if values.ndim == 4:
             return values.mean(dim=(2, 3))
-        frames = values.shape[1]
         if self.filled is not None:
-            frames = max(1, math.ceil(frames * min(1.0, seconds / self.filled)))
-        return values[:, :frames].mean(dim=1)
+            values = self._leave_out_silence(values, min(1.0, seconds / self.filled))
+        return values.mean(dim=1)
 
+    def _leave_out_silence(self, values: Any, share: float) -> Any:
+        """Leave out of (windows, frames, values) the frames after a share of the window."""
+        import torch
 
-def _load_parts(folder: Path, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Load model and preprocessing of a folder."""
-    import torch
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # it warns of parts that are not used
-    transformers.logging.disable_progress_bar()
-    given: Any = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(str(folder), **given)
-        model = transformers.AutoModel.from_pretrained(str(folder), dtype=torch.float32, **given)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        if "trust_remote_code" in text:
-            text = "its code is in the folder; if you trust it, set features.trust_remote_code=true"
-            raise InputError(f"features.model={folder}: {text}") from None
-        raise InputError(describe_failure(f"features.model={folder}", error)) from None
-    finally:
-        transformers.logging.set_verbosity(level)
-    return model, extractor
+        config = self.model.config
+        if config.model_type != AST:
+            return values[:, : max(1, math.ceil(values.shape[1] * share))]
+        # Some frames that stand for the whole window, then patches (frequency, time).
+        times = (config.max_length - config.patch_size) // config.time_stride + 1
+        bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+        whole, patches = values.tensor_split([values.shape[1] - bands * times], dim=1)
+        patches = patches.unflatten(1, (bands, times))[:, :, : max(1, math.ceil(times * share))]
+        return torch.cat([whole, patches.flatten(1, 2)], dim=1)
 
 
 def _find_longest(extractor: Any) -> float | None:
@@ -167,6 +170,13 @@ def _find_longest(extractor: Any) -> float | None:
             return samples / rate
     frames = getattr(extractor, "max_length", None)  # of AST
     return (frames - 1) * STEP + FRAME if isinstance(frames, int) else None
+
+
+def _is_filled(extractor: Any) -> bool:
+    """Whether an extractor fills up short audio with silence: Whisper's and AST's do."""
+    return hasattr(extractor, "nb_max_frames") or isinstance(
+        getattr(extractor, "max_length", None), int
+    )
 
 
 @lru_cache(maxsize=2)

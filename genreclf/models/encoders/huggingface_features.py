@@ -56,7 +56,7 @@ class HuggingFaceEmbedding(WindowedEmbedding):
     digest: str = ""
 
     name: ClassVar[str] = "huggingface"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_duration(self)

@@ -1,6 +1,7 @@
 """The files of a model of Hugging Face: where they are, what identifies them, their sample rate."""
 
 import json
+import re
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from genreclf.errors import InputError
 from genreclf.files import expand_home
-from genreclf.models.encoders.digests import digest_file
+from genreclf.models.encoders.digests import check_fetched, digest_file
 
 CONFIG = "config.json"
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the second holds the first
@@ -17,6 +18,7 @@ INDEX = ".index.json"  # ending of the index of weights in several files
 FORMATS = ("model.safetensors", "pytorch_model.bin")
 WEIGHTS = tuple(f"{name}{end}" for name in FORMATS for end in ("", INDEX))  # the first is loaded
 CODE = "*.py"
+HUB_NAME = r"[\w-][\w.-]*(/[\w.-]+)?"
 EXTRA = "features=huggingface needs an extra: pip install 'genreclf[huggingface]'"
 
 
@@ -27,10 +29,16 @@ def locate_model(model: str) -> Path:
         InputError: there is none, or it is not a model of transformers.
     """
     folder = Path(expand_home(model))
+    if folder.is_file():
+        raise InputError(
+            f"features.model={model}: this is a file; name its folder: "
+            f"features.model={folder.parent}"
+        )
     if not folder.is_dir():
         folder = _find_downloaded(model)
     if not (folder / CONFIG).is_file():
         raise InputError(f"features.model={model}: there is no {CONFIG} in this folder")
+    read_model_type(folder)
     if (folder / ADAPTER).is_file():
         raise InputError(
             f"features.model={model}: an adapter ({ADAPTER}) needs a model from elsewhere; merge "
@@ -42,6 +50,8 @@ def locate_model(model: str) -> Path:
 
 def _find_downloaded(model: str) -> Path:
     """Find the folder into which a model of the hub has been downloaded."""
+    if not re.fullmatch(HUB_NAME, model):
+        raise InputError(f"features.model={model}: no such folder")
     if not find_spec("huggingface_hub"):
         raise InputError(EXTRA)
     from huggingface_hub import snapshot_download
@@ -66,12 +76,27 @@ def digest_model(folder: Path, trust_remote_code: bool) -> str:
     if trust_remote_code:
         _check_code(folder)
         files += folder.rglob(CODE)
-    digests = [
-        f"{file.relative_to(folder).as_posix()} {digest_file(file)}"
-        for file in sorted(files)
-        if file.is_file()
-    ]
+    files = [file for file in sorted(files) if file.is_file()]
+    try:
+        for file in files:
+            check_fetched(file, f"features.model={folder}")
+        digests = [f"{file.relative_to(folder).as_posix()} {digest_file(file)}" for file in files]
+    except OSError as error:
+        name = Path(str(error.filename)).name
+        raise InputError(f"features.model={folder}: {name}: {error.strerror or error}") from None
     return sha256("\n".join(digests).encode()).hexdigest()
+
+
+def read_model_type(folder: Path) -> str:
+    """Read which of transformers' models it is, such as "wav2vec2".
+
+    Raises:
+        InputError: the files do not say it.
+    """
+    settings = _read_object(folder / CONFIG)
+    if "model_type" not in settings and "auto_map" not in settings:  # transformers would guess
+        raise InputError(f"features.model={folder}: {CONFIG} states no model_type")
+    return str(settings.get("model_type"))
 
 
 def _check_code(folder: Path) -> None:
@@ -93,16 +118,21 @@ def read_sample_rate(folder: Path) -> int:
     Raises:
         InputError: the files do not state it.
     """
-    for name in PREPROCESSING:
-        settings = _read_settings(folder / name)
+    found = [name for name in PREPROCESSING if (folder / name).is_file()]
+    for name in found:
+        settings = _read_object(folder / name)
         part = settings.get("feature_extractor", settings)
-        rate = part.get("sampling_rate") if isinstance(part, dict) else None
-        if isinstance(rate, int) and rate > 0:
-            return rate
-    raise InputError(
-        f"features.model={folder}: {PREPROCESSING[0]} is missing or states no sampling_rate, so "
-        "this is no audio model"
-    )
+        if not isinstance(part, dict) or "sampling_rate" not in part:
+            continue
+        rate = part["sampling_rate"]
+        if type(rate) not in (int, float) or rate % 1 or not rate > 0:
+            raise InputError(
+                f"features.model={folder}: sampling_rate in {name} is {json.dumps(rate)}; a whole "
+                "number of Hz above 0, without quotes, is needed"
+            )
+        return int(rate)
+    problem = f"{found[0]} states no sampling_rate" if found else f"{PREPROCESSING[0]} is missing"
+    raise InputError(f"features.model={folder}: {problem}, so this is no audio model")
 
 
 def _list_weights(folder: Path) -> list[Path]:
@@ -111,7 +141,7 @@ def _list_weights(folder: Path) -> list[Path]:
     Raises:
         InputError: there are none, or some of several are missing.
     """
-    chosen = _read_settings(folder / CONFIG).get("transformers_weights")
+    chosen = _read_object(folder / CONFIG).get("transformers_weights")
     names = [chosen] if isinstance(chosen, str) else WEIGHTS
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
@@ -131,10 +161,31 @@ def _list_weights(folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _read_settings(file: Path) -> dict[str, Any]:
-    """Read a JSON file; empty if it is missing or holds no object, which loading reports."""
+def _read_object(file: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    settings: Any = None
     try:
+        check_fetched(file, f"features.model={file.parent}")
         settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        problem = "" if isinstance(settings, dict) else "holds no JSON object"
+    except InputError:
+        raise
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    except ValueError as error:
+        problem = f"is not JSON ({error})"
+    if problem:
+        raise InputError(f"features.model={file.parent}: {file.name} {problem}")
+    return settings
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """Read a JSON file; empty if it is missing or damaged, which others report."""
+    try:
+        return _read_object(file)
+    except InputError:
         return {}
-    return settings if isinstance(settings, dict) else {}

@@ -14,7 +14,7 @@ from genreclf.audio import filterbank
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import expand_home, make_absolute
-from genreclf.models.encoders.digests import check_digest, digest_file
+from genreclf.models.encoders.digests import check_digest, check_fetched, digest_file
 from genreclf.models.encoders.onnx_files import list_external_files
 from genreclf.models.encoders.windowed import FREE, WindowedEmbedding, check_window
 
@@ -41,7 +41,8 @@ class OnnxEmbedding(WindowedEmbedding):
         sample_rate: Hz of the waveforms that the model takes.
         window: seconds of a window; None for what the input states, 10 s if it takes any length.
         output: name or number of the output; None for the first. Of (batch, time, values), the mean
-            over time is used; of (batch, values, ., .) that over the last two axes.
+            over time is used, as it is of (batch, values, time) if the number of samples is open;
+            of (batch, values, ., .) that over the last two axes.
         duration: seconds of a clip; longer clips are cut.
         digest: identifies the file that is needed; empty for the one that is there now. Checkpoints
             of classifiers on these features record it.
@@ -58,7 +59,7 @@ class OnnxEmbedding(WindowedEmbedding):
     digest: str = ""
 
     name: ClassVar[str] = "onnx"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_duration(self)
@@ -85,15 +86,20 @@ class OnnxEmbedding(WindowedEmbedding):
 
     def _digest_files(self) -> str:
         """Compute the SHA-256 of the file, or of it and those with its weights."""
+        where = f"features.model={self.model}"
         try:
+            check_fetched(self.path, where)
             digests = [digest_file(self.path)]
             for name in list_external_files(self.path, digests[0]):
+                check_fetched(self.path.parent / name, where)
                 digests.append(digest_file(self.path.parent / name))
+        except InputError:
+            raise
         except OSError as error:
             lost = Path(str(error.filename or self.path))
             other = f"its file of weights {lost.name}: " if lost != self.path else ""
             reason = error.strerror or error
-            raise InputError(f"features.model={self.model}: {other}{reason}") from None
+            raise InputError(f"{where}: {other}{reason}") from None
         return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
     def check_available(self) -> None:
@@ -176,4 +182,6 @@ class OnnxMelEmbedding(OnnxEmbedding):
         from genreclf.models.encoders.onnx_model import OnnxMelEncoder
 
         length = self.duration if None not in model.shape[-2:] else FREE
-        return OnnxMelEncoder(model, self.compute_mel, self.n_mels, self.window, length)
+        return OnnxMelEncoder(
+            model, self.compute_mel, self.n_mels, self.sample_rate, self.window, length
+        )
