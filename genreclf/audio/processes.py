@@ -4,8 +4,10 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
@@ -15,6 +17,8 @@ from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
+from pathlib import Path
 from types import GeneratorType
 from typing import Any
 
@@ -27,6 +31,7 @@ from genreclf.errors import InputError
 
 KEPT = 300_000_000  # bytes of memory that a worker may keep for its next file
 PIPE = 2**20  # bytes of results that may wait to be read, where Linux allows it
+LONGEST_FOLDER = 70  # bytes; a socket's path may have 103, with the names that are added
 PRELOAD = ["genreclf.audio.workers"]  # what workers import before they are forked
 PRELOAD_FOR_MANY = [*PRELOAD, "librosa.feature.spectral"]  # slow, and only some features need it
 
@@ -93,12 +98,14 @@ def start_worker(function: bytes) -> Worker:
         InputError: the system refuses.
     """
     context = _choose_context(PRELOAD_FOR_MANY)
+    folder = make_temporary_folder()
+    temporary = folder if multiprocessing.parent_process() is None else ""  # else the parent's
     (received, tasks), (results, sent) = context.Pipe(False), context.Pipe(False)
     with contextlib.suppress(ImportError, AttributeError, OSError):  # only Linux has it
         import fcntl
 
         fcntl.fcntl(sent, fcntl.F_SETPIPE_SZ, PIPE)
-    process = context.Process(target=_serve, args=(function, received, sent))
+    process = context.Process(target=_serve, args=(function, received, sent, temporary))
     try:
         with _block_ctrl_c(), _hide_script():
             process.start()
@@ -109,12 +116,41 @@ def start_worker(function: bytes) -> Worker:
     return Worker(process, tasks, results)
 
 
+def make_temporary_folder() -> str:
+    """Make the folder in which multiprocessing keeps this process's sockets.
+
+    It would take TMPDIR, which may be too long for a socket, or not writable.
+
+    Returns:
+        Its path; multiprocessing deletes it at exit.
+
+    Raises:
+        InputError: there is no folder that can be written and whose path is short enough.
+    """
+    before = tempfile.tempdir
+    chosen = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR"))
+    for folder in filter(None, (before, *chosen, "/tmp", "/var/tmp", str(Path.cwd()))):
+        try:
+            if len(os.fsencode(folder)) <= LONGEST_FOLDER or os.name == "nt":
+                tempfile.tempdir = str(Path(folder).absolute())
+                return get_temp_dir()
+        except OSError:  # the next one may be writable
+            continue
+        finally:
+            tempfile.tempdir = before
+    raise InputError(
+        "no folder for temporary files: set TMPDIR to one that can be written and whose path has "
+        f"at most {LONGEST_FOLDER} bytes"
+    )
+
+
 def start_forkserver(for_many: bool) -> None:
     """Start, ahead of time, the process that workers are forked from; that takes a second."""
     if (
         _choose_context(PRELOAD_FOR_MANY if for_many else PRELOAD).get_start_method()
         == "forkserver"
     ):
+        make_temporary_folder()
         with _block_ctrl_c(), _hide_script():
             forkserver.ensure_running()
 
@@ -156,19 +192,30 @@ def _hide_script() -> Iterator[None]:
         vars(main).update({name: value for name, value in hidden.items() if value is not None})
 
 
-def _set_up_worker() -> None:
+def _set_up_worker(temporary: str) -> None:
     """Silence the decoders' warnings, use one core, keep memory, and exit with the parent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)
     keep_memory()
-    exit_with_parent()
+    exit_with_parent(temporary)
 
 
-def exit_with_parent() -> None:
-    """End this process when its parent ends, even if the parent was killed."""
+def exit_with_parent(temporary: str = "") -> None:
+    """End this process when its parent ends, even if the parent was killed.
+
+    Args:
+        temporary: a folder of the parent's to delete then.
+    """
     parent = multiprocessing.parent_process()
+
+    def wait(parent: BaseProcess) -> None:
+        parent.join()
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        os._exit(1)
+
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=wait, args=(parent,), daemon=True).start()
 
 
 class _Stages:
@@ -219,9 +266,9 @@ def measure_memory() -> int:
 _find_process = cache(psutil.Process)  # finding it takes longer than measuring
 
 
-def _serve(function: bytes, tasks: Connection, results: Connection) -> None:
+def _serve(function: bytes, tasks: Connection, results: Connection, temporary: str) -> None:
     """Compute items until the parent closes the pipe: what a worker process runs."""
-    _set_up_worker()
+    _set_up_worker(temporary)
     try:
         compute = pickle.loads(function)
     except Exception as error:  # such as a module of the user's that is not importable here

@@ -6,6 +6,7 @@ Hydra would answer some of them with its usage, and accept others that have no e
 import itertools
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from genreclf.errors import InputError
 
@@ -41,7 +42,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         UsageError: there is no such option, or its path is empty.
         InputError: a key has no effect here.
     """
-    for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for text, following in pairwise([*arguments, ""]):
         option, equals, value = text.partition("=")
         if equals and (instead := SET_BY_US.get(option.lstrip("+~"))):
             raise InputError(f"{option} is set by genreclf: {instead}")

@@ -18,6 +18,7 @@ from genreclf.commands.plain_options import (
     start_processes,
 )
 from genreclf.commands.predict_formats import WRITERS, set_encoding
+from genreclf.commands.streams import check_output
 from genreclf.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
@@ -67,7 +68,7 @@ def _predict(options: argparse.Namespace) -> int:
                 reason = f"no audio file in this folder ({SHOWN})"
                 prediction = replace(prediction, error=reason)
             write(prediction)
-            sys.stdout.flush()  # so that nothing is lost, whatever a later file does
+            check_output()  # so that nothing is lost, whatever a later file does
             advance()
             failed += bool(prediction.error)
     return 1 if failed else 0
