@@ -6,9 +6,12 @@ Hydra would answer some of them with its usage, and accept others that have no e
 import itertools
 import re
 from collections.abc import Sequence
+from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 
 from genreclf.errors import InputError
+from genreclf.files import expand_home, refuse_special
 
 # Flags of genreclf study: --status sets status=true. Two of them create no output folder.
 FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}
@@ -48,6 +51,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise InputError(f"{option} is set by genreclf: {instead}")
         if option in ("--config-dir", "-cd") and not (value or following):
             raise UsageError(f"{option}: the path is empty; the current folder is .")
+        if option in ("--config-dir", "-cd"):
+            _check_option_files(expand_home(value or following))
         if not text.startswith("--") or any(each.startswith(option) for each in OPTIONS):
             continue
         if not value and following and not following.startswith("-") and "=" not in following:
@@ -56,6 +61,17 @@ def check_arguments(arguments: Sequence[str]) -> None:
         raise UsageError(
             f"there is no option {option}; settings have no dashes: {key}={value or '...'}"
         )
+
+
+def _check_option_files(folder: Path) -> None:
+    """Refuse options that Hydra would wait for, such as a named pipe.
+
+    Only the folders of groups are searched: the folder may also hold music.
+    """
+    groups = (each.name for each in resources.files("genreclf.conf").iterdir() if each.is_dir())
+    for place in (folder.glob("*.yaml"), *((folder / name).rglob("*.yaml") for name in groups)):
+        for file in place:
+            refuse_special(file)
 
 
 def arrange_arguments(arguments: Sequence[str]) -> list[str]:

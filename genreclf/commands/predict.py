@@ -38,11 +38,12 @@ def _predict(options: argparse.Namespace) -> int:
     from genreclf.audio.search import SHOWN, Skipped, find_audio_files
 
     skipped = Skipped()
-    files = [
-        file
-        for path in map(locate_typed, options.paths)
-        for file in sorted(map(str, find_audio_files(path, skipped))) or [path]
-    ]
+    files: dict[str, str] = {}  # by real path, so that each is answered once
+    typed = {os.path.realpath(path) if path else "": path for path in options.paths[::-1]}
+    for path in map(locate_typed, [*typed.values()][::-1]):
+        for file in sorted(map(str, find_audio_files(path, skipped))) or [path]:
+            files.setdefault(os.path.realpath(file) if file else "", file)
+    files = [*files.values()]
     for line in skipped.describe():
         print(f"genreclf: {line}", file=sys.stderr)
     start_processes(options.trust, len(files))

@@ -1,12 +1,15 @@
 """The standard streams of the command line: closed, on a full disk, or in another encoding."""
 
 import io
+import logging
 import os
+import re
 import sys
 from types import NoneType
 from typing import Any
 
 from genreclf.errors import InputError
+from genreclf.files import format_path
 
 
 class _Output(io.FileIO):
@@ -39,6 +42,18 @@ class _Errors(io.FileIO):
             return len(data)
 
 
+class _Record(logging.LogRecord):
+    """A line of the log, in which names cannot control the terminal."""
+
+    def getMessage(self) -> str:  # noqa: N802
+        """Return the message; control characters of ours, but for line breaks, are escaped."""
+        text = super().getMessage()
+        if not self.name.startswith("genreclf"):
+            return text
+        parts = re.split(r"([\n\t])", text)
+        return "".join(part if part in "\n\t" else format_path(part) for part in parts)
+
+
 def set_up_streams() -> None:
     """Prepare the standard streams of this process; call this before anything is opened.
 
@@ -54,6 +69,7 @@ def set_up_streams() -> None:
     sys.stdout = _open_stream(sys.stdout, sys.__stdout__, _Output, 1)
     sys.stderr = _open_stream(sys.stderr, sys.__stderr__, _Errors, 2)
     _accept_any_name()
+    logging.setLogRecordFactory(_Record)
 
 
 def check_output() -> None:

@@ -18,7 +18,7 @@ from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.files import check_writable, format_path
+from genreclf.files import check_writable, format_path, name_beside
 from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
@@ -126,7 +126,7 @@ def accept_store(store: Store, features: Features) -> Store:
     """
     store.check_features(features)
     count, dataset = len(store), store.source.dataset
-    log.info("%s is used as it is: %d tracks of data=%s", store.path, count, dataset)
+    log.info("%s is used as it is: %d tracks of data=%s", format_path(store.path), count, dataset)
     return store
 
 
@@ -144,7 +144,7 @@ def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(plan.path.with_name(f"{plan.path.name}.lock"), "the same store"):
+        with hold_lock(name_beside(plan.path, ".lock"), "the same store"):
             if not plan.path.exists():
                 _write(plan, workers or count_available_cores())
     store = Store(plan.path)
@@ -233,7 +233,8 @@ def _log_store(
     store: Store, features: Features, known_bad: Collection[str], list_rejected: bool
 ) -> None:
     genres = f" of {len(store.classes)} genres" if store.classes != [""] else ""
-    log.info("%s: %d tracks%s, features %d x %d", store.path, len(store), genres, *store.shape)
+    place = format_path(store.path)
+    log.info("%s: %d tracks%s, features %d x %d", place, len(store), genres, *store.shape)
     if callable(features):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
@@ -245,7 +246,7 @@ def _log_store(
     elif store.rejected:
         log.warning("%s", _format_rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):
-            log.warning("no usable track is left of %s", ", ".join(sorted(lost)))
+            log.warning("no usable track is left of %s", format_path(", ".join(sorted(lost))))
 
 
 def _format_rejections(rejected: list[dict[str, str]], known_bad: Collection[str]) -> str:
@@ -257,5 +258,5 @@ def _format_rejections(rejected: list[dict[str, str]], known_bad: Collection[str
     unexpected = f", {len(news)} of them not known to be bad" if known_bad else ""
     return (
         f"{len(rejected)} tracks rejected{unexpected}, listed in the report; the first: "
-        f"{first['path'] or first['track_id']}: {first['reason']}"
+        f"{format_path(first['path'] or first['track_id'])}: {format_path(first['reason'])}"
     )

@@ -21,7 +21,7 @@ import numpy as np
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk
+from genreclf.files import check_free_disk, name_beside, refuse_special
 
 log = logging.getLogger(__name__)
 ACCEPTED, REJECTED = 1, 2
@@ -88,6 +88,7 @@ class StoreWriter:
         """Open the unfinished file, if there is one that can be read."""
         if not self.partial.exists():
             return None
+        refuse_special(self.partial)
         try:
             file: Any = h5py.File(self.partial, "r+", rdcc_nbytes=0)
         except BlockingIOError:
@@ -117,7 +118,7 @@ class StoreWriter:
 
     def _set_aside(self, reason: str) -> None:
         """Rename the unfinished file, which cannot be continued."""
-        kept = self.partial.with_name(f"{self.partial.name}.damaged")
+        kept = name_beside(self.partial, ".damaged")
         self.partial.replace(kept)
         log.warning(
             "%s %s: all rows are computed again; it is now called %s",
@@ -248,7 +249,7 @@ class StoreWriter:
 
 def name_partial(path: Path) -> Path:
     """Name the file in which a store is written until it is finished."""
-    return path.with_name(f"{path.name}.partial")
+    return name_beside(path, ".partial")
 
 
 class UnfinishedRows:
@@ -268,6 +269,7 @@ class UnfinishedRows:
     """
 
     def __init__(self, path: Path) -> None:
+        refuse_special(path)
         with h5py.File(path, "r") as opened:  # fails while another process writes
             file: Any = opened
             progress = file["progress"][:]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.errors import InputError
+from genreclf.files import refuse_special
 
 
 def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
@@ -49,5 +50,6 @@ def digest_file(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _digest_content(path: Path, *state: int) -> str:
+    refuse_special(path)
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.files import expand_home
+from genreclf.files import expand_home, refuse_special
 from genreclf.models.encoders.digests import digest_file
 
 CONFIG = "config.json"
@@ -133,6 +133,7 @@ def _list_weights(folder: Path) -> list[Path]:
 
 def _read_settings(file: Path) -> dict[str, Any]:
     """Read a JSON file; empty if it is missing or holds no object, which loading reports."""
+    refuse_special(file)
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
