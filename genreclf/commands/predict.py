@@ -39,10 +39,10 @@ def _predict(options: argparse.Namespace) -> int:
 
     skipped = Skipped()
     files: dict[str, str] = {}  # by real path, so that each is answered once
-    typed = {os.path.realpath(path) if path else "": path for path in options.paths[::-1]}
-    for path in map(locate_typed, [*typed.values()][::-1]):
+    for path in map(locate_typed, dict.fromkeys(options.paths)):
         for file in sorted(map(str, find_audio_files(path, skipped))) or [path]:
-            files.setdefault(os.path.realpath(file) if file else "", file)
+            several = file and len(options.paths) > 1  # a search finds each once
+            files.setdefault(os.path.realpath(file) if several else file, file)
     files = [*files.values()]
     for line in skipped.describe():
         print(f"genreclf: {line}", file=sys.stderr)
