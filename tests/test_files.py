@@ -128,5 +128,8 @@ def test_csv_quotes_every_line_break(tmp_path: Path) -> None:
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         assert [*csv.reader(file)] == rows
     package = Path(files.__file__).parent
-    texts = {each.name: each.read_text(encoding="utf-8") for each in package.rglob("*.py")}
+    texts = {
+        str(each.relative_to(package)): each.read_text(encoding="utf-8")
+        for each in package.rglob("*.py")
+    }
     assert [name for name, text in texts.items() if "csv.writer(" in text] == ["files.py"]

@@ -38,12 +38,12 @@ def _predict(options: argparse.Namespace) -> int:
     from genreclf.audio.search import SHOWN, Skipped, find_audio_files
 
     skipped = Skipped()
-    files: dict[str, str] = {}  # by real path, so that each is answered once
+    found: dict[str, str] = {}  # by real path, so that each is answered once
     for path in map(locate_typed, dict.fromkeys(options.paths)):
         for file in sorted(map(str, find_audio_files(path, skipped))) or [path]:
             several = file and len(options.paths) > 1  # a search finds each once
-            files.setdefault(os.path.realpath(file) if several else file, file)
-    files = [*files.values()]
+            found.setdefault(os.path.realpath(file) if several else file, file)
+    files = [*found.values()]
     for line in skipped.describe():
         print(f"genreclf: {line}", file=sys.stderr)
     start_processes(options.trust, len(files))

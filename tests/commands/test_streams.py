@@ -98,7 +98,6 @@ def test_sockets_are_in_a_folder_with_a_short_path(
     for given in (deep, tmp_path / "none", "/proc"):
         made = make_in_child(monkeypatch, TMPDIR=str(given))
         assert len(os.fsencode(made)) <= LONGEST_FOLDER + 14
-        Path(made).rmdir()
 
 
 def test_no_folder_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +109,7 @@ def test_no_folder_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPat
         make_in_child(monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGKILL"])
 def test_an_end_from_outside_leaves_no_folder(name: str, tmp_path: Path) -> None:
     """The folder of the sockets, in which a worker process lives on for a moment."""
