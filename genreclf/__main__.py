@@ -2,11 +2,14 @@
 
 import difflib
 import importlib
-import io
-import os
+import re
+import signal
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
+
+from genreclf.commands import streams
+from genreclf.errors import InputError
 
 USAGE = """\
 genreclf: music genre classification
@@ -109,27 +112,37 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line; a reader that stops early, such as `| head`, is no error."""
-    _accept_any_name()
+    streams.set_up_streams()
+    _end_with_terminal()
     try:
-        run_command()
-        sys.stdout.flush()
+        try:
+            run_command()
+        finally:
+            streams.check_output()
+    except InputError as error:  # the output cannot be written
+        _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        streams.discard_output()  # for the flush at exit
         sys.exit(1)
+    except FileNotFoundError as error:
+        if "usable temporary directory" not in str(error):
+            raise
+        _fail("no folder for temporary files: set TMPDIR to one that can be written")
+    except ImportError as error:  # also where memory is limited: a library cannot be loaded
+        if not re.search("cannot allocate memory|failed to map segment", str(error), re.I):
+            raise
+        _fail("memory ran out while libraries were loaded; end other programs, or allow more")
 
 
-def _accept_any_name() -> None:
-    """Print names of files that the terminal's encoding lacks, or that are not UTF-8.
+def _fail(message: str) -> None:
+    print(f"genreclf: {message}", file=sys.stderr)
+    sys.exit(1)
 
-    In UTF-8, bytes that are not are printed unchanged, so that a printed path can be used. In other
-    encodings, what they lack is escaped. Processes that this one starts do the same.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            utf8 = stream.encoding.lower().replace("-", "") == "utf8"
-            errors = "surrogateescape" if utf8 else "backslashreplace"
-            stream.reconfigure(errors=errors)
-            os.environ["PYTHONIOENCODING"] = f"{stream.encoding}:{errors}"
+
+def _end_with_terminal() -> None:
+    """Clean up when the terminal is closed, unless this is to be ignored, as under nohup."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
 
 
 def run_command() -> None:

@@ -1,5 +1,6 @@
 """Atomic file output, JSON, and a check for free disk space."""
 
+import csv
 import errno
 import hashlib
 import json
@@ -22,7 +23,8 @@ from genreclf.errors import InputError
 BEST, LAST = "best.ckpt", "last.ckpt"  # checkpoints in the folder of a run
 # "special" is what may never end when it is read; "dangling" is a link to nothing.
 Kind = Literal["file", "folder", "special", "missing", "dangling", "unreadable"]
-LONGEST_PART = 50  # characters of a name, of at most 4 bytes, in that of the unfinished file
+LONGEST_NAME = 255  # bytes; file systems allow no more
+LONGEST_PART = 100  # bytes of a name in those of files beside it; some file systems allow 143
 BLOCK = 4096  # bytes
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of Git LFS begins
 GENERATED = ".genreclf"  # an empty file in folders of audio that genreclf made or downloaded
@@ -73,7 +75,27 @@ def _name_unfinished(path: Path) -> Path:
 
     A process id would not do: other threads may write the file, or processes on other machines.
     """
-    return path.with_name(f".{path.name[:LONGEST_PART]}.{uuid.uuid4().hex[:12]}")
+    return path.with_name(f".{_cut_name(path.name, LONGEST_PART)}.{uuid.uuid4().hex[:12]}")
+
+
+def name_beside(path: Path, ending: str, beginning: str = "") -> Path:
+    """Name a file beside another one, such as its lock: beginning, its name, ending.
+
+    A name that would be longer than file systems allow is cut, and told apart by a digest.
+    """
+    name = f"{beginning}{path.name}{ending}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        digest = hashlib.sha1(os.fsencode(path.name)).hexdigest()[:12]
+        name = f"{beginning}{_cut_name(path.name, LONGEST_PART)}-{digest}{ending}"
+    return path.with_name(name)
+
+
+def _cut_name(name: str, most: int) -> str:
+    """Cut a name to a number of bytes, and never within a character."""
+    cut = os.fsencode(name)[:most]
+    while cut and not name.startswith(os.fsdecode(cut)):
+        cut = cut[:-1]
+    return os.fsdecode(cut)
 
 
 def check_writable(path: Path, key: str) -> None:
@@ -122,7 +144,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(read_text(path))
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
@@ -216,6 +238,48 @@ def _explain_other(path: str | os.PathLike[str], wanted: Kind) -> str:
         "unreadable": what,
     }
     return reasons.get(kind, f"{what}, not a {wanted}")
+
+
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """Refuse to read what may never end: a named pipe, a socket or a device.
+
+    Everything that is read because of what a user gave goes through this, or through
+    `explain_irregular`, before it is opened.
+
+    Raises:
+        InputError: names the path.
+    """
+    kind, what = describe_path(path)
+    if kind == "special":
+        raise InputError(f"{format_path(path)}: {what}, not a file")
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Read a text file; InputError if it is a named pipe or the like, OSError as usual."""
+    refuse_special(path)
+    return path.read_text(encoding=encoding)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; InputError if it is a named pipe or the like, OSError as usual."""
+    refuse_special(path)
+    return path.read_bytes()
+
+
+def make_csv_writer(file: Any) -> Any:
+    r"""Make a `csv.writer` whose lines end in \n and that quotes every line break in a value.
+
+    With the line terminator \n, Python 3.11 leaves \r unquoted, which ends the row for readers.
+
+    Args:
+        file: a text file, opened with newline="" unless it is a stream.
+    """
+
+    class Lines:
+        def write(self, line: str) -> None:
+            file.write(line.removesuffix("\r\n") + "\n")
+
+    return csv.writer(Lines(), lineterminator="\r\n")
 
 
 def make_absolute(path: str) -> str:

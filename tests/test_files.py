@@ -1,3 +1,4 @@
+import csv
 import errno
 import os
 from collections import namedtuple
@@ -98,3 +99,37 @@ def test_too_little_disk_is_an_input_error(tmp_path: Path, monkeypatch: pytest.M
         InputError, match=r"the store needs 2 MB in .* 1 MB are free.* store=\.\.\."
     ):
         files.check_free_disk(tmp_path, 2_000_000, "the store", "store")
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "日" * 83 + ".csv", "é" * 125 + ".csv"])
+def test_the_longest_names_can_be_written_and_locked(tmp_path: Path, name: str) -> None:
+    """What is written beside a file has a longer name, and file systems count bytes."""
+    path = tmp_path / name
+    files.check_writable(path, "file")
+    files.write_text(path, "text")
+    assert path.read_text() == "text"
+    for ending in (".lock", ".partial", ".partial.damaged"):
+        beside = files.name_beside(path, ending, ".")
+        beside.write_text("")
+        assert beside.name.endswith(ending)
+        assert files.name_beside(path, ending, ".") == beside
+        assert files.name_beside(path.with_name(f"{name[:-5]}-.csv"), ending, ".") != beside
+        beside.name.encode("utf-8")  # no character is cut
+    assert files.name_beside(tmp_path / "a.csv", ".lock", ".") == tmp_path / ".a.csv.lock"
+
+
+def test_csv_quotes_every_line_break(tmp_path: Path) -> None:
+    rows = [["a\rb", "c\nd", 'e"f', "g,h", "i\r\nj"], ["", "k", "l", "m\r", "\r"]]
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = files.make_csv_writer(file)
+        for row in rows:
+            writer.writerow(row)
+    assert (tmp_path / "a.csv").read_bytes().endswith(b',"\r"\n')
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert [*csv.reader(file)] == rows
+    package = Path(files.__file__).parent
+    texts = {
+        str(each.relative_to(package)): each.read_text(encoding="utf-8")
+        for each in package.rglob("*.py")
+    }
+    assert [name for name, text in texts.items() if "csv.writer(" in text] == ["files.py"]

@@ -2,14 +2,18 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
+from pathlib import Path
 from typing import Any
 
 from genreclf.audio.serving import serve
@@ -17,6 +21,7 @@ from genreclf.errors import InputError
 
 KILLED = 9  # the signal SIGKILL, which Windows does not define
 PIPE = 2**20  # bytes of results that may wait to be read, where Linux allows it
+LONGEST_FOLDER = 70  # bytes; a socket's path may have 103, with the names that are added
 PRELOAD = ["genreclf.audio.workers"]  # what workers import before they are forked
 PRELOAD_FOR_MANY = [*PRELOAD, "librosa.feature.spectral"]  # slow, and only some features need it
 
@@ -86,13 +91,15 @@ def start_worker(function: bytes) -> Worker:
         InputError: the system refuses.
     """
     context = _choose_context(PRELOAD_FOR_MANY)
+    folder = make_temporary_folder()
+    temporary = folder if multiprocessing.parent_process() is None else ""  # else the parent's
     (received, tasks), (results, sent) = context.Pipe(False), context.Pipe(False)
     with contextlib.suppress(ImportError, AttributeError, OSError):  # only Linux has it
         import fcntl
 
         fcntl.fcntl(sent, fcntl.F_SETPIPE_SZ, PIPE)
     state = context.Array("d", 3, lock=False)
-    process = context.Process(target=serve, args=(function, received, sent, state))
+    process = context.Process(target=serve, args=(function, received, sent, state, temporary))
     try:
         with _block_ctrl_c(), _hide_script():
             process.start()
@@ -103,12 +110,41 @@ def start_worker(function: bytes) -> Worker:
     return Worker(process, tasks, results, state=state)
 
 
+def make_temporary_folder() -> str:
+    """Make the folder in which multiprocessing keeps this process's sockets.
+
+    It would take TMPDIR, which may be too long for a socket, or not writable.
+
+    Returns:
+        Its path; multiprocessing deletes it at exit.
+
+    Raises:
+        InputError: there is no folder that can be written and whose path is short enough.
+    """
+    before = tempfile.tempdir
+    chosen = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR"))
+    for folder in filter(None, (before, *chosen, "/tmp", "/var/tmp", str(Path.cwd()))):
+        try:
+            if len(os.fsencode(folder)) <= LONGEST_FOLDER or os.name == "nt":
+                tempfile.tempdir = str(Path(folder).absolute())
+                return get_temp_dir()
+        except OSError:  # the next one may be writable
+            continue
+        finally:
+            tempfile.tempdir = before
+    raise InputError(
+        "no folder for temporary files: set TMPDIR to one that can be written and whose path has "
+        f"at most {LONGEST_FOLDER} bytes"
+    )
+
+
 def start_forkserver(for_many: bool) -> None:
     """Start, ahead of time, the process that workers are forked from; that takes a second."""
     if (
         _choose_context(PRELOAD_FOR_MANY if for_many else PRELOAD).get_start_method()
         == "forkserver"
     ):
+        make_temporary_folder()
         with _block_ctrl_c(), _hide_script():
             forkserver.ensure_running()
 

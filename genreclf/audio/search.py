@@ -54,6 +54,7 @@ class Skipped:
             listed = ", ".join([*named, *[f"{rest} others"] * bool(rest)])
             lines.append(f"skipped {_count(count, 'file')} that {_be(count)} not audio: {listed}")
         for reason, paths in self.paths.items():
+            paths = [*dict.fromkeys(paths)]  # several folders may contain one
             shown = ", ".join(format_path(path) for path in paths[:EXAMPLES])
             more = f" and {len(paths) - EXAMPLES} more" * (len(paths) > EXAMPLES)
             lines.append(f"skipped {shown}{more}: {reason}")

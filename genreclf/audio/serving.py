@@ -4,12 +4,14 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import shutil
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from functools import cache
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from types import GeneratorType
 from typing import Any
 
@@ -23,19 +25,30 @@ from genreclf.errors import InputError
 KEPT = 300_000_000  # bytes of memory that a worker may keep for its next file
 
 
-def _set_up_worker() -> None:
+def _set_up_worker(temporary: str) -> None:
     """Silence the decoders' warnings, use one core, keep memory, and exit with the parent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)
     keep_memory()
-    exit_with_parent()
+    exit_with_parent(temporary)
 
 
-def exit_with_parent() -> None:
-    """End this process when its parent ends, even if the parent was killed."""
+def exit_with_parent(temporary: str = "") -> None:
+    """End this process when its parent ends, even if the parent was killed.
+
+    Args:
+        temporary: a folder of the parent's to delete then.
+    """
     parent = multiprocessing.parent_process()
+
+    def wait(parent: BaseProcess) -> None:
+        parent.join()
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        os._exit(1)
+
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=wait, args=(parent,), daemon=True).start()
 
 
 class _Stages:
@@ -101,7 +114,9 @@ def measure_memory() -> int:
 _find_process = cache(psutil.Process)  # finding it takes longer than measuring
 
 
-def serve(function: bytes, tasks: Connection, results: Connection, state: Any) -> None:
+def serve(
+    function: bytes, tasks: Connection, results: Connection, state: Any, temporary: str
+) -> None:
     """Compute items until the parent closes the pipe.
 
     Args:
@@ -109,8 +124,9 @@ def serve(function: bytes, tasks: Connection, results: Connection, state: Any) -
         tasks: where the numbers of the items and the items come from.
         results: where the results go.
         state: three shared numbers, for `_Stages`.
+        temporary: as for `exit_with_parent`.
     """
-    _set_up_worker()
+    _set_up_worker(temporary)
     try:
         compute = pickle.loads(function)
     except Exception as error:  # such as a module of the user's that is not importable here

@@ -20,6 +20,7 @@ from genreclf.trust import is_own
 LONGEST = 24 * 3600.0  # s, after which a file is read no further: some damaged ones never end
 LEVELS = (0.0, -10.0, 10.0, -20.0, 20.0)  # dB, of the variants of a file
 NARROW = 8000  # Hz, the sample rate that the last variant is limited to
+NO_PATH = "the path is empty; the current folder is ."
 ABSURD = 1e4  # a peak that no audio has, where 1 is full scale
 
 Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
@@ -133,6 +134,8 @@ def extract_query(
         InputError: the features are not what they declare; the message names the file.
     """
     with _explain_failure():
+        if not path:
+            raise DecodeError(NO_PATH)
         longest = max(features.duration, compared.duration)
         waveform, rate = decode.read_audio(path, None, longest)
         clip, others = (
@@ -184,6 +187,8 @@ def extract_windows(
     found = False
     settings = features.sample_rate, features.duration, overlap, notes
     with _explain_failure():
+        if isinstance(audio, str) and not audio:
+            raise DecodeError(NO_PATH)
         if isinstance(audio, tuple):
             windows = decode.split_waveform(*audio, *settings)
         elif Path(audio).is_dir():

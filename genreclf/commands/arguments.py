@@ -7,8 +7,12 @@ import itertools
 import re
 import sys
 from collections.abc import Sequence
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
 
 from genreclf.errors import InputError
+from genreclf.files import expand_home, refuse_special
 
 # Flags of genreclf study: --status sets status=true. Two of them create no output folder.
 FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}
@@ -41,7 +45,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         UsageError: there is no such option, or its path is empty.
         InputError: paths would start elsewhere than in the current folder.
     """
-    for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for text, following in pairwise([*arguments, ""]):
         option, equals, value = text.partition("=")
         if equals and (instead := SET_BY_US.get(option.lstrip("+~"))):
             print(f"genreclf: {option} has no effect: {instead}", file=sys.stderr)
@@ -49,6 +53,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise InputError(f"{option}: paths start at the current folder; {FOLDERS}")
         if option in ("--config-dir", "-cd") and not (value or following):
             raise UsageError(f"{option}: the path is empty; the current folder is .")
+        if option in ("--config-dir", "-cd"):
+            _check_option_files(expand_home(value or following))
         if not text.startswith("--") or any(each.startswith(option) for each in OPTIONS):
             continue
         if not value and following and not following.startswith("-") and "=" not in following:
@@ -57,6 +63,17 @@ def check_arguments(arguments: Sequence[str]) -> None:
         raise UsageError(
             f"there is no option {option}; settings have no dashes: {key}={value or '...'}"
         )
+
+
+def _check_option_files(folder: Path) -> None:
+    """Refuse options that Hydra would wait for, such as a named pipe.
+
+    Only the folders of groups are searched: the folder may also hold music.
+    """
+    groups = (each.name for each in resources.files("genreclf.conf").iterdir() if each.is_dir())
+    for place in (folder.glob("*.yaml"), *((folder / name).rglob("*.yaml") for name in groups)):
+        for file in place:
+            refuse_special(file)
 
 
 def arrange_arguments(arguments: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from genreclf.commands.own_parts import find_option_folders
 from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.evaluation.provenance import shorten_commit
+from genreclf.files import read_text
 from genreclf.models.model_files import (
     BUNDLED,
     CARD,
@@ -102,7 +103,7 @@ def _keep_notes(card: Path) -> str:
         InputError: the card cannot be read, so its notes would be lost.
     """
     try:
-        written = card.read_text(encoding="utf-8") if card.exists() else ""
+        written = read_text(card) if card.exists() else ""
     except UnicodeDecodeError as error:
         raise InputError(f"{card}: not UTF-8 ({error.reason}): save it as UTF-8") from None
     except OSError as error:

@@ -47,6 +47,7 @@ from genreclf.commands.user_errors import (
     was_raised_by_launcher,
 )
 from genreclf.errors import InputError
+from genreclf.files import format_path
 from genreclf.training import launch
 from genreclf.trust import find_targets, list_own_targets
 
@@ -117,7 +118,7 @@ def run(name: str, config_name: str, arguments: list[str]) -> None:
         except USER_ERRORS as error:
             message = explain_error(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # let the other jobs finish first
-                print(f"genreclf: {message}", file=sys.stderr)
+                print(f"genreclf: {format_path(message)}", file=sys.stderr)
                 raise InputError(message) from None  # a cause is lost between processes
             _fail(message)
 
@@ -189,7 +190,7 @@ def _stop_idle_workers() -> None:
 def _quiet_lightning() -> None:
     """Hide warnings of Lightning and Matplotlib that help nobody."""
     for message in (
-        ".*exists and is not empty.*",  # a run's folder holds more than checkpoints
+        "(?s).*exists and is not empty.*",  # a run's folder holds more than checkpoints
         ".*does not have many workers.*",  # a batch is read in a few milliseconds
         ".*LeafSpec.*is deprecated.*",
         ".*in eval mode at the start of training.*",  # init.frozen
@@ -205,7 +206,7 @@ def _is_about_new_folder(error: OSError) -> bool:
 
 
 def _fail(message: str, status: int = 1) -> None:
-    print(f"genreclf: {message}", file=sys.stderr)
+    print(f"genreclf: {format_path(message)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from genreclf.errors import InputError
+from genreclf.files import format_path, locate_path
 
 FEW = 8  # files, for which workers need not have imported librosa, which few features use
 OPTIONS = {  # by the keys of the config that stand for them in messages
@@ -36,7 +37,8 @@ def run_command(run: Callable[[argparse.Namespace], int], options: argparse.Name
     try:
         return run(options)
     except InputError as error:
-        print(f"genreclf: {_name_flags(str(error), vars(options))}", file=sys.stderr)
+        message = format_path(_name_flags(str(error), vars(options)))
+        print(f"genreclf: {message}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # as in `genreclf predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,10 +64,11 @@ def _name_flags(text: str, options: Iterable[str]) -> str:
 
 
 def locate_typed(typed: str) -> str:
-    """Find the path that was typed, as it is if it exists: see `locate_path`."""
-    from genreclf.files import locate_path
+    """Find the path that was typed, as it is if it exists: see `locate_path`.
 
-    return typed if os.path.lexists(typed) else str(locate_path(typed))
+    An empty one stays empty, and is answered like a file that cannot be read.
+    """
+    return typed if not typed or os.path.lexists(typed) else str(locate_path(typed))
 
 
 def start_processes(trust: Sequence[str], count: int) -> None:

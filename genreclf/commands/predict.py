@@ -18,6 +18,7 @@ from genreclf.commands.plain_options import (
     start_processes,
 )
 from genreclf.commands.predict_formats import WRITERS, set_encoding
+from genreclf.commands.streams import check_output
 from genreclf.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
@@ -37,11 +38,12 @@ def _predict(options: argparse.Namespace) -> int:
     from genreclf.audio.search import SHOWN, Skipped, find_audio_files
 
     skipped = Skipped()
-    files = [
-        file
-        for path in map(locate_typed, options.paths)
-        for file in sorted(map(str, find_audio_files(path, skipped))) or [path]
-    ]
+    found: dict[str, str] = {}  # by real path, so that each is answered once
+    for path in map(locate_typed, dict.fromkeys(options.paths)):
+        for file in sorted(map(str, find_audio_files(path, skipped))) or [path]:
+            several = file and len(options.paths) > 1  # a search finds each once
+            found.setdefault(os.path.realpath(file) if several else file, file)
+    files = [*found.values()]
     for line in skipped.describe():
         print(f"genreclf: {line}", file=sys.stderr)
     start_processes(options.trust, len(files))
@@ -67,7 +69,7 @@ def _predict(options: argparse.Namespace) -> int:
                 reason = f"no audio file in this folder ({SHOWN})"
                 prediction = replace(prediction, error=reason)
             write(prediction)
-            sys.stdout.flush()  # so that nothing is lost, whatever a later file does
+            check_output()  # so that nothing is lost, whatever a later file does
             advance()
             failed += bool(prediction.error)
     return 1 if failed else 0

@@ -7,7 +7,6 @@ terminal cannot show.
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import json
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from genreclf.files import format_path
+from genreclf.files import format_path, make_csv_writer
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
     from genreclf.evaluation.prediction import Prediction
@@ -38,7 +37,8 @@ def set_encoding(kind: str) -> None:
 
 def report_remark(path: str, text: str) -> None:
     """Print a line about a file on standard error."""
-    print(f"genreclf: {format_path(path)}: {format_path(text)}", file=sys.stderr)
+    place = format_path(path) or "''"
+    print(f"genreclf: {place}: {format_path(text)}", file=sys.stderr)
 
 
 def pad(text: str, width: int) -> str:
@@ -133,7 +133,7 @@ def write_json(files: Sequence[str], top: int | None) -> Callable[[Prediction], 
 
 def write_csv(files: Sequence[str], top: int | None) -> Callable[[Prediction], None]:
     """Write one row per file and genre, then one per tag that is no genre."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = make_csv_writer(sys.stdout)
     columns = ["path", "genre", "score", "error", "notes", "novelty", "unknown"]
     writer.writerow([*columns, "kind", "vocabulary"])
 

@@ -10,6 +10,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from genreclf.files import refuse_special
+
 MANY = 100_000  # lines that may be logged before the folder is known
 FORMAT = "[%(asctime)s] %(message)s"
 
@@ -38,6 +40,7 @@ def set_output_folder(folder: Path) -> None:
     with open_dict(runtime):
         runtime.output_dir = str(folder)
     name = f"{HydraConfig.get().job.name}.log"  # in which any name of a file can be written
+    refuse_special(folder / name)
     file = logging.FileHandler(folder / name, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter(FORMAT))
     for handler in logging.getLogger().handlers:

@@ -18,6 +18,7 @@ from genreclf.commands.plain_options import (
 )
 from genreclf.commands.predict_formats import set_encoding
 from genreclf.commands.similar_formats import WRITERS, ShownTrack
+from genreclf.commands.streams import check_output
 from genreclf.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
@@ -56,7 +57,7 @@ def _search(options: argparse.Namespace) -> int:
                 write(path, "a folder; the path of a file is needed" if is_folder else str(found))
             else:
                 write(path, _describe(found, library))
-            sys.stdout.flush()
+            check_output()
     return 1 if failed else 0
 
 

@@ -4,7 +4,6 @@ As those of `genreclf predict`: JSON and CSV are UTF-8 whatever the terminal, an
 name that are not are written as escapes.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from genreclf.commands.predict_formats import WIDEST, pad, report_remark
-from genreclf.files import format_path
+from genreclf.files import format_path, make_csv_writer
 
 Write = Callable[[str, "list[ShownTrack] | str"], None]  # a file, and its neighbours or an error
 
@@ -78,7 +77,7 @@ def write_json(files: Sequence[str]) -> Write:
 def write_csv(files: Sequence[str]) -> Write:
     """Write one row per file and track."""
     names = [field.name for field in fields(ShownTrack)]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = make_csv_writer(sys.stdout)
     writer.writerow(["file", "rank", *names, "error"])
 
     def write(path: str, found: list[ShownTrack] | str) -> None:

@@ -14,6 +14,7 @@ from genreclf.commands.instantiation import instantiate
 from genreclf.errors import InputError
 from genreclf.figures import style
 from genreclf.figures.spectrogram import ClipPrediction, draw_clip, read_clip
+from genreclf.files import name_beside
 from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.import_weights import load_any_checkpoint
 
@@ -30,7 +31,8 @@ def run(config: DictConfig) -> None:
         )
         features = trained.features if config.classes else _choose_features(trained)
     path = Path(str(config.clip))
-    default = Path(config.outputs, "figures", f"{path.stem}-{features.name}.svg")
+    default = Path(config.outputs, "figures", path.stem)
+    default = name_beside(default, f"-{features.name}.svg")
     if not callable(features):
         raise InputError("precomputed features cannot be made from audio: choose another features=")
     picture = style.choose_picture_path(config.file, default)

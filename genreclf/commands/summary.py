@@ -24,7 +24,7 @@ def run(config: DictConfig) -> None:
         files.check_writable(path, "file")
     found = runs.read_runs(places)
     # Two calls at once would lose each other's lines.
-    with hold_lock(file.with_name(f".{file.name}.lock"), "the same file", "file"):
+    with hold_lock(files.name_beside(file, ".lock", "."), "the same file", "file"):
         records = update_records(file, found)
         tables = make_tables(records)
         write_records(file, records)

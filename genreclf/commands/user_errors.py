@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def _list_folders(arguments: Sequence[str]) -> list[str]:
     """List the absolute paths of the folders that --config-dir names."""
     return [
         str(Path(text.partition("=")[2] or following).absolute())
-        for text, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for text, following in pairwise([*arguments, ""])
         if text.partition("=")[0] in ("--config-dir", "-cd")
     ]
 

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk, write_atomically
+from genreclf.files import check_free_disk, refuse_special, write_atomically
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
 CHUNK = 1 << 20  # bytes
@@ -55,6 +55,7 @@ def unpack(path: Path, folder: Path) -> dict[str, int]:
             or is encrypted (then nothing is unpacked); the archive is damaged or uses a
             compression method that Python cannot read; or the disk is too small.
     """
+    refuse_special(path)
     with _explain_damage(path), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if fault := _find_fault(member):

@@ -19,7 +19,7 @@ from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_log import log_store
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.files import check_writable
+from genreclf.files import check_writable, format_path, name_beside
 from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
@@ -127,7 +127,7 @@ def accept_store(store: Store, features: Features) -> Store:
     """
     store.check_features(features)
     count, dataset = len(store), store.source.dataset
-    log.info("%s is used as it is: %d tracks of data=%s", store.path, count, dataset)
+    log.info("%s is used as it is: %d tracks of data=%s", format_path(store.path), count, dataset)
     return store
 
 
@@ -145,7 +145,7 @@ def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(plan.path.with_name(f"{plan.path.name}.lock"), "the same store"):
+        with hold_lock(name_beside(plan.path, ".lock"), "the same store"):
             if not plan.path.exists():
                 _write(plan, workers or count_available_cores())
     store = Store(plan.path)

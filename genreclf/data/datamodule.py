@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from genreclf.audio.features import Precomputed
 from genreclf.audio.on_device import build_batch_features
 from genreclf.audio.own_features import get_stored
+from genreclf.audio.processes import make_temporary_folder
 from genreclf.data import cache
 from genreclf.data.reader import StoreDataset, StoredBatch, StoreReader, keep_batch
 from genreclf.data.sampling import EpochShuffle, Oversampling, ProcessSampler, choose_batches
@@ -170,6 +171,8 @@ class StoreDataModule(pl.LightningDataModule):
         return StoreDataset(self.store, rows, copies, reader)
 
     def _make_loader(self, tracks: StoreDataset, **batches: Any) -> DataLoader:
+        if self.num_workers:
+            make_temporary_folder()  # through whose sockets they send batches
         return DataLoader(
             tracks,
             **batches,

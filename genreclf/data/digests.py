@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from genreclf.audio.content import UNREADABLE, digest_content
-from genreclf.files import write_text
+from genreclf.files import read_json, write_text
 
 NAME = "digests.json"
 SETTLED = 2.0  # s; a file may change again within the resolution of its clock
@@ -30,7 +30,7 @@ class DigestCache:
         self.path = folder / NAME
         self._known: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError):  # there is none yet, or it is damaged
-            self._known = dict(json.loads(self.path.read_text(encoding="utf-8")))
+            self._known = dict(read_json(self.path))
         self._written = len(self._known)
 
     def get(self, key: str, compute: Callable[[], str]) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from genreclf.data.archives import measure_file, unpack
 from genreclf.data.transfer import download_file, measure_part, request_size
 from genreclf.errors import InputError
-from genreclf.files import GENERATED, check_free_disk, read_json, write_json
+from genreclf.files import GENERATED, check_free_disk, read_json, refuse_special, write_json
 from genreclf.locks import hold_lock
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ def check_sha1(path: Path, expected: str) -> None:
         InputError: it has a different SHA-1.
     """
     log.info("checking the SHA-1 of %s", path.name)
+    refuse_special(path)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha1").hexdigest()
     if found != expected.lower():

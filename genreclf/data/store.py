@@ -32,7 +32,7 @@ from genreclf.audio.descriptions import describe_features, identify_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
-from genreclf.files import digest_values
+from genreclf.files import digest_values, refuse_special
 from genreclf.protocols import Features
 
 SCHEMA = 3
@@ -135,6 +135,7 @@ class Store:
             raise InputError(f"{self.path}: not a store of this version ({error})") from None
 
     def _open(self) -> Any:
+        refuse_special(self.path)
         return h5py.File(self.path, "r", locking=False)  # a finished store never changes
 
     def _read_columns(self, file: Any) -> None:

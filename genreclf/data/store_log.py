@@ -23,7 +23,8 @@ def log_store(
         list_rejected: whether each rejected track is listed, or only how many there are.
     """
     genres = f" of {len(store.classes)} genres" if store.classes != [""] else ""
-    log.info("%s: %d tracks%s, features %d x %d", store.path, len(store), genres, *store.shape)
+    place = format_path(store.path)
+    log.info("%s: %d tracks%s, features %d x %d", place, len(store), genres, *store.shape)
     if callable(features):
         short = int((store.durations < features.duration - 0.5).sum())
         if short:
@@ -45,7 +46,7 @@ def log_store(
     elif store.rejected:
         log.warning("%s", _format_rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):
-            log.warning("no usable track is left of %s", ", ".join(sorted(lost)))
+            log.warning("no usable track is left of %s", format_path(", ".join(sorted(lost))))
 
 
 def _format_rejections(rejected: list[dict[str, str]], known_bad: Collection[str]) -> str:
@@ -57,5 +58,5 @@ def _format_rejections(rejected: list[dict[str, str]], known_bad: Collection[str
     unexpected = f", {len(news)} of them not known to be bad" if known_bad else ""
     return (
         f"{len(rejected)} tracks rejected{unexpected}, listed in the report; the first: "
-        f"{first['path'] or first['track_id']}: {first['reason']}"
+        f"{format_path(first['path'] or first['track_id'])}: {format_path(first['reason'])}"
     )

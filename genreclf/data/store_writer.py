@@ -20,7 +20,7 @@ from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
 from genreclf.data.unfinished_store import ACCEPTED, REJECTED, name_partial, read_reasons
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk
+from genreclf.files import check_free_disk, name_beside, refuse_special
 
 log = logging.getLogger(__name__)
 UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file
@@ -85,6 +85,7 @@ class StoreWriter:
         """Open the unfinished file, if there is one that can be read."""
         if not self.partial.exists():
             return None
+        refuse_special(self.partial)
         try:
             file: Any = h5py.File(self.partial, "r+", rdcc_nbytes=0)
         except BlockingIOError:
@@ -114,7 +115,7 @@ class StoreWriter:
 
     def _set_aside(self, reason: str) -> None:
         """Rename the unfinished file, which cannot be continued."""
-        kept = self.partial.with_name(f"{self.partial.name}.damaged")
+        kept = name_beside(self.partial, ".damaged")
         self.partial.replace(kept)
         log.warning(
             "%s %s: all rows are computed again; it is now called %s",

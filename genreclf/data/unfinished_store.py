@@ -12,13 +12,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from genreclf.files import name_beside, refuse_special
+
 ACCEPTED, REJECTED = 1, 2  # states of tracks; 0: not yet known
 PARTIAL = ".h5.partial"  # end of the names of unfinished stores
 
 
 def name_partial(path: Path) -> Path:
     """Name the file in which a store is written until it is finished."""
-    return path.with_name(f"{path.name}.partial")
+    return name_beside(path, ".partial")
 
 
 class UnfinishedRows:
@@ -39,6 +41,7 @@ class UnfinishedRows:
     """
 
     def __init__(self, path: Path) -> None:
+        refuse_special(path)
         with h5py.File(path, "r") as opened:  # fails while another process writes
             file: Any = opened
             progress = file["progress"][:]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.files import locate_path
+from genreclf.files import describe_path, explain_irregular, locate_path
 
 FMA = "fma"
 UNKNOWN = "unknown"  # what a prediction says instead of a genre
@@ -94,7 +94,10 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, build_mapping)
     text = ""
     try:
-        text = locate_path(path).read_text(encoding="utf-8-sig")
+        place = locate_path(path)
+        if describe_path(place)[0] == "special":
+            raise InputError(f"map={path}: {explain_irregular(place)}")
+        text = place.read_text(encoding="utf-8-sig")
         return yaml.load(text, Loader)
     except InputError:
         raise

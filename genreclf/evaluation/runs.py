@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from genreclf.errors import InputError
-from genreclf.files import locate_path, read_json, write_text
+from genreclf.files import locate_path, make_csv_writer, read_json, refuse_special, write_text
 
 RESULT = "result.json"
 FAILURE = "failure.json"
@@ -58,7 +58,7 @@ class Predictions:
     def write(self, path: Path) -> None:
         """Write them as CSV: track_id, genre, predicted, then one column per class."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = make_csv_writer(text)
         writer.writerow(["track_id", "genre", "predicted", *self.classes])
         for track_id, label, scores in zip(self.track_ids, self.labels, self.scores, strict=True):
             names = [track_id, self.classes[label], self.classes[scores.argmax()]]
@@ -68,6 +68,7 @@ class Predictions:
     @classmethod
     def read(cls, path: Path) -> "Predictions":
         """Read what `write` wrote."""
+        refuse_special(path)
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
         classes = header[3:]
@@ -127,6 +128,7 @@ class Run:
         Raises:
             InputError: the file of predictions is damaged.
         """
+        refuse_special(self.folder / PREDICTIONS)
         try:
             with (self.folder / PREDICTIONS).open(encoding="utf-8", newline="") as file:
                 rows = csv.reader(file)

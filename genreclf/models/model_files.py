@@ -18,7 +18,14 @@ from safetensors.torch import load, save
 
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.files import BEST, describe_path, is_lfs_pointer, read_json, write_atomically
+from genreclf.files import (
+    BEST,
+    describe_path,
+    is_lfs_pointer,
+    read_bytes,
+    read_json,
+    write_atomically,
+)
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
@@ -148,7 +155,7 @@ def _check_fetched(file: Path) -> None:
 def _read_described(file: Path, digest: str | None) -> bytes:
     """Read a file of an exported model; None instead of its SHA-256 if it is not known."""
     _check_fetched(file)
-    content = file.read_bytes()
+    content = read_bytes(file)
     if digest not in (None, sha256(content).hexdigest()):
         raise InputError(
             f"checkpoint={file.parent}: {file.name} is not the one that {DESCRIPTION} describes "
@@ -216,7 +223,8 @@ def locate_checkpoint(path: str | Path) -> Path:
             "fma8 or a checkpoint, or train on musicnn: features=musicnn model=linear"
         )
     place = PRETRAINED if str(path) in BUNDLED else Path(path)
-    if (place / BEST).is_file() and not (place / DESCRIPTION).exists():
+    kind = describe_path(place / BEST)[0]
+    if kind in ("file", "special") and not (place / DESCRIPTION).exists():
         return place / BEST
     return place
 
@@ -230,6 +238,6 @@ def digest_checkpoint(path: str | Path) -> str:
     place = locate_checkpoint(path)
     files = [place / DESCRIPTION, place / WEIGHTS] if place.is_dir() else [place]
     try:
-        return sha1(b"".join(file.read_bytes() for file in files)).hexdigest()
+        return sha1(b"".join(map(read_bytes, files))).hexdigest()
     except FileNotFoundError as error:
         raise InputError(f"checkpoint={path}: no {error.filename}") from None

@@ -166,6 +166,7 @@ def read_records(file: Path) -> list[RunRecord]:
     if not file.exists():
         return []
     kinds: dict[str, Any] = {each.name: each.type for each in fields(RunRecord)}
+    files.refuse_special(file)
     with file.open(encoding="utf-8", newline="") as text:
         try:
             return [_read_record(row, kinds) for row in csv.DictReader(text)]
@@ -191,9 +192,10 @@ def write_records(file: Path, records: Sequence[RunRecord]) -> None:
     """Write the records as CSV: the fields in their order, then the settings by name."""
     text = io.StringIO()
     settings = sorted({key for record in records for key in record.values})
-    writer = csv.DictWriter(text, [*FIXED, *settings], lineterminator="\n")
-    writer.writeheader()
+    writer = files.make_csv_writer(text)
+    writer.writerow(columns := [*FIXED, *settings])
     for record in records:
         row = asdict(record)
-        writer.writerow(row.pop("values") | row)
+        row |= row.pop("values")
+        writer.writerow([row.get(name, "") for name in columns])
     files.write_text(file, text.getvalue())

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from genreclf.errors import InputError, format_error
-from genreclf.files import BEST, LAST, write_atomically
+from genreclf.files import BEST, LAST, refuse_special, write_atomically
 
 TENSORS = (
     "state_dict",
@@ -75,6 +75,7 @@ def find_resumable(folder: Path) -> Path | None:
         return None
     for path in (folder / LAST, folder / BEST):
         try:
+            refuse_special(path)
             AtomicCheckpointIO().load_checkpoint(path)
         except Exception as error:  # a damaged file can make the unpickler fail in any way
             reason = format_error(error)[:100]

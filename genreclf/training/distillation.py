@@ -23,7 +23,7 @@ from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PREDICTIONS, Run, read_runs
-from genreclf.files import locate_path
+from genreclf.files import locate_path, read_bytes
 from genreclf.training.soft_labels import (
     average_predictions,
     average_probabilities,
@@ -148,7 +148,7 @@ class Embeddings:
         """
         digest = self._read()[0].copy()
         for run in self._read_runs():
-            digest.update((run.folder / PREDICTIONS).read_bytes())
+            digest.update(read_bytes(run.folder / PREDICTIONS))
         return digest.hexdigest()
 
     def read_size(self) -> int:
@@ -172,7 +172,7 @@ class Embeddings:
 @lru_cache(maxsize=2)
 def _read_archive(path: Path, *_: int) -> tuple[Any, list[str], np.ndarray]:
     """Read an archive of embeddings; a change of the other arguments makes it be read again."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     with open_archive(path, io.BytesIO(content)) as archive:
         ids = convert_texts(read_array(archive, path, "track_ids"), path, "track_ids")
         embeddings = read_array(archive, path, "features")

@@ -518,3 +518,33 @@ def test_a_crash_costs_one_line_in_predict_and_prepare_c4(
     assert [prediction.path for prediction in found] == paths
     errors = {Path(each.path).name: each.error for each in found if each.error}
     assert errors == {"quiet.wav": "computing features=mel ended its process (exit status 7)"}
+
+
+def test_each_file_is_answered_once_and_an_empty_path_costs_a_line(
+    tmp_path: Path, music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it is named: in folders that contain each other, by links, with dots."""
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    shutil.copy(next(music.rglob("*.mp3")), folder / "song.mp3")
+    os.mkfifo(folder / "pipe.mp3")
+    (tmp_path / "link.mp3").symlink_to(folder / "song.mp3")
+    given = [folder, tmp_path / "a", folder / "song.mp3", f"{folder}/../b", tmp_path / "link.mp3"]
+    status = predict.main(["", *map(str, given), "--checkpoint", "fma8", "--format", "json"])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert [json.loads(line)["path"] for line in out.splitlines()] == [
+        "",
+        str(folder / "song.mp3"),
+    ]
+    assert json.loads(out.splitlines()[0])["error"] == "the path is empty; the current folder is ."
+    assert err.count("song.mp3") == 0
+
+
+def test_a_carriage_return_in_a_name_is_quoted_in_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\rb.mp3"
+    predict.main([str(tmp_path / name), "--checkpoint", "fma8", "--format", "csv"])
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert row[header.index("path")] == str(tmp_path / name)

@@ -11,6 +11,7 @@ import numpy as np
 
 from genreclf.data.datasets.track import MISSING
 from genreclf.errors import InputError
+from genreclf.files import refuse_special
 
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -22,10 +23,13 @@ def open_archive(file: Path, content: BinaryIO | None = None) -> Any:
         file: its path.
         content: its bytes, if they have been read already.
     """
+    refuse_special(file)
     try:
         archive = np.load(content or file, allow_pickle=False)
     except DAMAGE as error:
-        raise InputError(f"{file}: not a readable .npz archive ({error})") from None
+        # NumPy takes whatever it does not know for pickled objects, and says how to run them.
+        reason = "" if "pickle" in str(error) else f" ({error})"
+        raise InputError(f"{file}: not a readable .npz archive{reason}") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{file}: a single array; an .npz archive of named arrays is needed")
     return archive

@@ -17,7 +17,7 @@ from pathlib import Path
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres, rename_tracks
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import locate_path
+from genreclf.files import locate_path, refuse_special
 
 log = logging.getLogger(__name__)
 MARKS = {  # of the tracks of each subset, in the column (set, subset)
@@ -182,6 +182,7 @@ def _read_table(path: Path, subset: str, *_: int) -> list[dict[str, str]]:
     csv.field_size_limit(LONGEST_FIELD)
     lines: dict[str, int] = {}
     rows = []
+    refuse_special(path)
     with path.open(encoding="utf-8", newline="") as file:
         for line, row in _parse_rows(csv.reader(file)):
             if (first := lines.setdefault(row["id"], line)) != line:

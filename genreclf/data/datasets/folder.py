@@ -94,7 +94,8 @@ class Folder:
                 "some or remove the folder"
             )
         if empty:
-            log.warning("data.root: skipped folders without audio files: %s", ", ".join(empty))
+            named = format_path(", ".join(empty))
+            log.warning("data.root: skipped folders without audio files: %s", named)
         for line in skipped.describe():
             log.warning("data.root: %s", line)
         check_spellings((genre for genre, paths in found.items() if paths), "data.root")

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres, rename_tracks
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import explain_no_folder, format_path, locate_path
+from genreclf.files import explain_no_folder, format_path, locate_path, read_text
 
 log = logging.getLogger(__name__)
 FOLDERS = ("genres", "genres_original")
@@ -124,7 +124,7 @@ class GTZAN:
         for part, name in LISTS.items():
             path = self.lists / name
             try:
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = read_text(path).splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise InputError(f"data.lists={self.lists}: {name}: {reason}") from None

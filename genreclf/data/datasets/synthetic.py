@@ -11,7 +11,7 @@ import soundfile
 from genreclf.data.datasets import synthesis
 from genreclf.data.datasets.folder import Folder
 from genreclf.errors import InputError
-from genreclf.files import GENERATED
+from genreclf.files import GENERATED, name_beside
 
 
 class Synthetic(Folder):
@@ -48,7 +48,7 @@ class Synthetic(Folder):
         return super().files()
 
     def _write(self) -> None:
-        unfinished = self.root.with_name(f"{self.root.name}.{uuid.uuid4().hex[:12]}.partial")
+        unfinished = name_beside(self.root, f".{uuid.uuid4().hex[:12]}.partial")
         try:
             self._write_clips(unfinished)
             unfinished.rename(self.root)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.errors import InputError
-from genreclf.files import is_lfs_pointer
+from genreclf.files import is_lfs_pointer, refuse_special
 
 
 def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
@@ -67,5 +67,6 @@ def digest_file(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _digest_content(path: Path, *state: int) -> str:
+    refuse_special(path)
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

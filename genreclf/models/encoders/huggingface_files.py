@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.files import expand_home
+from genreclf.files import expand_home, refuse_special
 from genreclf.models.encoders.digests import check_fetched, digest_file
 
 CONFIG = "config.json"
@@ -168,6 +168,7 @@ def _read_object(file: Path) -> dict[str, Any]:
         InputError: it is damaged.
     """
     settings: Any = None
+    refuse_special(file)
     try:
         check_fetched(file, f"features.model={file.parent}")
         settings = json.loads(file.read_text(encoding="utf-8"))

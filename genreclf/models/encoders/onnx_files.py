@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from genreclf.files import read_bytes
 from genreclf.models.encoders.protocol_buffers import Bytes, read_fields
 
 # Of each message, the fields that lead to tensors, and the messages that these hold.
@@ -43,8 +44,9 @@ def list_external_files(path: Path, digest: str) -> list[str]:
     Raises:
         OSError: it cannot be read.
     """
+    content = read_bytes(path)
     try:
-        return sorted({*_find_locations(memoryview(path.read_bytes()), "model")})
+        return sorted({*_find_locations(memoryview(content), "model")})
     except (ValueError, IndexError):
         return []
 

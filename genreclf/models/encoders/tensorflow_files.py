@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.errors import InputError
+from genreclf.files import read_bytes
 from genreclf.models.encoders.protocol_buffers import read_fields, read_number
 
 MAGIC = 0xDB4775248B80FB57  # the last eight bytes of a sorted table
@@ -35,7 +36,7 @@ def read_checkpoint(index: Path, data: Path) -> dict[str, np.ndarray]:
         InputError: a file is missing, damaged, compressed or one of several data files.
     """
     try:
-        return dict(_read_tensors(index.read_bytes(), data.read_bytes()))
+        return dict(_read_tensors(read_bytes(index), read_bytes(data)))
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
     except (ValueError, IndexError, KeyError) as error:
