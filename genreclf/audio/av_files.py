@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from genreclf.audio import boxes
 from genreclf.audio.checks import NO_DECODER, UNREADABLE, DecodeError, refuse_other_content
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ STATES_DURATION = {
     *("ogg", "rm", "tak", "tta", "w64", "wav", "wv"),
 }
 LOSSLESS = ("ape", "flac", "tak", "tta", "wv")  # those that state it in samples
+PROTECTED = "does not decode: it is encrypted (DRM)"
+HEADERLESS = {  # whose names are all that says what they are
+    *("aptx", "aptx_hd", "dfpwm", "gsm", "ilbc", "lc3", "sln", "vqf"),
+}
 ENCRYPTED = {"drms", "enca", "aavd", "drmi"}  # tags of codecs
 
 
@@ -33,7 +38,7 @@ def open_container(section: Section) -> Any:
     """Open a file with PyAV.
 
     Raises:
-        DecodeError: FFmpeg cannot read it.
+        DecodeError: FFmpeg cannot read it, it is encrypted, or it is no audio.
     """
     import av
     from av import logging
@@ -43,10 +48,20 @@ def open_container(section: Section) -> Any:
     options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
     settings: Any = {"metadata_errors": "replace"}
     try:
-        return av.open(section.url, options=options, **settings)
+        container = av.open(section.url, options=options, **settings)
     except (FFmpegError, OSError, ValueError):
         refuse_other_content(section.path)
         raise DecodeError(UNREADABLE) from None
+    try:
+        if container.format.name in HEADERLESS:
+            refuse_other_content(section.path)
+        with section.open() as file:
+            if "mp4" in container.format.name and boxes.is_encrypted(file, section.size):
+                raise DecodeError(PROTECTED)
+    except DecodeError:
+        container.close()
+        raise
+    return container
 
 
 def list_streams(container: Any) -> list[Any]:
@@ -66,7 +81,7 @@ def list_streams(container: Any) -> list[Any]:
     if usable:
         return usable
     if any(each.codec_context for each in streams):
-        raise DecodeError("does not decode: it is encrypted (DRM)")
+        raise DecodeError(PROTECTED)
     raise DecodeError(NO_DECODER)
 
 

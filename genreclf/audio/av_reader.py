@@ -31,6 +31,8 @@ AUDITION = 600.0  # s in which the first of several streams must have a sound
 SIZED = ("wav", "w64", "aiff", "au", "caf")  # read in blocks of any size, so the last may be short
 FEW_BYTES = 4096  # behind the audio, which hold no more of it
 ANY_FAULT = ("amr",)  # formats whose last packet is cut if it does not decode
+MOST_PLANES = 7  # of a planar frame that PyAV turns into an array; it reads one behind the last
+UNSUPPORTED = ("s64", "s64p")  # formats of samples that it turns into none
 
 
 class AvReader:
@@ -223,12 +225,15 @@ class AvReader:
             return
         self._rate = self._rate or frame.sample_rate
         self._channels = self._channels or len(frame.layout.channels)
-        if frame.sample_rate == self._rate:
+        many = len(frame.layout.channels) > MOST_PLANES
+        packed = (many and frame.format.is_planar) or frame.format.name in UNSUPPORTED
+        if frame.sample_rate == self._rate and not packed:
             yield self._arrange(frame)
             return
         if self._resampler is None:
             self._resampled = key
-            self._resampler = av.AudioResampler("fltp", frame.layout, self._rate)
+            kind = "flt" if many or packed else "fltp"
+            self._resampler = av.AudioResampler(kind, frame.layout, self._rate)
         frame.pts = None  # a gap is not filled with silence
         for each in self._resampler.resample(frame):
             yield self._arrange(each)

@@ -44,8 +44,9 @@ class Section:
         return replace(self, stop=stop, patches={})
 
     def open(self) -> BinaryIO:
-        """Open it for reading."""
-        if (self.start, self.stop, self.patches) == (0, None, {}):
+        """Open it for reading; without its name if soundfile would take that for a format."""
+        is_raw = self.path.suffix.lower() == ".raw"  # to soundfile, samples without a header
+        if (self.start, self.stop, self.patches, is_raw) == (0, None, {}, False):
             return self.path.open("rb", BUFFER)
         return io.BufferedReader(_Range(self), BUFFER)
 
