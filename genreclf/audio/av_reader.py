@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from genreclf.audio.av_files import LOSSLESS, list_streams, open_container, read_duration
+from genreclf.audio.av_files import (
+    LOSSLESS,
+    SHORT,
+    list_streams,
+    measure_stream,
+    open_container,
+    read_duration,
+)
 from genreclf.audio.checks import (
     NO_SAMPLES,
     SILENCE,
@@ -89,22 +96,26 @@ class AvReader:
         self._container.close()
 
     def _choose_stream(self, index: int | None) -> Any:
-        """Return the stream of this number, or the first one in which something is heard."""
+        """Return the stream of this number, or the first of `list_streams` that is heard."""
         if index is not None:
             return self._container.streams[index]
         streams = list_streams(self._container)
         if len(streams) == 1:
             return streams[0]
+        first = self._container.streams.audio[0]
         for place, stream in enumerate(streams):
             with AvReader(self._section, index=stream.index) as other:
                 if other.is_audible():
                     if place:
-                        self.note = (
-                            f"the first audio stream is silent: stream {stream.index} of "
-                            f"{len(self._container.streams)} is used"
-                        )
+                        self.note = self._note_choice("silent", stream)
+                    elif measure_stream(first) < SHORT * measure_stream(stream):
+                        self.note = self._note_choice("much shorter", stream)
                     return stream
         return streams[0]
+
+    def _note_choice(self, what: str, stream: Any) -> str:
+        count = len(self._container.streams)
+        return f"the first audio stream is {what}: stream {stream.index} of {count} is used"
 
     def is_audible(self) -> bool:
         """Whether any sample of the first minutes is above -80 dB of full scale."""

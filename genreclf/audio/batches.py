@@ -33,7 +33,7 @@ def choose_work(features: Any) -> Any:
 def extract_in_order(
     paths: Iterable[str], features: Any, workers: int
 ) -> Generator[Row, None, None]:
-    """Yield the features and decoded seconds of each file in order, or why it has none.
+    """Yield the features, decoded seconds and notes of each file in order, or why it has none.
 
     Args:
         paths: the files.
@@ -65,7 +65,7 @@ def _compute_rows(features: Any, decoded: Sequence[Any]) -> Iterator[Row]:
             yield _tell(each)
             continue
         values = next(computed)
-        yield str(values) if isinstance(values, DecodeError) else (values, each[1])
+        yield str(values) if isinstance(values, DecodeError) else (values, *each[1:])
 
 
 def compute_windows(features: Any, events: Sequence[Event]) -> list[Event]:

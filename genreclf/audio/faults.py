@@ -107,6 +107,8 @@ def _include_zeros(section: Section) -> Section:
 
 def find_fault(section: Section, progress: Progress) -> str | None:
     """Say how much is missing, or what else the listener should know."""
+    if section.is_rebuilt:
+        return progress.note
     if section.patches and progress.complete:
         return "the header states less audio than there is: all of it is used"
     if section.patches:

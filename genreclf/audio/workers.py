@@ -23,7 +23,7 @@ NARROW = 8000  # Hz, the sample rate that the last variant is limited to
 ABSURD = 1e4  # a peak that no audio has, where 1 is full scale
 
 Audio = str | tuple[np.ndarray, int]  # a file's path, or a waveform and its sample rate in Hz
-Row = tuple[np.ndarray, float] | str  # features and seconds, or the reason for having none
+Row = tuple[np.ndarray, float, str] | str  # features, seconds, notes; or the reason for none
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,17 @@ class Decoding:
 
 
 def extract(path: str, features: Features | Decoding) -> Row:
-    """Compute the features and decoded seconds of a file, or say why it has none.
+    """Compute the features, decoded seconds and notes of a file, or say why it has none.
 
     Raises:
         InputError: the features are not what they declare; the message names the file.
     """
+    notes: list[str] = []
     try:
         with _explain_failure():
-            waveform, rate = decode.read_audio(path, features.sample_rate, features.duration)
-        return _compute(features, waveform, rate, path), len(waveform) / rate
+            waveform, rate = decode.read_audio(path, features.sample_rate, features.duration, notes)
+        values = _compute(features, waveform, rate, path)
+        return values, len(waveform) / rate, "; ".join(notes)
     except DecodeError as error:
         return str(error)
 
@@ -77,7 +79,7 @@ def extract_with_rate(path: str, features: Features) -> tuple[np.ndarray, float,
     row = extract(path, features)
     if isinstance(row, str):
         return row
-    return *row, features.sample_rate or decode.read_audio(path, None, features.duration)[1]
+    return *row[:2], features.sample_rate or decode.read_audio(path, None, features.duration)[1]
 
 
 def extract_item(

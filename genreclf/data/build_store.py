@@ -136,7 +136,8 @@ def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool
     Args:
         plan: the store.
         workers: number of processes that extract features; None for one per core.
-        list_rejected: whether the log says of each rejected track why it is, or only how many are.
+        list_rejected: whether the log names each track that is rejected or has a note, and why, or
+            says only how many there are.
 
     Raises:
         InputError: the dataset's genres are not those of its tracks, no track has usable audio, a
@@ -239,10 +240,20 @@ def _log_store(
         if short:
             filled = " and end in silence" if is_padded(features) else ""
             log.info("%d are shorter than %g s%s", short, features.duration, filled)
+    noted = store.noted
     if list_rejected:
-        for track in store.rejected:
-            log.warning("%s: %s", format_path(track["path"] or track["track_id"]), track["reason"])
-    elif store.rejected:
+        for track in [*noted, *store.rejected]:
+            why = track.get("note") or track["reason"]
+            log.warning("%s: %s", format_path(track["path"] or track["track_id"]), why)
+        return
+    if noted:
+        log.warning(
+            "%d tracks are used with a note; the first: %s: %s",
+            len(noted),
+            format_path(noted[0]["path"] or noted[0]["track_id"]),
+            noted[0]["note"],
+        )
+    if store.rejected:
         log.warning("%s", _format_rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):
             log.warning("no usable track is left of %s", ", ".join(sorted(lost)))

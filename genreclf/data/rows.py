@@ -73,7 +73,7 @@ class ProvidedRows:
             elif row.min() == row.max():
                 yield f"silent: every value is {row.min()}"
             else:
-                yield row, self._duration
+                yield row, self._duration, ""
         if number < self._count:
             raise InputError(f"data={self._name}: rows() gives {number} for {self._count} tracks")
 
@@ -115,7 +115,7 @@ def extract_rows(
         for _, content in pending:
             if content in known:
                 store, row = known[content]
-                yield store.read([row])[0], float(store.durations[row])
+                yield store.read([row])[0], float(store.durations[row]), store.notes[row]
             else:
                 yield next(extracted)
 

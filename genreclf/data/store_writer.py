@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,13 @@ class StoreWriter:
         file.flush()
         return file
 
-    def accept(self, features: np.ndarray, duration: float) -> None:
-        """Store the next track's row; `duration` is in seconds.
+    def accept(self, features: np.ndarray, duration: float, note: str = "") -> None:
+        """Store the next track's row.
+
+        Args:
+            features: the row.
+            duration: seconds of audio.
+            note: what the user should know about the file, such as that it is truncated.
 
         Raises:
             InputError: the shape of the row is not that of the store, or the disk is full.
@@ -165,13 +170,13 @@ class StoreWriter:
         sha1 = hashlib.sha1(row.data).hexdigest()
         with self._explain_disk_errors():
             self._features[self._row] = row
-            self._advance(ACCEPTED, duration, sha1.encode(), b"")
+            self._advance(ACCEPTED, duration, sha1.encode(), _encode_reason(note))
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
         with self._explain_disk_errors():
-            self._advance(REJECTED, 0.0, b"", reason.encode(errors="backslashreplace")[:300])
+            self._advance(REJECTED, 0.0, b"", _encode_reason(reason))
 
     def _advance(self, *progress: object) -> None:
         self._progress[self.done] = np.array(progress, PROGRESS)
@@ -198,8 +203,7 @@ class StoreWriter:
         if self.done < len(self.tracks):
             raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
-        reasons = self._progress["reason"][rejected]
-        reasons = [reason.decode(errors="replace") for reason in reasons]
+        reasons = _decode_reasons(self._progress["reason"][rejected])
         if not len(accepted):
             first = self.tracks[0].path or self.tracks[0].id
             raise InputError(
@@ -219,6 +223,8 @@ class StoreWriter:
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
             self._add(name, self._progress[name][accepted])
+        if any(notes := _decode_reasons(self._progress["reason"][accepted])):
+            self._add("note", np.array(notes, TEXT))
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in COLUMNS:
             self._add("track_id" if name == "id" else name, self._encode_texts(name, accepted))
@@ -261,6 +267,7 @@ class UnfinishedRows:
         identity: class, version and settings of the features.
         contents: digest of the audio of each row.
         durations: float32 (n,), seconds of audio of each row.
+        notes: what the user should know about each row; empty texts if nothing.
 
     Raises:
         OSError: the file is damaged, or another process is writing it.
@@ -274,6 +281,7 @@ class UnfinishedRows:
             accepted = np.flatnonzero(progress["state"] == ACCEPTED)
             self.identity = json.loads(file.attrs["identity"])
             self.durations = progress["duration"][accepted]
+            self.notes = _decode_reasons(progress["reason"][accepted])
             self.contents = file["content"].asstr()[:][accepted].tolist()
         # Who continues it later adds rows and leaves these as they are, so it needs no lock.
         self._file: Any = h5py.File(path, "r", locking=False)
@@ -281,6 +289,14 @@ class UnfinishedRows:
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Read the stored values (len(rows), bins, frames) of these rows."""
         return np.stack([self._file["features"][row] for row in rows])
+
+
+def _encode_reason(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")[:300]
+
+
+def _decode_reasons(reasons: Iterable[bytes]) -> list[str]:
+    return [reason.decode(errors="replace") for reason in reasons]
 
 
 def _encode(text: str) -> bytes:

@@ -29,7 +29,7 @@ def test_each_part_has_the_values_that_it_has_alone(music: Path) -> None:
     path = str(next(music.rglob("*.mp3")))
     features = ConcatenatedFeatures([EMBEDDING, FRAMES], duration=2.5)
     assert (features.shape, features.sample_rate) == ((608 + 3 * 16, 1), None)
-    values, seconds = extract(path, features)
+    values, seconds, _ = extract(path, features)
     assert seconds == 2.5
     alone = [extract(path, part) for part in (EMBEDDING, FRAMES)]
     np.testing.assert_array_equal(values[:608], alone[0][0])
