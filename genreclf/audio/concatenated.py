@@ -139,11 +139,11 @@ class ConcatenatedFeatures:
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Compute float32 features (bins, frames) of a waveform (samples,) at `sample_rate`."""
         clips = [(waveform, sample_rate)]
-        return self._concatenate([self._compute(part, clips) for part in self.built])[0]
+        return self.concatenate([self._compute(part, clips) for part in self.built])[0]
 
     def compute_batch(self, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
         """Compute features (bins, frames) of clips: waveforms (samples,) and their sample rates."""
-        return self._concatenate(
+        return self.concatenate(
             [
                 part.compute_batch(_cut(part, clips))
                 if is_batched(part)
@@ -156,7 +156,7 @@ class ConcatenatedFeatures:
     def _compute(part: Any, clips: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
         return [compute_features(part, *clip) for clip in _cut(part, clips)]
 
-    def _concatenate(self, values: list[list[np.ndarray]]) -> list[np.ndarray]:
+    def concatenate(self, values: list[list[np.ndarray]]) -> list[np.ndarray]:
         """Concatenate the values of the parts, given for each part and clip."""
         kept = self._keeps_frames()
         return [
@@ -176,6 +176,9 @@ def compute_statistics(values: np.ndarray) -> np.ndarray:
     """
     if values.shape[1] == 1:
         return values
+    values = np.ascontiguousarray(
+        values
+    )  # sums depend on the order in memory; stores have this one
     change = np.abs(np.diff(values, axis=1)).mean(axis=1)
     rows = [values.mean(axis=1), values.std(axis=1, ddof=1), change]
     return np.concatenate(rows)[:, None].astype(np.float32)

@@ -1,7 +1,7 @@
 """Builds the store of a dataset's features."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.cores import check_workers, count_available_cores
-from genreclf.audio.own_features import check_features, get_silence, get_stored, is_padded
+from genreclf.audio.own_features import check_features, get_silence, get_stored
 from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
 from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
+from genreclf.data.store_log import log_store
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.files import check_writable, format_path
+from genreclf.files import check_writable
 from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
@@ -152,7 +153,7 @@ def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool
     if isinstance(plan.dataset, FeatureDataset):
         check_values(store, plan.features)
     known_bad = getattr(plan.dataset, "known_bad", None) or {}
-    _log_store(store, plan.features, known_bad, list_rejected)
+    log_store(store, plan.features, known_bad, list_rejected)
     return store
 
 
@@ -228,45 +229,3 @@ def _write_rows(writer: StoreWriter, rows: Iterator[Row]) -> None:
             else:
                 writer.accept(*row)
             progress.update(task, advance=1, rejected=writer.rejected)
-
-
-def _log_store(
-    store: Store, features: Features, known_bad: Collection[str], list_rejected: bool
-) -> None:
-    genres = f" of {len(store.classes)} genres" if store.classes != [""] else ""
-    log.info("%s: %d tracks%s, features %d x %d", store.path, len(store), genres, *store.shape)
-    if callable(features):
-        short = int((store.durations < features.duration - 0.5).sum())
-        if short:
-            filled = " and end in silence" if is_padded(features) else ""
-            log.info("%d are shorter than %g s%s", short, features.duration, filled)
-    noted = store.noted
-    if list_rejected:
-        for track in [*noted, *store.rejected]:
-            why = track.get("note") or track["reason"]
-            log.warning("%s: %s", format_path(track["path"] or track["track_id"]), why)
-        return
-    if noted:
-        log.warning(
-            "%d tracks are used with a note; the first: %s: %s",
-            len(noted),
-            format_path(noted[0]["path"] or noted[0]["track_id"]),
-            noted[0]["note"],
-        )
-    if store.rejected:
-        log.warning("%s", _format_rejections(store.rejected, known_bad))
-        if lost := {track["genre"] for track in store.rejected} - set(store.classes):
-            log.warning("no usable track is left of %s", ", ".join(sorted(lost)))
-
-
-def _format_rejections(rejected: list[dict[str, str]], known_bad: Collection[str]) -> str:
-    """Say how many tracks were rejected, and name the first unexpected one."""
-    news = [track for track in rejected if track["track_id"] not in known_bad]
-    if not news:
-        return f"{len(rejected)} tracks rejected, all known to be bad; listed in the report"
-    first = news[0]
-    unexpected = f", {len(news)} of them not known to be bad" if known_bad else ""
-    return (
-        f"{len(rejected)} tracks rejected{unexpected}, listed in the report; the first: "
-        f"{first['path'] or first['track_id']}: {first['reason']}"
-    )

@@ -15,8 +15,9 @@ from genreclf.audio.content import UNREADABLE
 from genreclf.audio.descriptions import identify_features
 from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track
+from genreclf.data.joined_rows import JoinedRows, Rows
 from genreclf.data.store import Store
-from genreclf.data.store_writer import PARTIAL, UnfinishedRows, name_partial
+from genreclf.data.unfinished_store import PARTIAL, UnfinishedRows, name_partial
 from genreclf.errors import InputError
 from genreclf.protocols import FeatureDataset
 
@@ -89,7 +90,8 @@ def extract_rows(
     """Yield rows in the order of the tracks.
 
     Rows that another store already has, for the same audio and features, are copied from there,
-    even if it was interrupted before it was finished.
+    even if it was interrupted before it was finished; those of concatenated features are put
+    together from the stores of the parts.
 
     Args:
         tracks: all tracks of the store.
@@ -102,10 +104,19 @@ def extract_rows(
     Raises:
         InputError: the processes do not start, or features are not what they declare.
     """
-    identity = identify_features(features)
-    stores = _open_stores(path.parent, identity)
-    _warn_of_order(stores, tracks)
-    known = _find_rows([*_open_unfinished(path, identity), *stores], set(contents[done:]))
+    wanted = set(contents[done:])
+
+    def find(kind: Any) -> dict[str, tuple[Rows, int]]:
+        identity = identify_features(kind)
+        stores = _open_stores(path.parent, identity)
+        if kind is features:
+            _warn_of_order(stores, tracks)
+        return _find_rows([*_open_unfinished(path, identity), *stores], wanted)
+
+    known = find(features)
+    if hasattr(features, "concatenate") and not wanted <= known.keys():
+        joined = JoinedRows(features, [*map(find, features.built)])
+        known = _find_rows([joined], wanted) | known
     pending = list(zip(tracks, contents, strict=True))[done:]
     if copied := sum(content in known for _, content in pending):
         log.info("%d of %d tracks are copied from other stores", copied, len(pending))
@@ -155,11 +166,9 @@ def _warn_of_order(stores: Sequence[Store], tracks: Sequence[Track]) -> None:
                 return
 
 
-def _find_rows(
-    stores: Sequence[Store | UnfinishedRows], wanted: set[str]
-) -> dict[str, tuple[Store | UnfinishedRows, int]]:
+def _find_rows(stores: Sequence[Rows], wanted: set[str]) -> dict[str, tuple[Rows, int]]:
     """Find rows of stores that were made from this audio."""
-    found: dict[str, tuple[Store | UnfinishedRows, int]] = {}
+    found: dict[str, tuple[Rows, int]] = {}
     for store in stores:
         rows = enumerate(store.contents)
         found |= {content: (store, row) for row, content in rows if content in wanted}

@@ -1,8 +1,6 @@
 """Writes a store (the layout is in `store.py`), row by row, so that an interruption loses nothing.
 
-While it is being written, the file is called `NAME.partial`. All rows are allocated at the start,
-and a `state` is kept for each track. So a writer that is killed leaves a readable file, and the
-next one continues from there.
+The file is that of `unfinished_store` until it is finished; the next writer continues from there.
 """
 
 import contextlib
@@ -11,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,17 @@ import numpy as np
 
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
+from genreclf.data.unfinished_store import (
+    ACCEPTED,
+    REJECTED,
+    decode_reasons,
+    encode_reason,
+    name_partial,
+)
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk
 
 log = logging.getLogger(__name__)
-ACCEPTED, REJECTED = 1, 2
-PARTIAL = ".h5.partial"  # end of the names of unfinished stores
 UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file
 COLUMNS = ("id", "artist", "album", "split", "license", "path", "artist_id")  # of accepted tracks
 TEXT = h5py.string_dtype("utf-8")
@@ -170,13 +173,13 @@ class StoreWriter:
         sha1 = hashlib.sha1(row.data).hexdigest()
         with self._explain_disk_errors():
             self._features[self._row] = row
-            self._advance(ACCEPTED, duration, sha1.encode(), _encode_reason(note))
+            self._advance(ACCEPTED, duration, sha1.encode(), encode_reason(note))
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
         with self._explain_disk_errors():
-            self._advance(REJECTED, 0.0, b"", _encode_reason(reason))
+            self._advance(REJECTED, 0.0, b"", encode_reason(reason))
 
     def _advance(self, *progress: object) -> None:
         self._progress[self.done] = np.array(progress, PROGRESS)
@@ -203,7 +206,7 @@ class StoreWriter:
         if self.done < len(self.tracks):
             raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
-        reasons = _decode_reasons(self._progress["reason"][rejected])
+        reasons = decode_reasons(self._progress["reason"][rejected])
         if not len(accepted):
             first = self.tracks[0].path or self.tracks[0].id
             raise InputError(
@@ -223,7 +226,7 @@ class StoreWriter:
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
             self._add(name, self._progress[name][accepted])
-        if any(notes := _decode_reasons(self._progress["reason"][accepted])):
+        if any(notes := decode_reasons(self._progress["reason"][accepted])):
             self._add("note", np.array(notes, TEXT))
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in COLUMNS:
@@ -250,53 +253,6 @@ class StoreWriter:
         if name in self._file:  # left by an interrupted `finish`
             del self._file[name]
         self._file[name] = column
-
-
-def name_partial(path: Path) -> Path:
-    """Name the file in which a store is written until it is finished."""
-    return path.with_name(f"{path.name}.partial")
-
-
-class UnfinishedRows:
-    """The rows so far of a store that was interrupted; another store may copy them.
-
-    Args:
-        path: the unfinished file.
-
-    Attributes:
-        identity: class, version and settings of the features.
-        contents: digest of the audio of each row.
-        durations: float32 (n,), seconds of audio of each row.
-        notes: what the user should know about each row; empty texts if nothing.
-
-    Raises:
-        OSError: the file is damaged, or another process is writing it.
-        KeyError: it is of an earlier version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with h5py.File(path, "r") as opened:  # fails while another process writes
-            file: Any = opened
-            progress = file["progress"][:]
-            accepted = np.flatnonzero(progress["state"] == ACCEPTED)
-            self.identity = json.loads(file.attrs["identity"])
-            self.durations = progress["duration"][accepted]
-            self.notes = _decode_reasons(progress["reason"][accepted])
-            self.contents = file["content"].asstr()[:][accepted].tolist()
-        # Who continues it later adds rows and leaves these as they are, so it needs no lock.
-        self._file: Any = h5py.File(path, "r", locking=False)
-
-    def read(self, rows: Sequence[int]) -> np.ndarray:
-        """Read the stored values (len(rows), bins, frames) of these rows."""
-        return np.stack([self._file["features"][row] for row in rows])
-
-
-def _encode_reason(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")[:300]
-
-
-def _decode_reasons(reasons: Iterable[bytes]) -> list[str]:
-    return [reason.decode(errors="replace") for reason in reasons]
 
 
 def _encode(text: str) -> bytes:

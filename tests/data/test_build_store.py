@@ -17,7 +17,7 @@ import soundfile
 from conftest import heed_ctrl_c
 from encode import make_song
 
-from genreclf.audio import batches, decode
+from genreclf.audio import ConcatenatedFeatures, batches, decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
 from genreclf.data.build_store import build_store, plan_store, write_store
 from genreclf.data.datasets import Folder, Npz, Synthetic
@@ -116,6 +116,43 @@ def test_a_corrected_tag_decodes_nothing(music: Path, tmp_path: Path, decoded: l
         False,
     )
     assert "Somebody Else" in second.artists
+
+
+@pytest.mark.parametrize("lengths", [(2.5, 2.5), (2.5, 2.0)])
+def test_concatenated_features_are_put_together_from_the_stores_of_their_parts(
+    music: Path, tmp_path: Path, decoded: list[str], lengths: tuple[float, float]
+) -> None:
+    dataset = Folder(music, duration=2.5)
+    parts = [Mel(duration=lengths[0], n_mels=16), MelFrames(duration=lengths[1], n_mels=20)]
+    features = ConcatenatedFeatures(parts, duration=2.5)
+    direct = build_store(dataset, features, outputs=tmp_path / "direct")
+    for part in parts:
+        build_store(dataset, part, outputs=tmp_path)
+    decoded.clear()
+    joined = build_store(dataset, features, outputs=tmp_path)
+    assert decoded == []
+    assert joined.source == direct.source
+    assert joined.row_sha1 == direct.row_sha1
+    assert joined.durations == pytest.approx(direct.durations, abs=1e-4)
+
+
+def test_parts_that_are_missing_or_shorter_are_decoded(
+    music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    """Of clips that are longer than those of each part, no store says how long they are."""
+    few, parts = tmp_path / "few", [Mel(duration=2.0, n_mels=16), Mel(duration=2.0, n_mels=20)]
+    shutil.copytree(
+        music, few, ignore=lambda _, names: [each for each in names if each.endswith("1.mp3")]
+    )
+    build_store(Folder(music, duration=2.5), parts[0], outputs=tmp_path)
+    build_store(Folder(few, duration=2.5), parts[1], outputs=tmp_path)
+    decoded.clear()
+    for duration in (2.0, 2.5):
+        features = ConcatenatedFeatures(parts, duration=duration)
+        store = build_store(Folder(music, duration=2.5), features, outputs=tmp_path)
+        count = len(store) - (duration == 2.0) * len(Folder(few).tracks())
+        assert len(decoded) == count > 0
+        decoded.clear()
 
 
 def test_a_store_that_is_named_needs_no_audio(music: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from genreclf.audio import MFCC, Mel
 from genreclf.data.datasets import Track
 from genreclf.data.store import Scaling, Source, Store, describe_source, digest_split
-from genreclf.data.store_writer import StoreWriter, UnfinishedRows
+from genreclf.data.store_writer import StoreWriter
+from genreclf.data.unfinished_store import UnfinishedRows
 from genreclf.errors import InputError
 
 MEL = Mel(n_mels=8)
