@@ -38,11 +38,11 @@ def make_song(seed: int, seconds: float = 12, rate: int = 22050) -> np.ndarray:
 
 def encode(path: Path, samples: np.ndarray, codec: str, rate: int = RATE, **options: Any) -> Path:
     """Write samples (n, channels) with one of FFmpeg's encoders; the name gives the container."""
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
+    layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}[samples.shape[1]]
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, layout=layout, **options)
-        planar = np.ascontiguousarray(samples.T.astype(np.float32))
-        frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=layout)
+        packed = samples.astype(np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
         frame.sample_rate, frame.pts = rate, 0
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)

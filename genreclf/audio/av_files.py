@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from genreclf.audio import boxes
 from genreclf.audio.checks import NO_DECODER, UNREADABLE, DecodeError, refuse_other_content
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ STATES_DURATION = {
     *("ogg", "rm", "tak", "tta", "w64", "wav", "wv"),
 }
 LOSSLESS = ("ape", "flac", "tak", "tta", "wv")  # those that state it in samples
+SHORT = 0.5  # of the longest audio stream; shorter ones are chosen last
+PROTECTED = "does not decode: it is encrypted (DRM)"
+HEADERLESS = {  # whose names are all that says what they are
+    *("aptx", "aptx_hd", "dfpwm", "gsm", "ilbc", "lc3", "sln", "vqf"),
+}
 ENCRYPTED = {"drms", "enca", "aavd", "drmi"}  # tags of codecs
 
 
@@ -33,7 +39,7 @@ def open_container(section: Section) -> Any:
     """Open a file with PyAV.
 
     Raises:
-        DecodeError: FFmpeg cannot read it.
+        DecodeError: FFmpeg cannot read it, it is encrypted, or it is no audio.
     """
     import av
     from av import logging
@@ -43,14 +49,27 @@ def open_container(section: Section) -> Any:
     options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
     settings: Any = {"metadata_errors": "replace"}
     try:
-        return av.open(section.url, options=options, **settings)
+        container = av.open(section.url, options=options, **settings)
     except (FFmpegError, OSError, ValueError):
         refuse_other_content(section.path)
         raise DecodeError(UNREADABLE) from None
+    try:
+        if container.format.name in HEADERLESS:
+            refuse_other_content(section.path)
+        with section.open() as file:
+            if "mp4" in container.format.name and boxes.is_encrypted(file, section.size):
+                raise DecodeError(PROTECTED)
+    except DecodeError:
+        container.close()
+        raise
+    return container
 
 
 def list_streams(container: Any) -> list[Any]:
-    """List the audio streams that can be decoded, those that are marked as default first.
+    """List the audio streams that can be decoded, in the order in which they should be tried.
+
+    Those that are marked as default are the first, and those are the last that are much shorter
+    than others, such as jingles.
 
     Raises:
         DecodeError: there is none.
@@ -61,13 +80,32 @@ def list_streams(container: Any) -> list[Any]:
     if not streams:
         found = container.streams.video
         raise DecodeError(f"does not decode: {'only pictures' if found else 'no audio'} in it")
-    streams.sort(key=lambda each: Disposition.default not in each.disposition)
+    stated = {each.index: measure_stream(each) for each in streams}
+    least = SHORT * max(stated.values())
+    streams.sort(
+        key=lambda each: (
+            0 < stated[each.index] < least,
+            Disposition.default not in each.disposition,
+        )
+    )
     usable = [each for each in streams if each.codec_context and not is_encrypted(each)]
     if usable:
         return usable
     if any(each.codec_context for each in streams):
-        raise DecodeError("does not decode: it is encrypted (DRM)")
+        raise DecodeError(PROTECTED)
     raise DecodeError(NO_DECODER)
+
+
+def measure_stream(stream: Any) -> float:
+    """Return how many seconds a stream is said to have; 0 if the file does not say."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    numbers = stream.metadata.get("DURATION", "").split(":")  # of Matroska: 00:03:25.120000000
+    try:
+        hours, minutes, seconds = map(float, numbers)
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def is_encrypted(stream: Any) -> bool:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from genreclf.audio.av_files import LOSSLESS, list_streams, open_container, read_duration
+from genreclf.audio.av_files import (
+    LOSSLESS,
+    SHORT,
+    list_streams,
+    measure_stream,
+    open_container,
+    read_duration,
+)
 from genreclf.audio.checks import (
     NO_SAMPLES,
     DecodeError,
@@ -31,6 +38,8 @@ AUDITION = 600.0  # s in which the first of several streams must have a sound
 SIZED = ("wav", "w64", "aiff", "au", "caf")  # read in blocks of any size, so the last may be short
 FEW_BYTES = 4096  # behind the audio, which hold no more of it
 ANY_FAULT = ("amr",)  # formats whose last packet is cut if it does not decode
+MOST_PLANES = 7  # of a planar frame that PyAV turns into an array; it reads one behind the last
+UNSUPPORTED = ("s64", "s64p")  # formats of samples that it turns into none
 
 
 class AvReader:
@@ -87,22 +96,26 @@ class AvReader:
         self._container.close()
 
     def _choose_stream(self, index: int | None) -> Any:
-        """Return the stream of this number, or the first one in which something is heard."""
+        """Return the stream of this number, or the first of `list_streams` that is heard."""
         if index is not None:
             return self._container.streams[index]
         streams = list_streams(self._container)
         if len(streams) == 1:
             return streams[0]
+        first = self._container.streams.audio[0]
         for place, stream in enumerate(streams):
             with AvReader(self._section, index=stream.index) as other:
                 if other.is_audible():
                     if place:
-                        self.note = (
-                            f"the first audio stream is silent: stream {stream.index} of "
-                            f"{len(self._container.streams)} is used"
-                        )
+                        self.note = self._note_choice("silent", stream)
+                    elif measure_stream(first) < SHORT * measure_stream(stream):
+                        self.note = self._note_choice("much shorter", stream)
                     return stream
         return streams[0]
+
+    def _note_choice(self, what: str, stream: Any) -> str:
+        count = len(self._container.streams)
+        return f"the first audio stream is {what}: stream {stream.index} of {count} is used"
 
     def is_audible(self) -> bool:
         """Whether any sample of the first minutes is above -80 dB of full scale."""
@@ -224,12 +237,15 @@ class AvReader:
             return
         self._rate = self._rate or frame.sample_rate
         self._channels = self._channels or len(frame.layout.channels)
-        if frame.sample_rate == self._rate:
+        many = len(frame.layout.channels) > MOST_PLANES
+        packed = (many and frame.format.is_planar) or frame.format.name in UNSUPPORTED
+        if frame.sample_rate == self._rate and not packed:
             yield self._arrange(frame)
             return
         if self._resampler is None:
             self._resampled = key
-            self._resampler = av.AudioResampler("fltp", frame.layout, self._rate)
+            kind = "flt" if many or packed else "fltp"
+            self._resampler = av.AudioResampler(kind, frame.layout, self._rate)
         frame.pts = None  # a gap is not filled with silence
         for each in self._resampler.resample(frame):
             yield self._arrange(each)

@@ -40,7 +40,7 @@ def choose_work(features: Any) -> Any:
 def extract_in_order(
     paths: Iterable[str], features: Any, workers: int
 ) -> Generator[Row, None, None]:
-    """Yield the features and decoded seconds of each file in order, or why it has none.
+    """Yield the features, decoded seconds and notes of each file in order, or why it has none.
 
     Args:
         paths: the files.

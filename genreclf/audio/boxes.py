@@ -1,5 +1,6 @@
 """The outermost boxes of an MP4 file (ISO/IEC 14496-12), such as M4A and MOV."""
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -8,6 +9,9 @@ KINDS = (  # of boxes that may be the outermost; what begins with anything else 
     *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"PICT", b"udta", b"uuid"),
     *(b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"prft", b"emsg", b"pdin", b"meco", b"meta"),
 )
+
+MOST_INDEX = 1 << 20  # bytes of the index that are looked at
+ENCRYPTED = re.compile(rb"enca.{28,400}?sinf.{4,64}?schm", re.DOTALL)  # Common Encryption, audio
 
 
 def read_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
@@ -42,3 +46,15 @@ def lacks_index(file: BinaryIO, size: int) -> bool:
     """Whether an MP4 file ends before the index (moov), without which nothing decodes."""
     kinds = [kind for kind, _ in read_boxes(file, size)]
     return b"ftyp" in kinds and b"moov" not in kinds
+
+
+def is_encrypted(file: BinaryIO, size: int) -> bool:
+    """Whether the audio of an MP4 file is encrypted, which FFmpeg says of its codec only if asked.
+
+    Without the key, what decodes is noise, or nothing (ISO/IEC 23001-7).
+    """
+    for kind, at in read_boxes(file, size):
+        if kind == b"moov":
+            file.seek(at)
+            return ENCRYPTED.search(file.read(MOST_INDEX)) is not None
+    return False

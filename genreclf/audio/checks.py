@@ -10,24 +10,33 @@ MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB
 SILENCE = 1e-4  # peak amplitude, -80 dB of full scale
 HEAD = 1 << 10  # bytes that are looked at
 ZEROS = 1 << 20  # bytes
+FEWEST_BYTES = 8  # of a file of any format
 UNREADABLE = "does not decode: neither libsndfile nor FFmpeg can read it"
 NO_DECODER = "does not decode: FFmpeg has no decoder for its codec"
+ONLY_A_TAG = "does not decode: the file holds only a tag, and no audio"
 NO_SAMPLES = "does not decode: there are no samples in it"
 
 # What files that are not audio begin with.
 SIGNATURES = {
-    "an HTML page": rb"\s*<(!doctype html|html|head|body)\b",
-    "an XML file": rb"\s*<\?xml\b",
+    "an HTML page": rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b",
+    "an XML file": rb"(\xef\xbb\xbf)?\s*<\?xml\b",
     "a ZIP archive": rb"PK(\x03\x04|\x05\x06)",
     "a gzip archive": rb"\x1f\x8b",
     "a bzip2 archive": rb"BZh[1-9]1AY&SY",
     "an xz archive": rb"\xfd7zXZ\0",
     "a 7-Zip archive": rb"7z\xbc\xaf\x27\x1c",
     "a RAR archive": rb"Rar!\x1a\x07",
+    "a Zstandard archive": rb"\x28\xb5\x2f\xfd",
+    "a TAR archive": rb"[^\0].{256}ustar[\0 ]",
+    "a database (SQLite)": rb"SQLite format 3\0",
+    "a document of Microsoft Office": rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
     "a JPEG picture": rb"\xff\xd8\xff",
     "a PNG picture": rb"\x89PNG\r\n",
     "a GIF picture": rb"GIF8[79]a",
     "a WebP picture": rb"RIFF....WEBP",
+    "a HEIF or AVIF picture": rb"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1|avi[fs])",
+    "a TIFF picture": rb"II\*\0|MM\0\*",
+    "a Windows bitmap": rb"BM....\0{4}",
     "a PDF document": rb"%PDF-",
     "a playlist": rb"#EXTM3U|ffconcat version|\[playlist\]",
     "metadata of macOS (AppleDouble)": rb"\x00\x05\x16[\x00\x07]",
@@ -49,6 +58,10 @@ def check_file(path: Path) -> None:
         raise DecodeError(fault)
     if path.stat().st_size == 0:
         raise DecodeError("does not decode: the file is empty")
+    if path.stat().st_size < FEWEST_BYTES:
+        raise DecodeError(
+            f"does not decode: {path.stat().st_size} B, its size, are too few to hold audio"
+        )
 
 
 def check_format(sample_rate: int, channels: int) -> None:

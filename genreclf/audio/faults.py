@@ -1,14 +1,19 @@
 """What is wrong with a file of which less decodes than it should hold, or nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from genreclf.audio.boxes import lacks_index
-from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, UNREADABLE, DecodeError
+from genreclf.audio.checks import NO_DECODER, NO_SAMPLES, ONLY_A_TAG, UNREADABLE, DecodeError
+from genreclf.audio.endings import find_data_end, is_cut
 from genreclf.audio.fields import check_fields
 from genreclf.audio.following import ends_with_other
-from genreclf.audio.frames import ends_within_frame
-from genreclf.audio.headers import estimates_duration, is_cut, lacks_beginning, read_stated_size
+from genreclf.audio.headers import (
+    estimates_duration,
+    lacks_beginning,
+    read_stated_size,
+    skip_id3,
+)
 from genreclf.audio.sections import Section
 
 TOLERANCE = 0.5  # s that may be missing, and .1 %: decoders differ in what they trim
@@ -16,6 +21,7 @@ MISCOUNT = 64  # bytes by which programs err that write headers; or .5 %
 PRECISE = 0.02  # s, the same for lossless formats
 MIN_BYTES = 10  # per second of audio beyond FIRST: silence in FLAC takes twice as many
 LONGEST = 48 * 3600.0  # s beyond MIN_BYTES; no header that states more is believed
+EMPTY = 0.01  # of a file, the least share of zeros at its end that is mentioned
 FEW = 2  # packets that decoders reject without damage, such as the header of an MP3 file
 
 
@@ -73,6 +79,8 @@ def explain_failure(section: Section, progress: Progress, error: DecodeError) ->
         return
     with section.open() as file:
         check_fields(file, section.size)
+        if skip_id3(file) >= section.size:
+            raise DecodeError(ONLY_A_TAG) from error
         if lacks_index(file, section.size):
             raise DecodeError(
                 "does not decode: it ends before its index (moov), so it is truncated"
@@ -85,20 +93,28 @@ def explain_failure(section: Section, progress: Progress, error: DecodeError) ->
 
 def _is_truncated(file: BinaryIO, size: int) -> bool:
     stated = read_stated_size(file, size)
-    return (
-        (stated is not None and stated - size > max(MISCOUNT, size // 200))
-        or is_cut(file, size)
-        or ends_within_frame(file, size)
-    )
+    return (stated is not None and stated - size > max(MISCOUNT, size // 200)) or is_cut(file, size)
+
+
+def _include_zeros(section: Section) -> Section:
+    """Return the section with the zeros behind it, if nothing else follows it in the file."""
+    if section.stop is None:
+        return section
+    whole = replace(section, stop=None)
+    with whole.open() as file:
+        return whole if find_data_end(file, whole.size) <= section.size else section
 
 
 def find_fault(section: Section, progress: Progress) -> str | None:
     """Say how much is missing, or what else the listener should know."""
-    size, seconds = section.size, progress.seconds
+    if section.is_rebuilt:
+        return progress.note
     if section.patches and progress.complete:
         return "the header states less audio than there is: all of it is used"
     if section.patches:
         return "the file goes on after the audio that its header states, and that is not read"
+    section = _include_zeros(section)
+    size, seconds = section.size, progress.seconds
     with section.open() as file:
         stated = read_stated_size(file, size)
         if stated is not None and stated > size and not progress.lacks_some:
@@ -112,6 +128,9 @@ def find_fault(section: Section, progress: Progress) -> str | None:
                 "damaged"
             )
         if progress.cut or _is_truncated(file, size):
+            empty = 1 - find_data_end(file, size) / size
+            if empty > EMPTY:
+                return f"the end of the file is missing: its last {empty:.0%} are zeros"
             return "the end of the file is missing: it is truncated"
     is_over = progress.end and progress.ends_sharply and not progress.complete
     if progress.end and is_over and ends_with_other(section, progress.end):

@@ -1,20 +1,22 @@
 """What follows the audio of a file: more audio of any format, tags, padding, or something else."""
 
-import mmap
+import os
 import re
 import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
+from genreclf.audio.endings import TS_PACKET
 from genreclf.audio.frames import HEAD, SYNC, find_frames
-from genreclf.audio.headers import LATE, TAIL, TS_PACKET, read_stated_size, skip_id3
+from genreclf.audio.headers import LATE, SEARCHED, TAIL, read_stated_size, skip_id3
 from genreclf.audio.sections import BUFFER, Section
 
 PAGE_HEADER = 27  # bytes of a page of Ogg before its table; the last one is the table's length
 BEGINS = 2  # flag of the first page of an Ogg stream
-APE_FOOTER, ID3V1 = 32, 128  # bytes
+APE_FOOTER, ID3V1, ID3_HEADER = 32, 128, 10  # bytes
 PADDING = 1 << 24  # bytes of zeros behind audio, after which no more of it is looked for
 CHUNK = 1 << 16  # bytes
+STRETCH = 1 << 20  # bytes of frames that are read together: mapping a file would count as memory
 MOST_GAPS = 1000  # between the frames of a file; one with more of them is damaged
 NEAR = 1 << 14  # bytes that decoders read ahead, at most
 MOST_TRAILING = 1 << 12  # bytes after the stated audio that are not worth reading
@@ -34,6 +36,15 @@ def find_audio(file: BinaryIO, at: int, size: int) -> int | None:
     file.seek(at)
     place = _find_first(file.read(min(TAIL, max(0, size - at))))
     return None if place is None else at + place
+
+
+def find_behind_tag(file: BinaryIO) -> int:
+    """Find audio behind an ID3v2 tag that states too large a size; 0 if there is none."""
+    if skip_id3(file) <= file.seek(0, os.SEEK_END):
+        return 0
+    file.seek(ID3_HEADER)
+    place = _find_first(file.read(SEARCHED))
+    return 0 if place is None else ID3_HEADER + place
 
 
 def find_next_file(section: Section, end: int | None) -> tuple[int, int | None] | None:
@@ -88,25 +99,18 @@ def _follow_frames(
 
     Behind tags, it may have the same frames, unless they were already read, up to about `read`.
     """
-    size, first = section.size, section.start
-    with (
-        section.open() as file,
-        section.path.open("rb") as whole,
-        mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
+    size = section.size
+    with section.open() as file:
         for _ in range(MOST_GAPS):
-            while at + HEAD <= size:
-                length = measure(data[first + at : first + at + HEAD])
-                if length <= 0:
-                    break
-                at += length
+            at = _find_end(file, at, size, measure)
             if at + HEAD > size:
                 return None
             end, tagged = at, _skip_tags(file, at, size)
             at = _skip_padding(file, tagged, size)
             if at + HEAD > size:
                 return end, None
-            window = data[first + at : first + min(at + TAIL, size)]
+            file.seek(at)
+            window = file.read(min(TAIL, size - at))
             late, frames = LATE.search(window), find_frames(window)
             if late and not (frames and frames[0] <= late.start()):
                 return end, at + late.start()
@@ -115,6 +119,20 @@ def _follow_frames(
                 return end, at + frames[0]
             at += frames[0] if frames else TAIL - HEAD
     return None
+
+
+def _find_end(file: BinaryIO, at: int, size: int, measure: Callable[[bytes], int]) -> int:
+    """Find where the frames end that follow one another from the one at `at`."""
+    while at + HEAD <= size:
+        file.seek(at)
+        data, place = file.read(STRETCH), 0
+        while place + HEAD <= len(data):
+            length = measure(data[place : place + HEAD])
+            if length <= 0:
+                return at + place
+            place += length
+        at += place
+    return at
 
 
 def _follow_pages(file: BinaryIO, at: int, size: int) -> tuple[int, int | None] | None:

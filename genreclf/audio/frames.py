@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO
 
-from genreclf.audio.headers import TAIL, skip_id3
+from genreclf.audio.headers import SEARCHED, TAIL, skip_id3
 
 HEAD = 8  # bytes of a frame that tell its size
 CHAIN = 3  # frames, each of which begins where the last one ends: that is no coincidence
 SURE = 4  # the same, anywhere in other data
+FEWEST = 24  # bytes of an MPEG frame
 SYNC = 1 << 15  # bytes at the beginning of the file in which the first frame begins
 LAYER_1 = tuple(range(32, 449, 32))
 LAYER_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
@@ -71,6 +72,22 @@ def measure_dts(head: bytes) -> int:
     return (int.from_bytes(head[4:8]) >> 4 & 0x3FFF) + 1 if head[:4] == b"\x7f\xfe\x80\1" else 0
 
 
+def measure_sbc(head: bytes) -> int:
+    """Return the bytes of a frame of SBC, as sent by Bluetooth; 0 if this is none."""
+    if head[0] != 0x9C:
+        return 0
+    blocks, mode, bands = 4 * ((head[1] >> 4 & 3) + 1), head[1] >> 2 & 3, 4 + 4 * (head[1] & 1)
+    channels, is_joint = (1 if mode == 0 else 2), mode == 3
+    streams = 2 if mode == 1 else 1  # of bits
+    bits = blocks * streams * head[2] + bands * is_joint
+    return 4 + bands * channels // 2 + -(-bits // 8)
+
+
+def measure_mlp(head: bytes) -> int:
+    """Return the bytes of a frame of MLP or Dolby TrueHD."""
+    return 2 * ((head[0] & 0xF) << 8 | head[1])
+
+
 CODECS = {
     **dict.fromkeys(("mp1", "mp2", "mp3", "mp3float"), measure_mpeg),
     **dict.fromkeys(("ac3", "eac3"), measure_ac3),
@@ -114,11 +131,33 @@ def ends_within_frame(file: BinaryIO, size: int) -> bool:
     file.seek(start)
     first = file.read(SYNC)
     file.seek(max(start, size - TAIL))
-    tail = file.read()
+    tail = file.read(TAIL)
     for kind in KINDS:
         if _find_chain(first, *kind) is not None:
             return _find_chain(tail, *kind) is True
-    return False
+    if (bare := _identify_bare(first)) is None:
+        return False
+    if bare[1] is measure_mlp:  # it can only be entered at some of its frames
+        file.seek(max(start, size - SEARCHED))
+        tail = file.read(SEARCHED)
+    return _find_chain(first, *bare) is not None and _find_chain(tail, *bare) is True
+
+
+def _identify_bare(first: bytes) -> tuple[bytes, Callable[[bytes], int]] | None:
+    """Return what frames begin with, and what measures them, of formats without a sure sync."""
+    if first[4:7] == b"\xf8\x72\x6f":
+        return b"(?s:.{4})" + re.escape(first[4:8]), measure_mlp
+    if first[:1] == b"\x9c":
+        return re.escape(first[:3]), measure_sbc
+    if len(first) < HEAD or first[0] != 0xFF or first[1] < 0xE0 or first[2] >> 4:
+        return None
+    high, low = first[2] & ~2, first[2] | 2  # the second of them is padded by one byte
+    sync = re.escape(first[:2]) + rb"[\x%02x\x%02x]" % (high, low)
+    following = re.compile(sync).search(first, FEWEST)
+    if following is None:
+        return None
+    length = following.start() - (first[2] >> 1 & 1)
+    return sync, lambda head: length + (head[2] >> 1 & 1) if re.match(sync, head) else 0
 
 
 def _find_chain(data: bytes, sync: bytes, measure: Callable[[bytes], int]) -> bool | None:

@@ -17,6 +17,7 @@ SIZES = (
     (b"FORM", ">I", 4, 8),  # AIFF
 )
 UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # what a writer to a pipe leaves there
+NEAR_2_GIB = range(0x7FFFF000, 0x80001000)  # what others leave there, such as SoX and arecord
 CHUNKS = {  # by what a file begins with: the format of its sizes, and which chunk is the audio
     b"RIFF": ("<I", b"data"),
     b"RIFX": (">I", b"data"),
@@ -37,17 +38,10 @@ AMR_WB = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with its size
 SEARCHED = 1 << 20  # bytes in which the beginning of the audio is searched for
 TAIL = 1 << 16  # bytes at an end of the file that are looked at; the largest page of Ogg
-FIRST_PAGE, LAST_PAGE = 2, 4  # flags of a page of Ogg
+FIRST_PAGE = 2  # flag of a page of Ogg
 LIVE = 1  # flag of a WMA file whose writer did not know its size
 XING = 1 << 13  # bytes after the tags in which the first MPEG frame begins
-CLUSTER = b"\x1f\x43\xb6\x75"  # the element of Matroska that holds audio
-ELEMENTS = {  # what a cluster holds, and what may follow it
-    *(0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x1F43B675, 0x1C53BB6B, 0x1254C367, 0x1043A770),
-    *(0x1941A469, 0x114D9B74),
-}
 EBML, SEGMENT = b"\x1aE\xdf\xa3", 0x18538067  # what a Matroska file begins with, and holds
-TS_PACKET = 188  # bytes
-MOST_ELEMENTS = 1 << 14  # that are walked through
 
 
 def read_stated_size(file: BinaryIO, size: int) -> int | None:
@@ -80,7 +74,8 @@ def read_stated_size(file: BinaryIO, size: int) -> int | None:
     for magic, kind, place, added in SIZES:
         if head[:4] == magic and len(head) >= place + struct.calcsize(kind):
             (stated,) = struct.unpack_from(kind, head, place)
-            return None if stated in UNKNOWN_SIZES else stated + added
+            is_unknown = stated in UNKNOWN_SIZES or stated in NEAR_2_GIB
+            return None if is_unknown else stated + added
     return None
 
 
@@ -164,45 +159,7 @@ def estimates_duration(file: BinaryIO) -> bool:
     return is_mpeg and not any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))
 
 
-def is_cut(file: BinaryIO, size: int) -> bool:
-    """Whether an Ogg file lacks its last page, or a Matroska or MPEG-TS file ends within a part."""
-    file.seek(0)
-    head = file.read(2 * TS_PACKET + 1)
-    if head[::TS_PACKET] == b"GGG":
-        file.seek(size - size % TS_PACKET)
-        return file.read(1) == b"G"
-    head = head[:4]
-    if head not in (b"OggS", EBML):
-        return False
-    file.seek(max(0, size - (TAIL if head == b"OggS" else SEARCHED)))
-    tail = file.read()
-    if head == b"OggS":
-        last = tail.rfind(b"OggS\0")
-        page = tail[last:] if last >= 0 else b""
-        if len(page) < 27 or len(page) < 27 + page[26]:
-            return last >= 0
-        length = 27 + page[26] + sum(page[27 : 27 + page[26]])
-        return length > len(page) or not page[5] & LAST_PAGE
-    return _ends_within_element(tail)
-
-
-def _ends_within_element(tail: bytes) -> bool:
-    """Whether the last cluster of a Matroska file, or what follows it, is cut."""
-    at = tail.rfind(CLUSTER)
-    if at < 0:
-        return False
-    for _ in range(MOST_ELEMENTS):
-        if at >= len(tail):
-            return at > len(tail)
-        kind, size, at = _read_element(tail, at)
-        if kind not in ELEMENTS:
-            return False
-        if kind != int.from_bytes(CLUSTER):  # the elements in it follow
-            at += size
-    return False
-
-
-def _read_element(data: bytes, at: int) -> tuple[int, int, int]:
+def read_element(data: bytes, at: int) -> tuple[int, int, int]:
     """Return type and size of an element of Matroska, and where its contents begin."""
     numbers, width = [], 1
     for _ in range(2):
@@ -214,8 +171,8 @@ def _read_element(data: bytes, at: int) -> tuple[int, int, int]:
 
 def _read_matroska_size(head: bytes) -> int | None:
     """Return the size of a Matroska file; None if its writer did not know it."""
-    _, size, at = _read_element(head, 0)
-    kind, length, begin = _read_element(head, at + size)
+    _, size, at = read_element(head, 0)
+    kind, length, begin = read_element(head, at + size)
     if kind != SEGMENT or length + 1 == 1 << 7 * (begin - at - size - 4):  # all bits are set
         return None
     return begin + length

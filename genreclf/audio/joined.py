@@ -15,6 +15,7 @@ from genreclf.audio.corrections import correct_size
 from genreclf.audio.following import BEGINS, PADDING, PAGE_HEADER, find_audio, find_next_file
 from genreclf.audio.headers import ASF, LATE, TAIL, WAVPACK, read_stated_size, skip_id3
 from genreclf.audio.sections import Section
+from genreclf.audio.waves import rebuild_waves
 
 HEAD = 32  # bytes, of which all patterns need less
 CHUNK = 1 << 20  # bytes
@@ -65,7 +66,8 @@ def find_sections(path: Path, start: int = 0, stop: int | None = None) -> list[S
         return [Section(path, start, stop)]
     starts.sort()
     stops = [*starts[1:], stop]
-    return [correct_size(Section(path, *each)) for each in zip(starts, stops, strict=True)]
+    found = [Section(path, *each) for each in zip(starts, stops, strict=True)]
+    return [part for each in found for part in rebuild_waves(each) or [correct_size(each)]]
 
 
 def _find_next(section: Section) -> int | None:

@@ -19,12 +19,14 @@ class Section:
         start: number of its first byte.
         stop: number of the byte after its last; None for the end of the file.
         patches: bytes that are read in place of those in the file, by their place in the section.
+        is_rebuilt: whether these are a header that says what is there.
     """
 
     path: Path
     start: int = 0
     stop: int | None = None
     patches: dict[int, bytes] = field(default_factory=dict)
+    is_rebuilt: bool = False
 
     @cached_property
     def size(self) -> int:
@@ -41,11 +43,12 @@ class Section:
 
     def cut(self, stop: int) -> "Section":
         """Return the part of it that ends before the byte of this number in the file."""
-        return replace(self, stop=stop, patches={})
+        return replace(self, stop=stop, patches={}, is_rebuilt=False)
 
     def open(self) -> BinaryIO:
-        """Open it for reading."""
-        if (self.start, self.stop, self.patches) == (0, None, {}):
+        """Open it for reading; without its name if soundfile would take that for a format."""
+        is_raw = self.path.suffix.lower() == ".raw"  # to soundfile, samples without a header
+        if (self.start, self.stop, self.patches, is_raw) == (0, None, {}, False):
             return self.path.open("rb", BUFFER)
         return io.BufferedReader(_Range(self), BUFFER)
 

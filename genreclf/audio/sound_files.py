@@ -15,6 +15,7 @@ import soundfile
 from genreclf.audio.av_reader import AvReader
 from genreclf.audio.checks import (
     NO_SAMPLES,
+    ONLY_A_TAG,
     UNREADABLE,
     check_file,
     check_format,
@@ -23,6 +24,7 @@ from genreclf.audio.checks import (
 from genreclf.audio.checks import DecodeError as DecodeError
 from genreclf.audio.faults import MIN_BYTES, Progress, explain_failure, find_fault
 from genreclf.audio.fields import check_fields, check_layout
+from genreclf.audio.following import find_behind_tag
 from genreclf.audio.headers import find_late_start
 from genreclf.audio.joined import find_sections, holds_several_streams, insert_later_files
 from genreclf.audio.sections import Section
@@ -54,6 +56,7 @@ def read_stretches(
         DecodeError: there is no such file, it does not decode, or it gives impossibly much audio.
     """
     check_file(path)
+    refuse_other_content(path, by_signature=True)
     most = FIRST + path.stat().st_size / MIN_BYTES
     parts: list[np.ndarray] = []
     count, total, rate = 0, 0, 0
@@ -93,7 +96,8 @@ def _read_blocks(
         return
     except DecodeError as error:
         with path.open("rb") as file:
-            start = find_late_start(file) if str(error) in (UNREADABLE, NO_SAMPLES) else 0
+            is_hidden = str(error) in (UNREADABLE, NO_SAMPLES, ONLY_A_TAG)
+            start = find_late_start(file) or find_behind_tag(file) if is_hidden else 0
         if not start:
             raise
         reason = error
@@ -140,8 +144,6 @@ def _read_section(
             failed = True
     if progress.complete:
         return
-    if not progress.done:
-        refuse_other_content(sections[number].path, by_signature=True)
     if insert_later_files(sections, number, progress.end) and progress.ends_sharply:
         progress.complete = True
         return

@@ -78,7 +78,7 @@ class Decoding:
 
 
 def extract(path: str, features: Features | Decoding) -> Row:
-    """Compute the features and decoded seconds of a file, or say why it has none.
+    """Compute the features, decoded seconds and notes of a file, or say why it has none.
 
     Raises:
         InputError: the features are not what they declare; the message names the file.

@@ -75,6 +75,7 @@ def run(config: DictConfig) -> None:
         "tested_on": data.tested_part,
         "trained_on": _count_seen(trained, store, rows),
         "rejected": store.rejected,
+        "noted": store.noted,
         **collect_provenance(),
         "config": plain,
     }

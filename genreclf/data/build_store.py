@@ -137,7 +137,8 @@ def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool
     Args:
         plan: the store.
         workers: number of processes that extract features; None for one per core.
-        list_rejected: whether the log says of each rejected track why it is, or only how many are.
+        list_rejected: whether the log names each track that is rejected or has a note, and why, or
+            says only how many there are.
 
     Raises:
         InputError: the dataset's genres are not those of its tracks, no track has usable audio, a

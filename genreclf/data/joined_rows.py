@@ -15,7 +15,7 @@ class Rows(Protocol):
     Attributes:
         contents: digest of the audio of each row.
         durations: seconds of audio of each row.
-        notes: what is wrong with the file of each row; empty if nothing is.
+        notes: what the user should know about the file of each row; empty if nothing.
     """
 
     contents: list[str]
@@ -52,8 +52,8 @@ class JoinedRows:
             common = [each for each in longest if all(each in part for part in found)]
             places = [longest[content] for content in common]
             self.contents = common
-            self.notes = [rows.notes[row] for rows, row in places]
             self.durations = [float(rows.durations[row]) for rows, row in places]
+            self.notes = [rows.notes[row] for rows, row in places]
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Put together the values (len(rows), bins, frames) of these rows."""

@@ -9,7 +9,7 @@ Layout, for n tracks:
     /duration          (n,)  float32      seconds of decoded audio
     /row_sha1          (n,)  text         hexadecimal SHA-1 of the row; equal audio gives equal rows
     /content           (n,)  text         digest of the audio that the row was made from
-    /note              (n,)  text         what is wrong with a file; missing if nothing is
+    /note              (n,)  text         notes on the file; missing if there are none at all
     /rejected/{track_id, genre, path, reason}      tracks without features, and why
 
 Attributes: `schema`, `digest`, `dataset` (name), `features` (JSON: name and settings), `identity`
@@ -110,9 +110,9 @@ class Store:
         durations: float32 (n,), seconds of decoded audio.
         row_sha1: list of n hexadecimal digests of the rows.
         contents: list of n digests of the audio; empty text if the rows did not come from audio.
+        notes: list of n texts, what the user should know about the files; empty if nothing.
         shape: (bins, frames) of a row.
         dtype: data type of the stored values.
-        notes: what is wrong with the file of each row; empty if nothing is.
         rejected: a dict with track_id, genre, path and reason for each track without features.
 
     Raises:
@@ -175,8 +175,7 @@ class Store:
         ) = (_read_texts(file[name]) for name in texts)
         numbered = "artist_id" in file
         self.artist_ids = _read_texts(file["artist_id"]) if numbered else [""] * len(self.labels)
-        noted = "note" in file
-        self.notes = _read_texts(file["note"]) if noted else [""] * len(self.labels)
+        self.notes = _read_texts(file["note"]) if "note" in file else [""] * len(self.labels)
         rejected = {name: _read_texts(column) for name, column in file["rejected"].items()}
         self.rejected = [
             dict(zip(rejected, row, strict=True)) for row in zip(*rejected.values(), strict=True)
@@ -184,6 +183,16 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def noted(self) -> list[dict[str, str]]:
+        """A dict with track_id, path and note for each track that has a note."""
+        columns = self.track_ids, self.paths, self.notes
+        return [
+            {"track_id": track_id, "path": path, "note": note}
+            for track_id, path, note in zip(*columns, strict=True)
+            if note
+        ]
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read the stored values (len(rows), bins, frames) of these rows, without scaling."""

@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 def log_store(
     store: Store, features: Features, known_bad: Collection[str], list_rejected: bool
 ) -> None:
-    """Log size and shape of a store, and the tracks that were rejected.
+    """Log size and shape of a store, and the tracks that were rejected or have a note.
 
     Args:
         store: the store.
         features: what it was made for.
         known_bad: ids of tracks that were expected to be rejected.
-        list_rejected: whether each rejected track is listed, or only how many there are.
+        list_rejected: whether each of those tracks is listed, or only how many there are.
     """
     genres = f" of {len(store.classes)} genres" if store.classes != [""] else ""
     place = format_path(store.path)
@@ -30,20 +30,21 @@ def log_store(
         if short:
             filled = " and end in silence" if is_padded(features) else ""
             log.info("%d are shorter than %g s%s", short, features.duration, filled)
-    noted = [
-        f"{format_path(path)}: {note}"
-        for path, note in zip(store.paths, store.notes, strict=True)
-        if note
-    ]
-    if noted and not list_rejected:
-        counts = len(noted), len(store)
-        log.warning("%d of %d files are used with a remark, such as %s", *counts, noted[0])
+    noted = store.noted
     if list_rejected:
-        for line in noted:
-            log.warning("%s", line)
-        for track in store.rejected:
-            log.warning("%s: %s", format_path(track["path"] or track["track_id"]), track["reason"])
-    elif store.rejected:
+        for track in [*noted, *store.rejected]:
+            why = track.get("note") or track["reason"]
+            log.warning("%s: %s", format_path(track["path"] or track["track_id"]), why)
+        return
+    if noted:
+        log.warning(
+            "%d of %d files are used with a note; the first: %s: %s",
+            len(noted),
+            len(store),
+            format_path(noted[0]["path"] or noted[0]["track_id"]),
+            noted[0]["note"],
+        )
+    if store.rejected:
         log.warning("%s", _format_rejections(store.rejected, known_bad))
         if lost := {track["genre"] for track in store.rejected} - set(store.classes):
             log.warning("no usable track is left of %s", format_path(", ".join(sorted(lost))))

@@ -18,7 +18,13 @@ import numpy as np
 
 from genreclf.data.datasets.track import Track
 from genreclf.data.store import SCHEMA, Scaling, Source
-from genreclf.data.unfinished_store import ACCEPTED, REJECTED, name_partial, read_reasons
+from genreclf.data.unfinished_store import (
+    ACCEPTED,
+    REJECTED,
+    decode_reasons,
+    encode_reason,
+    name_partial,
+)
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk, name_beside, refuse_special
 
@@ -154,7 +160,7 @@ class StoreWriter:
         Args:
             features: the row.
             duration: seconds of audio.
-            note: what is wrong with the file, if anything.
+            note: what the user should know about the file, such as that it is truncated.
 
         Raises:
             InputError: the shape of the row is not that of the store, or the disk is full.
@@ -168,13 +174,13 @@ class StoreWriter:
         sha1 = hashlib.sha1(row.data).hexdigest()
         with self._explain_disk_errors():
             self._features[self._row] = row
-            self._advance(ACCEPTED, duration, sha1.encode(), _shorten(note))
+            self._advance(ACCEPTED, duration, sha1.encode(), encode_reason(note))
         self._row += 1
 
     def reject(self, reason: str) -> None:
         """Record why the next track has no row."""
         with self._explain_disk_errors():
-            self._advance(REJECTED, 0.0, b"", _shorten(reason))
+            self._advance(REJECTED, 0.0, b"", encode_reason(reason))
 
     def _advance(self, *progress: object) -> None:
         self._progress[self.done] = np.array(progress, PROGRESS)
@@ -201,7 +207,7 @@ class StoreWriter:
         if self.done < len(self.tracks):
             raise InputError(f"{self.path}: {self.done} of {len(self.tracks)} tracks have a row")
         accepted, rejected = self._find_by_state(ACCEPTED), self._find_by_state(REJECTED)
-        reasons = read_reasons(self._progress[:], rejected)
+        reasons = decode_reasons(self._progress["reason"][rejected])
         if not len(accepted):
             first = self.tracks[0].path or self.tracks[0].id
             raise InputError(
@@ -221,12 +227,11 @@ class StoreWriter:
         self._add("label", np.array(labels))
         for name in ("duration", "row_sha1"):
             self._add(name, self._progress[name][accepted])
+        if any(notes := decode_reasons(self._progress["reason"][accepted])):
+            self._add("note", np.array(notes, TEXT))
         self._add("content", np.array([self.contents[i] for i in accepted], TEXT))
         for name in COLUMNS:
             self._add("track_id" if name == "id" else name, self._encode_texts(name, accepted))
-        notes = read_reasons(self._progress[:], accepted)
-        if any(notes):
-            self._add("note", np.array(notes, TEXT))
         for name, field in (("track_id", "id"), ("genre", "genre"), ("path", "path")):
             self._add(f"rejected/{name}", self._encode_texts(field, rejected))
         self._add("rejected/reason", np.array(reasons, TEXT))

@@ -5,7 +5,7 @@ and a `state` is kept for each track. So a writer that is killed leaves a readab
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from genreclf.files import name_beside, refuse_special
 
 ACCEPTED, REJECTED = 1, 2  # states of tracks; 0: not yet known
+LONGEST = 300  # bytes of a reason or note
 PARTIAL = ".h5.partial"  # end of the names of unfinished stores
 
 
@@ -33,7 +34,7 @@ class UnfinishedRows:
         identity: class, version and settings of the features.
         contents: digest of the audio of each row.
         durations: float32 (n,), seconds of audio of each row.
-        notes: what is wrong with the file of each row; empty if nothing is.
+        notes: what the user should know about the file of each row; empty if nothing.
 
     Raises:
         OSError: the file is damaged, or another process is writing it.
@@ -48,7 +49,7 @@ class UnfinishedRows:
             accepted = np.flatnonzero(progress["state"] == ACCEPTED)
             self.identity = json.loads(file.attrs["identity"])
             self.durations = progress["duration"][accepted]
-            self.notes = read_reasons(progress, accepted)
+            self.notes = decode_reasons(progress["reason"][accepted])
             self.contents = file["content"].asstr()[:][accepted].tolist()
         # Who continues it later adds rows and leaves these as they are, so it needs no lock.
         self._file: Any = h5py.File(path, "r", locking=False)
@@ -58,6 +59,11 @@ class UnfinishedRows:
         return np.stack([self._file["features"][row] for row in rows])
 
 
-def read_reasons(progress: np.ndarray, rows: np.ndarray) -> list[str]:
-    """Read why tracks were rejected, or what is wrong with the files of accepted ones."""
-    return [reason.decode(errors="replace") for reason in progress["reason"][rows]]
+def encode_reason(text: str) -> bytes:
+    """Encode the reason for which a track has no row, or the note on one that has one."""
+    return text.encode(errors="backslashreplace")[:LONGEST]
+
+
+def decode_reasons(reasons: Iterable[bytes]) -> list[str]:
+    """Decode reasons or notes."""
+    return [reason.decode(errors="replace") for reason in reasons]

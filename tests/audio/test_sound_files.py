@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,112 @@ def test_lossless_samples_are_exact(tmp_path: Path, channels: int) -> None:
         path = encode(tmp_path / name, samples, codec, format=kind)
         waveform, _ = decode.read_audio(path, None, 60)
         np.testing.assert_allclose(waveform, samples.mean(axis=1), atol=2**-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.m4a", "aac"),
+        ("a.mov", "aac"),
+        ("a.mkv", "aac"),
+        ("a.webm", "libopus"),
+        ("a.mp4", "libopus"),
+        ("a.mka", "libvorbis"),
+        ("a.ogg", "libvorbis"),
+    ],
+)
+def test_eight_channels_decode(tmp_path: Path, name: str, codec: str) -> None:
+    """PyAV crashes on planar frames of so many channels."""
+    soundfile.write(tmp_path / "a.wav", make_music(3, 8, 48000), 48000)
+    run_ffmpeg("-i", tmp_path / "a.wav", "-c:a", codec, tmp_path / name)
+    waveform, rate = decode.read_audio(tmp_path / name, None, 60)
+    assert len(waveform) / rate == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_samples_of_many_channels_are_exact(tmp_path: Path, channels: int) -> None:
+    samples = make_music(3, channels)
+    path = encode(tmp_path / "a.wv", samples, "wavpack", format="fltp")
+    waveform, _ = decode.read_audio(path, None, 60)
+    np.testing.assert_allclose(waveform, samples.mean(axis=1), atol=2**-15)
+
+
+def test_the_rate_may_change_within_a_file_of_eight_channels(tmp_path: Path) -> None:
+    parts = [
+        encode(tmp_path / f"{rate}.ts", make_music(3, 8, rate), "aac", rate).read_bytes()
+        for rate in (44100, 48000)
+    ]
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    waveform, rate = decode.read_audio(tmp_path / "a.ts", None, 60)
+    assert len(waveform) / rate == pytest.approx(6, abs=0.2)
+
+
+def test_64_bit_integers_decode(tmp_path: Path) -> None:
+    samples = make_music(3)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    run_ffmpeg("-i", tmp_path / "a.wav", "-c:a", "pcm_s64le", tmp_path / "b.wav")
+    waveform, _ = decode.read_audio(tmp_path / "b.wav", None, 60)
+    np.testing.assert_allclose(waveform, samples.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".m4a", ".flac"])
+@pytest.mark.parametrize("name", ["a.raw", "a.RAW", "a.gsm", "a.sln", "a.txt", "a"])
+def test_a_name_says_nothing_about_the_format(tmp_path: Path, suffix: str, name: str) -> None:
+    path = encode(tmp_path / f"b{suffix}", make_music(3), CODECS_BY_SUFFIX[suffix])
+    waveform, notes = read(path.rename(tmp_path / name))
+    assert (len(waveform) / RATE, notes) == (pytest.approx(3, abs=0.1), [])
+
+
+CODECS_BY_SUFFIX = {".wav": "pcm_s16le", ".mp3": "libmp3lame", ".m4a": "aac", ".flac": "flac"}
+
+
+@pytest.mark.parametrize("name", ["a.sln", "a.dfpwm", "a.aptx", "a.gsm", "a.lbc"])
+def test_text_is_no_audio_whatever_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"hello world, this is text\n" * 8000)
+    with pytest.raises(DecodeError, match=r"text|can read it"):
+        decode.read_audio(tmp_path / name, None, 30)
+
+
+def test_an_encrypted_mp4_file_says_so(tmp_path: Path) -> None:
+    """Common Encryption, as streaming services use it; FFmpeg decodes it to nothing or noise."""
+    soundfile.write(tmp_path / "a.wav", make_music(3), RATE)
+    key = ("-encryption_key", "0" * 31 + "1", "-encryption_kid", "0" * 31 + "2")
+    for codec in ("aac", "alac"):
+        path = tmp_path / f"{codec}.mp4"
+        scheme = ("-encryption_scheme", "cenc-aes-ctr")
+        run_ffmpeg("-i", tmp_path / "a.wav", "-c:a", codec, *scheme, *key, path)
+        with pytest.raises(DecodeError, match="encrypted"):
+            decode.read_audio(path, None, 30)
+
+
+@pytest.mark.parametrize("size", [0x7FFFF000, 0x7FFFFFFF, 0x80000000])
+def test_sizes_that_programs_write_to_pipes_are_no_truncation(tmp_path: Path, size: int) -> None:
+    """SoX, arecord and others write a size near 2 GiB, which they cannot correct later."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make_music(3), RATE)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, 4, size + 36)
+    struct.pack_into("<I", content, 40, size)
+    path.write_bytes(content)
+    assert read(path)[1] == []
+
+
+def test_a_file_with_nothing_but_a_tag_says_so(tmp_path: Path) -> None:
+    """A tag that states more bytes than the file has does not hide the audio behind it."""
+    path, tag = tmp_path / "a.mp3", b"TPE1\0\0\0\7\0\0\3Artist"
+    path.write_bytes(b"ID3\4\0\0\0\0\0" + bytes([len(tag) + 100]) + tag + bytes(100))
+    with pytest.raises(DecodeError, match="only a tag"):
+        decode.read_audio(path, None, 30)
+    song = encode(tmp_path / "b.mp3", make_music(3), "libmp3lame").read_bytes()
+    path.write_bytes(b"ID3\4\0\0\x10\0\0\0" + tag + bytes(1000) + song)
+    assert len(read(path)[0]) / RATE == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"ID3", b"RIFF"])
+def test_a_few_bytes_are_no_audio(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.mp3").write_bytes(content)
+    with pytest.raises(DecodeError, match=f"{len(content)} B, its size, are too few"):
+        decode.read_audio(tmp_path / "a.mp3", None, 30)
 
 
 def test_vbr_without_a_xing_header_decodes_to_its_end_b3(tmp_path: Path) -> None:
@@ -319,6 +426,10 @@ OTHERS = {
     "metadata of macOS": b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(4000),
     "text": "Die Liste der Stücke: Ärger, Öl\n".encode() * 100,
     "the file begins with zeros": bytes(100_000),
+    "a HEIF or AVIF picture": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(range(256)) * 9,
+    "a TIFF picture": b"II*\0" + bytes(range(256)) * 9,
+    "a Windows bitmap": b"BM\x36\x10\0\0\0\0\0\0\x36\0\0\0" + bytes(range(256)) * 9,
+    "a Zstandard archive": b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 9,
     "a MIDI file": b"MThd\0\0\0\6\0\1\0\2\1\xe0MTrk" + bytes(300),
 }
 
@@ -339,6 +450,10 @@ def test_an_archive_of_music_is_an_archive_c11(tmp_path: Path) -> None:
     (tmp_path / "b.mp3").write_bytes(b"PK\3\4" + bytes(26) + song + song)
     with pytest.raises(DecodeError, match="not audio: a ZIP archive"):
         decode.read_audio(tmp_path / "b.mp3", None, 30)
+    with tarfile.open(tmp_path / "c.mp3", "w") as archive:
+        archive.add(tmp_path / "a.mp3", "a.mp3")
+    with pytest.raises(DecodeError, match="not audio: a TAR archive"):
+        decode.read_audio(tmp_path / "c.mp3", None, 30)
 
 
 def test_a_picture_is_not_the_music(tmp_path: Path) -> None:
@@ -367,6 +482,18 @@ def test_of_several_audio_streams_the_default_one_is_read(tmp_path: Path) -> Non
         waveform, _ = decode.read_audio(tmp_path / "a.mka", None, 30)
         expected, _ = decode.read_audio(tmp_path / f"{default}.wav", None, 30)
         np.testing.assert_allclose(waveform, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_short_audio_stream_is_not_chosen_over_a_long_one(tmp_path: Path, suffix: str) -> None:
+    soundfile.write(tmp_path / "a.wav", make_music(1), RATE)
+    soundfile.write(tmp_path / "b.wav", make_music(6), RATE)
+    path = tmp_path / f"c{suffix}"
+    streams = ("-i", tmp_path / "a.wav", "-i", tmp_path / "b.wav", "-map", "0:a", "-map", "1:a")
+    run_ffmpeg(*streams, "-c:a", "aac", path)
+    waveform, notes = read(path)
+    assert len(waveform) / RATE == pytest.approx(6, abs=0.1)
+    assert notes == ["the first audio stream is much shorter: stream 1 of 2 is used"]
 
 
 def test_damaged_packets_are_left_out(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from encode import make_song
 
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import build_model, load_checkpoint
@@ -59,12 +61,26 @@ def test_genres_are_matched_by_name(
     shutil.copytree(music / "Rock", root / "rock")
     shutil.copytree(music / "Ambient", root / "AMBIENT")
     evaluation = evaluate(command, checkpoint, "data=folder", f"data.root={root}")
-    assert evaluation["n"] == 24
+    assert (evaluation["n"], evaluation["noted"]) == (24, [])
     assert [evaluation["per_genre"][g]["support"] for g in ("Ambient", "Dance", "Rock")] == [
         12,
         0,
         12,
     ]
+
+
+def test_files_that_are_used_in_part_are_listed(
+    command: Callable[..., str], checkpoint: Path, music: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "other"
+    shutil.copytree(music / "Rock", root / "Rock")
+    cut = root / "Rock" / "cut.wav"
+    soundfile.write(cut, make_song(5, 3), 22050)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 3 // 4])
+    evaluation = evaluate(command, checkpoint, "data=folder", f"data.root={root}")
+    (noted,) = evaluation["noted"]
+    assert (noted["track_id"], noted["path"]) == ("Rock/cut.wav", str(cut))
+    assert "truncated" in noted["note"]
 
 
 def test_unknown_genres_are_refused_by_name(

@@ -92,7 +92,7 @@ def test_scores_are_those_of_the_features_and_the_net(checkpoint: str, music: Pa
     trained = load_checkpoint(checkpoint)
     path = sorted(music.rglob("*.mp3"))[5]
     prediction = genreclf.load(checkpoint, "cpu").predict(path)
-    features, _, _ = extract(path, trained.features)
+    features, *_ = extract(path, trained.features)
     with torch.inference_mode():
         rows = trained.normalise(torch.from_numpy(features)[None])
         expected = trained.net.eval()(rows).softmax(dim=1)[0].numpy()

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import heed_ctrl_c
+from encode import make_song
 
 from genreclf.audio import ConcatenatedFeatures, batches, decode
 from genreclf.audio.features import Mel, MelFrames, Precomputed
-from genreclf.data.build_store import build_store
+from genreclf.data.build_store import build_store, plan_store, write_store
 from genreclf.data.datasets import Folder, Npz, Synthetic
 from genreclf.data.store import Store
 from genreclf.data.store_writer import StoreWriter
@@ -224,11 +225,42 @@ def test_files_with_remarks_are_mentioned_b1(
     for outputs in ("first", "first"):  # a store that is there says so, too
         caplog.clear()
         build_store(Folder(tmp_path / "music"), features, outputs=tmp_path / outputs, workers=1)
-        text = f"1 of 2 files are used with a remark, such as {tmp_path}/music/rock/a.wav: {note}"
+        text = f"1 of 2 files are used with a note; the first: {tmp_path}/music/rock/a.wav: {note}"
         assert text in caplog.messages
     (tmp_path / "music" / "rock" / "b.wav").unlink()
     store = build_store(Folder(tmp_path / "music"), features, outputs=tmp_path / "first", workers=1)
     assert store.notes == [note]  # of a row that was copied
+
+
+def test_files_that_are_used_in_part_are_mentioned(
+    music: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line with count and example, or a line for each; a copied row keeps its note."""
+    root = tmp_path / "cut"
+    shutil.copytree(music, root)
+    for name in ("Folk/a.wav", "Rock/b.wav"):
+        soundfile.write(root / name, make_song(5, 4), 22050)
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: len(content) * 3 // 4])
+    features, note = replace(MEL, duration=5.0), "only 3.0 of 4.0 s decode: the file is truncated"
+    plan = plan_store(Folder(root, 5.0), features, outputs=tmp_path)
+    with caplog.at_level("WARNING"):
+        store = write_store(plan)
+    assert [(track["track_id"], track["note"][: len(note)]) for track in store.noted] == [
+        ("Folk/a.wav", note),
+        ("Rock/b.wav", note),
+    ]
+    (line,) = [text for text in caplog.messages if note in text]
+    assert line.startswith(
+        f"2 of {len(store)} files are used with a note; the first: {root / 'Folk/a.wav'}: "
+    )
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        write_store(plan, list_rejected=True)
+    assert len([text for text in caplog.messages if note in text]) == 2
+    shutil.move(root / "Folk" / "a.wav", root / "Folk" / "c.wav")
+    again = build_store(Folder(root, 5.0), features, outputs=tmp_path)
+    assert [track["track_id"] for track in again.noted] == ["Folk/c.wav", "Rock/b.wav"]
 
 
 def test_npz_rows_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from genreclf.audio import MFCC, Mel
 from genreclf.data.datasets import Track
 from genreclf.data.store import Scaling, Source, Store, describe_source, digest_split
 from genreclf.data.store_writer import StoreWriter
+from genreclf.data.unfinished_store import UnfinishedRows
 from genreclf.errors import InputError
 
 MEL = Mel(n_mels=8)
@@ -65,6 +66,25 @@ def test_what_was_written_is_read(tmp_path: Path, rows: np.ndarray) -> None:
     ]
     np.testing.assert_array_equal(store.read([3, 0, 0, 2]), rows[[4, 0, 0, 3]])
     assert not (tmp_path / "a.h5.partial").exists()
+
+
+def test_notes_are_kept_with_the_rows(tmp_path: Path, rows: np.ndarray) -> None:
+    """Over an interruption, and for other stores that copy the rows; their digests stay."""
+    write_all(tmp_path / "a.h5", rows)
+    with writer(tmp_path / "b.h5") as opened:
+        opened.accept(rows[0], 30)
+        opened.reject("silent: nothing")
+        opened.accept(rows[2], 32, "truncated: für immer")
+    assert UnfinishedRows(tmp_path / "b.h5.partial").notes == ["", "truncated: für immer"]
+    with writer(tmp_path / "b.h5") as opened:
+        opened.accept(rows[3], 33)
+        opened.accept(rows[4], 34)
+        opened.finish(Scaling(silence=(-80,)))
+    plain, store = Store(tmp_path / "a.h5"), Store(tmp_path / "b.h5")
+    assert (plain.notes, plain.noted) == ([""] * 4, [])
+    assert store.notes == ["", "truncated: für immer", "", ""]
+    assert store.noted == [{"track_id": "t2", "path": "/m/2.mp3", "note": store.notes[1]}]
+    assert (store.row_sha1, store.source) == (plain.row_sha1, plain.source)
 
 
 def test_the_file_is_what_the_schema_says(tmp_path: Path, rows: np.ndarray) -> None:
