@@ -20,6 +20,7 @@ from genreclf.data.build_store import build_store, check_values
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.datasets.track import NO_GENRES
 from genreclf.data.preview import split_store
+from genreclf.data.recorded_features import check_recorded
 from genreclf.data.spelling import suggest_renaming
 from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
@@ -37,6 +38,7 @@ from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"
+RECORDED = "embed these tracks with the features of the checkpoint: genreclf embed"
 
 
 def run(config: DictConfig) -> None:
@@ -94,9 +96,14 @@ def _load_model(config: DictConfig) -> TrainedModel:
 
 
 def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
-    """Use the checkpoint's features; features that a dataset provides are assumed to match."""
+    """Use the checkpoint's features; rows of a dataset are assumed to be those, or record it.
+
+    Raises:
+        InputError: they record that they are others, or there is no audio to compute them from.
+    """
     if isinstance(dataset, FeatureDataset):
-        return Precomputed()
+        is_recorded = check_recorded(dataset, trained.features, RECORDED)
+        return trained.features if is_recorded else Precomputed()
     if not trained.takes_audio:
         raise InputError(
             "the checkpoint was trained on precomputed features, which cannot be computed from "

@@ -1,7 +1,6 @@
 """The two formats of files of embeddings, Parquet and npz: see `library_files`."""
 
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,12 +11,11 @@ import numpy as np
 from genreclf.data.datasets.arrays import DAMAGE, open_archive, read_array
 from genreclf.data.datasets.track import MISSING
 from genreclf.data.library import BLOCK, TEXTS, Library
+from genreclf.data.recorded_features import NAME, describe_damage, parse_description
 from genreclf.errors import InputError
 from genreclf.files import format_path, write_atomically
 
-VERSION = 1
 IN_NPZ = {"track_id": "track_ids", "genre": "labels", "embedding": "features"}  # other names
-NAME = "genreclf"  # of the description
 
 
 class Content(NamedTuple):
@@ -200,34 +198,6 @@ def _read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
     if in_columns or dtype.kind != "f":
         raise ValueError("the embeddings are no rows of numbers")
     return shape, dtype
-
-
-def parse_description(path: Path, described: bytes | str | None) -> dict[str, Any]:
-    """Parse the JSON that identifies the features.
-
-    Raises:
-        InputError: there is none, or it is of another version or damaged.
-    """
-    if described is None:
-        raise InputError(f"{format_path(path)}: not written by genreclf embed")
-    try:
-        found = json.loads(described)
-        if found["version"] != VERSION:
-            raise InputError(
-                f"{format_path(path)}: written by another version of genreclf; write it again with "
-                "genreclf embed"
-            )
-        if not isinstance(found["features"], dict) or not isinstance(found["identity"], dict):
-            raise ValueError("features and identity are needed")
-    except (ValueError, KeyError, TypeError) as error:
-        raise describe_damage(path, error) from None
-    return found
-
-
-def describe_damage(path: Path, error: object) -> InputError:
-    """Make the error of a file that cannot be read."""
-    reason = " ".join(str(error).split())
-    return InputError(f"{format_path(path)}: not a readable file of embeddings ({reason})")
 
 
 def import_parquet(path: Path) -> tuple[Any, Any]:

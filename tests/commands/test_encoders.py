@@ -1,0 +1,183 @@
+"""Runs on encoders: archives that record theirs, and stores and checkpoints without theirs."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import genreclf
+from genreclf.commands import stores
+from genreclf.errors import InputError
+
+onnx: Any = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+Command = Callable[..., str]
+Refuse = Callable[..., str]
+LINEAR = ["model=linear", "report=false", "test=false"]
+
+
+def save_encoder(path: Path, values: int = 5, factor: float = 1.0) -> Path:
+    """A model of waveforms whose values are multiples of the mean square."""
+    make = onnx.helper
+    times = np.arange(1, values + 1, dtype=np.float32) * factor
+    graph = make.make_graph(
+        [
+            make.make_node("Mul", ["x", "x"], ["squares"]),
+            make.make_node("ReduceMean", ["squares", "axis"], ["mean"], keepdims=1),
+            make.make_node("MatMul", ["mean", "times"], ["y"]),
+        ],
+        "test",
+        [make.make_tensor_value_info("x", 1, ["b", "n"])],
+        [make.make_tensor_value_info("y", 1, ["b", values])],
+        [
+            make.make_tensor("axis", onnx.TensorProto.INT64, [1], [-1]),
+            make.make_tensor("times", 1, [1, values], times),
+        ],
+    )
+    opset = [make.make_opsetid("", 18)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+@pytest.fixture
+def refuse(command: Command, capsys: pytest.CaptureFixture[str]) -> Refuse:
+    """Runs a command that has to fail; returns its one line of error."""
+
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            command(*arguments)
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return run
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    return save_encoder(tmp_path / "enc.onnx")
+
+
+@pytest.fixture
+def data(music: Path) -> list[str]:
+    return ["data=folder", f"data.root={music}", "data.duration=2.5"]
+
+
+@pytest.fixture
+def archive(command: Command, data: list[str], encoder: Path, tmp_path: Path) -> Path:
+    """What `genreclf embed` writes of the small folder of music."""
+    path = tmp_path / "embedded.npz"
+    command("embed", *data, "features=onnx", f"features.model={encoder}", f"file={path}")
+    return path
+
+
+def read_features(result: str) -> dict[str, Any]:
+    return json.loads(Path(result).read_text())["config"]["features"]
+
+
+def test_what_is_trained_on_an_archive_takes_audio_a2(
+    command: Command, archive: Path, music: Path, encoder: Path
+) -> None:
+    """The features that it records are adopted, unless features=precomputed is typed."""
+    npz = ["data=npz", f"data.path={archive}", *LINEAR]
+    result = command("train", *npz)
+    assert read_features(result)["model"] == str(encoder)
+    model = genreclf.load(Path(result).parent)
+    assert model.predict(next(music.rglob("*.mp3"))).genre in model.classes
+    evaluated = command("evaluate", f"checkpoint={Path(result).parent}", *npz[:2])
+    assert Path(evaluated).is_file()
+    other = command("train", *npz, "features=precomputed")
+    assert read_features(other)["_target_"] == "genreclf.audio.Precomputed"
+
+
+def test_other_features_than_an_archive_records_are_refused_a2(
+    command: Command, refuse: Refuse, archive: Path, data: list[str], tmp_path: Path
+) -> None:
+    npz = ["data=npz", f"data.path={archive}"]
+    other = save_encoder(tmp_path / "other.onnx", factor=2)
+    assert re.search(
+        r"its rows are .*enc\.onnx.*, not .*other\.onnx.*; leave out",
+        refuse("train", *npz, *LINEAR, "features=onnx", f"features.model={other}"),
+    )
+    assert re.search(
+        "its rows are features=onnx .*, not features=mel",
+        refuse("train", *npz, *LINEAR, "features=mel"),
+    )
+    trained = command("train", *data, *LINEAR, "features=onnx", f"features.model={other}")
+    assert re.search(
+        r"its rows are .*enc\.onnx.*, not .*other\.onnx.*; embed",
+        refuse("evaluate", f"checkpoint={Path(trained).parent}", *npz),
+    )
+
+
+def test_archives_of_different_features_are_refused_a2(
+    command: Command, refuse: Refuse, archive: Path, data: list[str], tmp_path: Path
+) -> None:
+    other = save_encoder(tmp_path / "other.onnx", factor=2)
+    path = tmp_path / "embedded2.npz"
+    command("embed", *data, "features=onnx", f"features.model={other}", f"file={path}")
+    assert re.search(
+        "hold different features",
+        refuse("train", "data=npz", f"data.path={tmp_path}/embedded*.npz", *LINEAR),
+    )
+
+
+def test_an_archive_whose_features_are_unknown_stays_precomputed_a2(
+    command: Command, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(stores.log, "warning", lambda *line: said.append(line))
+    arrays = dict(np.load(archive))
+    described = json.loads(str(arrays.pop("genreclf")))
+    described["features"] = {"_target_": "mine.Features"}
+    np.savez(tmp_path / "own.npz", **arrays, genreclf=np.array(json.dumps(described)))
+    result = command("train", "data=npz", f"data.path={tmp_path / 'own.npz'}", *LINEAR)
+    assert read_features(result)["_target_"] == "genreclf.audio.Precomputed"
+    assert "cannot predict from audio" in str(said)
+    np.savez(tmp_path / "old.npz", **arrays)  # of a version that recorded nothing
+    said.clear()
+    result = command("train", "data=npz", f"data.path={tmp_path / 'old.npz'}", *LINEAR)
+    assert read_features(result)["_target_"] == "genreclf.audio.Precomputed"
+    assert not said
+
+
+def test_a_finished_store_trains_without_its_encoder_b1(
+    command: Command, refuse: Refuse, data: list[str], encoder: Path, tmp_path: Path
+) -> None:
+    """Its features are known from the store; only what decodes other audio needs the encoder."""
+    chosen = ["features=onnx", f"features.model={encoder}"]
+    store = command("prepare", *data, *chosen)
+    encoder.unlink()
+    result = command("train", f"store={store}", *LINEAR, f"outputs={tmp_path / 'elsewhere'}")
+    command("train", f"store={store}", "model=mlp", "trainer.max_epochs=1", "report=false")
+    evaluated = command("evaluate", f"checkpoint={Path(result).parent}", f"store={store}")
+    assert Path(evaluated).is_file()
+    assert Path(command("evaluate", f"checkpoint={Path(result).parent}", *data)).is_file()
+    with pytest.raises(InputError, match=r"enc\.onnx"):
+        genreclf.load(Path(result).parent).predict("a.mp3")
+    assert re.search(r"enc\.onnx", refuse("train", *data, *LINEAR, *chosen))
+
+
+@pytest.mark.parametrize("option", ["musicnn", "concat"])
+def test_the_weights_of_musicnn_are_not_needed_for_a_finished_store_b1(
+    command: Command,
+    refuse: Refuse,
+    data: list[str],
+    option: str,
+    musicnn_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = [f"features={option}"]
+    command("prepare", *data, *chosen)
+    monkeypatch.setenv("GENRECLF_CACHE", str(tmp_path / "empty"))
+    result = command("train", *data, *chosen, *LINEAR)
+    with pytest.raises(InputError, match="genreclf download model=musicnn"):
+        genreclf.load(Path(result).parent).predict("a.mp3")
+    assert re.search(
+        "genreclf download model=musicnn",
+        refuse("train", *data, *chosen, *LINEAR, "data.duration=2"),
+    )
