@@ -125,15 +125,14 @@ def open_store(config: DictConfig, parts: RunParts) -> Store:
     if isinstance(store, Store):
         parts.adapt_to_store(store)
     else:
-        from genreclf.data.preview import check_split  # imports scikit-learn
+        from genreclf.commands.split_checks import check_config_split  # imports scikit-learn
         from genreclf.training.check import check_genres
 
         if callable(store.features):
             parts.adapt(store.features.shape)
         genres, features = sorted({track.genre for track in store.tracks}), parts.checked.features
         check_genres(genres, "data")
-        if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
-            check_split(parts.checked.split, store.tracks)
+        check_config_split(config, store)
         if callable(features):  # others come with the dataset, and need no decoding
             parts.try_out(genres)
         store = write_store(store, config.workers)

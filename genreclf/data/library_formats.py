@@ -11,7 +11,7 @@ import numpy as np
 from genreclf.data.datasets.arrays import DAMAGE, open_archive, read_array
 from genreclf.data.datasets.track import MISSING
 from genreclf.data.library import BLOCK, TEXTS, Library
-from genreclf.data.recorded_features import NAME, describe_damage, parse_description
+from genreclf.data.recorded_features import RECORD, describe_damage, parse_description
 from genreclf.errors import InputError
 from genreclf.files import format_path, write_atomically
 
@@ -46,7 +46,7 @@ def write_parquet(
     embedding = pyarrow.list_(pyarrow.float32(), library.size)
     fields = [(name, pyarrow.string()) for name in TEXTS]
     fields += [("duration", pyarrow.float32()), ("embedding", embedding)]
-    schema = pyarrow.schema(fields, metadata={NAME: described})
+    schema = pyarrow.schema(fields, metadata={RECORD: described})
     names = [*TEXTS, "duration"]
     with (
         write_atomically(path, "wb") as file,
@@ -82,7 +82,7 @@ def write_npz(
         texts[name] = np.where(np.isin(texts[name], sorted(MISSING)), "", texts[name])
     if not any(columns["genre"]):
         del texts["genre"]
-    arrays = {**texts, "duration": library.durations, NAME: np.array(described)}
+    arrays = {**texts, "duration": library.durations, RECORD: np.array(described)}
     shape = {"descr": "<f4", "fortran_order": False, "shape": (len(library), library.size)}
     with (
         write_atomically(path, "wb") as file,
@@ -109,7 +109,7 @@ def read_parquet(path: Path) -> Content:
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
-            described = (schema.metadata or {}).get(NAME.encode())
+            described = (schema.metadata or {}).get(RECORD.encode())
             found = parse_description(path, described)
             embedding = schema.field("embedding").type
             size = embedding.list_size
@@ -142,7 +142,7 @@ def read_npz(path: Path) -> Content:
         InputError: it is damaged, or was not written by this version.
     """
     with path.open("rb") as content, open_archive(path, content) as archive:
-        described = read_array(archive, path, NAME).tolist() if NAME in archive else None
+        described = read_array(archive, path, RECORD).tolist() if RECORD in archive else None
         found = parse_description(path, described)
         stored = {name: IN_NPZ.get(name, name) for name in TEXTS}
         columns = {

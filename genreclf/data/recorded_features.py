@@ -14,7 +14,7 @@ from genreclf.errors import InputError
 from genreclf.files import format_path
 
 VERSION = 1
-NAME = "genreclf"  # of the description
+RECORD = "genreclf"  # name of the description
 PLACES = ("model", "checkpoint", "parts")  # settings that say which encoder
 
 

@@ -10,7 +10,7 @@ from genreclf.audio.descriptions import describe_features
 from genreclf.audio.own_features import get_silence, get_stored
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.preview import split_store
+from genreclf.data.preview import check_parts, split_store
 from genreclf.data.reader import KEPT, StoreReader
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
@@ -67,9 +67,7 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     Raises:
         InputError: there is no training or validation part, or parts that are not rows.
     """
-    split = split_store(parts.split, store)
-    if missing := [part for part in ("train", "val") if part not in split]:
-        raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
+    split = check_parts(split_store(parts.split, store))
     if parts.tracks_per_genre is not None:
         split = splits.limit_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 
 import genreclf
+from genreclf.audio.descriptions import describe_features
 from genreclf.commands import stores
 from genreclf.errors import InputError
+from genreclf.models import OnnxEmbedding
+from genreclf.models.encoders.places import list_encoder_files, name_encoders
 
 onnx: Any = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -181,3 +185,60 @@ def test_the_weights_of_musicnn_are_not_needed_for_a_finished_store_b1(
         "genreclf download model=musicnn",
         refuse("train", *data, *chosen, *LINEAR, "data.duration=2"),
     )
+
+
+def test_a_moved_encoder_is_found_in_the_folder_of_the_run_b2(
+    command: Command, data: list[str], encoder: Path, music: Path, refuse: Refuse, tmp_path: Path
+) -> None:
+    """Another file at the recorded path is not taken for it; the digest decides."""
+    result = command("train", *data, *LINEAR, "features=onnx", f"features.model={encoder}")
+    run, song = Path(result).parent, next(music.rglob("*.mp3"))
+    scores = genreclf.load(run).predict(song).scores
+    encoder.rename(tmp_path / "away.onnx")
+    with pytest.raises(InputError, match=f"neither at {encoder} nor in {run}: put it into that"):
+        genreclf.load(run).predict(song)
+    elsewhere = f"outputs={tmp_path / 'elsewhere'}"  # where there is no store
+    assert "put it into that" in refuse("evaluate", f"checkpoint={run}", *data, elsewhere)
+    shutil.copy(tmp_path / "away.onnx", run / "enc.onnx")
+    np.testing.assert_allclose([*genreclf.load(run).predict(song).scores], [*scores])
+    save_encoder(encoder, factor=2)
+    np.testing.assert_allclose([*genreclf.load(run).predict(song).scores], [*scores])
+    (run / "enc.onnx").unlink()
+    with pytest.raises(InputError, match="another model than before"):
+        genreclf.load(run).predict(song)
+
+
+def test_an_exported_model_holds_its_onnx_file_and_no_folder_of_its_author_b2(
+    command: Command, data: list[str], encoder: Path, music: Path, tmp_path: Path
+) -> None:
+    result = command("train", *data, *LINEAR, "features=onnx", f"features.model={encoder}")
+    folder = Path(command("export", f"checkpoint={Path(result).parent}", f"folder={tmp_path}/ex"))
+    for name in ("model.json", "README.md"):
+        text = (folder / name).read_text()
+        assert "enc.onnx" in text
+        assert str(tmp_path) not in text.replace(str(folder), "")
+    assert (folder / "enc.onnx").read_bytes() == encoder.read_bytes()
+    encoder.unlink()
+    moved = folder.rename(tmp_path / "moved")
+    assert genreclf.load(moved).predict(next(music.rglob("*.mp3"))).genre
+    (moved / "enc.onnx").unlink()
+    with pytest.raises(InputError, match=f"enc.onnx is not in {moved}: put it into that folder"):
+        genreclf.load(moved).predict("song.mp3")
+
+
+def test_encoders_are_named_and_copied_safely_b2(encoder: Path, tmp_path: Path) -> None:
+    described = describe_features(OnnxEmbedding(str(encoder)))
+    hub = {"_target_": "genreclf.models.HuggingFaceEmbedding", "model": "MIT/ast", "digest": "1"}
+    local = {**hub, "model": "/home/me/ast"}
+    bundled = {"_target_": "genreclf.models.ModelEmbedding", "checkpoint": "pretrained"}
+    concat = {"_target_": "genreclf.audio.ConcatenatedFeatures", "parts": [hub, local, bundled]}
+    models = [each.get("model") for each in name_encoders(concat)["parts"]]
+    assert models == ["MIT/ast", "ast", None]
+    assert name_encoders({"name": "mel"}) == {"name": "mel"}
+    assert list_encoder_files(described) == {"enc.onnx": encoder}
+    (tmp_path / "b").mkdir()
+    other = describe_features(OnnxEmbedding(str(save_encoder(tmp_path / "b/enc.onnx", factor=3))))
+    with pytest.raises(InputError, match=r"named enc\.onnx; rename it"):
+        list_encoder_files({**concat, "parts": [described, other]})
+    save_encoder(encoder, factor=2)  # no longer the recorded one
+    assert not list_encoder_files(described)

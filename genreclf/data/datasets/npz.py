@@ -26,7 +26,7 @@ from genreclf.data.datasets.arrays import (
 )
 from genreclf.data.datasets.labels import check_classes, name_genres
 from genreclf.data.datasets.track import Track, check_unique, rename_tracks
-from genreclf.data.recorded_features import NAME, parse_description
+from genreclf.data.recorded_features import RECORD, parse_description
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
 from genreclf.files import explain_irregular, format_path, locate_path
@@ -237,9 +237,9 @@ class Npz:
 
 def _read_recorded(file: Path) -> dict[str, Any] | None:
     with open_archive(file) as archive:
-        if NAME not in archive:
+        if RECORD not in archive:
             return None
-        return parse_description(file, read_array(archive, file, NAME).tolist())
+        return parse_description(file, read_array(archive, file, RECORD).tolist())
 
 
 def _is_finite(value: Any) -> bool:
