@@ -3,14 +3,13 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Iterator
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.compose import EXPANDED, compose_default, is_own_option, list_groups
+from genreclf.commands.option_keys import suggest_option
 from genreclf.errors import InputError
 from genreclf.trust import import_target
 
@@ -159,33 +158,6 @@ def suggest_key(key: str, known: list[str]) -> str:
         if near and _compare_names(near, name) >= SIMILAR:
             return f"did you mean {by_name[near]}?"
     return ""
-
-
-def suggest_option(key: str, arguments: Sequence[str] = ()) -> str:
-    """Say which options of a key's group have it, if the chosen one lacks it; empty if none has.
-
-    Args:
-        key: the key, such as features.model.
-        arguments: the user's, of which one may choose options, also several of a sweep.
-    """
-    group, _, name = key.lstrip("+").partition(".")
-    folder = resources.files("genreclf.conf").joinpath(group)
-    if not name or not folder.is_dir():
-        return ""
-    having, lacking = [], []
-    for file in sorted(folder.iterdir(), key=lambda each: each.name):
-        option = file.name.removesuffix(".yaml")
-        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        own = settings.get(group) if isinstance(settings.get(group), dict) else settings
-        (having if name.partition(".")[0] in own else lacking).append(option)
-    if not having:
-        return ""
-    values = [text.partition("=")[2] for text in arguments if text.startswith(f"{group}=")]
-    chosen = ",".join(values).split(",")
-    without = [option for option in chosen if option in lacking]
-    if without and {*chosen} & {*having}:  # a sweep
-        return f"{group}={without[0]} has no such key: run a command for each of these options"
-    return f"this key goes with {' or '.join(f'{group}={option}' for option in having)}"
 
 
 def list_interpolated_keys(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -44,7 +44,7 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
     if count < folds:
         raise InputError(
             f"split=kfold: {store.classes[least]} has {count} track{'s' * (count > 1)}, fewer than "
-            f"{folds} folds; add tracks, or leave the genre out: data.genres=[...]"
+            f"{folds} folds; add tracks, or leave the genre out"
             + f", or choose fewer folds: split.folds={count}"
             * (count > 1)
         )

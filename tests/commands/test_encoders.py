@@ -242,3 +242,75 @@ def test_encoders_are_named_and_copied_safely_b2(encoder: Path, tmp_path: Path) 
         list_encoder_files({**concat, "parts": [described, other]})
     save_encoder(encoder, factor=2)  # no longer the recorded one
     assert not list_encoder_files(described)
+
+
+def test_what_the_tracks_alone_show_is_refused_before_extraction_b4(
+    refuse: Refuse, music: Path, tmp_path: Path, data: list[str], encoder: Path
+) -> None:
+    """A genre of one track, too: it is decoded, to know whether it is a genre at all."""
+    onnx_features = ["features=onnx", f"features.model={encoder}", *LINEAR]
+    assert "choose split=artist or split=stratified" in refuse(
+        "train", *data, *onnx_features, "split=all"
+    )
+    assert "tracks_per_genre=0" in refuse("train", *data, *onnx_features, "tracks_per_genre=0")
+    shutil.copytree(music, tmp_path / "few")
+    (tmp_path / "few/Lone").mkdir()
+    shutil.copy(next((music / "Rock").rglob("*.mp3")), tmp_path / "few/Lone/a.mp3")
+    few = ["data=folder", f"data.root={tmp_path / 'few'}", "data.duration=2.5", *onnx_features]
+    said = refuse("train", *few, "split=kfold", "split.folds=2")
+    assert "Lone has 1 track, fewer than 2 folds" in said
+    assert "fewer folds:" not in said
+    assert not list(tmp_path.glob("stores/*.h5*"))
+
+
+def test_evaluation_is_refused_before_extraction_b4(
+    command: Command, refuse: Refuse, data: list[str], encoder: Path, music: Path, tmp_path: Path
+) -> None:
+    result = command("train", *data, *LINEAR, "features=onnx", f"features.model={encoder}")
+    elsewhere = [f"checkpoint={Path(result).parent}", f"outputs={tmp_path / 'elsewhere'}"]
+    assert "split=official" in refuse("evaluate", *data, *elsewhere, "split=official")
+    shutil.copytree(music / "Rock", tmp_path / "other/Polka")
+    other = [*elsewhere, "data=folder", f"data.root={tmp_path / 'other'}"]
+    assert "does not know: Polka" in refuse("evaluate", *other)
+    assert not list((tmp_path / "elsewhere").glob("stores/*.h5*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["init.frozen=[norm]"], "this key goes with init=musicnn or init=pretrained"),
+        (["+init.frozen=[norm]"], "or init=musicnn or init=pretrained first"),
+        (["features.model=a.onnx"], "goes with features=huggingface or features=onnx"),
+        (["init=pretrained", "features=chroma"], "type init=pretrained without features=..."),
+    ],
+)
+def test_a_key_of_another_option_names_that_option_c7_c8(
+    refuse: Refuse, data: list[str], arguments: list[str], message: str
+) -> None:
+    assert message in refuse("train", *data, *arguments)
+
+
+def test_a_sweep_over_features_with_different_keys_says_so_c11(
+    refuse: Refuse, data: list[str]
+) -> None:
+    arguments = ["-m", "features=musicnn,onnx", "features.model=a.onnx"]
+    assert "features=musicnn has no such key: run a command for each" in refuse(
+        "train", *data, *arguments
+    )
+
+
+def test_a_run_without_a_checkpoint_says_so_c9(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(InputError, match=r"left no best\.ckpt, .*model=svm does not"):
+        genreclf.load(tmp_path)
+
+
+def test_a_study_checks_the_features_of_all_phases_first_b3(
+    refuse: Refuse, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENRECLF_CACHE", str(tmp_path / "empty"))
+    said = refuse(
+        "study", "study=encoders", "data=folder", f"data.root={music}", "data.duration=2.5"
+    )
+    assert "phase musicnn_folds: features=musicnn needs the weights" in said
+    assert not list(tmp_path.glob("train/*"))
