@@ -200,9 +200,13 @@ def test_a_moved_encoder_is_found_in_the_folder_of_the_run_b2(
     elsewhere = f"outputs={tmp_path / 'elsewhere'}"  # where there is no store
     assert "put it into that" in refuse("evaluate", f"checkpoint={run}", *data, elsewhere)
     shutil.copy(tmp_path / "away.onnx", run / "enc.onnx")
-    np.testing.assert_allclose([*genreclf.load(run).predict(song).scores], [*scores])
+    np.testing.assert_allclose(
+        [*genreclf.load(run).predict(song).scores.values()], [*scores.values()]
+    )
     save_encoder(encoder, factor=2)
-    np.testing.assert_allclose([*genreclf.load(run).predict(song).scores], [*scores])
+    np.testing.assert_allclose(
+        [*genreclf.load(run).predict(song).scores.values()], [*scores.values()]
+    )
     (run / "enc.onnx").unlink()
     with pytest.raises(InputError, match="another model than before"):
         genreclf.load(run).predict(song)
