@@ -42,7 +42,9 @@ def get_silence(features: Any) -> tuple[float, ...]:
 
 def is_padded(features: Any) -> bool:
     """Whether a short clip is padded with silence to `duration`: see `compute_features`."""
-    return bool(getattr(features, "padded", features.sample_rate is not None))
+    if hasattr(features, "padded"):
+        return bool(features.padded)
+    return features.sample_rate is not None
 
 
 def get_highest_rate(features: Any) -> int | None:

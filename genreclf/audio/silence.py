@@ -14,7 +14,7 @@ LOUDEST = 1e10  # amplitude, above that of 32-bit integers that were stored as f
 BLOCK = 0.1  # s, in which one audible sample makes all of it count as audible
 PAUSE = 0.5  # s; so much of longer silence between sounds is kept, and none at the ends of a file
 FLAT = 0.1  # of its offset: a block that varies less is constant
-OFFSET = 1e-3  # of full scale, from which an offset changes features
+OFFSET = 0.01  # of full scale, from which an offset changes features
 STEADY = 0.1  # of the offset: the deviation of its sections; infrasound varies more
 SECTIONS = 10
 

@@ -103,14 +103,17 @@ def find_run_folder(overrides: list[str]) -> Path:
     keys = ["data", "features", "store", "outputs", "workers", "trust"]  # what a store needs
     parts = OmegaConf.masked_copy(config, keys)
     OmegaConf.resolve(parts)
-    return choose_folder(config, _build_store(OmegaConf.to_yaml(parts)))
+    store, config.features = _build_store(OmegaConf.to_yaml(parts))
+    return choose_folder(config, store)
 
 
 @lru_cache  # the runs of a phase share it
-def _build_store(settings: str) -> "Store":
+def _build_store(settings: str) -> tuple["Store", Any]:
+    """Build the store of these settings; also return the features, which may be the store's."""
     from genreclf.commands.stores import build_config_store
 
-    return build_config_store(OmegaConf.create(settings))  # pyright: ignore[reportArgumentType]
+    config: Any = OmegaConf.create(settings)
+    return build_config_store(config), config.features
 
 
 def read_sweep(phase: str) -> dict[str, list[str]]:

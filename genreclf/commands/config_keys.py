@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from genreclf.commands.compose import EXPANDED, compose_default, is_own_option, list_groups
+from genreclf.commands.option_keys import suggest_option
 from genreclf.errors import InputError
 from genreclf.trust import import_target
 
@@ -108,7 +109,8 @@ def check_keys(config: DictConfig, hydra_config: Any) -> None:
             continue
         if not (_is_interpolated(key, interpolated) or _is_used(key, plain, known)):
             hint = (
-                suggest_key(key, [*names, *phases])
+                suggest_option(key)
+                or suggest_key(key, [*names, *phases])
                 or f"genreclf {hydra_config.job.name} --help lists them"
             )
             raise InputError(f"{key}: there is no such key; {hint}")

@@ -10,16 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from genreclf import files
 from genreclf.audio import Precomputed
+from genreclf.audio.cores import check_workers
 from genreclf.audio.descriptions import identify_features
 from genreclf.commands.config_use import check_used_to_evaluate, check_used_to_load
 from genreclf.commands.identity import DIGITS
 from genreclf.commands.instantiation import instantiate
 from genreclf.commands.run_folder import set_output_folder
+from genreclf.commands.split_checks import check_config_split
 from genreclf.commands.stores import digest_config_split
-from genreclf.data.build_store import build_store, check_values
+from genreclf.data.build_store import build_store, check_values, plan_store, write_store
 from genreclf.data.datamodule import StoreDataModule
 from genreclf.data.datasets.track import NO_GENRES
-from genreclf.data.preview import split_store
+from genreclf.data.preview import list_certain_genres, split_store
+from genreclf.data.recorded_features import check_recorded
 from genreclf.data.spelling import suggest_renaming
 from genreclf.data.splits import get_notes
 from genreclf.data.store import Store
@@ -37,6 +40,7 @@ from genreclf.training.prediction import predict_part
 
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"
+RECORDED = "embed these tracks with the features of the checkpoint: genreclf embed"
 
 
 def run(config: DictConfig) -> None:
@@ -47,14 +51,18 @@ def run(config: DictConfig) -> None:
     dataset = instantiate(config.data)
     features = _choose_features(trained, dataset)
     is_built = config.store is not None and Path(str(config.store)).exists()
-    store = build_store(
-        dataset,
-        features,
-        outputs=config.outputs,
-        path=config.store,
-        workers=config.workers,
-    )
-    class_numbers = _match_classes(store, trained, hasattr(dataset, "rename") and not is_built)
+    can_rename = hasattr(dataset, "rename") and not is_built
+    with trained.explain_missing_encoders():
+        if is_built:
+            store = build_store(dataset, features, outputs=config.outputs, path=config.store)
+        else:
+            check_workers(config.workers)
+            plan = plan_store(dataset, features, outputs=config.outputs, path=config.store)
+            if not plan.path.exists():
+                _match_classes(list_certain_genres(plan.tracks), trained, can_rename)
+                check_config_split(config, plan, to_train=False)
+            store = write_store(plan, config.workers)
+    class_numbers = _match_classes(store.classes, trained, can_rename)
     _log_assumptions(trained, features)
     data = _make_data(config, trained, dataset, features, store)
     folder = _choose_folder(config, features, store)
@@ -95,9 +103,14 @@ def _load_model(config: DictConfig) -> TrainedModel:
 
 
 def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
-    """Use the checkpoint's features; features that a dataset provides are assumed to match."""
+    """Use the checkpoint's features; rows of a dataset are assumed to be those, or record it.
+
+    Raises:
+        InputError: they record that they are others, or there is no audio to compute them from.
+    """
     if isinstance(dataset, FeatureDataset):
-        return Precomputed()
+        is_recorded = check_recorded(dataset, trained.features, RECORDED)
+        return trained.features if is_recorded else Precomputed()
     if not trained.takes_audio:
         raise InputError(
             "the checkpoint was trained on precomputed features, which cannot be computed from "
@@ -108,12 +121,12 @@ def _choose_features(trained: TrainedModel, dataset: Dataset) -> Any:
     return trained.features
 
 
-def _match_classes(store: Store, trained: TrainedModel, can_rename: bool) -> np.ndarray:
-    """Find the checkpoint's number of each class of the store, by name, ignoring case."""
-    if store.classes == [""]:
+def _match_classes(classes: list[str], trained: TrainedModel, can_rename: bool) -> np.ndarray:
+    """Find the checkpoint's number of each class of the data, by name, ignoring case."""
+    if classes == [""]:
         raise InputError(NO_GENRES)
     numbers = {name.casefold(): number for number, name in enumerate(trained.classes)}
-    if unknown := [name for name in store.classes if name.casefold() not in numbers]:
+    if unknown := [name for name in classes if name.casefold() not in numbers]:
         meant = ""
         if can_rename:
             meant = suggest_renaming(unknown, trained.classes)
@@ -121,7 +134,7 @@ def _match_classes(store: Store, trained: TrainedModel, can_rename: bool) -> np.
             f"genres that the checkpoint does not know: {', '.join(unknown)} (it knows "
             f"{', '.join(trained.classes)}); " + (meant or "leave them out, e.g. data.genres=[...]")
         )
-    return np.array([numbers[name.casefold()] for name in store.classes])
+    return np.array([numbers[name.casefold()] for name in classes])
 
 
 def _log_assumptions(trained: TrainedModel, features: Any) -> None:

@@ -20,6 +20,7 @@ from genreclf.errors import InputError
 from genreclf.evaluation import metrics, runs
 from genreclf.evaluation.provenance import shorten_commit
 from genreclf.files import read_text
+from genreclf.models.encoders.places import list_encoder_files, locate_encoders, name_encoders
 from genreclf.models.model_files import (
     BUNDLED,
     CARD,
@@ -73,10 +74,19 @@ def run(config: DictConfig) -> None:
     for name in (f"{last}.weight", f"{last}.bias"):  # and so divide the logits
         if f"net.{name}" in checkpoint["state_dict"]:
             checkpoint["state_dict"][f"net.{name}"] /= temperature
-    described = _describe(checkpoint, finished.result)
+    features = locate_encoders(checkpoint["genreclf"]["features"], path.parent)
+    copied = list_encoder_files(features)
+    checkpoint["genreclf"]["features"] = name_encoders(features)
+    described = _describe(checkpoint, finished.result, [*copied])
+    if copied:
+        log.warning(
+            "copied into the folder: %s; its license has to allow that you publish it",
+            ", ".join(copied),
+        )
     if described["encoders"]:
         log.warning(
-            "the model needs what computes its features, which is not in the folder: %s",
+            "the model needs what computes its features, which is not in the folder: %s; whoever "
+            "uses the model puts it there",
             ", ".join(described["encoders"]),
         )
     card = render_template(
@@ -91,7 +101,7 @@ def run(config: DictConfig) -> None:
         after=metrics.compute_calibration_error(predictions.labels, calibrated),
         reliability=metrics.compute_reliability(predictions.labels, calibrated),
     )
-    write_exported(folder, checkpoint, card.rstrip() + notes)
+    write_exported(folder, checkpoint, card.rstrip() + notes, copied)
     log.info("temperature %.3f, chosen on %d validation tracks", temperature, len(calibrated))
     print(folder)
 
@@ -114,12 +124,14 @@ def _keep_notes(card: Path) -> str:
     return f"\n\n{NOTES}\n" + f"\n{notes}\n" * bool(notes)
 
 
-def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _describe(
+    checkpoint: dict[str, Any], result: dict[str, Any], copied: list[str]
+) -> dict[str, Any]:
     """Collect what the card says about the model, its data and its training."""
     described = checkpoint["genreclf"]
     return {
         "features": {"name": "", **described["features"]},
-        "encoders": _list_encoders(described["features"]),
+        "encoders": [name for name in _list_encoders(described["features"]) if name not in copied],
         "model": described["model"],
         "trust": list_untrusted([described["model"], described["features"]]),
         "classes": described["classes"],
@@ -135,10 +147,17 @@ def _describe(checkpoint: dict[str, Any], result: dict[str, Any]) -> dict[str, A
             [
                 "genreclf train",
                 *(["--config-dir FOLDER"] if _needs_folder(result["choices"]) else []),
-                *map(runs.hide_location, result["overrides"]),
+                *(_shorten_paths(runs.hide_location(text)) for text in result["overrides"]),
             ]
         ),
     }
+
+
+def _shorten_paths(override: str) -> str:
+    """Replace absolute paths of features, which name folders of this machine, by file names."""
+    if not override.lstrip("+").startswith("features"):
+        return override
+    return re.sub(r"(?<=[=:\s\[,'\"])(?:~|[A-Za-z]:)?/[^\s,'\"\]}]*/", "", override)
 
 
 def _list_encoders(features: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from genreclf.commands.instantiation import instantiate
 from genreclf.commands.single_frames import drop_augmentation, refuse_dropped
 from genreclf.commands.stores import find_store
-from genreclf.data.build_store import write_store
+from genreclf.data.build_store import StorePlan, write_store
 from genreclf.data.store import Store
 from genreclf.evaluation.runs import RESULT
 from genreclf.trust import list_targets
@@ -51,6 +51,7 @@ class RunParts:
 
     def __init__(self, config: DictConfig) -> None:
         self._config, self._tried, self.dropped = config, False, list[str]()
+        self._shape: tuple[int, int] | None = None  # of the rows of a finished store
 
     def adapt(self, shape: tuple[int, int]) -> None:
         """Leave out augmentation that features of this shape (bins, frames) have no use for.
@@ -64,6 +65,15 @@ class RunParts:
             self.dropped += dropped
             self.__dict__.pop("checked", None)
 
+    def adapt_to_store(self, store: Store) -> None:
+        """Leave out augmentation as `adapt` does; the features need not be computed any more.
+
+        Raises:
+            InputError: as `adapt`.
+        """
+        self._shape = store.shape
+        self.adapt(store.shape)
+
     @cached_property
     def checked(self) -> "Parts":
         """The parts, whose settings have been checked.
@@ -75,7 +85,7 @@ class RunParts:
         from genreclf.training.check import check_settings
 
         parts = make_parts(self._config)
-        check_settings(parts)
+        check_settings(parts, self._shape)
         return parts
 
     def try_out(self, genres: Sequence[str], store: Store | None = None) -> None:
@@ -110,20 +120,21 @@ def open_store(config: DictConfig, parts: RunParts) -> Store:
         InputError: a setting is wrong, or the store cannot be made.
     """
     store = find_store(config)
+    if isinstance(store, StorePlan) and store.is_recorded:  # the encoder need not be here
+        store = write_store(store, config.workers)
     if isinstance(store, Store):
-        parts.adapt(store.shape)
+        parts.adapt_to_store(store)
     else:
-        from genreclf.data.preview import check_split  # imports scikit-learn
+        from genreclf.commands.split_checks import check_config_split  # imports scikit-learn
         from genreclf.training.check import check_genres
 
         if callable(store.features):
             parts.adapt(store.features.shape)
         genres, features = sorted({track.genre for track in store.tracks}), parts.checked.features
         check_genres(genres, "data")
-        if str(config.split["_target_"]).startswith("genreclf."):  # yours may read features
-            check_split(parts.checked.split, store.tracks)
+        check_config_split(config, store)
         if callable(features):  # others come with the dataset, and need no decoding
             parts.try_out(genres)
         store = write_store(store, config.workers)
-        parts.adapt(store.shape)
+        parts.adapt_to_store(store)
     return store

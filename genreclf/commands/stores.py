@@ -1,5 +1,6 @@
 """Finds the store that a config asks for: the one it names, or the one of its dataset."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from genreclf.data.build_store import (
 )
 from genreclf.data.digests import DigestCache
 from genreclf.data.preview import split_store
+from genreclf.data.recorded_features import read_recorded
 from genreclf.data.store import Source, Store, digest_split
 from genreclf.errors import InputError
 from genreclf.files import digest_values
@@ -37,6 +39,8 @@ CHOOSE_FEATURES = (
     "init",
     "phase",
 )  # prefixes of overrides
+PRECOMPUTED = "genreclf.audio.Precomputed"
+log = logging.getLogger(__name__)
 SPLITS_VERSION = 3  # raise when a split of this package gives other rows: its digest is cached
 
 
@@ -67,6 +71,7 @@ def plan_config_store(config: DictConfig) -> Store | StorePlan:
         return accept_store(store, instantiate(config.features))
     dataset = instantiate(config.data)
     _adopt_duration(config, dataset)
+    _adopt_recorded(config, dataset)
     return plan_store(
         dataset,
         instantiate(config.features),
@@ -110,6 +115,34 @@ def _adopt_features(config: DictConfig, source: Source) -> None:
         features = build_features(source.features, config.get("trust") or ())
     except InputError as error:
         raise InputError(f"store={config.store}: {error}") from None
+    _set_features(config, features)
+
+
+def _adopt_recorded(config: DictConfig, dataset: Dataset) -> None:
+    """Set `features=precomputed` to the features that the dataset records, unless it was typed.
+
+    What is trained on them then takes audio. If they cannot be built, they stay precomputed.
+    """
+    chosen = OmegaConf.select(config, "features._target_") != PRECOMPUTED
+    typed = HydraConfig.initialized() and "features=precomputed" in HydraConfig.get().overrides.task
+    recorded = None if chosen or typed else read_recorded(dataset)
+    if recorded is None:
+        return
+    try:
+        features = build_features(recorded["features"], config.get("trust") or ())
+        if identify_features(features) != recorded["identity"]:
+            raise InputError("another version of genreclf computed them")
+    except InputError as error:
+        log.warning(
+            "data.path=%s: its features are used as they are, so what is trained on them cannot "
+            "predict from audio (%s)",
+            *(config.data.get("path"), error),
+        )
+        return
+    _set_features(config, features)
+
+
+def _set_features(config: DictConfig, features: Any) -> None:
     OmegaConf.set_struct(config, False)
     config.features = locate_features(describe_features(features))
     OmegaConf.set_struct(config, True)

@@ -45,6 +45,9 @@ def run(config: DictConfig) -> None:
 
         print(estimate_study(config, settings, study))
         return
+    from genreclf.commands.study_checks import check_phases  # --status needs no h5py
+
+    check_phases(config, settings, study)
     folder = _choose_folder(config)
     set_output_folder(folder)
     with hold_lock(folder / status.LOCK, "the same study"):
@@ -57,9 +60,9 @@ def run(config: DictConfig) -> None:
 def _choose_folder(config: DictConfig) -> Path:
     """Choose the study's folder, named after its settings and the content of its data."""
     from genreclf.commands.identity import digest_run, join_hydra  # --status needs no h5py
-    from genreclf.commands.stores import find_store
+    from genreclf.commands.stores import plan_config_store
 
-    store, choices = find_store(config), HydraConfig.get().runtime.choices
+    store, choices = plan_config_store(config), HydraConfig.get().runtime.choices
     settings = OmegaConf.to_container(config.study, resolve=True)
     data = digest_values([store.source.audio, store.source.table])
     digest = digest_run(join_hydra(config), data, {"study": digest_values(settings)})

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from genreclf.commands.compose import list_groups
 from genreclf.commands.config_keys import explain_refusal, list_keys, suggest_key
 from genreclf.commands.instantiation import accepts_argument, locate_target
+from genreclf.commands.option_keys import suggest_option
 from genreclf.commands.own_parts import make_importable
 from genreclf.errors import InputError, format_error
 from genreclf.files import format_path
@@ -74,6 +75,8 @@ def explain_key(message: str, name: str, config_name: str, arguments: Sequence[s
         return ""
     if reason := explain_refusal(mistyped[1]):
         return f" {reason}"
+    if option := suggest_option(mistyped[1], arguments):
+        return f" {option}"
     config = _compose_chosen(config_name, arguments)
     if near := suggest_key(mistyped[1], list_keys(OmegaConf.to_container(config))):
         return f" D{near[1:]}"

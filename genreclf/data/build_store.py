@@ -10,10 +10,16 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genreclf.audio.cores import check_workers, count_available_cores
-from genreclf.audio.own_features import check_features, get_silence, get_stored
+from genreclf.audio.own_features import (
+    check_available,
+    check_features,
+    get_silence,
+    get_stored,
+)
 from genreclf.audio.workers import Row
 from genreclf.data.datasets.track import Track, check_genres, list_tracks
 from genreclf.data.digests import DigestCache
+from genreclf.data.recorded_features import check_recorded
 from genreclf.data.rows import ProvidedRows, extract_rows
 from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_log import log_store
@@ -23,6 +29,7 @@ from genreclf.files import check_writable, format_path, name_beside
 from genreclf.locks import hold_lock
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
+RECORDED = "leave out features=... to take those of the archive, or embed the tracks again"
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +44,7 @@ class StorePlan:
         contents: digest of the audio of each track; None if the dataset provides the features.
         source: what the store is made from.
         path: where it is, or will be.
+        is_recorded: whether the dataset records that its rows are these features.
     """
 
     dataset: Dataset
@@ -45,6 +53,7 @@ class StorePlan:
     contents: Sequence[str] | None
     source: Source
     path: Path
+    is_recorded: bool = False
 
 
 def plan_store(
@@ -59,13 +68,19 @@ def plan_store(
         outputs: the folder below which the store is placed, unless `path` is given.
         path: path of the store; None for a name that depends on what it is made from.
 
+    Features that cannot be computed here, such as for lack of an encoder's weights, are refused
+    unless the store is finished.
+
     Raises:
         InputError: features and dataset do not fit together, the store cannot be written, the
-            dataset cannot be read, its tracks cannot be used, for the reasons of `list_tracks`, or
-            features of your own are not what they declare.
+            dataset cannot be read, its tracks cannot be used, for the reasons of `list_tracks`,
+            the features cannot be computed, or those of your own are not what they declare.
     """
     brought = isinstance(dataset, FeatureDataset)
-    check_features(features)
+    is_recorded = brought and check_recorded(dataset, features, RECORDED)
+    fault = None if is_recorded else find_fault(features)
+    if not fault:
+        check_features(features)
     if not callable(features) and not brought:
         raise InputError(
             f"data={dataset.name} with features={features.name}: features=precomputed goes with "
@@ -74,6 +89,8 @@ def plan_store(
     if brought and (check := getattr(dataset, "check_features", None)):
         check(features)
     stored, folder = get_stored(features), Path(str(outputs)) / "stores"
+    if fault and (path or not any(folder.glob(f"{dataset.name}-{stored.name}-*.h5"))):
+        raise fault
     if path:
         check_writable(Path(path), "store")
     elif not any(folder.glob("*.h5")):  # a share that cannot be written may have the store
@@ -87,7 +104,25 @@ def plan_store(
         dataset.name, stored, tracks, dataset.identity() if brought else contents
     )
     name = f"{dataset.name}-{stored.name}-{source.digest[:8]}.h5"
-    return StorePlan(dataset, stored, tracks, contents, source, Path(path or folder / name))
+    place = Path(path or folder / name)
+    if fault and not place.exists():
+        raise fault
+    _note_fault(fault)
+    return StorePlan(dataset, stored, tracks, contents, source, place, is_recorded)
+
+
+def find_fault(features: Any) -> InputError | None:
+    """Find out why features cannot be computed here; None if they can."""
+    try:
+        check_available(features)
+    except InputError as error:
+        return error
+    return None
+
+
+def _note_fault(fault: InputError | None) -> None:
+    if fault:
+        log.info("%s; the finished store is enough, except to predict from other audio", fault)
 
 
 def build_store(
@@ -126,6 +161,7 @@ def accept_store(store: Store, features: Features) -> Store:
         InputError: it has other features.
     """
     store.check_features(features)
+    _note_fault(find_fault(features))
     count, dataset = len(store), store.source.dataset
     log.info("%s is used as it is: %d tracks of data=%s", format_path(store.path), count, dataset)
     return store
@@ -194,7 +230,7 @@ def _write_provided_rows(plan: StorePlan, dataset: FeatureDataset) -> None:
     """Write the rows that the dataset provides, reading each once."""
     rows, features = ProvidedRows(dataset, len(plan.tracks)), plan.features
     shape = rows.first.shape
-    if callable(features) and shape != features.shape:
+    if callable(features) and not plan.is_recorded and shape != features.shape:
         given, wanted = (" x ".join(map(str, each)) for each in (shape, features.shape))
         raise InputError(f"rows of {given} cannot be features={features.name}, which are {wanted}")
     scale, offset = dataset.scaling()

@@ -43,8 +43,10 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
     least, count = min(counts.items(), key=lambda pair: (pair[1], pair[0]))
     if count < folds:
         raise InputError(
-            f"split=kfold: {store.classes[least]} has {count} tracks, fewer than {folds} folds; "
-            "add tracks, leave the genre out, or choose fewer folds: split.folds=..."
+            f"split=kfold: {store.classes[least]} has {count} track{'s' * (count > 1)}, fewer than "
+            f"{folds} folds; add tracks, or leave the genre out"
+            + f", or choose fewer folds: split.folds={count}"
+            * (count > 1)
         )
     rows, artists = np.arange(len(store)), group_by_artist(store)
     if artists is None:
@@ -133,8 +135,8 @@ def _find_artist_folds(
     check_artists(store, artists, np.arange(len(store)), 3, "kfold")
     if (count := len(set(artists))) < folds:
         raise InputError(
-            f"split=kfold: {count} artists cannot be divided into {folds} folds; choose fewer: "
-            f"split.folds={count}"
+            f"split=kfold: {count} artists cannot be divided into {folds} folds; "
+            + (f"choose fewer: split.folds={count}" if count > 1 else "use split=stratified")
         )
     fallback = None
     for attempt in range(20):

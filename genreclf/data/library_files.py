@@ -19,15 +19,14 @@ import numpy as np
 
 from genreclf.data.library import TEXTS, Library, convert_store, escape_bytes, restore_id
 from genreclf.data.library_formats import (
-    VERSION,
     Content,
-    describe_damage,
     import_parquet,
     read_npz,
     read_parquet,
     write_npz,
     write_parquet,
 )
+from genreclf.data.recorded_features import VERSION, describe_damage
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.files import check_writable, describe_path, explain_irregular, format_path

@@ -1,7 +1,6 @@
 """The two formats of files of embeddings, Parquet and npz: see `library_files`."""
 
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,12 +11,11 @@ import numpy as np
 from genreclf.data.datasets.arrays import DAMAGE, open_archive, read_array
 from genreclf.data.datasets.track import MISSING
 from genreclf.data.library import BLOCK, TEXTS, Library
+from genreclf.data.recorded_features import RECORD, describe_damage, parse_description
 from genreclf.errors import InputError
 from genreclf.files import format_path, write_atomically
 
-VERSION = 1
 IN_NPZ = {"track_id": "track_ids", "genre": "labels", "embedding": "features"}  # other names
-NAME = "genreclf"  # of the description
 
 
 class Content(NamedTuple):
@@ -48,7 +46,7 @@ def write_parquet(
     embedding = pyarrow.list_(pyarrow.float32(), library.size)
     fields = [(name, pyarrow.string()) for name in TEXTS]
     fields += [("duration", pyarrow.float32()), ("embedding", embedding)]
-    schema = pyarrow.schema(fields, metadata={NAME: described})
+    schema = pyarrow.schema(fields, metadata={RECORD: described})
     names = [*TEXTS, "duration"]
     with (
         write_atomically(path, "wb") as file,
@@ -84,7 +82,7 @@ def write_npz(
         texts[name] = np.where(np.isin(texts[name], sorted(MISSING)), "", texts[name])
     if not any(columns["genre"]):
         del texts["genre"]
-    arrays = {**texts, "duration": library.durations, NAME: np.array(described)}
+    arrays = {**texts, "duration": library.durations, RECORD: np.array(described)}
     shape = {"descr": "<f4", "fortran_order": False, "shape": (len(library), library.size)}
     with (
         write_atomically(path, "wb") as file,
@@ -111,7 +109,7 @@ def read_parquet(path: Path) -> Content:
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
-            described = (schema.metadata or {}).get(NAME.encode())
+            described = (schema.metadata or {}).get(RECORD.encode())
             found = parse_description(path, described)
             embedding = schema.field("embedding").type
             size = embedding.list_size
@@ -144,7 +142,7 @@ def read_npz(path: Path) -> Content:
         InputError: it is damaged, or was not written by this version.
     """
     with path.open("rb") as content, open_archive(path, content) as archive:
-        described = read_array(archive, path, NAME).tolist() if NAME in archive else None
+        described = read_array(archive, path, RECORD).tolist() if RECORD in archive else None
         found = parse_description(path, described)
         stored = {name: IN_NPZ.get(name, name) for name in TEXTS}
         columns = {
@@ -200,34 +198,6 @@ def _read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
     if in_columns or dtype.kind != "f":
         raise ValueError("the embeddings are no rows of numbers")
     return shape, dtype
-
-
-def parse_description(path: Path, described: bytes | str | None) -> dict[str, Any]:
-    """Parse the JSON that identifies the features.
-
-    Raises:
-        InputError: there is none, or it is of another version or damaged.
-    """
-    if described is None:
-        raise InputError(f"{format_path(path)}: not written by genreclf embed")
-    try:
-        found = json.loads(described)
-        if found["version"] != VERSION:
-            raise InputError(
-                f"{format_path(path)}: written by another version of genreclf; write it again with "
-                "genreclf embed"
-            )
-        if not isinstance(found["features"], dict) or not isinstance(found["identity"], dict):
-            raise ValueError("features and identity are needed")
-    except (ValueError, KeyError, TypeError) as error:
-        raise describe_damage(path, error) from None
-    return found
-
-
-def describe_damage(path: Path, error: object) -> InputError:
-    """Make the error of a file that cannot be read."""
-    reason = " ".join(str(error).split())
-    return InputError(f"{format_path(path)}: not a readable file of embeddings ({reason})")
 
 
 def import_parquet(path: Path) -> tuple[Any, Any]:

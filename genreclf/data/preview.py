@@ -82,17 +82,48 @@ class StorePreview:
         return len(self.labels)
 
 
-def check_split(split: Callable[[Any], Split], tracks: Sequence[Track]) -> None:
+def list_certain_genres(tracks: Sequence[Track]) -> list[str]:
+    """List the genres of which some track will decode, sorted."""
+    counts = Counter(track.genre for track in tracks)
+    return sorted(genre for genre, count in counts.items() if count >= CERTAIN)
+
+
+def check_split(
+    split: Callable[[Any], Split],
+    tracks: Sequence[Track],
+    find_usable: Callable[[Sequence[Track]], Sequence[Track]] = lambda _: (),
+) -> None:
     """Try one of this package's splits on tracks that are not decoded yet.
 
-    A genre of one or two tracks is not a reason to refuse: if they do not decode, it is no genre.
+    A genre of one or two tracks is not a reason to refuse unless some of them decode: otherwise it
+    is no genre.
+
+    Args:
+        split: the split.
+        tracks: all tracks.
+        find_usable: finds those of a few tracks that decode; none unless it is given.
 
     Raises:
         InputError: the tracks cannot be split this way.
     """
     counts = Counter(track.genre for track in tracks)
-    certain = [track for track in tracks if counts[track.genre] >= CERTAIN]
     try:
         split(StorePreview(tracks))
     except InputError:
-        split(StorePreview(certain or tracks))
+        few = [track for track in tracks if counts[track.genre] < CERTAIN]
+        lost = {track.id for track in few} - {track.id for track in find_usable(few)}
+        split(StorePreview([track for track in tracks if track.id not in lost] or tracks))
+
+
+def check_parts(found: Split) -> Split:
+    """Check that a split has parts to train and to validate on, and return it.
+
+    Raises:
+        InputError: it lacks one.
+    """
+    if missing := [part for part in ("train", "val") if part not in found]:
+        raise InputError(
+            f"split: this one has no {' and no '.join(missing)} part to train with (split=all is "
+            "for genreclf evaluate); choose split=artist or split=stratified"
+        )
+    return found

@@ -19,7 +19,6 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from genreclf.audio.own_features import check_available
 from genreclf.errors import InputError
 from genreclf.evaluation.genre_map import GenreMap
 from genreclf.evaluation.inputs import (
@@ -196,7 +195,7 @@ class Model:
                 "the checkpoint was trained on precomputed features, which cannot be computed from "
                 "audio; use genreclf evaluate with data=npz"
             )
-        check_available(self.features)
+        self.trained.check_features()
 
     def _predict_each(
         self, audio: Iterable[AudioInput], overlap: float, threshold: float

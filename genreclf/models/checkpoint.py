@@ -4,7 +4,8 @@ No pickled code is run, and no code is imported that the user did not name (`gen
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from genreclf.audio.descriptions import build_features
+from genreclf.audio.descriptions import build_features, describe_features
+from genreclf.audio.own_features import check_available
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
+from genreclf.models.encoders.places import explain_missing, locate_encoders
 from genreclf.models.model_files import PRETRAINED, locate_checkpoint, read_model_files
 from genreclf.models.normalise import Normalise
 from genreclf.models.novelty import Novelty
@@ -44,6 +47,7 @@ class TrainedModel:
             its own (sigmoid); otherwise the probabilities add up to 1 (softmax).
         no_genres: classes that are not genres, such as moods.
         vocabulary: what the classes are called together; empty for those of a user's model.
+        folder: the folder of its files; None if it is not from files.
     """
 
     net: nn.Module
@@ -59,11 +63,30 @@ class TrainedModel:
     multi_label: bool = False
     no_genres: Sequence[str] = ()
     vocabulary: str = ""
+    folder: Path | None = None
 
     @property
     def takes_audio(self) -> bool:
         """Whether its features can be computed from audio (all but `Precomputed`)."""
         return callable(self.features)
+
+    def check_features(self) -> None:
+        """Check that its features can be computed from audio, here.
+
+        Raises:
+            InputError: they cannot; the message says where encoders were looked for.
+        """
+        with self.explain_missing_encoders():
+            check_available(self.features)
+
+    @contextmanager
+    def explain_missing_encoders(self) -> Iterator[None]:
+        """Add to an InputError, if an encoder of its features is missing, where to put that."""
+        try:
+            yield
+        except InputError as error:
+            missing = self.folder and explain_missing(describe_features(self.features), self.folder)
+            raise InputError(f"{error}; {missing}" if missing else str(error)) from None
 
 
 def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel:
@@ -86,7 +109,9 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
         require_trust([described["model"], described.get("features")], trust)  # all in one message
         net = build_model(described["model"], len(described["classes"]), trust)
         _load_weights(net, weights, described["model"])
-        features = build_features(described["features"], trust)
+        place = locate_checkpoint(path)
+        folder = place if place.is_dir() else place.parent
+        features = build_features(locate_encoders(described["features"], folder), trust)
         for name in list_changed_code(described):
             log.warning(
                 "checkpoint=%s: the code of %s has changed since this model was trained, so it may "
@@ -103,7 +128,8 @@ def load_checkpoint(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel
             _build_normalise(weights),
             described["model"],
             Novelty.read(described["novelty"]) if described.get("novelty") else None,
-            vocabulary="FMA's 8 genres" if locate_checkpoint(path).resolve() == PRETRAINED else "",
+            vocabulary="FMA's 8 genres" if place.resolve() == PRETRAINED else "",
+            folder=folder,
         )
     except InputError as error:
         raise InputError(f"checkpoint={path}: {error}") from None

@@ -4,8 +4,9 @@ They are read as tensors and plain values, without running pickled code or impor
 """
 
 import json
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from hashlib import sha1, sha256
 from pathlib import Path
@@ -28,6 +29,7 @@ from genreclf.files import (
 )
 
 FORMAT = 1
+RESULT = "result.json"  # of a finished run
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"  # exported model
 NOVELTY = "novelty.safetensors"  # of an exported model, if its novelty score was fitted
 NOVELTY_DIGEST = "novelty_sha256"  # in the description; null if there is no such file
@@ -136,6 +138,11 @@ def read_exported(folder: Path) -> dict[str, Any]:
         raise
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
+        if (folder / RESULT).exists() and not (folder / DESCRIPTION).exists():
+            raise InputError(
+                f"checkpoint={folder}: this run left no {BEST}, which a model=svm does not: train "
+                "model=linear or model=mlp instead"
+            ) from None
         raise InputError(
             f"checkpoint={folder}: no {missing} in this folder; a run folder with {BEST}, or a "
             "folder that genreclf export wrote is needed"
@@ -164,7 +171,9 @@ def _read_described(file: Path, digest: str | None) -> bytes:
     return content
 
 
-def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
+def write_exported(
+    folder: Path, checkpoint: dict[str, Any], card: str, encoders: Mapping[str, Path] | None = None
+) -> None:
     """Write a folder that `read_exported` reads: a checkpoint without its optimizer, and its card.
 
     No file is replaced before all are written. The description comes last, with a digest of the
@@ -175,7 +184,13 @@ def write_exported(folder: Path, checkpoint: dict[str, Any], card: str) -> None:
         folder: the folder; made if it is missing.
         checkpoint: what `read_checkpoint` returned.
         card: the model card, as Markdown.
+        encoders: files of the encoders of its features, by their names in the folder.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in (encoders or {}).items():
+        if not (folder / name).exists() or not (folder / name).samefile(source):
+            with write_atomically(folder / name, "wb") as copied, source.open("rb") as original:
+                shutil.copyfileobj(original, copied)
     described, weights = dict(checkpoint["genreclf"]), checkpoint["state_dict"]
     kept = {key: weights[key] for key in weights if key.startswith(("net.", "normalise."))}
     for dtype, rows in described.pop("trained_on").items():

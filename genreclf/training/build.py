@@ -1,15 +1,16 @@
 """Builds what Lightning trains, the data module and the classifier, from the parts of a run."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from genreclf.audio.descriptions import describe_features
-from genreclf.audio.own_features import get_silence
+from genreclf.audio.own_features import get_silence, get_stored
 from genreclf.data import splits
 from genreclf.data.datamodule import StoreDataModule
-from genreclf.data.preview import split_store
+from genreclf.data.preview import check_parts, split_store
 from genreclf.data.reader import KEPT, StoreReader
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.data.store import Store
@@ -66,13 +67,11 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
     Raises:
         InputError: there is no training or validation part, or parts that are not rows.
     """
-    split = split_store(parts.split, store)
-    if missing := [part for part in ("train", "val") if part not in split]:
-        raise InputError(f"this split has no {' and no '.join(missing)} part to train with")
+    split = check_parts(split_store(parts.split, store))
     if parts.tracks_per_genre is not None:
         split = splits.limit_tracks(store, split, parts.tracks_per_genre)
     features, distillation = parts.features, parts.distillation
-    silence = get_silence(features) if callable(features) else store.scaling.silence
+    silence = _find_silence(features, store)
     return StoreDataModule(
         store,
         split,
@@ -87,6 +86,14 @@ def make_data(parts: Parts, store: Store) -> StoreDataModule:
         parts.make_sampler,
         _make_reader(store),
     )
+
+
+def _find_silence(features: Any, store: Store) -> tuple[float, ...]:
+    """Find the feature values of a silent frame; a store of audio has those of its features."""
+    if callable(features) and (get_stored(features) is not features or not any(store.contents)):
+        with suppress(InputError):  # the encoder is not here
+            return get_silence(features)
+    return store.scaling.silence
 
 
 def _make_reader(store: Store) -> StoreReader:
@@ -126,15 +133,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     """
     store, pretrained = data.store, load_pretrained(parts, data.shape[0])
     source: Any = pretrained or parts.features  # whose features may be those of a trained model
-    inherited = hasattr(source, "trained_on")
-    seen = source.trained_on or SeenTracks({}) if inherited else SeenTracks()
-    held_out = [part for part in data.split if part != "train"] if inherited else []
+    seen = _find_seen_tracks(source)
+    held_out = [] if seen is None else [part for part in data.split if part != "train"]
     description = {
         **describe_parts(parts),
         "bins": data.shape[0],
         "store": store.source.digest,
-        "trained_on": seen.add(store, data.split["train"]).list_digests(),
-        "seen_before": {part: seen.count(store, data.split[part]) for part in held_out},
+        "trained_on": (seen or SeenTracks()).add(store, data.split["train"]).list_digests(),
+        "seen_before": {part: seen and seen.count(store, data.split[part]) for part in held_out},
         "sources": digest_sources(parts.distillation, parts.init),
     }
     pl.seed_everything(parts.seed, verbose=False)  # for the initial weights
@@ -168,6 +174,14 @@ def make_classifier(parts: Parts, data: StoreDataModule) -> Classifier:
     )
     fit_loss(classifier.loss, store.labels[data.split["train"]], len(store.classes))
     return classifier
+
+
+def _find_seen_tracks(source: Any) -> SeenTracks | None:
+    """Return which tracks a trained model has seen; None if `source` is no such model."""
+    try:
+        return (source.trained_on or SeenTracks({})) if hasattr(source, "trained_on") else None
+    except InputError:  # the model is not here
+        return SeenTracks({})
 
 
 def describe_parts(parts: Parts) -> dict[str, Any]:

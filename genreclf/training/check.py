@@ -29,8 +29,12 @@ STANDARD = {"accuracy", "f1_macro"}  # metrics that every result has
 GENRES = 10  # of the metrics that are tried: more than the number in top_k
 
 
-def check_settings(parts: Parts) -> None:
+def check_settings(parts: Parts, shape: tuple[int, int] | None = None) -> None:
     """Build every part once, so that a wrong setting is found before hours of decoding.
+
+    Args:
+        parts: the parts of a run.
+        shape: (bins, frames) of the rows of its store, if that exists.
 
     Raises:
         InputError: a setting is out of range, or two parts do not fit together.
@@ -74,7 +78,8 @@ def check_settings(parts: Parts) -> None:
         check_augmentation(oversampling.augmentation, parts.features, key)
     list(ProcessSampler(parts.make_sampler, np.arange(12) % 2, parts.seed))
     if callable(parts.features):
-        check_size(get_min_size(model), parts.features, parts.features.shape)
+        known = shape if get_stored(parts.features) is parts.features else None
+        check_size(get_min_size(model), parts.features, known or parts.features.shape)
     rounds = parts.precision.endswith("-true") and parts.precision != "32-true"
     if get_stored(parts.features) is not parts.features and rounds:
         raise InputError(

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genreclf.audio.descriptions import describe_features
+from genreclf.audio.descriptions import describe_features, identify_features
 from genreclf.errors import InputError
 from genreclf.models.checkpoint import TrainedModel, find_last_layer, load_checkpoint
 from genreclf.models.encoders import musicnn_weights
 from genreclf.models.encoders.musicnn_features import MusicnnMel
+from genreclf.models.model_files import BUNDLED
 from genreclf.protocols import Features
 from genreclf.training.normalisation import require_pretrained
 from genreclf.training.sources import MUSICNN
@@ -59,19 +60,16 @@ def load_pretrained(
         pretrained = _load_musicnn(getattr(features, "duration", 30.0))
     else:
         pretrained = load_checkpoint(checkpoint, trust)
-    for name, own, theirs in (
-        ("features", describe_features(features), describe_features(pretrained.features)),
-        (
-            "model",
-            _list_defaults(make_model(classes=2)) | settings,
-            _list_defaults(pretrained.net) | pretrained.model,
-        ),
-    ):
-        if own != theirs:
-            differing = (f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
-            raise InputError(
-                f"init.checkpoint={checkpoint} has other {name}: {', '.join(differing)}"
-            )
+    _check_same(
+        checkpoint,
+        "features",
+        describe_features(features),
+        describe_features(pretrained.features),
+        identify_features(features) == identify_features(pretrained.features),
+    )
+    own = _list_defaults(make_model(classes=2)) | settings
+    theirs = _list_defaults(pretrained.net) | pretrained.model
+    _check_same(checkpoint, "model", own, theirs, own == theirs)
     if bins not in (None, pretrained.bins):
         raise InputError(
             f"init.checkpoint={checkpoint} was trained on features of {pretrained.bins} bins; "
@@ -79,6 +77,26 @@ def load_pretrained(
         )
     find_frozen(pretrained.net, frozen)
     return pretrained
+
+
+def _check_same(
+    checkpoint: str, name: str, own: dict[str, Any], theirs: dict[str, Any], same: bool
+) -> None:
+    """Refuse features or a model other than those of the pretrained weights.
+
+    Raises:
+        InputError: names the settings, and what to type instead.
+    """
+    if same:
+        return
+    differing = ", ".join(f"{key}={theirs[key]}" for key in theirs if own.get(key) != theirs[key])
+    option = {MUSICNN: MUSICNN, **dict.fromkeys(BUNDLED, "pretrained")}.get(checkpoint)
+    hint = (
+        f"type init={option} without {name}=... and without init.checkpoint"
+        if option
+        else f"choose the {name} that it was trained with, which config.yaml in its folder lists"
+    )
+    raise InputError(f"init.checkpoint={checkpoint} has other {name}: {differing}; {hint}")
 
 
 def _load_musicnn(duration: float) -> TrainedModel:

@@ -69,9 +69,9 @@ def try_parts(parts: Parts, classes: Sequence[str], clips: Tensor) -> None:
         pretrained = load_pretrained(parts, clips.shape[1])
         try:
             normalise = pretrained.normalise if pretrained else parts.normalise(iter([clips]))
-            _try_training(parts, list(classes), clips, normalise)
-            if pretrained:
+            if pretrained:  # first, because it is quick
                 find_new_layer(pretrained, list(classes), clips, parts.frozen)
+            _try_training(parts, list(classes), clips, normalise)
         except InputError:
             raise
         except Exception as error:

@@ -151,7 +151,7 @@ def test_values_that_are_not_finite_are_no_silence() -> None:
             split(samples)
 
 
-@pytest.mark.parametrize("offset", [-0.002, 0.02, 0.3])
+@pytest.mark.parametrize("offset", [-0.015, 0.02, 0.3])
 def test_a_constant_offset_is_subtracted(tmp_path: Path, offset: float) -> None:
     song = SONG - SONG.mean()
     path = tmp_path / "song.wav"
@@ -167,12 +167,12 @@ def test_a_constant_offset_is_subtracted(tmp_path: Path, offset: float) -> None:
 
 
 def test_ordinary_waveforms_stay_as_they_are() -> None:
-    """Bit by bit: an offset below 0.001, infrasound, quiet or asymmetric sounds are no offset."""
+    """Bit by bit: an offset below 0.01, infrasound, quiet or asymmetric sounds are no offset."""
     time = np.arange(len(SONG)) / RATE
     infrasound = (0.02 * np.sin(2 * np.pi * 0.04 * time)).astype(np.float32)
-    for samples in (SONG, SONG + 9e-4, SONG + infrasound, 1e-3 * SONG, SONG**2, np.sign(SONG)):
+    for samples in (SONG, SONG + 9e-3, SONG + infrasound, 1e-3 * SONG, SONG**2, np.sign(SONG)):
         samples = samples.astype(np.float32)
-        if abs(samples.mean()) > 0.001 and samples.min() >= 0:
+        if abs(samples.mean()) > 0.01 and samples.min() >= 0:
             continue
         blocks = silence.measure_blocks(samples, RATE)
         assert silence.remove_offset(samples, blocks) is samples

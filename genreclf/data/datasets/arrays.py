@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from genreclf.data.datasets.track import MISSING
+from genreclf.data.recorded_features import RECORD
 from genreclf.errors import InputError
 from genreclf.files import refuse_special
 
@@ -101,6 +102,11 @@ def read_columns(file: Path) -> dict[str, Any]:
 def _read_columns(file: Path, *_: int) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     with open_archive(file) as archive:
+        if "labels" not in archive and RECORD in archive:
+            raise InputError(
+                f"{file}: the tracks have no genres; to train on them, write it from data that has "
+                "some, such as genreclf embed data=folder"
+            )
         columns["labels"] = read_array(archive, file, "labels")
         for name in ("track_ids", "split", "artist", "album"):
             if name == "track_ids" or name in archive:

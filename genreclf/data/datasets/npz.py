@@ -4,7 +4,8 @@ An archive has the arrays `features`, `labels` and `track_ids`. `features` has t
 bins, frames), or (tracks, bins) for a single frame, such as embeddings, and any numeric dtype.
 `labels` are names, or integers that number the classes; one for each track. Optional arrays:
 `split`, `artist`, `album`, and the scalars `scale` (not 0) and `offset`: a value means
-`scale * stored + offset`; and `sample_rate`, in Hz, of the audio that the rows were computed from.
+`scale * stored + offset`; `sample_rate`, in Hz, of the audio that the rows were computed from; and
+`genreclf`, in which `genreclf embed` records the features.
 """
 
 import glob
@@ -25,6 +26,7 @@ from genreclf.data.datasets.arrays import (
 )
 from genreclf.data.datasets.labels import check_classes, name_genres
 from genreclf.data.datasets.track import Track, check_unique, rename_tracks
+from genreclf.data.recorded_features import RECORD, parse_description
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
 from genreclf.files import explain_irregular, format_path, locate_path
@@ -155,6 +157,25 @@ class Npz:
                 "the archive is wrong"
             )
 
+    def read_recorded(self) -> dict[str, Any] | None:
+        """Read which features `genreclf embed` recorded; None if it did not write the archives.
+
+        Returns:
+            `features` (from `describe_features`) and `identity` (from `identify_features`).
+
+        Raises:
+            InputError: the archives have different features, or some record none.
+        """
+        files = self.files()
+        found = [_read_recorded(file) for file in files]
+        for file, each in zip(files, found, strict=True):
+            if (each and each["identity"]) != (found[0] and found[0]["identity"]):
+                raise InputError(
+                    f"data.path={self.path}: {files[0].name} and {file.name} hold different "
+                    "features; train on archives of the same ones"
+                )
+        return found[0]
+
     def rows(self) -> Iterator[np.ndarray]:
         """Yield the features (bins, frames) of each track, in the order of `tracks()`.
 
@@ -212,6 +233,13 @@ class Npz:
             )
             for row in range(count)
         ]
+
+
+def _read_recorded(file: Path) -> dict[str, Any] | None:
+    with open_archive(file) as archive:
+        if RECORD not in archive:
+            return None
+        return parse_description(file, read_array(archive, file, RECORD).tolist())
 
 
 def _is_finite(value: Any) -> bool:

@@ -15,6 +15,7 @@ from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
 from genreclf.files import make_absolute
 from genreclf.models.encoders.digests import check_digest, digest_tensors
+from genreclf.models.encoders.places import name_encoders
 from genreclf.models.encoders.windowed import cut_windows
 from genreclf.models.model_files import BUNDLED
 from genreclf.trust import list_untrusted
@@ -118,7 +119,9 @@ def digest_model(checkpoint: str) -> str:
     try:
         found = read_model_files(checkpoint)
         described = found["genreclf"]
-        settings = [described["model"], described["features"], len(described["classes"])]
+        # Wherever encoders below it are: their digests count.
+        features = name_encoders(described["features"])
+        settings = [described["model"], features, len(described["classes"])]
         # Whoever wrote a file with these features chose this checkpoint, so it is not trusted.
         if own := list_untrusted(settings):
             raise InputError(
