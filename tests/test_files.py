@@ -8,6 +8,7 @@ import pytest
 
 from genreclf import files
 from genreclf.errors import InputError
+from genreclf.paths import name_beside
 
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
@@ -109,13 +110,13 @@ def test_the_longest_names_can_be_written_and_locked(tmp_path: Path, name: str) 
     files.write_text(path, "text")
     assert path.read_text() == "text"
     for ending in (".lock", ".partial", ".partial.damaged"):
-        beside = files.name_beside(path, ending, ".")
+        beside = name_beside(path, ending, ".")
         beside.write_text("")
         assert beside.name.endswith(ending)
-        assert files.name_beside(path, ending, ".") == beside
-        assert files.name_beside(path.with_name(f"{name[:-5]}-.csv"), ending, ".") != beside
+        assert name_beside(path, ending, ".") == beside
+        assert name_beside(path.with_name(f"{name[:-5]}-.csv"), ending, ".") != beside
         beside.name.encode("utf-8")  # no character is cut
-    assert files.name_beside(tmp_path / "a.csv", ".lock", ".") == tmp_path / ".a.csv.lock"
+    assert name_beside(tmp_path / "a.csv", ".lock", ".") == tmp_path / ".a.csv.lock"
 
 
 def test_csv_quotes_every_line_break(tmp_path: Path) -> None:

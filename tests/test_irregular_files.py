@@ -116,7 +116,7 @@ def test_nothing_is_read_without_that_check() -> None:
         names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         opened = {"h5py.File", "zipfile.ZipFile"} & {*map(ast.unparse, calls)}
         if opened or attributes & {"read_text", "read_bytes"}:
-            assert checks & (names | attributes), f"{name}: check with files.refuse_special"
+            assert checks & (names | attributes), f"{name}: check with paths.refuse_special"
 
 
 def test_the_log_of_a_run_is_never_a_pipe() -> None:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from genreclf.files import explain_irregular
+from genreclf.paths import explain_irregular
 
 MIN_RATE, MAX_RATE = 4_000, 800_000  # Hz; what a header says beyond this is no audio
 MAX_CHANNELS = 64  # a clip of 30 s at 48 kHz then takes 370 MB

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genreclf.files import explain_irregular, format_path
+from genreclf.paths import explain_irregular, format_path
 
 EXTENSIONS = (
     *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff"),

@@ -20,7 +20,7 @@ from genreclf.audio.av_files import FORMATS
 from genreclf.audio.headers import read_chunks
 from genreclf.audio.pool import map_in_order
 from genreclf.audio.sound_files import DecodeError
-from genreclf.files import format_path
+from genreclf.paths import format_path
 
 # mutagen's names for each tag, and those of formats for which it has no common names: ID3 frames
 # (WAV, AIFF) and Windows Media.

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from genreclf.errors import InputError
-from genreclf.files import expand_home, refuse_special
+from genreclf.paths import expand_home, refuse_special
 
 # Flags of genreclf study: --status sets status=true. Two of them create no output folder.
 FLAGS = {"status": ["hydra.run.dir=."], "estimate": ["hydra.run.dir=."], "retry": []}

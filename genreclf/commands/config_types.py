@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from genreclf.commands.compose import compose_default
 from genreclf.commands.config_keys import compose_known, list_keys
 from genreclf.errors import InputError
-from genreclf.files import describe_path, expand_home, format_path
+from genreclf.paths import describe_path, expand_home, format_path
 
 SWITCH, INTEGER, NUMBER, TEXT = "true or false", "an integer", "a number", "text"
 SETTINGS = "a group of settings"

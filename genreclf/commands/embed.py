@@ -14,7 +14,8 @@ from genreclf.data.datasets.track import Track
 from genreclf.data.library import convert_store, explain_frames, read_titles
 from genreclf.data.library_files import check_file, write_library
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk, format_path
+from genreclf.files import check_free_disk
+from genreclf.paths import format_path
 
 log = logging.getLogger(__name__)
 

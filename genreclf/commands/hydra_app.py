@@ -47,7 +47,7 @@ from genreclf.commands.user_errors import (
     was_raised_by_launcher,
 )
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.paths import format_path
 from genreclf.training import launch
 from genreclf.trust import find_targets, list_own_targets
 

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from genreclf.commands.compose import is_own_option, list_groups
 from genreclf.commands.config_types import PATH, PATHS, find_kinds
 from genreclf.errors import InputError
-from genreclf.files import expand_home, find_path, format_path
+from genreclf.paths import expand_home, find_path, format_path
 
 
 def quote_paths(arguments: Sequence[str], config_name: str) -> list[str]:

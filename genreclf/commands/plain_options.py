@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from genreclf.errors import InputError
-from genreclf.files import format_path, locate_path
+from genreclf.paths import format_path, locate_path
 
 FEW = 8  # files, for which workers need not have imported librosa, which few features use
 OPTIONS = {  # by the keys of the config that stand for them in messages

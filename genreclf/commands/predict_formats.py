@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from genreclf.files import format_path, make_csv_writer
+from genreclf.files import make_csv_writer
+from genreclf.paths import format_path
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help or wrong usage
     from genreclf.evaluation.prediction import Prediction

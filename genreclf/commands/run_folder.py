@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from genreclf.files import refuse_special
+from genreclf.paths import refuse_special
 
 MANY = 100_000  # lines that may be logged before the folder is known
 FORMAT = "[%(asctime)s] %(message)s"

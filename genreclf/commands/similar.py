@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from genreclf.files import locate_path
+    from genreclf.paths import locate_path
 
     files = [*map(locate_typed, options.files)]
     start_processes(options.trust, len(files))

@@ -13,7 +13,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from genreclf.commands.predict_formats import WIDEST, pad, report_remark
-from genreclf.files import format_path, make_csv_writer
+from genreclf.files import make_csv_writer
+from genreclf.paths import format_path
 
 Write = Callable[[str, "list[ShownTrack] | str"], None]  # a file, and its neighbours or an error
 

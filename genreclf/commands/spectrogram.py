@@ -14,9 +14,9 @@ from genreclf.commands.instantiation import instantiate
 from genreclf.errors import InputError
 from genreclf.figures import style
 from genreclf.figures.spectrogram import ClipPrediction, draw_clip, read_clip
-from genreclf.files import name_beside
 from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.import_weights import load_any_checkpoint
+from genreclf.paths import name_beside
 
 log = logging.getLogger(__name__)
 

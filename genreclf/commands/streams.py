@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.paths import format_path
 
 
 class _Output(io.FileIO):

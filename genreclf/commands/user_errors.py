@@ -20,7 +20,7 @@ from genreclf.commands.instantiation import accepts_argument, locate_target
 from genreclf.commands.option_keys import suggest_option
 from genreclf.commands.own_parts import make_importable
 from genreclf.errors import InputError, format_error
-from genreclf.files import format_path
+from genreclf.paths import format_path
 
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, MemoryError)
 MISTYPED = r"Could not override '([^']+)'"  # in Hydra's error

@@ -22,7 +22,8 @@ from rich.progress import (
 )
 
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk, refuse_special, write_atomically
+from genreclf.files import check_free_disk, write_atomically
+from genreclf.paths import refuse_special
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
 CHUNK = 1 << 20  # bytes

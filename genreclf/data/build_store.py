@@ -25,8 +25,9 @@ from genreclf.data.store import Scaling, Source, Store, describe_source
 from genreclf.data.store_log import log_store
 from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
-from genreclf.files import check_writable, format_path, name_beside
+from genreclf.files import check_writable
 from genreclf.locks import hold_lock
+from genreclf.paths import format_path, name_beside
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
 RECORDED = "leave out features=... to take those of the archive, or embed the tracks again"

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from genreclf.data.archives import measure_file, unpack
 from genreclf.data.transfer import download_file, measure_part, request_size
 from genreclf.errors import InputError
-from genreclf.files import GENERATED, check_free_disk, read_json, refuse_special, write_json
+from genreclf.files import GENERATED, check_free_disk, read_json, write_json
 from genreclf.locks import hold_lock
+from genreclf.paths import refuse_special
 
 log = logging.getLogger(__name__)
 

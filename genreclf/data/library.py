@@ -14,7 +14,7 @@ from genreclf.audio.tags import read_all_tags
 from genreclf.data.datasets.track import Track, repair_text
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.paths import format_path
 
 TEXTS = ("track_id", "path", "title", "artist", "album", "genre")
 BLOCK = 8192  # embeddings that are in memory at a time

@@ -29,7 +29,8 @@ from genreclf.data.library_formats import (
 from genreclf.data.recorded_features import VERSION, describe_damage
 from genreclf.data.store import Store
 from genreclf.errors import InputError
-from genreclf.files import check_writable, describe_path, explain_irregular, format_path
+from genreclf.files import check_writable
+from genreclf.paths import describe_path, explain_irregular, format_path
 
 SUFFIXES = (".parquet", ".npz")
 

@@ -13,7 +13,8 @@ from genreclf.data.datasets.track import MISSING
 from genreclf.data.library import BLOCK, TEXTS, Library
 from genreclf.data.recorded_features import RECORD, describe_damage, parse_description
 from genreclf.errors import InputError
-from genreclf.files import format_path, write_atomically
+from genreclf.files import write_atomically
+from genreclf.paths import format_path
 
 IN_NPZ = {"track_id": "track_ids", "genre": "labels", "embedding": "features"}  # other names
 

@@ -11,7 +11,7 @@ from typing import Any
 from genreclf.audio.descriptions import build_features, describe_features, identify_features
 from genreclf.audio.own_features import get_stored
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.paths import format_path
 
 VERSION = 1
 RECORD = "genreclf"  # name of the description

@@ -32,7 +32,8 @@ from genreclf.audio.descriptions import describe_features, identify_features
 from genreclf.audio.own_features import get_stored
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
-from genreclf.files import digest_values, refuse_special
+from genreclf.files import digest_values
+from genreclf.paths import refuse_special
 from genreclf.protocols import Features
 
 SCHEMA = 3

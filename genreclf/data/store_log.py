@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from genreclf.audio.own_features import is_padded
 from genreclf.data.store import Store
-from genreclf.files import format_path
+from genreclf.paths import format_path
 from genreclf.protocols import Features
 
 log = logging.getLogger(__name__)

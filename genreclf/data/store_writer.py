@@ -26,7 +26,8 @@ from genreclf.data.unfinished_store import (
     name_partial,
 )
 from genreclf.errors import InputError
-from genreclf.files import check_free_disk, name_beside, refuse_special
+from genreclf.files import check_free_disk
+from genreclf.paths import name_beside, refuse_special
 
 log = logging.getLogger(__name__)
 UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file

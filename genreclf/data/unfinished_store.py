@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from genreclf.files import name_beside, refuse_special
+from genreclf.paths import name_beside, refuse_special
 
 ACCEPTED, REJECTED = 1, 2  # states of tracks; 0: not yet known
 LONGEST = 300  # bytes of a reason or note

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.files import describe_path, explain_irregular, locate_path
+from genreclf.paths import describe_path, explain_irregular, locate_path
 
 FMA = "fma"
 UNKNOWN = "unknown"  # what a prediction says instead of a genre

@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 
 from genreclf.errors import InputError
-from genreclf.files import locate_path, make_csv_writer, read_json, refuse_special, write_text
+from genreclf.files import make_csv_writer, read_json, write_text
+from genreclf.paths import locate_path, refuse_special
 
 RESULT = "result.json"
 FAILURE = "failure.json"

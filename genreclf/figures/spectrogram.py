@@ -19,7 +19,7 @@ from genreclf.audio.tags import read_tags
 from genreclf.audio.workers import extract_with_rate
 from genreclf.errors import InputError
 from genreclf.figures import style
-from genreclf.files import explain_irregular, format_path
+from genreclf.paths import explain_irregular, format_path
 
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FREQUENCIES = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, labelled on the axis

@@ -19,14 +19,8 @@ from safetensors.torch import load, save
 
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.files import (
-    BEST,
-    describe_path,
-    is_lfs_pointer,
-    read_bytes,
-    read_json,
-    write_atomically,
-)
+from genreclf.files import BEST, is_lfs_pointer, read_bytes, read_json, write_atomically
+from genreclf.paths import describe_path
 
 FORMAT = 1
 RESULT = "result.json"  # of a finished run

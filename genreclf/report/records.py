@@ -16,6 +16,7 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
 from genreclf.evaluation.provenance import shorten_commit
+from genreclf.paths import refuse_special
 from genreclf.report import groups
 
 
@@ -166,7 +167,7 @@ def read_records(file: Path) -> list[RunRecord]:
     if not file.exists():
         return []
     kinds: dict[str, Any] = {each.name: each.type for each in fields(RunRecord)}
-    files.refuse_special(file)
+    refuse_special(file)
     with file.open(encoding="utf-8", newline="") as text:
         try:
             return [_read_record(row, kinds) for row in csv.DictReader(text)]

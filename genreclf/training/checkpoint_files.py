@@ -10,7 +10,8 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from genreclf.errors import InputError, format_error
-from genreclf.files import BEST, LAST, refuse_special, write_atomically
+from genreclf.files import BEST, LAST, write_atomically
+from genreclf.paths import refuse_special
 
 TENSORS = (
     "state_dict",

@@ -23,7 +23,8 @@ from genreclf.data.splits import Split
 from genreclf.data.store import Store
 from genreclf.errors import InputError
 from genreclf.evaluation.runs import PREDICTIONS, Run, read_runs
-from genreclf.files import locate_path, read_bytes
+from genreclf.files import read_bytes
+from genreclf.paths import locate_path
 from genreclf.training.soft_labels import (
     average_predictions,
     average_probabilities,

@@ -17,7 +17,7 @@ from genreclf.audio.checks import DecodeError, check_file
 from genreclf.audio.search import EXTENSIONS, Skipped, find_audio_files
 from genreclf.data.datasets import FMA, Files, Folder, Npz, Table
 from genreclf.errors import InputError
-from genreclf.files import (
+from genreclf.paths import (
     describe_path,
     explain_irregular,
     explain_no_folder,

@@ -25,8 +25,8 @@ from genreclf.data.build_store import build_store
 from genreclf.errors import InputError
 from genreclf.evaluation import inputs
 from genreclf.evaluation.prediction import Prediction, TimelineEntry
-from genreclf.files import format_path
 from genreclf.models.checkpoint import load_checkpoint
+from genreclf.paths import format_path
 
 RATE = 22050
 

@@ -13,7 +13,7 @@ import pytest
 from genreclf.audio.processes import LONGEST_FOLDER, make_temporary_folder
 from genreclf.commands import streams
 from genreclf.errors import InputError
-from genreclf.files import format_path
+from genreclf.paths import format_path
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 PRINT = "from genreclf.__main__ import main; import sys; sys.argv = ['genreclf', '--version']; "

@@ -12,7 +12,7 @@ import numpy as np
 from genreclf.data.datasets.track import MISSING
 from genreclf.data.recorded_features import RECORD
 from genreclf.errors import InputError
-from genreclf.files import refuse_special
+from genreclf.paths import refuse_special
 
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 

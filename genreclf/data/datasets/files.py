@@ -8,7 +8,7 @@ from genreclf.audio import search
 from genreclf.data.datasets.folder import read_tracks
 from genreclf.data.datasets.track import Track
 from genreclf.errors import InputError
-from genreclf.files import explain_no_folder, format_path, locate_path
+from genreclf.paths import explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres, rename_tracks
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import locate_path, refuse_special
+from genreclf.paths import locate_path, refuse_special
 
 log = logging.getLogger(__name__)
 MARKS = {  # of the tracks of each subset, in the column (set, subset)

@@ -19,7 +19,8 @@ from genreclf.data.spelling import (
     suggest_genre,
 )
 from genreclf.errors import InputError
-from genreclf.files import GENERATED, explain_no_folder, format_path, locate_path
+from genreclf.files import GENERATED
+from genreclf.paths import explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from genreclf.data.datasets.track import Track, check_genre_list, choose_genres, rename_tracks
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import explain_no_folder, format_path, locate_path, read_text
+from genreclf.files import read_text
+from genreclf.paths import explain_no_folder, format_path, locate_path
 
 log = logging.getLogger(__name__)
 FOLDERS = ("genres", "genres_original")

@@ -29,7 +29,7 @@ from genreclf.data.datasets.track import Track, check_unique, rename_tracks
 from genreclf.data.recorded_features import RECORD, parse_description
 from genreclf.data.spelling import check_renaming
 from genreclf.errors import InputError
-from genreclf.files import explain_irregular, format_path, locate_path
+from genreclf.paths import explain_irregular, format_path, locate_path
 
 
 class Npz:

@@ -11,7 +11,8 @@ import soundfile
 from genreclf.data.datasets import synthesis
 from genreclf.data.datasets.folder import Folder
 from genreclf.errors import InputError
-from genreclf.files import GENERATED, name_beside
+from genreclf.files import GENERATED
+from genreclf.paths import name_beside
 
 
 class Synthetic(Folder):

@@ -22,7 +22,7 @@ from genreclf.data.datasets.track import (
 )
 from genreclf.data.spelling import check_renaming, check_spellings
 from genreclf.errors import InputError
-from genreclf.files import expand_home, explain_irregular, find_path, locate_path
+from genreclf.paths import expand_home, explain_irregular, find_path, locate_path
 
 
 class Table:

@@ -17,7 +17,7 @@ from typing import Any
 
 from genreclf.data.datasets.track import repair_text
 from genreclf.errors import InputError
-from genreclf.files import explain_irregular, format_path
+from genreclf.paths import explain_irregular, format_path
 
 log = logging.getLogger(__name__)
 REQUIRED, OPTIONAL = ("path", "genre"), ("artist", "album", "split")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.errors import InputError
-from genreclf.files import is_lfs_pointer, refuse_special
+from genreclf.files import is_lfs_pointer
+from genreclf.paths import refuse_special
 
 
 def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:

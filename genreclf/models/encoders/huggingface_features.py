@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.files import make_absolute
 from genreclf.models.encoders.digests import check_digest
 from genreclf.models.encoders.huggingface_files import (
     EXTRA,
@@ -17,6 +16,7 @@ from genreclf.models.encoders.huggingface_files import (
     read_sample_rate,
 )
 from genreclf.models.encoders.windowed import WindowedEmbedding, check_window
+from genreclf.paths import make_absolute
 
 if TYPE_CHECKING:
     from genreclf.models.encoders.huggingface import HuggingFaceEncoder

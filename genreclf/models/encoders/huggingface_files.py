@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.files import expand_home, refuse_special
 from genreclf.models.encoders.digests import check_fetched, digest_file
+from genreclf.paths import expand_home, refuse_special
 
 CONFIG = "config.json"
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the second holds the first

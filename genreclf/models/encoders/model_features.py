@@ -13,11 +13,11 @@ import numpy as np
 from genreclf.audio.own_features import check_features, compute_features
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.files import make_absolute
 from genreclf.models.encoders.digests import check_digest, digest_tensors
 from genreclf.models.encoders.places import name_encoders
 from genreclf.models.encoders.windowed import cut_windows
 from genreclf.models.model_files import BUNDLED
+from genreclf.paths import make_absolute
 from genreclf.trust import list_untrusted
 
 if TYPE_CHECKING:

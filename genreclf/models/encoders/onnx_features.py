@@ -13,10 +13,10 @@ import numpy as np
 from genreclf.audio import filterbank
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.files import expand_home, make_absolute
 from genreclf.models.encoders.digests import check_digest, check_fetched, digest_file
 from genreclf.models.encoders.onnx_files import list_external_files
 from genreclf.models.encoders.windowed import FREE, WindowedEmbedding, check_window
+from genreclf.paths import expand_home, make_absolute
 
 if TYPE_CHECKING:
     from genreclf.models.encoders.onnx_model import OnnxModel

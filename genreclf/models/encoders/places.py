@@ -10,9 +10,9 @@ from typing import Any
 
 from genreclf.audio.descriptions import build_features
 from genreclf.errors import InputError
-from genreclf.files import expand_home
 from genreclf.models.encoders.onnx_files import list_external_files
 from genreclf.models.model_files import BUNDLED
+from genreclf.paths import expand_home
 
 KEYS = {  # of our features, the setting that says where the encoder is
     "genreclf.models.ModelEmbedding": "checkpoint",
