@@ -125,7 +125,7 @@ class OnnxEmbedding(WindowedEmbedding):
         return self._make_encoder(load_model(self.path, self.digest, self.output, place))
 
     def _make_encoder(self, model: OnnxModel) -> Encoder:
-        from genreclf.models.encoders.onnx_model import OnnxEncoder
+        from genreclf.models.encoders.onnx_encoders import OnnxEncoder
 
         return OnnxEncoder(model, self.sample_rate, self.window, FREE)
 
@@ -179,7 +179,7 @@ class OnnxMelEmbedding(OnnxEmbedding):
         return filterbank.compress_power(window, *settings)
 
     def _make_encoder(self, model: OnnxModel) -> Encoder:
-        from genreclf.models.encoders.onnx_model import OnnxMelEncoder
+        from genreclf.models.encoders.onnx_encoders import OnnxMelEncoder
 
         length = self.duration if None not in model.shape[-2:] else FREE
         return OnnxMelEncoder(
