@@ -112,7 +112,7 @@ def test_titles_are_read_in_one_go_of_a_store(
 ) -> None:
     """Of each file without tags, such as these, a process of its own had to read them."""
     found, started = read_library(library), []
-    names = ("1.wav", "2.wav", "3.wav")
+    names = ("1.au", "2.au", "3.au")
     for name in names:
         soundfile.write(tmp_path / name, make_song(0, 1), RATE)
     found.texts["path"][:3] = [str(tmp_path / name) for name in names]
