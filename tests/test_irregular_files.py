@@ -22,7 +22,7 @@ from genreclf.data.digests import DigestCache
 from genreclf.data.download import check_sha1
 from genreclf.data.library_files import read_library
 from genreclf.data.store import Store
-from genreclf.data.store_writer import UnfinishedRows
+from genreclf.data.unfinished_store import UnfinishedRows
 from genreclf.errors import InputError
 from genreclf.evaluation.genre_map import read_genre_map
 from genreclf.evaluation.runs import Run

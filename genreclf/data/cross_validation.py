@@ -42,11 +42,10 @@ def split_kfold(store: Store, number: int = 0, folds: int = 5, seed: int = 42) -
     counts = Counter(store.labels.tolist())
     least, count = min(counts.items(), key=lambda pair: (pair[1], pair[0]))
     if count < folds:
+        fewer = f", or choose fewer folds: split.folds={count}" if count > 1 else ""
         raise InputError(
             f"split=kfold: {store.classes[least]} has {count} track{'s' * (count > 1)}, fewer than "
-            f"{folds} folds; add tracks, or leave the genre out"
-            + f", or choose fewer folds: split.folds={count}"
-            * (count > 1)
+            f"{folds} folds; add tracks, or leave the genre out{fewer}"
         )
     rows, artists = np.arange(len(store)), group_by_artist(store)
     if artists is None:

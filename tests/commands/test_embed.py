@@ -73,7 +73,7 @@ def test_tags_are_read_once(
 ) -> None:
     """Artists, albums and titles come from one reading, also of files without any tags."""
     started, read, start, open_tags = [], list[str](), tags.map_in_order, tags._read_here
-    for name in ("1.wav", "2.wav", "3.wav"):
+    for name in ("1.au", "2.au", "3.au"):
         soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, 66150), 22050)
     monkeypatch.setattr(tags, "map_in_order", lambda *given: started.append(1) or start(*given))
     monkeypatch.setattr(tags, "_read_here", lambda path: [read.append(path), open_tags(path)][1])

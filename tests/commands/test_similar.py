@@ -66,7 +66,7 @@ def test_json_and_csv_hold_every_file_b11(
     """B11: and bytes that are not UTF-8, as escapes."""
     quiet, bad = tmp_path / "quiet.wav", tmp_path / "bad.mp3"
     soundfile.write(quiet, 0.1 * make_song(4), RATE)
-    bad.write_text("<html>")
+    bad.write_text("<html><body>not found</body></html>")
     files = [str(quiet), str(bad), str(songs)]
     given = [*files, "--library", str(library), "--format"]
     assert similar.main([*given, "json"]) == 1

@@ -350,7 +350,7 @@ def test_data_that_changed_make_another_run(command: Callable[..., str], tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["split=all"], "this split has no train and no val part"),
+        (["split=all"], "split: this one has no train and no val part"),
         (["split=official"], "split=official: no train and no val part"),
         (["data.genres=[Rock]"], "one genre only (Rock) in the data; two are needed"),
         (["monitor=val/acc"], "monitor=val/acc: choose one of val/loss"),

@@ -113,9 +113,8 @@ def test_a_model_that_spells_a_genre_otherwise_suggests_it_b25() -> None:
     trained: Any = SimpleNamespace(classes=FMA)
     told = {}
     for can_rename in (True, False):  # a finished store, or a dataset without data.rename
-        store: Any = SimpleNamespace(classes=["hiphop", "folk"])
         with pytest.raises(InputError) as error:
-            _match_classes(store, trained, can_rename)
+            _match_classes(["hiphop", "folk"], trained, can_rename)
         told[can_rename] = str(error.value)
     assert told[True].endswith("did you mean Hip-Hop? 'data.rename={hiphop: Hip-Hop}'")
     assert told[False].endswith("leave them out, e.g. data.genres=[...]")
