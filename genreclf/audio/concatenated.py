@@ -185,9 +185,7 @@ def compute_statistics(values: np.ndarray) -> np.ndarray:
     """
     if values.shape[1] == 1:
         return values
-    values = np.ascontiguousarray(
-        values
-    )  # sums depend on the order in memory; stores have this one
+    values = np.ascontiguousarray(values)  # as in stores: sums depend on the order in memory
     change = np.abs(np.diff(values, axis=1)).mean(axis=1)
     rows = [values.mean(axis=1), values.std(axis=1, ddof=1), change]
     return np.concatenate(rows)[:, None].astype(np.float32)

@@ -196,7 +196,8 @@ def resample(
         return waveform, native_rate
     resampled = soxr.resample(waveform, native_rate, sample_rate, quality="HQ")
     size = math.ceil(len(waveform) * (sample_rate / native_rate))  # librosa rounds up, too
-    return np.pad(resampled[:size], (0, max(0, size - len(resampled)))), sample_rate
+    missing = size - len(resampled)
+    return np.pad(resampled, (0, missing)) if missing > 0 else resampled[:size], sample_rate
 
 
 def _mix_down(samples: np.ndarray) -> np.ndarray:
@@ -204,13 +205,14 @@ def _mix_down(samples: np.ndarray) -> np.ndarray:
 
     The average equals `samples.mean(axis=1)`, but twenty times as fast.
     """
-    mixed, channels = samples[:, 0].copy(), samples.shape[1]
+    channels = samples.shape[1]
+    if channels == 1 or not len(samples):
+        return samples[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):  # refused later
-        for channel in samples.T[1:]:
+        mixed = samples[:, 0] + samples[:, 1]
+        for channel in samples.T[2:]:
             mixed += channel
         mixed /= np.float32(channels)
-        if channels == 1 or not len(samples):
-            return mixed
         means = np.array([channel.sum() for channel in samples.T]) / np.float32(len(samples))
         offsets = np.where(np.abs(means) > OFFSET, means, np.float32(0))
         own, rest = samples, mixed
