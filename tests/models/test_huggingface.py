@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_transformers import RATE, SIZES, SMALL, WAV2VEC2, make_noise, save
 
 import genreclf
 from genreclf.audio import ConcatenatedFeatures, MelFrames
@@ -21,22 +22,6 @@ from genreclf.trust import REMOTE_CODE
 
 transformers: Any = pytest.importorskip("transformers")
 
-RATE = 16_000
-SMALL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-WAV2VEC2 = {
-    **SMALL,
-    "conv_dim": (8, 8),
-    "conv_stride": (10, 32),
-    "conv_kernel": (20, 32),
-    "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
 AST = {"max_length": 300, "num_mel_bins": 32}
 CLAP = {
     "spec_size": 64,
@@ -53,19 +38,7 @@ CLAP = {
     "enable_fusion": True,
     "num_classes": 3,
 }
-WHISPER = {
-    "d_model": 16,
-    "encoder_layers": 2,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 16,
-    "decoder_ffn_dim": 16,
-    "num_mel_bins": 8,
-    "max_source_positions": 200,
-    "vocab_size": 30,
-    **{f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "decoder_start")},
-}
+WHISPER = {**SIZES, "d_model": 16, "num_mel_bins": 8, "max_source_positions": 200}
 WINDOWS = {"ast": 3.015, "clap": 2.5, "whisper": 4.0}  # s; others take any length
 
 
@@ -87,19 +60,12 @@ def save_model(folder: Path, kind: str) -> str:
     else:
         config, network = getattr(t, f"{kind}Config"), getattr(t, f"{kind}Model")
         model, extractor = network(config(**WAV2VEC2)), t.Wav2Vec2FeatureExtractor()
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return str(folder)
+    return str(save(folder, model, extractor))
 
 
 @pytest.fixture(scope="module")
 def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_model(tmp_path_factory.mktemp("models") / "wav2vec2", "Wav2Vec2")
-
-
-def make_noise(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, 0.1, int(seconds * rate))
-    return noise.astype(np.float32)
 
 
 def compute_directly(folder: str, clip: np.ndarray, layer: Any) -> np.ndarray:

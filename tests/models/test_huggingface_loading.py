@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_transformers import RATE, SIZES, SMALL, TOKENS, WAV2VEC2, build, make_noise, save
 
 from genreclf.audio.batches import compute_clips
 from genreclf.audio.own_features import compute_features
@@ -17,52 +18,7 @@ from genreclf.models import HuggingFaceEmbedding
 
 transformers: Any = pytest.importorskip("transformers")
 
-RATE = 16_000
 WEIGHTS, PREPROCESSING = "model.safetensors", "preprocessor_config.json"
-SMALL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-WAV2VEC2 = {
-    **SMALL,
-    "conv_dim": (8, 8),
-    "conv_stride": (10, 32),
-    "conv_kernel": (20, 32),
-    "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
-TOKENS = {f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "decoder_start")}
-SIZES = {
-    "encoder_layers": 2,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 16,
-    "decoder_ffn_dim": 16,
-    "vocab_size": 30,
-    **TOKENS,
-}
-
-
-def make_noise(seconds: float, rate: int = RATE) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, int(seconds * rate)).astype(np.float32)
-
-
-def save(folder: Path, model: Any, extractor: Any) -> Path:
-    """Save a model with random weights and its preprocessing."""
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder
-
-
-def build(name: str, **settings: Any) -> Any:
-    """Build the model `name` with random weights."""
-    torch.manual_seed(0)
-    kind = getattr(transformers, name)
-    return kind(kind.config_class(**settings))
 
 
 @pytest.fixture
@@ -84,7 +40,7 @@ def rename_weights(folder: Path, rename: Callable[[str], str]) -> None:
 def compute(folder: Path, seconds: float = 2.0, **settings: Any) -> np.ndarray:
     features = HuggingFaceEmbedding(str(folder), **settings)
     rate = features.sample_rate
-    return compute_features(features, make_noise(seconds, rate), rate)[:, 0]
+    return compute_features(features, make_noise(seconds, rate=rate), rate)[:, 0]
 
 
 def test_a_model_whose_files_lack_weights_is_refused(wav2vec2: Path) -> None:
