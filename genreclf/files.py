@@ -120,13 +120,26 @@ def read_json(path: Path) -> Any:
     return json.loads(read_text(path))
 
 
-def is_lfs_pointer(path: str | os.PathLike[str]) -> bool:
-    """Whether a file only names content that Git LFS has not fetched; no if it cannot be read."""
+def check_fetched(path: Path, subject: str) -> None:
+    """Check that a file is not a mere pointer of Git LFS, which `git clone` leaves without it.
+
+    Args:
+        path: the file; one that cannot be read is none.
+        subject: begins the message, such as "features.model=folder: model.safetensors is".
+
+    Raises:
+        InputError: it is one, or a named pipe or the like.
+    """
+    refuse_special(path)
     try:
-        with Path(path).open("rb") as file:
-            return file.read(len(LFS_POINTER)) == LFS_POINTER
+        with path.open("rb") as file:
+            head = file.read(len(LFS_POINTER))
     except OSError:
-        return False
+        return
+    if head == LFS_POINTER:
+        raise InputError(
+            f"{subject} a pointer of Git LFS, without its content; type in its folder: git lfs pull"
+        )
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

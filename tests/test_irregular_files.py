@@ -26,7 +26,7 @@ from genreclf.data.unfinished_store import UnfinishedRows
 from genreclf.errors import InputError
 from genreclf.evaluation.genre_map import read_genre_map
 from genreclf.evaluation.runs import Run
-from genreclf.files import read_json
+from genreclf.files import check_fetched, read_json
 from genreclf.models.encoders import digests, onnx_files, tensorflow_files
 from genreclf.models.model_files import digest_checkpoint, read_model_files
 from genreclf.report.records import read_records
@@ -50,10 +50,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {  # file, and what read
     "distillation.runs": ("result.json", lambda path: Run.read(path.parent)),
     "predictions": ("predictions.csv", lambda path: Run(path.parent, {}).read_correct()),
     "data.path": ("a.npz", open_archive),
-    "data.lists": (
-        "train_filtered.txt",
-        lambda path: GTZAN("none", lists=path.parent)._read_lists({}),
-    ),
+    "data.lists": ("train_filtered.txt", read_lists),
     "an archive": ("a.zip", lambda path: unpack(path, path.parent)),
     "a checksum": ("a.zip", lambda path: check_sha1(path, "")),
     "--library": ("a.parquet", read_library),
@@ -61,6 +58,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {  # file, and what read
     "an unfinished store": ("a.h5.partial", UnfinishedRows),
     "summary": ("a.csv", read_records),
     "study": ("study.json", lambda path: Study.read(path.parent)),
+    "a pointer of Git LFS": ("a.onnx", lambda path: check_fetched(path, "a.onnx:")),
     "an encoder": ("a.onnx", digests.digest_file),
     "ONNX": ("a.onnx", lambda path: onnx_files.list_external_files(path, "")),
     "TensorFlow": ("a.index", lambda path: tensorflow_files.read_checkpoint(path, path)),

@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from genreclf.data.seen_tracks import SeenTracks
 from genreclf.errors import InputError
-from genreclf.files import BEST, is_lfs_pointer, read_bytes, read_json, write_atomically
+from genreclf.files import BEST, check_fetched, read_bytes, read_json, write_atomically
 from genreclf.paths import describe_path
 
 FORMAT = 1
@@ -96,7 +96,7 @@ def read_file(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
     if kind in ("folder", "special"):  # a named pipe may never end
         raise InputError(f"checkpoint={path}: {what}, not a file")
     if kind == "file":
-        _check_fetched(Path(path))
+        check_fetched(Path(path), f"checkpoint={path}:")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")  # about files that the caller refuses
@@ -145,17 +145,9 @@ def read_exported(folder: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint={folder}: damaged ({error!r})") from None
 
 
-def _check_fetched(file: Path) -> None:
-    if is_lfs_pointer(file):
-        raise InputError(
-            f"checkpoint={file}: a pointer of Git LFS, without its content; type in its folder: "
-            "git lfs pull"
-        )
-
-
 def _read_described(file: Path, digest: str | None) -> bytes:
     """Read a file of an exported model; None instead of its SHA-256 if it is not known."""
-    _check_fetched(file)
+    check_fetched(file, f"checkpoint={file}:")
     content = read_bytes(file)
     if digest not in (None, sha256(content).hexdigest()):
         raise InputError(

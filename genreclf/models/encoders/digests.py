@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from genreclf.errors import InputError
-from genreclf.files import is_lfs_pointer
 from genreclf.paths import refuse_special
 
 
@@ -36,23 +35,6 @@ def check_digest(found: str, needed: str, setting: str) -> None:
         raise InputError(
             f"{setting}: it contains another model than before; put the former one there, or "
             "compute features with the new one in a new run"
-        )
-
-
-def check_fetched(file: Path, setting: str) -> None:
-    """Check that a file is not a mere pointer of Git LFS, which `git clone` leaves without it.
-
-    Args:
-        file: the file.
-        setting: begins the message, such as "features.model=encoder.onnx".
-
-    Raises:
-        InputError: it is one.
-    """
-    if is_lfs_pointer(file):
-        raise InputError(
-            f"{setting}: {file.name} is a pointer of Git LFS, without its content; type in its "
-            "folder: git lfs pull"
         )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genreclf.errors import InputError
-from genreclf.models.encoders.digests import check_fetched, digest_file
-from genreclf.paths import expand_home, refuse_special
+from genreclf.files import check_fetched
+from genreclf.models.encoders.digests import digest_file
+from genreclf.paths import expand_home
 
 CONFIG = "config.json"
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the second holds the first
@@ -79,7 +80,7 @@ def digest_model(folder: Path, trust_remote_code: bool) -> str:
     files = [file for file in sorted(files) if file.is_file()]
     try:
         for file in files:
-            check_fetched(file, f"features.model={folder}")
+            check_fetched(file, f"features.model={folder}: {file.name} is")
         digests = [f"{file.relative_to(folder).as_posix()} {digest_file(file)}" for file in files]
     except OSError as error:
         name = Path(str(error.filename)).name
@@ -168,13 +169,10 @@ def _read_object(file: Path) -> dict[str, Any]:
         InputError: it is damaged.
     """
     settings: Any = None
-    refuse_special(file)
+    check_fetched(file, f"features.model={file.parent}: {file.name} is")
     try:
-        check_fetched(file, f"features.model={file.parent}")
         settings = json.loads(file.read_text(encoding="utf-8"))
         problem = "" if isinstance(settings, dict) else "holds no JSON object"
-    except InputError:
-        raise
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
     except ValueError as error:

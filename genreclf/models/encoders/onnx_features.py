@@ -13,7 +13,8 @@ import numpy as np
 from genreclf.audio import filterbank
 from genreclf.audio.settings import check_duration
 from genreclf.errors import InputError
-from genreclf.models.encoders.digests import check_digest, check_fetched, digest_file
+from genreclf.files import check_fetched
+from genreclf.models.encoders.digests import check_digest, digest_file
 from genreclf.models.encoders.onnx_files import list_external_files
 from genreclf.models.encoders.windowed import FREE, WindowedEmbedding, check_window
 from genreclf.paths import expand_home, make_absolute
@@ -88,10 +89,10 @@ class OnnxEmbedding(WindowedEmbedding):
         """Compute the SHA-256 of the file, or of it and those with its weights."""
         where = f"features.model={self.model}"
         try:
-            check_fetched(self.path, where)
+            check_fetched(self.path, f"{where}: {self.path.name} is")
             digests = [digest_file(self.path)]
             for name in list_external_files(self.path, digests[0]):
-                check_fetched(self.path.parent / name, where)
+                check_fetched(self.path.parent / name, f"{where}: {Path(name).name} is")
                 digests.append(digest_file(self.path.parent / name))
         except InputError:
             raise
