@@ -14,7 +14,7 @@ from genreclf.errors import InputError
 # "special" is what may never end when it is read; "dangling" is a link to nothing.
 Kind = Literal["file", "folder", "special", "missing", "dangling", "unreadable"]
 LONGEST_NAME = 255  # bytes; file systems allow no more
-LONGEST_PART = 100  # bytes of a name in those of files beside it; some file systems allow 143
+LONGEST_PART = 100  # bytes of a name in the names of its siblings; some file systems allow 143
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
@@ -63,10 +63,10 @@ def make_absolute(path: str) -> str:
     return str(place.absolute()) if place.exists() else path
 
 
-def name_beside(path: Path, ending: str, beginning: str = "") -> Path:
-    """Name a file beside another one, such as its lock: beginning, its name, ending.
+def name_sibling(path: Path, ending: str, beginning: str = "") -> Path:
+    """Name a file in the folder of another one, such as its lock: beginning, its name, ending.
 
-    A name that would be longer than file systems allow is cut, and told apart by a digest.
+    A name that would be longer than file systems allow is cut, and a digest of it is added.
     """
     name = f"{beginning}{path.name}{ending}"
     if len(os.fsencode(name)) > LONGEST_NAME:

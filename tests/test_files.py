@@ -8,7 +8,7 @@ import pytest
 
 from genreclf import files
 from genreclf.errors import InputError
-from genreclf.paths import name_beside
+from genreclf.paths import name_sibling
 
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
@@ -104,19 +104,19 @@ def test_too_little_disk_is_an_input_error(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", ["x" * 251 + ".csv", "日" * 83 + ".csv", "é" * 125 + ".csv"])
 def test_the_longest_names_can_be_written_and_locked(tmp_path: Path, name: str) -> None:
-    """What is written beside a file has a longer name, and file systems count bytes."""
+    """What is written next to a file has a longer name, and file systems count bytes."""
     path = tmp_path / name
     files.check_writable(path, "file")
     files.write_text(path, "text")
     assert path.read_text() == "text"
     for ending in (".lock", ".partial", ".partial.damaged"):
-        beside = name_beside(path, ending, ".")
-        beside.write_text("")
-        assert beside.name.endswith(ending)
-        assert name_beside(path, ending, ".") == beside
-        assert name_beside(path.with_name(f"{name[:-5]}-.csv"), ending, ".") != beside
-        beside.name.encode("utf-8")  # no character is cut
-    assert name_beside(tmp_path / "a.csv", ".lock", ".") == tmp_path / ".a.csv.lock"
+        sibling = name_sibling(path, ending, ".")
+        sibling.write_text("")
+        assert sibling.name.endswith(ending)
+        assert name_sibling(path, ending, ".") == sibling
+        assert name_sibling(path.with_name(f"{name[:-5]}-.csv"), ending, ".") != sibling
+        sibling.name.encode("utf-8")  # no character is cut
+    assert name_sibling(tmp_path / "a.csv", ".lock", ".") == tmp_path / ".a.csv.lock"
 
 
 def test_csv_quotes_every_line_break(tmp_path: Path) -> None:

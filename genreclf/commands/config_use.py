@@ -105,7 +105,7 @@ def _is_used_to_predict(key: str, text: str) -> bool:
 
 
 def _report_settings(config: DictConfig, typed: dict[str, str]) -> None:
-    """Report overrides that have no effect beside other settings."""
+    """Report overrides that have no effect because of other settings."""
     plain: Any = OmegaConf.to_container(config)
     trainer, choices = plain["trainer"], HydraConfig.get().runtime.choices
 

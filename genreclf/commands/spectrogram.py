@@ -16,7 +16,7 @@ from genreclf.figures import style
 from genreclf.figures.spectrogram import ClipPrediction, draw_clip, read_clip
 from genreclf.models.checkpoint import TrainedModel
 from genreclf.models.import_weights import load_any_checkpoint
-from genreclf.paths import name_beside
+from genreclf.paths import name_sibling
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
         features = trained.features if config.classes else _choose_features(trained)
     path = Path(str(config.clip))
     default = Path(config.outputs, "figures", path.stem)
-    default = name_beside(default, f"-{features.name}.svg")
+    default = name_sibling(default, f"-{features.name}.svg")
     if not callable(features):
         raise InputError("precomputed features cannot be made from audio: choose another features=")
     picture = style.choose_picture_path(config.file, default)

@@ -8,7 +8,7 @@ from genreclf import files
 from genreclf.errors import InputError
 from genreclf.evaluation import runs
 from genreclf.locks import hold_lock
-from genreclf.paths import name_beside
+from genreclf.paths import name_sibling
 from genreclf.report.records import update_records, write_records
 from genreclf.report.summary import make_tables
 from genreclf.report.templates import render_template
@@ -25,7 +25,7 @@ def run(config: DictConfig) -> None:
         files.check_writable(path, "file")
     found = runs.read_runs(places)
     # Two calls at once would lose each other's lines.
-    with hold_lock(name_beside(file, ".lock", "."), "the same file", "file"):
+    with hold_lock(name_sibling(file, ".lock", "."), "the same file", "file"):
         records = update_records(file, found)
         tables = make_tables(records)
         write_records(file, records)

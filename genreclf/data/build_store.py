@@ -27,7 +27,7 @@ from genreclf.data.store_writer import StoreWriter
 from genreclf.errors import InputError
 from genreclf.files import check_writable
 from genreclf.locks import hold_lock
-from genreclf.paths import format_path, name_beside
+from genreclf.paths import format_path, name_sibling
 from genreclf.protocols import Dataset, FeatureDataset, Features
 
 RECORDED = "leave out features=... to take those of the archive, or embed the tracks again"
@@ -183,7 +183,7 @@ def write_store(plan: StorePlan, workers: int | None = None, list_rejected: bool
     """
     if not plan.path.exists():
         plan.path.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(name_beside(plan.path, ".lock"), "the same store"):
+        with hold_lock(name_sibling(plan.path, ".lock"), "the same store"):
             if not plan.path.exists():
                 _write(plan, workers or count_available_cores())
     store = Store(plan.path)

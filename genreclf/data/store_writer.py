@@ -27,7 +27,7 @@ from genreclf.data.unfinished_store import (
 )
 from genreclf.errors import InputError
 from genreclf.files import check_free_disk
-from genreclf.paths import name_beside, refuse_special
+from genreclf.paths import name_sibling, refuse_special
 
 log = logging.getLogger(__name__)
 UNFINISHED = ("truncated file", "file signature not found")  # HDF5's messages about a cut-off file
@@ -122,7 +122,7 @@ class StoreWriter:
 
     def _set_aside(self, reason: str) -> None:
         """Rename the unfinished file, which cannot be continued."""
-        kept = name_beside(self.partial, ".damaged")
+        kept = name_sibling(self.partial, ".damaged")
         self.partial.replace(kept)
         log.warning(
             "%s %s: all rows are computed again; it is now called %s",

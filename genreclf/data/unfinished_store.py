@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from genreclf.paths import name_beside, refuse_special
+from genreclf.paths import name_sibling, refuse_special
 
 ACCEPTED, REJECTED = 1, 2  # states of tracks; 0: not yet known
 LONGEST = 300  # bytes of a reason or note
@@ -21,7 +21,7 @@ PARTIAL = ".h5.partial"  # end of the names of unfinished stores
 
 def name_partial(path: Path) -> Path:
     """Name the file in which a store is written until it is finished."""
-    return name_beside(path, ".partial")
+    return name_sibling(path, ".partial")
 
 
 class UnfinishedRows:

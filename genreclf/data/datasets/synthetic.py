@@ -12,7 +12,7 @@ from genreclf.data.datasets import synthesis
 from genreclf.data.datasets.folder import Folder
 from genreclf.errors import InputError
 from genreclf.files import GENERATED
-from genreclf.paths import name_beside
+from genreclf.paths import name_sibling
 
 
 class Synthetic(Folder):
@@ -49,7 +49,7 @@ class Synthetic(Folder):
         return super().files()
 
     def _write(self) -> None:
-        unfinished = name_beside(self.root, f".{uuid.uuid4().hex[:12]}.partial")
+        unfinished = name_sibling(self.root, f".{uuid.uuid4().hex[:12]}.partial")
         try:
             self._write_clips(unfinished)
             unfinished.rename(self.root)
