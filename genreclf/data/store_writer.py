@@ -257,10 +257,6 @@ class StoreWriter:
         self._file[name] = column
 
 
-def _shorten(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")[:300]
-
-
 def _encode(text: str) -> bytes:
     try:
         return text.encode(errors="surrogateescape")

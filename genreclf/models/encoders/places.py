@@ -45,7 +45,7 @@ def locate_encoders(described: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     located = copy.deepcopy(described)
     for settings, key in find_encoders(located):
-        places = [expand_home(settings[key]), str(folder / _get_name(settings[key]))]
+        places = [expand_home(settings[key]), str(folder / Path(settings[key]).name)]
         if not Path(places[0]).is_absolute():  # written by `genreclf export`, or a name of the hub
             del places[0]
         found = [place for place in places if Path(place).exists()]
@@ -64,7 +64,7 @@ def explain_missing(described: dict[str, Any], folder: Path) -> str:
         folder: the folder of the checkpoint.
     """
     for settings, key in find_encoders(described):
-        place, name = Path(expand_home(settings[key])), _get_name(settings[key])
+        place, name = Path(expand_home(settings[key])), Path(settings[key]).name
         is_of_hub = not place.is_absolute() and len(place.parts) > 1
         if not place.exists() and not is_of_hub:
             there = f"neither at {place} nor" if place.is_absolute() else "not"
@@ -77,7 +77,7 @@ def name_encoders(described: dict[str, Any]) -> dict[str, Any]:
     named = copy.deepcopy(described)
     for settings, key in find_encoders(named):
         if Path(expand_home(settings[key])).is_absolute():
-            settings[key] = _get_name(settings[key])
+            settings[key] = Path(settings[key]).name
     return named
 
 
@@ -101,10 +101,6 @@ def list_encoder_files(described: dict[str, Any]) -> dict[str, Path]:
             if files.setdefault(name, path.parent / name) != path.parent / name:
                 raise InputError(f"{path}: another file of the encoders is named {name}; rename it")
     return files
-
-
-def _get_name(place: str) -> str:
-    return Path(place).name
 
 
 def _fits(settings: dict[str, Any], key: str, place: str) -> bool:
